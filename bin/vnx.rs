@@ -1,0 +1,4 @@
+//! The binary: parse, run, exit code.
+fn main() -> std::process::ExitCode {
+    vnx::cli::main()
+}

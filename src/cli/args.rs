@@ -1,0 +1,342 @@
+//! What can be typed. Doc comments are the help text.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::domain::plan::Lane;
+use crate::domain::span::Span;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done and good
+  1    done, and the answer is no (worker failed, chain broken, doctor FAIL)
+  2    usage or bad input
+  3    refused by policy (constraint, limit)
+  4    finished but unproven (investigate)
+  5    the environment is missing something (no CLI, no git, no disk)
+  70   internal error
+  74   I/O error
+  75   a lock did not come free
+  124  the total deadline passed
+  130  cancelled";
+
+/// A local control plane for the coding CLIs on your machine
+#[derive(Debug, Parser)]
+#[command(name = "vnx", version, about, after_help = EXIT_CODES, propagate_version = true, disable_help_subcommand = true)]
+pub(super) struct Top {
+    /// Run as if started in DIR
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(super) project: Option<PathBuf>,
+    /// Say only the answer
+    #[arg(short, long, global = true)]
+    pub(super) quiet: bool,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Scaffold a project in this repository; a second run changes nothing
+    Init(InitArgs),
+    /// Predict whether a dispatch will succeed
+    Doctor(DoctorArgs),
+    /// Dispatch an agent: worktree, worker, verdict, receipt
+    #[command(visible_alias = "dispatch")]
+    DispatchAgent(Box<DispatchArgs>),
+    /// List the dispatches that run
+    Ps(JsonArgs),
+    /// Show one dispatch: verdict, evidence, facts
+    Show(ShowArgs),
+    /// Print what a worker said
+    Logs(LogsArgs),
+    /// Watch a worker's stream until it ends
+    Attach(AttachArgs),
+    /// Wait until dispatches are closed
+    Wait(WaitArgs),
+    /// End a dispatch; its work is kept as teardown finds it
+    Cancel(CancelArgs),
+    /// Read the ledger
+    #[command(subcommand)]
+    Receipts(ReceiptsCommand),
+    /// Prove the ledger
+    #[command(subcommand)]
+    AuditChain(AuditCommand),
+    /// Print where things are
+    Path(PathArgs),
+    /// The whole story in a throw-away repository, without account or network
+    Demo(DemoArgs),
+    #[command(hide = true)]
+    Supervise(SuperviseArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct JsonArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct InitArgs {
+    /// Replace files that differ from the shipped version, keeping a backup beside each
+    #[arg(long, conflicts_with = "diff")]
+    pub(super) force: bool,
+    /// Show what the shipped version would change, and write nothing
+    #[arg(long)]
+    pub(super) diff: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DoctorArgs {
+    /// Show what can be mended; with --yes, mend it
+    #[arg(long)]
+    pub(super) fix: bool,
+    /// Really do what --fix shows
+    #[arg(long, requires = "fix")]
+    pub(super) yes: bool,
+    /// Warnings count as failures
+    #[arg(long)]
+    pub(super) strict: bool,
+    /// This provider must work
+    #[arg(long, value_name = "NAME")]
+    pub(super) provider: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum LaneArg {
+    Headless,
+    Interactive,
+    Acp,
+}
+
+impl From<LaneArg> for Lane {
+    fn from(lane: LaneArg) -> Self {
+        match lane {
+            LaneArg::Headless => Self::Headless,
+            LaneArg::Interactive => Self::Interactive,
+            LaneArg::Acp => Self::Acp,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DispatchArgs {
+    /// The role: an agent of the project or of vnx
+    #[arg(long, value_name = "NAME")]
+    pub(super) agent: String,
+    /// The instruction
+    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true, conflicts_with = "file")]
+    pub(super) instruction: Option<OsString>,
+    /// A file with the instruction
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) file: Option<PathBuf>,
+    /// `-` reads the instruction from standard input
+    #[arg(value_name = "-", value_parser = ["-"], conflicts_with_all = ["instruction", "file"])]
+    pub(super) stdin: Option<String>,
+    /// The CLI to use
+    #[arg(long, value_name = "NAME")]
+    pub(super) provider: Option<String>,
+    /// The model to ask the CLI for
+    #[arg(long, value_name = "MODEL", allow_hyphen_values = true)]
+    pub(super) model: Option<String>,
+    /// How the worker is connected
+    #[arg(long)]
+    pub(super) lane: Option<LaneArg>,
+    /// The commit to start from [default: the current checkout's]
+    #[arg(long, value_name = "REF", allow_hyphen_values = true)]
+    pub(super) base: Option<String>,
+    /// End the worker after this long, for example 30m
+    #[arg(long, value_name = "SPAN")]
+    pub(super) deadline: Option<Span>,
+    /// End the worker after this long without progress
+    #[arg(long, value_name = "SPAN")]
+    pub(super) idle: Option<Span>,
+    /// Return after the claim, with the id
+    #[arg(long)]
+    pub(super) detach: bool,
+    /// Print the plan and stop
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Choose the dispatch id
+    #[arg(long, value_name = "ID")]
+    pub(super) id: Option<String>,
+    /// NAME=value lines for the worker's environment
+    #[arg(long, value_name = "FILE")]
+    pub(super) env_file: Option<PathBuf>,
+    /// The change must stay within these globs; may be repeated
+    #[arg(long, value_name = "GLOB", allow_hyphen_values = true)]
+    pub(super) path: Vec<String>,
+    /// Set a constraint aside: ID=REASON; may be repeated
+    #[arg(long = "override", value_name = "ID=REASON")]
+    pub(super) overrides: Vec<String>,
+    /// Wait for a free place instead of being refused
+    #[arg(long)]
+    pub(super) wait_slot: bool,
+    /// Open no tmux pane
+    #[arg(long)]
+    pub(super) no_pane: bool,
+    /// Use a private tmux server (`tmux -L NAME`)
+    #[arg(long, value_name = "NAME")]
+    pub(super) tmux_socket: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ShowArgs {
+    /// A dispatch id, a unique prefix of one, or @last
+    #[arg(default_value = "@last")]
+    pub(super) id: String,
+    /// Print the prompt that the worker got
+    #[arg(long, conflicts_with_all = ["report", "diff"])]
+    pub(super) prompt: bool,
+    /// Print the worker's report
+    #[arg(long, conflicts_with = "diff")]
+    pub(super) report: bool,
+    /// Print the change as a patch
+    #[arg(long)]
+    pub(super) diff: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LogsArgs {
+    /// A dispatch id, a unique prefix of one, or @last
+    #[arg(default_value = "@last")]
+    pub(super) id: String,
+    /// Go on until the dispatch is closed
+    #[arg(short, long)]
+    pub(super) follow: bool,
+    /// Print the worker's original lines
+    #[arg(long, conflicts_with = "json")]
+    pub(super) raw: bool,
+    /// Print the recording as it is stored, one JSON object a line
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AttachArgs {
+    /// A dispatch id, a unique prefix of one, or @last
+    #[arg(default_value = "@last")]
+    pub(super) id: String,
+    /// This is a dispatch's own pane
+    #[arg(long, hide = true)]
+    pub(super) pane: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct WaitArgs {
+    /// Dispatch ids, unique prefixes, or @last
+    #[arg(required = true, value_name = "ID")]
+    pub(super) ids: Vec<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CancelArgs {
+    /// A dispatch id, a unique prefix of one, or @last
+    pub(super) id: String,
+    /// Skip the time between SIGTERM and SIGKILL
+    #[arg(long)]
+    pub(super) now: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ReceiptsCommand {
+    /// List the last receipts
+    List {
+        /// How many
+        #[arg(short, default_value_t = 20)]
+        n: usize,
+        /// Every kind, not only those that close a dispatch
+        #[arg(short, long)]
+        all: bool,
+        /// Print JSON, one receipt a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the last receipts, and with -f those to come
+    Tail {
+        /// How many
+        #[arg(short, default_value_t = 10)]
+        n: usize,
+        /// Go on until interrupted
+        #[arg(short, long)]
+        follow: bool,
+        /// Print JSON, one receipt a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print one receipt
+    Show {
+        /// Its sequence number
+        seq: u64,
+        /// Print the line exactly as it stands in the ledger
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AuditCommand {
+    /// Read every byte of the ledger and check it
+    ///
+    /// Exit codes: 0 verified, 1 broken, 2 usage, 4 torn tail only, 5 nothing to verify,
+    /// 74 I/O error.
+    Verify {
+        /// Verify this file instead of the project's ledger
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum Place {
+    Ledger,
+    State,
+    Worktrees,
+    Dispatch,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PathArgs {
+    /// What to find
+    pub(super) what: Place,
+    /// For `dispatch`: its id, a unique prefix, or @last
+    #[arg(required_if_eq("what", "dispatch"))]
+    pub(super) id: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DemoArgs {
+    /// Keep the repository and say where it is
+    #[arg(long)]
+    pub(super) keep: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SuperviseArgs {
+    #[arg(long)]
+    pub(super) state: PathBuf,
+    pub(super) id: String,
+}

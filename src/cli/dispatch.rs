@@ -1,0 +1,218 @@
+//! `vnx dispatch-agent`.
+
+use std::io::Read;
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::args::DispatchArgs;
+use super::exit::Answer;
+use super::screen::{Tone, printable, toned};
+use super::{Context, show, utf8};
+use crate::dispatch::request::{MAX_INSTRUCTION, parse_override};
+use crate::dispatch::{self, Options, Planned, Progress, Refusal, Request};
+use crate::domain::receipt::DispatchClosed;
+use crate::domain::span::human_millis;
+use crate::domain::verdict::End;
+use crate::domain::{DispatchId, Fault, Name};
+use crate::project::Project;
+use crate::sys::path;
+
+#[derive(Serialize)]
+struct Claimed<'a> {
+    schema: &'static str,
+    id: &'a DispatchId,
+    plan: String,
+    branch: &'a str,
+    worktree: &'a str,
+}
+
+/// The answer of a finished dispatch in JSON.
+#[derive(Serialize)]
+pub(super) struct Finished<'a> {
+    pub(super) schema: &'static str,
+    pub(super) id: &'a DispatchId,
+    pub(super) closed: &'a DispatchClosed,
+}
+
+pub(super) fn run(context: &Context, args: DispatchArgs) -> Result<Answer, Fault> {
+    let options = Options {
+        socket: args.tmux_socket.as_deref().map(|s| Name::parse("socket", s)).transpose()?,
+        no_pane: args.no_pane,
+        wait_slot: args.wait_slot,
+        detach: args.detach,
+    };
+    let (detach, dry_run, json) = (args.detach, args.dry_run, args.json);
+    let request = request(args)?;
+    request.check()?;
+    let project = if dry_run { context.project_as_it_is()? } else { context.project()? };
+    if dry_run {
+        return match dispatch::plan_only(&project, &request) {
+            Ok(planned) => {
+                print_plan(context, &planned, json);
+                Ok(Answer::Good)
+            }
+            Err(Refusal::Fault(fault) | Refusal::Policy { fault, .. }) => Err(fault),
+        };
+    }
+    let opened = dispatch::open(&project, &request, &options)?;
+    let (id, plan) = (opened.id.clone(), opened.planned.plan.clone());
+    if detach {
+        let digest = opened.planned.digest.to_string();
+        opened.detach();
+        if json {
+            context.screen.json(&Claimed {
+                schema: "vnx.claimed/1",
+                id: &id,
+                plan: digest,
+                branch: &plan.branch,
+                worktree: &plan.worktree,
+            });
+        } else {
+            context.screen.answer(id.as_str());
+        }
+        return Ok(Answer::Good);
+    }
+    context.screen.story(&format!(
+        "{}  {} on {}",
+        toned(Tone::Strong, id.as_str()),
+        plan.provider,
+        plan.base.name.trim_start_matches("refs/heads/")
+    ));
+    let closed = opened.watch(&project, |progress| tell(context, progress))?;
+    if json {
+        context.screen.json(&Finished { schema: "vnx.dispatch/1", id: &id, closed: &closed });
+    } else {
+        summary(context, &project, &id, &closed);
+    }
+    Ok(Answer::of(&closed.verdict))
+}
+
+fn request(args: DispatchArgs) -> Result<Request, Fault> {
+    let instruction = match (args.instruction, args.file, args.stdin) {
+        (Some(text), ..) => Some(utf8(text, "--instruction")?),
+        (None, Some(file), _) => Some(read_instruction(&file)?),
+        (None, None, Some(_)) => Some(text_of(std::io::stdin().lock(), "standard input")?),
+        (None, None, None) => None,
+    };
+    let name = |what: &str, text: Option<String>| text.map(|t| Name::parse(what, &t)).transpose();
+    Ok(Request {
+        agent: Name::parse("agent", &args.agent)?,
+        instruction,
+        id: args.id.map(|id| DispatchId::parse(&id)).transpose()?,
+        provider: name("provider", args.provider)?,
+        model: args.model,
+        lane: args.lane.map(Into::into),
+        base: args.base,
+        deadline: args.deadline,
+        idle: args.idle,
+        env_file: args.env_file.map(|f| env_file(&f)).transpose()?,
+        paths: args.path,
+        overrides: args.overrides.iter().map(|o| parse_override(o)).collect::<Result<_, _>>()?,
+    })
+}
+
+fn read_instruction(file: &Path) -> Result<String, Fault> {
+    let unreadable = |e: std::io::Error| {
+        Fault::input(format!("--file {} cannot be read: {e}", file.display())).fix("check the path and its permissions")
+    };
+    let opened = std::fs::File::open(file).map_err(unreadable)?;
+    if opened.metadata().map_err(unreadable)?.is_dir() {
+        return Err(Fault::input(format!("--file {} is a folder", file.display())).fix("name a file"));
+    }
+    text_of(opened, &format!("--file {}", file.display()))
+}
+
+fn text_of(reader: impl Read, what: &str) -> Result<String, Fault> {
+    let mut bytes = Vec::new();
+    reader
+        .take(MAX_INSTRUCTION + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|e| Fault::input(format!("{what} cannot be read: {e}")))?;
+    if bytes.len() as u64 > MAX_INSTRUCTION {
+        return Err(Fault::input(format!("the instruction in {what} is longer than {MAX_INSTRUCTION} bytes"))
+            .fix("put the material into a file of the repository and name it in a shorter instruction"));
+    }
+    String::from_utf8(bytes).map_err(|e| {
+        Fault::input(format!("{what} is not UTF-8 (byte {})", e.utf8_error().valid_up_to())).fix("save it as UTF-8")
+    })
+}
+
+fn env_file(file: &Path) -> Result<String, Fault> {
+    let bad = |why: String| {
+        Fault::input(format!("--env-file {}: {why}", file.display())).fix("one NAME=value a line, # for comments")
+    };
+    let absolute = file.canonicalize().map_err(|e| bad(e.to_string()))?;
+    let text = std::fs::read_to_string(&absolute).map_err(|e| bad(e.to_string()))?;
+    crate::provider::environment::parse_file(&text).map_err(bad)?;
+    path::text(&absolute)
+}
+
+fn print_plan(context: &Context, planned: &Planned, json: bool) {
+    if json {
+        context.screen.bytes(planned.json.as_bytes());
+        context.screen.bytes(b"\n");
+        return;
+    }
+    let plan = &planned.plan;
+    let rows = [
+        ("dispatch", plan.id.to_string()),
+        ("agent", format!("{}, permissions {}", plan.agent, plan.permissions.word())),
+        (
+            "provider",
+            format!(
+                "{}{}, {} lane",
+                plan.provider,
+                plan.model.as_ref().map(|m| format!(" ({m})")).unwrap_or_default(),
+                plan.lane.word()
+            ),
+        ),
+        ("base", format!("{} at {}", plan.base.name, plan.base.commit)),
+        ("branch", plan.branch.clone()),
+        ("worktree", plan.worktree.clone()),
+        ("command", format!("{} {}", plan.launch.program, plan.launch.args.join(" "))),
+        ("prompt", format!("{} bytes, {} of them overhead", planned.prompt.len(), plan.prompt_overhead)),
+        ("limits", format!("total {}, idle {}, grace {}", plan.limits.deadline, plan.limits.idle, plan.limits.grace)),
+        ("plan digest", planned.digest.to_string()),
+    ];
+    let rows: Vec<Vec<String>> = rows.iter().map(|(k, v)| vec![toned(Tone::Dim, k), printable(v)]).collect();
+    for line in super::screen::table(&rows) {
+        context.screen.answer(&line);
+    }
+    for reason in &plan.reasons {
+        context.screen.answer(&format!("{} {}", toned(Tone::Dim, "because"), printable(reason)));
+    }
+    context.screen.story("nothing was done: this was --dry-run");
+}
+
+fn tell(context: &Context, progress: &Progress) {
+    let line = match progress {
+        Progress::Prepared { took_ms } => format!("prepared  worktree and prompt in {}", human_millis(*took_ms)),
+        Progress::Started { pid } => format!("started   worker is process {pid}"),
+        Progress::Exited { end, ran_ms } => format!("ended     {} after {}", end_words(end), human_millis(*ran_ms)),
+        Progress::Judged { .. } | Progress::Closed => return,
+    };
+    context.screen.story(&toned(Tone::Dim, &line));
+}
+
+/// How a worker ended, in words.
+pub(super) fn end_words(end: &End) -> String {
+    match end {
+        End::NeverStarted { reason, .. } => format!("never started: {}", printable(reason)),
+        End::Exited { code } => format!("exit {code}"),
+        End::Signaled { signal } => format!("signal {signal}"),
+        End::TimedOut => "the total deadline".to_owned(),
+        End::Idle => "the idle deadline".to_owned(),
+        End::Cancelled => "a cancel".to_owned(),
+        End::Lost => "unseen: its supervisor was lost".to_owned(),
+    }
+}
+
+fn summary(context: &Context, project: &Project, id: &DispatchId, closed: &DispatchClosed) {
+    let verdict = &closed.verdict;
+    let word = toned(Tone::of(verdict.decision), verdict.decision.word());
+    context.screen.answer(&format!("{word}  {}: {}", verdict.outcome, printable(&verdict.reason)));
+    for line in show::details(project, id, closed) {
+        context.screen.story(&line);
+    }
+}

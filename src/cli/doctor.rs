@@ -1,0 +1,50 @@
+//! `vnx doctor`.
+
+use super::Context;
+use super::args::DoctorArgs;
+use super::exit::Answer;
+use super::screen::{Tone, printable, table, toned};
+use crate::dispatch::doctor::{self, Level};
+use crate::domain::{Fault, Name};
+
+pub(super) fn run(context: &Context, args: &DoctorArgs) -> Result<Answer, Fault> {
+    let wanted = args.provider.as_deref().map(|p| Name::parse("provider", p)).transpose()?;
+    let fixes = if args.fix { doctor::fix(&context.from, args.yes) } else { Vec::new() };
+    let mut report = doctor::examine(&context.from, wanted.as_ref());
+    report.fixes = fixes;
+    let warned = report.checks.iter().any(|c| c.level == Level::Warn);
+    let good = report.ok && !(args.strict && warned);
+    if args.json {
+        context.screen.json(&report);
+        return Ok(if good { Answer::Good } else { Answer::No });
+    }
+    let mut rows = Vec::new();
+    for check in &report.checks {
+        let (tone, word) = match check.level {
+            Level::Pass => (Tone::Good, "PASS"),
+            Level::Warn => (Tone::Doubt, "WARN"),
+            Level::Fail => (Tone::Bad, "FAIL"),
+        };
+        rows.push(vec![toned(tone, word), check.id.clone(), printable(&check.what)]);
+        if !check.fix.is_empty() {
+            rows.push(vec![String::new(), String::new(), toned(Tone::Dim, &format!("fix: {}", printable(&check.fix)))]);
+        }
+    }
+    for line in table(&rows) {
+        context.screen.answer(&line);
+    }
+    for fix in &report.fixes {
+        let result = fix.result.as_deref().unwrap_or("would be done with --yes");
+        context.screen.answer(&format!("fix: {}: {}", printable(&fix.what), printable(result)));
+    }
+    if args.fix && report.fixes.is_empty() {
+        context.screen.answer("fix: there is nothing that vnx can mend by itself");
+    }
+    let fails = report.checks.iter().filter(|c| c.level == Level::Fail).count();
+    context.screen.story(&match (fails, warned) {
+        (0, false) => "a dispatch will work".to_owned(),
+        (0, true) => "a dispatch will work; mind the warnings".to_owned(),
+        (n, _) => format!("a dispatch will not work: {n} FAIL"),
+    });
+    Ok(if good { Answer::Good } else { Answer::No })
+}

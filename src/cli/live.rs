@@ -1,0 +1,129 @@
+//! `vnx ps`, `vnx wait`, `vnx cancel`.
+
+use serde::Serialize;
+
+use super::Context;
+use super::args::{CancelArgs, JsonArgs, WaitArgs};
+use super::exit::Answer;
+use super::screen::{Tone, printable, table, toned};
+use crate::dispatch::view::{self, Live};
+use crate::domain::receipt::DispatchClosed;
+use crate::domain::span::human_millis;
+use crate::domain::{DispatchId, Fault};
+use crate::worker::control::State;
+
+#[derive(Serialize)]
+struct Ps {
+    schema: &'static str,
+    dispatches: Vec<Live>,
+}
+
+pub(super) fn ps(context: &Context, args: &JsonArgs) -> Result<Answer, Fault> {
+    let project = context.project()?;
+    let live = view::live(&project)?;
+    if args.json {
+        context.screen.json(&Ps { schema: "vnx.ps/1", dispatches: live });
+        return Ok(Answer::Good);
+    }
+    if live.is_empty() {
+        context.screen.story("nothing is running; `vnx receipts list` shows what was");
+        return Ok(Answer::Good);
+    }
+    let now = crate::sys::now();
+    let header = ["DISPATCH", "PROVIDER", "STATE", "FOR", "AGE", "OUTPUT", "PANE"];
+    let mut rows = vec![header.iter().map(|h| toned(Tone::Dim, h)).collect::<Vec<_>>()];
+    for one in live {
+        let tone = match one.state {
+            State::Working | State::Starting => Tone::Good,
+            State::Limited | State::Ending => Tone::Doubt,
+            State::Exited => Tone::Dim,
+        };
+        rows.push(vec![
+            one.id.to_string(),
+            one.provider,
+            toned(tone, state_word(one.state)),
+            human_millis(now.millis_since(one.state_since)),
+            human_millis(now.millis_since(one.since)),
+            format!("{} B", one.output_bytes),
+            one.pane.map_or_else(|| "-".to_owned(), |p| printable(&p)),
+        ]);
+    }
+    for line in table(&rows) {
+        context.screen.answer(&line);
+    }
+    Ok(Answer::Good)
+}
+
+fn state_word(state: State) -> &'static str {
+    match state {
+        State::Starting => "starting",
+        State::Working => "working",
+        State::Limited => "limited",
+        State::Ending => "ending",
+        State::Exited => "exited",
+    }
+}
+
+#[derive(Serialize)]
+struct Waited {
+    schema: &'static str,
+    dispatches: Vec<WaitedOne>,
+}
+
+#[derive(Serialize)]
+struct WaitedOne {
+    id: DispatchId,
+    closed: DispatchClosed,
+}
+
+/// Exit 0 only if every one was accepted; otherwise the code of the first that was not.
+pub(super) fn wait(context: &Context, args: &WaitArgs) -> Result<Answer, Fault> {
+    let project = context.project()?;
+    let ids: Vec<DispatchId> = args.ids.iter().map(|t| view::resolve(&project, t)).collect::<Result<_, _>>()?;
+    let mut waited = Vec::new();
+    let mut answer = Answer::Good;
+    for id in ids {
+        view::wait(&project, &id)?;
+        let closed = view::closed(&project, &id)?.ok_or_else(|| {
+            Fault::internal(format!("dispatch {id} is closed and has no receipt")).fix("run `vnx audit-chain verify`")
+        })?;
+        if answer == Answer::Good {
+            answer = Answer::of(&closed.verdict);
+        }
+        waited.push(WaitedOne { id, closed });
+    }
+    if args.json {
+        context.screen.json(&Waited { schema: "vnx.wait/1", dispatches: waited });
+        return Ok(answer);
+    }
+    for one in &waited {
+        let verdict = &one.closed.verdict;
+        let word = toned(Tone::of(verdict.decision), verdict.decision.word());
+        context.screen.answer(&format!("{}  {word}  {}: {}", one.id, verdict.outcome, printable(&verdict.reason)));
+    }
+    Ok(answer)
+}
+
+#[derive(Serialize)]
+struct Cancelled {
+    schema: &'static str,
+    id: DispatchId,
+    accepted: bool,
+}
+
+pub(super) fn cancel(context: &Context, args: &CancelArgs) -> Result<Answer, Fault> {
+    let project = context.project()?;
+    let id = view::resolve(&project, &args.id)?;
+    let cancelled = view::cancel(&project, &id, args.now)?;
+    if cancelled {
+        view::wait(&project, &id)?;
+    }
+    if args.json {
+        context.screen.json(&Cancelled { schema: "vnx.cancel/1", id, accepted: cancelled });
+    } else if cancelled {
+        context.screen.answer(&format!("{id} is cancelled"));
+    } else {
+        context.screen.answer(&format!("{id} was over already; `vnx show {id}` tells how"));
+    }
+    Ok(if cancelled { Answer::Good } else { Answer::No })
+}

@@ -1,0 +1,110 @@
+//! The command line: one file for each command, arguments → one call → render. No decisions
+//! here, and the only room that prints.
+
+mod args;
+mod audit;
+mod demo;
+mod dispatch;
+mod doctor;
+mod exit;
+mod init;
+mod live;
+mod logs;
+mod path;
+mod receipts;
+mod screen;
+mod show;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Command, Top};
+use exit::Answer;
+use screen::Screen;
+
+use crate::domain::{DispatchId, Fault};
+use crate::project::{Paths, Project};
+use crate::worker::{LAUNCH, launch};
+
+/// What a command needs of the global flags.
+struct Context {
+    from: PathBuf,
+    screen: Screen,
+}
+
+impl Context {
+    /// Opens the project and finishes what an earlier command left half done.
+    fn project(&self) -> Result<Project, Fault> {
+        let project = self.project_as_it_is()?;
+        for (id, result) in crate::dispatch::recover_all(&project.paths) {
+            self.screen.story(&match result {
+                Ok(()) => format!("finished dispatch {id}, which had lost its supervisor"),
+                Err(fault) => format!("dispatch {id} lost its supervisor and could not be finished: {fault}"),
+            });
+        }
+        Ok(project)
+    }
+
+    /// Opens the project and touches nothing: for views that others wait for.
+    fn project_as_it_is(&self) -> Result<Project, Fault> {
+        Project::open(&self.from)
+    }
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let mut args = std::env::args_os();
+    // Two doors before the parser: the launcher must be small and fast.
+    let _name = args.next();
+    if args.next().is_some_and(|first| first == LAUNCH) {
+        return launch(args);
+    }
+    let top = match Top::try_parse_from(std::env::args_os()) {
+        Ok(top) => top,
+        Err(error) => {
+            // Help and version are answers; everything else is a usage error.
+            let code = if error.use_stderr() { 2 } else { 0 };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    let screen = Screen::new(top.quiet);
+    let from = top.project.clone().unwrap_or_else(|| PathBuf::from("."));
+    let context = Context { from, screen };
+    match run(&context, top.command) {
+        Ok(answer) => answer.code(),
+        Err(fault) => context.screen.fault(&fault),
+    }
+}
+
+fn run(context: &Context, command: Command) -> Result<Answer, Fault> {
+    match command {
+        Command::Init(args) => init::run(context, &args),
+        Command::Doctor(args) => doctor::run(context, &args),
+        Command::DispatchAgent(args) => dispatch::run(context, *args),
+        Command::Ps(args) => live::ps(context, &args),
+        Command::Wait(args) => live::wait(context, &args),
+        Command::Cancel(args) => live::cancel(context, &args),
+        Command::Show(args) => show::run(context, &args),
+        Command::Logs(args) => logs::logs(context, &args),
+        Command::Attach(args) => logs::attach(context, &args),
+        Command::Receipts(args) => receipts::run(context, &args),
+        Command::AuditChain(args) => audit::run(context, &args),
+        Command::Path(args) => path::run(context, &args),
+        Command::Demo(args) => demo::run(context, &args),
+        Command::Supervise(args) => {
+            let id = DispatchId::parse(&args.id)?;
+            crate::dispatch::supervise(&Paths::at(args.state), &id)?;
+            Ok(Answer::Good)
+        }
+    }
+}
+
+/// A text argument that must be UTF-8.
+fn utf8(text: OsString, flag: &str) -> Result<String, Fault> {
+    text.into_string()
+        .map_err(|_| Fault::input(format!("{flag} is not UTF-8")).fix("give it as UTF-8, or put it into a file"))
+}

@@ -1,0 +1,144 @@
+//! The only place that writes to the terminal. Standard output carries the answer, standard
+//! error the story; colour appears only on a terminal and never where `NO_COLOR` is set.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anstyle::{AnsiColor, Style};
+
+use super::exit::fault_code;
+use crate::domain::outcome::Decision;
+use crate::domain::{Fault, FaultKind};
+
+/// A terminal, or what stands in for one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Screen {
+    quiet: bool,
+}
+
+/// How a word is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tone {
+    Good,
+    Doubt,
+    Bad,
+    Dim,
+    Strong,
+}
+
+impl Tone {
+    pub(super) fn of(decision: Decision) -> Self {
+        match decision {
+            Decision::Accept => Self::Good,
+            Decision::Investigate => Self::Doubt,
+            Decision::Reject => Self::Bad,
+        }
+    }
+
+    fn style(self) -> Style {
+        let colour = |c: AnsiColor| Style::new().fg_color(Some(c.into())).bold();
+        match self {
+            Self::Good => colour(AnsiColor::Green),
+            Self::Doubt => colour(AnsiColor::Yellow),
+            Self::Bad => colour(AnsiColor::Red),
+            Self::Dim => Style::new().dimmed(),
+            Self::Strong => Style::new().bold(),
+        }
+    }
+}
+
+/// A word in its tone; the codes are taken out again where no terminal is.
+pub(super) fn toned(tone: Tone, text: &str) -> String {
+    let style = tone.style();
+    format!("{style}{text}{style:#}")
+}
+
+#[expect(clippy::unused_self, reason = "whoever prints must hold the screen")]
+impl Screen {
+    pub(super) fn new(quiet: bool) -> Self {
+        Self { quiet }
+    }
+
+    /// A line of the answer.
+    pub(super) fn answer(self, line: &str) {
+        // A reader that closed its end has seen enough.
+        let _ = writeln!(anstream::stdout().lock(), "{line}");
+    }
+
+    /// JSON, without any styling.
+    pub(super) fn json<T: serde::Serialize>(self, value: &T) {
+        let mut out = std::io::stdout().lock();
+        let _ =
+            serde_json::to_writer(&mut out, value).map_err(std::io::Error::from).and_then(|()| out.write_all(b"\n"));
+    }
+
+    /// Bytes as they are.
+    pub(super) fn bytes(self, bytes: &[u8]) {
+        let mut out = std::io::stdout().lock();
+        let _ = out.write_all(bytes).and_then(|()| out.flush());
+    }
+
+    /// A line of the story.
+    pub(super) fn story(self, line: &str) {
+        if !self.quiet {
+            let _ = writeln!(anstream::stderr().lock(), "{line}");
+        }
+    }
+
+    /// An obstacle: what, and what to do. Never quiet.
+    pub(super) fn fault(self, fault: &Fault) -> ExitCode {
+        let mut err = anstream::stderr().lock();
+        let _ = writeln!(err, "{} {}", toned(Tone::Bad, "vnx:"), printable(&fault.what));
+        if !fault.fix.is_empty() {
+            let _ = writeln!(err, "     {} {}", toned(Tone::Dim, "fix:"), printable(&fault.fix));
+        }
+        if fault.kind == FaultKind::Internal {
+            let _ =
+                writeln!(err, "     this is a bug in vnx; please report it with the line above and `vnx --version`");
+        }
+        ExitCode::from(fault_code(fault.kind))
+    }
+}
+
+/// Text from elsewhere on one line, without anything that a terminal would obey.
+pub(super) fn printable(text: &str) -> String {
+    let hidden = |c: char| matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}');
+    text.chars().map(|c| if c.is_control() && c != '\t' || hidden(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// A table with aligned columns; the last one is not padded.
+pub(super) fn table(rows: &[Vec<String>]) -> Vec<String> {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |text: &str| anstream::adapter::strip_str(text).to_string().chars().count();
+    let widths: Vec<usize> =
+        (0..columns).map(|c| rows.iter().filter_map(|r| r.get(c)).map(|t| width(t)).max().unwrap_or(0)).collect();
+    let line = |row: &Vec<String>| {
+        let mut text = String::new();
+        for (c, cell) in row.iter().enumerate() {
+            text.push_str(cell);
+            if c + 1 < row.len() {
+                text.push_str(&" ".repeat(widths[c] - width(cell) + 2));
+            }
+        }
+        text.trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_align_whatever_their_colour() {
+        let rows = vec![vec![toned(Tone::Good, "a"), "x".into()], vec!["long".into(), "y".into()]];
+        let plain: Vec<String> = table(&rows).iter().map(|l| anstream::adapter::strip_str(l).to_string()).collect();
+        assert_eq!(plain, ["a     x", "long  y"]);
+    }
+
+    #[test]
+    fn nothing_that_a_terminal_obeys_gets_through() {
+        let nasty = "a\u{1b}]0;title\u{7}b\u{1b}[2K\rc\u{202e}d\u{9b}e";
+        assert!(printable(nasty).chars().all(|c| !c.is_control() && c != '\u{202e}'));
+    }
+}

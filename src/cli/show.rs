@@ -1,0 +1,156 @@
+//! `vnx show`.
+
+use serde::Serialize;
+
+use super::Context;
+use super::args::ShowArgs;
+use super::dispatch::{Finished, end_words};
+use super::exit::Answer;
+use super::screen::{Tone, printable, table, toned};
+use crate::dispatch::view;
+use crate::domain::plan::Plan;
+use crate::domain::receipt::{Body, DispatchClosed, TreeEnd};
+use crate::domain::span::human_millis;
+use crate::domain::tree::Tri;
+use crate::domain::{DispatchId, Fault};
+use crate::project::Project;
+
+#[derive(Serialize)]
+struct Open<'a> {
+    schema: &'static str,
+    id: &'a DispatchId,
+    plan: &'a Plan,
+}
+
+pub(super) fn run(context: &Context, args: &ShowArgs) -> Result<Answer, Fault> {
+    let project = context.project()?;
+    let id = view::resolve(&project, &args.id)?;
+    for (wanted, name, what) in [
+        (args.prompt, "prompt.md", "prompt"),
+        (args.report, "report.md", "report"),
+        (args.diff, "diff.patch", "change"),
+    ] {
+        if wanted {
+            return file(context, &project, &id, name, what);
+        }
+    }
+    let Some(closed) = view::closed(&project, &id)? else {
+        let plan = view::plan(&project, &id)?;
+        if args.json {
+            context.screen.json(&Open { schema: "vnx.open/1", id: &id, plan: &plan });
+        } else {
+            context.screen.answer(&format!(
+                "{id} is running: {} on {}; see `vnx ps` and `vnx logs {id} -f`",
+                plan.agent, plan.provider
+            ));
+        }
+        return Ok(Answer::Good);
+    };
+    if args.json {
+        context.screen.json(&Finished { schema: "vnx.dispatch/1", id: &id, closed: &closed });
+        return Ok(Answer::Good);
+    }
+    let verdict = &closed.verdict;
+    context.screen.answer(&toned(Tone::Strong, id.as_str()));
+    context.screen.answer(&format!(
+        "{}  {}: {}",
+        toned(Tone::of(verdict.decision), verdict.decision.word()),
+        verdict.outcome,
+        printable(&verdict.reason)
+    ));
+    for line in details(&project, &id, &closed) {
+        context.screen.answer(&line);
+    }
+    context.screen.answer(&toned(Tone::Dim, "evidence"));
+    for line in &verdict.evidence {
+        context.screen.answer(&format!("  {}", printable(line)));
+    }
+    facts(context, &project, &id)?;
+    Ok(Answer::Good)
+}
+
+fn file(context: &Context, project: &Project, id: &DispatchId, name: &str, what: &str) -> Result<Answer, Fault> {
+    match view::file(project, id, name)? {
+        Some(bytes) => {
+            context.screen.bytes(&bytes);
+            Ok(Answer::Good)
+        }
+        None => Err(Fault::environment(format!("dispatch {id} has no {what}")).fix("see `vnx show` for what there is")),
+    }
+}
+
+/// What a person wants to know after the verdict.
+pub(super) fn details(project: &Project, id: &DispatchId, closed: &DispatchClosed) -> Vec<String> {
+    let mut rows: Vec<(&str, String)> = Vec::new();
+    let model = closed.model.as_ref().map(|m| format!(" ({})", printable(m))).unwrap_or_default();
+    rows.push((
+        "worker",
+        format!("{}{model}, {}, {}", closed.provider, end_words(&closed.end), human_millis(closed.took_ms.run)),
+    ));
+    if let Some(diff) = closed.diff.as_ref().filter(|d| d.files > 0) {
+        let commits = closed.commits.unwrap_or(0);
+        let many = |n: u64, word: &str| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
+        rows.push((
+            "change",
+            format!("{}, {}, +{} -{}", many(commits, "commit"), many(diff.files, "file"), diff.added, diff.removed),
+        ));
+    }
+    let usage = &closed.usage;
+    if usage.input_tokens.is_some() || usage.output_tokens.is_some() {
+        let count = |n: Option<u64>| n.map_or_else(|| "?".to_owned(), |n| n.to_string());
+        let cost = usage
+            .cost_micro_usd
+            .map_or_else(|| "cost unknown".to_owned(), |c| format!("${}.{:06}", c / 1_000_000, c % 1_000_000));
+        rows.push((
+            "usage",
+            format!(
+                "{} in, {} out, {} from cache, {cost}",
+                count(usage.input_tokens),
+                count(usage.output_tokens),
+                count(usage.cache_read_tokens)
+            ),
+        ));
+    }
+    let t = &closed.teardown;
+    let branch = if t.branch_kept { format!("branch {}", closed.branch) } else { "no branch is left".to_owned() };
+    rows.push((
+        "kept",
+        match t.tree {
+            TreeEnd::None | TreeEnd::Removed => branch,
+            TreeEnd::Kept => {
+                let place = view::plan(project, id).map(|p| p.worktree).unwrap_or_default();
+                format!("{branch} and the worktree {place}")
+            }
+        },
+    ));
+    if let Some(rescue) = &t.rescue {
+        rows.push(("rescue", format!("{rescue} (git show {rescue})")));
+    }
+    rows.push(("next", closed.verdict.outcome.hint().to_owned()));
+    let rows: Vec<Vec<String>> = rows.into_iter().map(|(k, v)| vec![format!("  {}", toned(Tone::Dim, k)), v]).collect();
+    table(&rows)
+}
+
+fn facts(context: &Context, project: &Project, id: &DispatchId) -> Result<(), Fault> {
+    let receipts = view::receipts(project, id)?;
+    let Some(collected) =
+        receipts.iter().find_map(|r| if let Body::DispatchCollected(c) = &r.body { Some(c) } else { None })
+    else {
+        return Ok(());
+    };
+    context.screen.answer(&toned(Tone::Dim, "facts of the worktree"));
+    let word = |fact: Tri| match fact {
+        Tri::Yes => "yes",
+        Tri::No => "no",
+        Tri::Unknown => "unknown",
+    };
+    let rows: Vec<Vec<String>> =
+        collected.facts.named().iter().map(|(name, fact)| vec![format!("  {name}"), word(*fact).to_owned()]).collect();
+    for line in table(&rows) {
+        context.screen.answer(&line);
+    }
+    for why in &collected.unknown_because {
+        context.screen.answer(&format!("  unknown because {}", printable(why)));
+    }
+    Ok(())
+}

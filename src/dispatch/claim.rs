@@ -1,0 +1,109 @@
+//! The claim: from here on a dispatch exists, and every command can see whether it is alive.
+//!
+//! The id is taken by two exclusive creations (marker, folder); life is an `flock` that passes
+//! without a gap from the foreground command to its supervisor and that the kernel releases
+//! when the last holder dies.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::plan::Planned;
+use super::request::Request;
+use crate::domain::receipt::{Body, DispatchClaimed, DispatchRequested, Entry, OverrideUsed};
+use crate::domain::{Digest, DispatchId, Fault};
+use crate::project::Project;
+use crate::sys::files;
+use crate::sys::lock;
+
+/// A dispatch that is ours.
+#[derive(Debug)]
+pub struct Claim {
+    /// Its id.
+    pub id: DispatchId,
+    /// Its folder.
+    pub folder: PathBuf,
+    /// The lock that says it is alive.
+    pub lock: File,
+}
+
+/// Claims the id of a plan and records it.
+pub fn claim(project: &Project, request: &Request, planned: &Planned) -> Result<Claim, Fault> {
+    let paths = &project.paths;
+    let id = planned.plan.id.clone();
+    let folder = paths.dispatch(&id);
+    let guard = lock::exclusive(&paths.claim_lock(), Duration::from_secs(30))?;
+    let open = files::names(&paths.open())?.len();
+    let limit = project.config.limits.parallel;
+    if open >= limit as usize {
+        return Err(Fault::refused(format!("{open} dispatches are running, and limits.parallel is {limit}"))
+            .fix("wait for one to end (--wait-slot does), or raise limits.parallel"));
+    }
+    let taken = || Fault::input(format!("dispatch id {id} is taken")).fix("choose another --id, or leave it out");
+    if folder.exists() {
+        return Err(taken());
+    }
+    if files::create_new(&paths.open_marker(&id), b"").is_err() {
+        return Err(if paths.open_marker(&id).exists() {
+            taken()
+        } else {
+            Fault::environment(format!("{} cannot be written", paths.open().display())).fix("run `vnx doctor`")
+        });
+    }
+    let filled = take(&folder).and_then(|lock| {
+        // Held now: recovery no longer takes this folder for one that was abandoned.
+        drop(guard);
+        fill(project, request, planned, &folder).map(|()| lock)
+    });
+    if filled.is_err() {
+        // Nothing was recorded, so nothing may stay.
+        let _ = files::delete_tree(&folder);
+        let _ = files::remove(&paths.open_marker(&id));
+    }
+    filled.map(|lock| Claim { id, folder, lock })
+}
+
+fn take(folder: &Path) -> Result<File, Fault> {
+    if !files::claim_folder(folder)? {
+        return Err(Fault::internal("a new dispatch has a folder already"));
+    }
+    lock::try_exclusive(&folder.join("lock"))?.ok_or_else(|| Fault::internal("a new dispatch is locked already"))
+}
+
+fn fill(project: &Project, request: &Request, planned: &Planned, folder: &Path) -> Result<(), Fault> {
+    let yaml =
+        serde_saphyr::to_string(request).map_err(|e| Fault::internal(format!("the request cannot be written: {e}")))?;
+    files::create_new(&folder.join("request.yaml"), yaml.as_bytes())?;
+    files::create_new(&folder.join("prompt.md"), planned.prompt.as_bytes())?;
+    // Last, because recovery takes a folder with a plan for a claim that was meant.
+    files::create_new(&folder.join("plan.json"), planned.json.as_bytes())?;
+    project.ledger().append(&entries(planned, Digest::of(yaml.as_bytes())))?;
+    Ok(())
+}
+
+/// The receipts of a claim.
+pub(super) fn entries(planned: &Planned, request: Digest) -> Vec<Entry> {
+    let plan = &planned.plan;
+    let claimed = DispatchClaimed {
+        plan: planned.digest,
+        agent: plan.agent.clone(),
+        provider: plan.provider.clone(),
+        model: plan.model.clone(),
+        lane: plan.lane,
+        permissions: plan.permissions,
+        delivers: plan.delivers,
+        base: plan.base.clone(),
+        branch: plan.branch.clone(),
+        worktree: plan.worktree.clone(),
+    };
+    let requested = DispatchRequested { request, agent: plan.agent.clone() };
+    let mut entries = vec![
+        Entry::of(&plan.id, Body::DispatchRequested(requested)),
+        Entry::of(&plan.id, Body::DispatchClaimed(claimed)),
+    ];
+    for used in &plan.overrides {
+        let body = OverrideUsed { constraint: used.id.clone(), reason: used.reason.clone() };
+        entries.push(Entry::of(&plan.id, Body::OverrideUsed(body)));
+    }
+    entries
+}

@@ -1,0 +1,441 @@
+//! `vnx doctor`: predicts whether a dispatch will succeed, from the same snapshot that the door
+//! takes. What the door would refuse is FAIL here; what it would do with less is WARN.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::request::Request;
+use super::snapshot::{Snapshot, look_up, snapshot};
+use crate::domain::{DispatchId, Fault, Name};
+use crate::git::Git;
+use crate::project::config::Panes;
+use crate::project::{self, Project, Scaffold};
+use crate::provider::{self, Manifest, constraints, environment};
+use crate::sys::cmd::Cmd;
+use crate::sys::path::Found;
+use crate::sys::{self, files, lock};
+use crate::tmux::Tmux;
+use crate::worktree;
+
+/// How a check came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Level {
+    /// Fine.
+    Pass,
+    /// A dispatch works, with less or with a risk.
+    Warn,
+    /// A dispatch is refused or fails.
+    Fail,
+}
+
+/// One row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What was checked.
+    pub id: String,
+    /// How it came out.
+    pub level: Level,
+    /// What was found.
+    pub what: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub fix: String,
+}
+
+impl Check {
+    fn new(id: &str, level: Level, what: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { id: id.to_owned(), level, what: what.into(), fix: fix.into() }
+    }
+    fn of<T>(id: &str, result: &Result<T, Fault>, pass: impl FnOnce(&T) -> String) -> Self {
+        match result {
+            Ok(value) => Self::new(id, Level::Pass, pass(value), ""),
+            Err(fault) => Self::new(id, Level::Fail, &fault.what, &fault.fix),
+        }
+    }
+}
+
+/// The whole examination.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Format of this report.
+    pub schema: &'static str,
+    /// No FAIL.
+    pub ok: bool,
+    /// The rows.
+    pub checks: Vec<Check>,
+    /// What `--fix` would do or did.
+    pub fixes: Vec<Fix>,
+}
+
+/// Something that doctor can mend.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Fix {
+    /// What it does.
+    pub what: String,
+    /// It was done, or why not; absent in a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub result: Option<String>,
+}
+
+/// Examines the project that `from` lies in. `wanted` makes one provider a must.
+pub fn examine(from: &Path, wanted: Option<&Name>) -> Report {
+    let mut checks = Vec::new();
+    match Project::open(from) {
+        Err(fault) => {
+            checks.push(Check::of("git", &super::snapshot::git_version(), Clone::clone));
+            checks.push(Check::new("project", Level::Fail, fault.what, fault.fix));
+        }
+        Ok(project) => {
+            checks.push(Check::new(
+                "project",
+                Level::Pass,
+                format!("{} in {}", project.id(), project.located.top.display()),
+                "",
+            ));
+            examine_project(&project, wanted, &mut checks);
+        }
+    }
+    let ok = checks.iter().all(|c| c.level != Level::Fail);
+    Report { schema: "vnx.doctor/1", ok, checks, fixes: Vec::new() }
+}
+
+fn examine_project(project: &Project, wanted: Option<&Name>, checks: &mut Vec<Check>) {
+    let request = Request {
+        agent: Name::try_from("hello-world".to_owned()).unwrap_or_else(|_| unreachable!("follows the id rule")),
+        instruction: None,
+        id: None,
+        provider: wanted.cloned(),
+        model: None,
+        lane: None,
+        base: None,
+        deadline: None,
+        idle: None,
+        env_file: None,
+        paths: Vec::new(),
+        overrides: Vec::new(),
+    };
+    let (seen, providers, own_view, tmux) = std::thread::scope(|scope| {
+        let providers = scope.spawn(|| examine_providers(project, wanted));
+        let own_view = scope.spawn(|| agrees_with_git(project));
+        let tmux = scope.spawn(|| examine_tmux(project));
+        let seen = snapshot(project, &request);
+        (seen, providers.join(), own_view.join(), tmux.join())
+    });
+    let crashed = |id: &str| {
+        Check::new(id, Level::Fail, "the check itself ended early", "run `vnx doctor` again; report it if it stays")
+    };
+    rows_of(&seen, checks);
+    checks.push(own_view.unwrap_or_else(|_| crashed("repository")));
+    checks.push(round_trip(project, &seen));
+    checks.push(tmux.unwrap_or_else(|_| crashed("tmux")));
+    checks.extend(providers.unwrap_or_else(|_| vec![crashed("providers")]));
+    checks.push(examine_agents(project));
+    checks.extend(leftovers(project));
+}
+
+fn rows_of(seen: &Snapshot, checks: &mut Vec<Check>) {
+    checks.push(Check::of("git", &seen.git, Clone::clone));
+    checks.push(Check::of("base", &seen.base, |b| format!("{} at {}", b.name, &b.commit[..b.commit.len().min(12)])));
+    checks.push(match &seen.git_config {
+        Ok(config) if config.has_identity() => {
+            Check::new("identity", Level::Pass, "git user.name and user.email are set", "")
+        }
+        Ok(_) => Check::new(
+            "identity",
+            Level::Warn,
+            "git has no user.name and user.email: workers commit as `vnx worker`",
+            "git config --global user.name NAME; git config --global user.email ADDRESS",
+        ),
+        Err(fault) => Check::new("identity", Level::Fail, &fault.what, &fault.fix),
+    });
+    checks.push(Check::of("constraints", &seen.constraints, |c| format!("{} rules", c.constraints.len())));
+    checks.push(Check::of("ledger", &seen.ledger, |h| format!("receipt {} is sound", h.seq)));
+    checks.push(Check::of("writable", &seen.writable, |()| "state and worktrees can be written".to_owned()));
+    checks.push(Check::of("disk", &seen.disk, |free| format!("{} MiB free", free >> 20)));
+}
+
+/// Our own discovery reads files; git has the last word.
+fn agrees_with_git(project: &Project) -> Check {
+    let located = &project.located;
+    match Git::examine(&located.top) {
+        Ok((false, common, own, top)) => {
+            let same = |a: &Path, b: &Path| a.canonicalize().ok() == b.canonicalize().ok();
+            if same(&common, &located.common_dir) && same(&own, &located.git_dir) && same(&top, &located.top) {
+                return Check::new("repository", Level::Pass, "git and vnx see the same checkout", "");
+            }
+            let what = format!("git sees {} where vnx sees {}", top.display(), located.top.display());
+            Check::new("repository", Level::Fail, what, "check core.worktree and the .git file")
+        }
+        Ok((true, ..)) => {
+            Check::new("repository", Level::Fail, "git calls the repository bare", "git config core.bare false")
+        }
+        Err(e) => Check::new("repository", Level::Fail, e.to_string(), "run `git status` here and follow its advice"),
+    }
+}
+
+/// Registers a worktree without files and takes it away again, branch included.
+fn round_trip(project: &Project, seen: &Snapshot) -> Check {
+    let fail =
+        |what: String| Check::new("worktree", Level::Fail, what, "see whether `git worktree add` works here by hand");
+    let (Ok(base), Ok(()), Ok(random)) = (&seen.base, &seen.writable, sys::random::<4>()) else {
+        return Check::new("worktree", Level::Warn, "not tried: see above", "");
+    };
+    let Ok(id) = DispatchId::parse(&format!("doctor-{:08x}", u32::from_le_bytes(random))) else {
+        return fail("no id for the trial".to_owned());
+    };
+    let path = project.worktrees().join(id.as_str());
+    let repository = Git::repository(&project.located.common_dir);
+    let tried = || -> Result<(), Fault> {
+        let _guard = lock::exclusive(&project.paths.repo_lock(), Duration::from_secs(30))?;
+        let added = repository.worktree_add_bare(&path, &id.branch(), &base.commit, "vnx doctor");
+        let _ = files::delete_tree(&path);
+        let forgotten = repository.worktree_forget(&path);
+        let deleted = repository.delete_ref(&id.branch_ref(), &base.commit);
+        let _ = std::fs::remove_dir(project.worktrees());
+        added.and(forgotten).and(deleted).map_err(Fault::from)
+    };
+    match tried() {
+        Ok(()) => Check::new(
+            "worktree",
+            Level::Pass,
+            format!("added and removed one below {}", project.worktrees().display()),
+            "",
+        ),
+        Err(fault) => fail(fault.what),
+    }
+}
+
+fn examine_tmux(project: &Project) -> Check {
+    if project.config.tmux.panes == Panes::Off {
+        return Check::new("tmux", Level::Pass, "panes are off", "");
+    }
+    match Tmux::version() {
+        Ok(version) => Check::new("tmux", Level::Pass, version, ""),
+        Err(e) => Check::new(
+            "tmux",
+            Level::Warn,
+            format!("{e}: workers run without a pane"),
+            "install tmux to watch them; `vnx attach` works without it",
+        ),
+    }
+}
+
+/// The providers, each asked in the environment that its worker would get.
+fn examine_providers(project: &Project, wanted: Option<&Name>) -> Vec<Check> {
+    let folder = project.folder();
+    let names = match provider::all(&folder) {
+        Ok(all) => all,
+        Err(fault) => return vec![Check::new("providers", Level::Fail, fault.what, fault.fix)],
+    };
+    let default = &project.config.defaults.provider;
+    let must = |m: &Manifest| wanted == Some(&m.name) || wanted.is_none() && *default == m.name;
+    let mut rows: Vec<Check> = std::thread::scope(|scope| {
+        let jobs: Vec<_> = names.iter().map(|m| scope.spawn(move || examine_provider(m, must(m)))).collect();
+        jobs.into_iter().filter_map(|job| job.join().ok()).collect()
+    });
+    for name in wanted.into_iter().chain((wanted.is_none() && default.as_str() != "auto").then_some(default)) {
+        if !names.iter().any(|m| m.name == *name) {
+            let known: Vec<String> = names.iter().map(|m| m.name.to_string()).collect();
+            rows.push(Check::new(
+                &format!("provider {name}"),
+                Level::Fail,
+                "unknown provider",
+                format!("use one of: {}", known.join(", ")),
+            ));
+        }
+    }
+    let coding = names.iter().any(|m| m.coding && matches!(look_up(m), Found::At(_)));
+    if !coding && wanted.is_none() && default.as_str() == "auto" {
+        rows.push(Check::new(
+            "providers",
+            Level::Warn,
+            "no coding CLI is installed: only agents that run on shell can work",
+            "install claude or codex, or write a manifest in .vnx/providers/",
+        ));
+    }
+    rows
+}
+
+fn examine_provider(manifest: &Manifest, must: bool) -> Check {
+    let id = format!("provider {}", manifest.name);
+    let bad = if must { Level::Fail } else { Level::Warn };
+    let path = match look_up(manifest) {
+        Found::At(path) => path,
+        Found::NotExecutable(path) => {
+            return Check::new(
+                &id,
+                bad,
+                format!("{} may not be executed", path.display()),
+                "chmod +x it, or install it again",
+            );
+        }
+        Found::Missing => {
+            let what = format!("not installed: no {} in PATH", manifest.binaries.join(" or "));
+            return Check::new(&id, bad, what, format!("install {} if you want to use it", manifest.title));
+        }
+    };
+    let allowed = environment::allowed(manifest);
+    let env: BTreeMap<String, String> = std::env::vars_os()
+        .filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?)))
+        .filter(|(n, _)| environment::passes(&allowed, n))
+        .chain(manifest.env.set.clone())
+        .collect();
+    let call = |args: &[String]| {
+        Cmd::new(&path).args(args).only_env(env.clone()).limit(Duration::from_secs(10)).cwd("/").run()
+    };
+    let mut what = path.display().to_string();
+    if let Some(probe) = &manifest.version_probe {
+        let found = match call(&probe.args) {
+            Ok(output) if output.ok() => version_in(&output.text()),
+            Ok(output) => {
+                return Check::new(
+                    &id,
+                    bad,
+                    format!("{what} does not run: {}", output.complaint()),
+                    "install it again",
+                );
+            }
+            Err(e) => {
+                return Check::new(&id, bad, format!("{what} does not run: {e}"), "install it again");
+            }
+        };
+        match found {
+            Some(version) if parts(&version) < parts(&probe.min) => {
+                return Check::new(&id, bad, format!("{version} is older than {}", probe.min), "update it");
+            }
+            Some(version) => what = format!("{version} at {what} (verified with {})", probe.tested),
+            None => {
+                return Check::new(
+                    &id,
+                    Level::Warn,
+                    format!("{what} tells no version"),
+                    "check that it is the right program",
+                );
+            }
+        }
+    }
+    if let Some(probe) = &manifest.login_probe {
+        match call(&probe.args) {
+            Ok(output) if output.ok() => what.push_str(", logged in"),
+            _ => {
+                return Check::new(
+                    &id,
+                    Level::Warn,
+                    format!("{what}, says that it is not logged in"),
+                    "log it in, or set its key in the environment",
+                );
+            }
+        }
+    }
+    Check::new(&id, Level::Pass, what, "")
+}
+
+fn version_in(text: &str) -> Option<String> {
+    let words = text.split(|c: char| c.is_whitespace() || c == '(' || c == ',');
+    let is_version =
+        |w: &&str| w.contains('.') && w.trim_start_matches('v').chars().all(|c| c.is_ascii_digit() || c == '.');
+    words.map(|w| w.trim_start_matches('v')).find(is_version).map(str::to_owned)
+}
+
+fn parts(version: &str) -> Vec<u64> {
+    version.split('.').map(|p| p.parse().unwrap_or(0)).collect()
+}
+
+fn examine_agents(project: &Project) -> Check {
+    match crate::prompt::agents(&project.folder()) {
+        Ok(list) => {
+            let broken = list.iter().find_map(|l| l.description.as_ref().err());
+            match broken {
+                None => Check::new("agents", Level::Pass, format!("{} can be dispatched", list.len()), ""),
+                Some(fault) => Check::new("agents", Level::Warn, &fault.what, &fault.fix),
+            }
+        }
+        Err(fault) => Check::new("agents", Level::Fail, fault.what, fault.fix),
+    }
+}
+
+fn lost(project: &Project) -> Vec<DispatchId> {
+    let open = files::names(&project.paths.open()).unwrap_or_default();
+    let ids = open.iter().filter_map(|n| DispatchId::parse(n).ok());
+    // A free lock, or none at all, means that nobody owns it.
+    ids.filter(|id| {
+        let path = project.paths.dispatch(id).join("lock");
+        !path.exists() || matches!(lock::try_exclusive(&path), Ok(Some(_)))
+    })
+    .collect()
+}
+
+fn leftovers(project: &Project) -> Vec<Check> {
+    let mut rows = Vec::new();
+    let lost = lost(project);
+    if !lost.is_empty() {
+        let what = format!("{} dispatches lost their supervisor, first {}", lost.len(), lost[0]);
+        rows.push(Check::new(
+            "recovery",
+            Level::Warn,
+            what,
+            "any next command finishes them; `vnx doctor --fix --yes` does it now",
+        ));
+    }
+    let open = files::names(&project.paths.open()).unwrap_or_default();
+    let kept = files::names(&project.worktrees()).unwrap_or_default();
+    let kept = kept.iter().filter(|n| !n.starts_with('.') && !open.contains(n)).count();
+    let rescues = Git::repository(&project.located.common_dir).refs_below("refs/vnx/rescue").map_or(0, |r| r.len());
+    if kept + rescues > 0 {
+        let what = format!("{kept} kept worktrees and {rescues} rescue commits");
+        rows.push(Check::new(
+            "leftovers",
+            Level::Pass,
+            what,
+            "see `git worktree list` and `git for-each-ref refs/vnx/rescue`",
+        ));
+    }
+    rows
+}
+
+/// What can be mended; with `apply`, mends it.
+pub fn fix(from: &Path, apply: bool) -> Vec<Fix> {
+    let mut fixes = Vec::new();
+    let mut add = |what: String, work: &dyn Fn() -> Result<(), Fault>| {
+        let result = apply.then(|| work().map_or_else(|f| f.to_string(), |()| "done".to_owned()));
+        fixes.push(Fix { what, result });
+    };
+    let scaffold = Scaffold { constraints: constraints::SHIPPED, force: false, diff: false };
+    let Ok(located) = project::locate(from) else {
+        return fixes;
+    };
+    let paths = project::Paths::of(&located);
+    let missing = |p: &&str| !located.top.join(".vnx").join(p).exists();
+    let absent: Vec<&str> =
+        ["config.yaml", "provider_constraints.yaml", ".gitignore"].into_iter().filter(|p| missing(p)).collect();
+    if !absent.is_empty()
+        || paths.folders().iter().any(|f| !f.is_dir())
+        || !paths.receipts().join("ledger.ndjson").exists()
+    {
+        add(
+            format!(
+                "write what `vnx init` writes and is missing ({})",
+                if absent.is_empty() { "state folders, ledger".to_owned() } else { absent.join(", ") }
+            ),
+            &|| project::init(from, scaffold).map(drop),
+        );
+    }
+    let Ok(project) = Project::open(from) else {
+        return fixes;
+    };
+    for id in lost(&project) {
+        add(format!("finish dispatch {id}, which lost its supervisor"), &|| {
+            super::recover_one(&project.paths, &id).map(drop)
+        });
+    }
+    if project.worktrees().join(".trash").exists() {
+        add("delete removed worktrees that are still in the trash".to_owned(), &|| {
+            worktree::empty_trash(&project.worktrees(), &project.paths.trash_lock())
+        });
+    }
+    fixes
+}

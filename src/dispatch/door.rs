@@ -1,0 +1,224 @@
+//! The door: the single function through which every dispatch starts.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::claim::{Claim, claim};
+use super::plan::{Planned, Refusal, compile};
+use super::recover::recover_one;
+use super::request::Request;
+use super::snapshot::snapshot;
+use super::view;
+use crate::domain::receipt::{Body, DispatchClosed, DispatchRefused, Entry};
+use crate::domain::verdict::{End, Verdict};
+use crate::domain::{DispatchId, Fault, Name};
+use crate::project::Project;
+use crate::project::config::Panes;
+use crate::sys::path;
+use crate::sys::watch::FolderWatch;
+use crate::tmux::{Socket, Tmux};
+use crate::worker::control;
+
+/// What a supervisor tells whoever started it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Progress {
+    /// Worktree and prompt stand.
+    Prepared {
+        /// Milliseconds since the claim.
+        took_ms: u64,
+    },
+    /// The worker runs.
+    Started {
+        /// Its process id.
+        pid: u32,
+    },
+    /// The worker ended.
+    Exited {
+        /// How.
+        end: End,
+        /// Milliseconds it ran.
+        ran_ms: u64,
+    },
+    /// The verdict is given.
+    Judged {
+        /// The verdict.
+        verdict: Verdict,
+    },
+    /// The receipt is written and the lock is free.
+    Closed,
+}
+
+/// Plans without doing anything.
+pub fn plan_only(project: &Project, request: &Request) -> Result<Planned, Refusal> {
+    compile(project, request, snapshot(project, request))
+}
+
+/// How a dispatch is opened.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// A private tmux socket instead of the configured one.
+    pub socket: Option<Name>,
+    /// No pane, whatever the configuration says.
+    pub no_pane: bool,
+    /// Wait for a free place when `limits.parallel` is reached.
+    pub wait_slot: bool,
+    /// Nobody will watch: the claim is on the disk before this returns.
+    pub detach: bool,
+}
+
+/// A dispatch that is under way.
+#[derive(Debug)]
+pub struct Opened {
+    /// Its id.
+    pub id: DispatchId,
+    /// Its plan.
+    pub planned: Planned,
+    supervisor: Child,
+    pane: Option<JoinHandle<Option<String>>>,
+}
+
+/// Opens a dispatch: plan, claim, supervisor, pane.
+pub fn open(project: &Project, request: &Request, options: &Options) -> Result<Opened, Fault> {
+    let planned = match plan_only(project, request) {
+        Ok(planned) => planned,
+        Err(Refusal::Fault(fault)) => return Err(fault),
+        Err(Refusal::Policy { rule, fault }) => {
+            let body = DispatchRefused { agent: request.agent.clone(), rule, reason: fault.what.clone() };
+            project.ledger().append(&[Entry::ledger(Body::DispatchRefused(body))])?;
+            return Err(fault);
+        }
+    };
+    let claim = claim_when_free(project, request, &planned, options.wait_slot)?;
+    let id = claim.id.clone();
+    if options.detach {
+        project.ledger().sync()?;
+    }
+    let supervisor = start_supervisor(project, claim, options.detach)?;
+    let pane = open_pane(project, &id, options);
+    Ok(Opened { id, planned, supervisor, pane })
+}
+
+fn claim_when_free(project: &Project, request: &Request, planned: &Planned, wait: bool) -> Result<Claim, Fault> {
+    let watch = FolderWatch::on(&project.paths.open());
+    loop {
+        match claim(project, request, planned) {
+            Err(fault) if wait && fault.kind == crate::domain::FaultKind::Refused => watch.wait(),
+            other => return other,
+        }
+    }
+}
+
+/// The lock passes as standard input: there is no moment at which nobody holds it.
+fn start_supervisor(project: &Project, claim: Claim, detach: bool) -> Result<Child, Fault> {
+    let log = std::fs::File::create(claim.folder.join("supervisor.log"))
+        .map_err(|e| Fault::io(format!("cannot write the supervisor's log: {e}")))?;
+    let mut command = Command::new(path::own_executable()?);
+    command.arg("supervise").arg("--state").arg(project.paths.state()).arg(claim.id.as_str()).current_dir("/");
+    command.stdin(Stdio::from(claim.lock)).stderr(Stdio::from(log));
+    command.stdout(if detach { Stdio::null() } else { Stdio::piped() });
+    command.spawn().map_err(|e| {
+        Fault::environment(format!("cannot start the supervisor: {e}")).fix("the next vnx command closes this dispatch")
+    })
+}
+
+/// The pane opens beside everything else; nothing waits for it but the very end.
+fn open_pane(project: &Project, id: &DispatchId, options: &Options) -> Option<JoinHandle<Option<String>>> {
+    let search = std::env::var_os("PATH").unwrap_or_default();
+    if options.no_pane || project.config.tmux.panes == Panes::Off || !Tmux::installed(&search) {
+        return None;
+    }
+    let configured = options.socket.as_ref().or(project.config.tmux.socket.as_ref());
+    let tmux = Tmux::on(Socket::choose(configured));
+    let session = Name::parse("session", &format!("vnx-{}", project.id())).ok()?;
+    let window = Name::parse("window", id.as_str()).ok()?;
+    let vnx = path::text(&path::own_executable().ok()?).ok()?;
+    let top = path::text(&project.located.top).ok()?;
+    let mut argv: Vec<String> = vec![vnx, "--project".into(), top];
+    argv.extend(["attach".to_owned(), "--pane".to_owned(), id.to_string()]);
+    let note = project.paths.dispatch(id).join("pane");
+    Some(std::thread::spawn(move || {
+        let pane = tmux.open_window(&session, &window, &argv);
+        let text = match &pane {
+            Ok(pane) => format!("{session} {pane}\n"),
+            Err(e) => format!("none: {e}\n"),
+        };
+        let _ = crate::sys::files::replace(&note, text.as_bytes());
+        pane.ok()
+    }))
+}
+
+impl Opened {
+    /// Leaves the dispatch to its supervisor.
+    pub fn detach(self) {
+        if let Some(pane) = self.pane {
+            let _ = pane.join();
+        }
+    }
+
+    /// Watches to the end. Ctrl-C cancels; a second one skips the grace.
+    pub fn watch(mut self, project: &Project, mut on_progress: impl FnMut(&Progress)) -> Result<DispatchClosed, Fault> {
+        let stdout = self.supervisor.stdout.take();
+        let folder = project.paths.dispatch(&self.id);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|e| Fault::io(format!("cannot start the event loop: {e}")))?;
+        let closed = runtime.block_on(listen(stdout, &folder, &mut on_progress))?;
+        if let Some(pane) = self.pane.take() {
+            let _ = pane.join();
+        }
+        if !closed {
+            // The supervisor is gone without a last word: finish its story.
+            let _ = self.supervisor.wait();
+            recover_one(&project.paths, &self.id)?;
+        }
+        view::closed(project, &self.id)?.ok_or_else(|| {
+            Fault::internal(format!("dispatch {} has ended without a receipt", self.id)).fix("run `vnx show` on it")
+        })
+    }
+}
+
+/// Reads the story until its end; `true` when it was told to the end.
+async fn listen(
+    stdout: Option<std::process::ChildStdout>,
+    folder: &Path,
+    on_progress: &mut impl FnMut(&Progress),
+) -> Result<bool, Fault> {
+    let io = |e: std::io::Error| Fault::io(format!("cannot listen to the supervisor: {e}"));
+    let Some(stdout) = stdout else {
+        return Ok(false);
+    };
+    let mut lines = BufReader::new(tokio::process::ChildStdout::from_std(stdout).map_err(io)?).lines();
+    let mut int = signal(SignalKind::interrupt()).map_err(io)?;
+    let mut term = signal(SignalKind::terminate()).map_err(io)?;
+    let mut asked = false;
+    loop {
+        tokio::select! {
+            line = lines.next_line() => {
+                let Ok(Some(line)) = line else { return Ok(false) };
+                let Ok(progress) = serde_json::from_str::<Progress>(&line) else { continue };
+                on_progress(&progress);
+                if progress == Progress::Closed {
+                    return Ok(true);
+                }
+            }
+            _ = int.recv() => ask_to_cancel(folder, std::mem::replace(&mut asked, true)),
+            _ = term.recv() => ask_to_cancel(folder, std::mem::replace(&mut asked, true)),
+        }
+    }
+}
+
+/// On a thread of its own: a supervisor that is still preparing answers when it is done.
+fn ask_to_cancel(folder: &Path, now: bool) {
+    let folder = folder.to_owned();
+    std::thread::spawn(move || {
+        let _ = control::ask(&folder, control::Request::Cancel { now }, Duration::from_mins(1));
+    });
+}

@@ -1,0 +1,223 @@
+//! From a worker that has ended to a closed dispatch: collect, judge, teardown, close.
+//!
+//! One path for supervisors and for recovery. Each step is recorded before the next, and each
+//! can be done again, so a crash between two of them costs nothing but time.
+
+use std::path::Path;
+use std::time::Instant;
+
+use crate::domain::event::Claim as Said;
+use crate::domain::plan::{Base, Plan};
+use crate::domain::receipt::{
+    Body, DispatchClosed, DispatchCollected, DispatchJudged, Durations, Entry, Teardown, TreeEnd, WorktreeKept,
+    WorktreeRemoved, WorktreeRescued,
+};
+use crate::domain::redact::Redactor;
+use crate::domain::tree::{TreeClass, Tri, classify};
+use crate::domain::verdict::{Containment, End, Evidence, GitEvidence, Verdict, judge};
+use crate::domain::{Digest, Fault, Outcome};
+use crate::git::Git;
+use crate::ledger::Ledger;
+use crate::project::Paths;
+use crate::sys::files;
+use crate::worktree::{self, Collected, Done, Tree};
+
+/// What is known when a worker has ended.
+#[derive(Debug)]
+pub(super) struct Finish<'a> {
+    pub(super) paths: &'a Paths,
+    pub(super) ledger: &'a Ledger,
+    pub(super) redactor: &'a Redactor,
+    pub(super) plan: &'a Plan,
+    pub(super) plan_digest: Digest,
+    pub(super) end: End,
+    pub(super) containment: Containment,
+    pub(super) said: Said,
+    /// The worktree was made; otherwise there is nothing to look at.
+    pub(super) has_tree: bool,
+    pub(super) prepare_ms: u64,
+    pub(super) run_ms: u64,
+    pub(super) recovered: bool,
+}
+
+impl Finish<'_> {
+    fn folder(&self) -> std::path::PathBuf {
+        self.paths.dispatch(&self.plan.id)
+    }
+
+    /// Collects, judges, tears down and closes. `tell` hears the verdict before the teardown.
+    pub(super) fn run(self, tell: impl FnOnce(&Verdict)) -> Result<DispatchClosed, Fault> {
+        let begun = Instant::now();
+        let folder = self.folder();
+        let tree = Tree::of(self.plan, &folder);
+        let collected = if self.has_tree { Some(worktree::collect(&tree)) } else { None };
+        if let Some(collected) = &collected {
+            self.write_evidence(collected);
+            let body = DispatchCollected {
+                facts: collected.facts.clone(),
+                unknown_because: collected.unknown_because.clone(),
+                head: collected.head.clone(),
+                commits: collected.commits,
+                diff: collected.diff.clone(),
+            };
+            self.ledger.append(&[Entry::of(&self.plan.id, Body::DispatchCollected(body))])?;
+        }
+        let verdict = self.judge(collected.as_ref());
+        let class = collected.as_ref().map_or(TreeClass::Clean, |c| classify(&c.facts));
+        let judged = DispatchJudged { verdict: verdict.clone(), class };
+        self.ledger.append(&[Entry::of(&self.plan.id, Body::DispatchJudged(judged))])?;
+        tell(&verdict);
+        let done = collected.as_ref().map(|collected| {
+            worktree::teardown(&tree, class, collected).unwrap_or_else(|fault| Done {
+                kept_because: Some(format!("teardown failed: {fault}")),
+                ..Done::default()
+            })
+        });
+        let close_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.close(collected.as_ref(), verdict, class, done, close_ms)
+    }
+
+    /// Closes with a verdict that an earlier process gave; its teardown is done or finished.
+    pub(super) fn close(
+        &self,
+        collected: Option<&Collected>,
+        verdict: Verdict,
+        class: TreeClass,
+        done: Option<Done>,
+        close_ms: u64,
+    ) -> Result<DispatchClosed, Fault> {
+        let id = &self.plan.id;
+        let mut entries = Vec::new();
+        let mut rescue = None;
+        let (mut tree, mut branch_kept) = (TreeEnd::None, false);
+        if let Some(done) = done {
+            if let Some((reference, commit)) = done.rescue {
+                rescue = Some(reference.clone());
+                let body = WorktreeRescued { reference, commit, left_out: done.left_out };
+                entries.push(Entry::of(id, Body::WorktreeRescued(body)));
+            }
+            branch_kept = !done.branch_deleted;
+            entries.push(if done.removed {
+                tree = TreeEnd::Removed;
+                Entry::of(id, Body::WorktreeRemoved(WorktreeRemoved { class, branch_deleted: done.branch_deleted }))
+            } else {
+                tree = TreeEnd::Kept;
+                let reason = done.kept_because.unwrap_or_else(|| class.word().to_owned());
+                Entry::of(id, Body::WorktreeKept(WorktreeKept { class, reason }))
+            });
+        }
+        let read = |name: &str| files::read_capped(&self.folder().join(name), 4 << 20).ok().flatten();
+        let closed = DispatchClosed {
+            request: read("request.yaml").map(|b| Digest::of(&b)),
+            plan: self.plan_digest,
+            agent: self.plan.agent.clone(),
+            provider: self.plan.provider.clone(),
+            model: self.said.model.clone().or_else(|| self.plan.model.clone()),
+            lane: self.plan.lane,
+            session: self.said.session.clone(),
+            base: Base { name: self.plan.base.name.clone(), commit: self.plan.base.commit.clone() },
+            branch: self.plan.branch.clone(),
+            head: collected.and_then(|c| c.tip.clone().or_else(|| c.head.clone())),
+            commits: collected.and_then(|c| c.commits),
+            diff: collected.and_then(|c| c.diff.clone()),
+            end: self.end.clone(),
+            containment: self.containment.clone(),
+            usage: self.said.usage.clone(),
+            verdict,
+            teardown: Teardown { class, tree, branch_kept, rescue },
+            report: read("report.md").map(|b| Digest::of(&b)),
+            took_ms: Durations { prepare: self.prepare_ms, run: self.run_ms, close: close_ms },
+            recovered: self.recovered,
+        };
+        entries.push(Entry::of(id, Body::DispatchClosed(closed.clone())));
+        self.ledger.append(&entries)?;
+        // A convenience for readers; the ledger has said it already.
+        if let Ok(json) = serde_json::to_string_pretty(&closed) {
+            let _ = files::replace(&self.folder().join("closed.json"), self.redactor.redact(&json).as_bytes());
+        }
+        files::remove(&self.paths.open_marker(id))?;
+        let _ = files::remove(&self.folder().join("control.sock"));
+        Ok(closed)
+    }
+
+    fn judge(&self, collected: Option<&Collected>) -> Verdict {
+        let empty_diff = |c: &Collected| match (&c.diff, c.commits) {
+            (Some(diff), _) => (diff.files == 0).into(),
+            (None, Some(0)) => Tri::Yes,
+            (None, _) => Tri::Unknown,
+        };
+        let git = match collected {
+            Some(c) => GitEvidence {
+                commits: c.commits,
+                uncommitted: c.uncommitted,
+                on_own_branch: c.facts.on_own_branch,
+                empty_diff: empty_diff(c),
+            },
+            // No tree was made: nothing can be in it.
+            None => GitEvidence {
+                commits: Some(0),
+                uncommitted: Tri::No,
+                on_own_branch: Tri::Unknown,
+                empty_diff: Tri::Yes,
+            },
+        };
+        let mut verdict = judge(&Evidence {
+            end: self.end.clone(),
+            containment: self.containment.clone(),
+            claim: self.said.clone(),
+            has_closing_event: self.plan.launch.parser.has_closing_event(),
+            git,
+            delivers: self.plan.delivers,
+        });
+        self.check_scope(collected, &mut verdict);
+        verdict
+    }
+
+    /// A change outside the paths that the request gave is never accepted.
+    fn check_scope(&self, collected: Option<&Collected>, verdict: &mut Verdict) {
+        let tip = collected.and_then(|c| c.tip.as_ref());
+        let Some(tip) = tip.filter(|t| !self.plan.paths.is_empty() && **t != self.plan.base.commit) else {
+            return;
+        };
+        let repository = Git::repository(&self.plan.git_common_dir);
+        let outside = repository.changed_outside(&self.plan.base.commit, tip, &self.plan.paths);
+        let reason = match outside {
+            Ok(paths) if paths.is_empty() => return,
+            Ok(paths) => format!("{} changed files are outside the given paths, first {:?}", paths.len(), paths[0]),
+            Err(e) => format!("the given paths could not be checked: {e}"),
+        };
+        verdict.evidence.push(reason.clone());
+        if verdict.decision == crate::domain::Decision::Accept {
+            *verdict = Verdict {
+                decision: crate::domain::Decision::Investigate,
+                outcome: Outcome::ContractMissing,
+                reason,
+                evidence: std::mem::take(&mut verdict.evidence),
+            };
+        }
+    }
+
+    /// Files for people and for later commands. The receipts do not depend on them.
+    fn write_evidence(&self, collected: &Collected) {
+        let folder = self.folder();
+        if let Ok(json) = serde_json::to_string_pretty(&collected.facts) {
+            let _ = files::replace(&folder.join("facts.json"), json.as_bytes());
+        }
+        if let Some(tip) = collected.tip.as_ref().filter(|t| **t != self.plan.base.commit) {
+            let patch = Git::repository(&self.plan.git_common_dir).patch(&self.plan.base.commit, tip);
+            if let Ok(patch) = patch {
+                let _ = files::replace(&folder.join("diff.patch"), &patch);
+            }
+        }
+    }
+
+    /// Stores what the worker said, so that a crash after its exit does not make it unheard.
+    pub(super) fn store_claim(folder: &Path, redactor: &Redactor, said: &Said, report: &str) {
+        if !report.is_empty() {
+            let _ = files::replace(&folder.join("report.md"), redactor.redact(report).as_bytes());
+        }
+        if let Ok(json) = serde_json::to_string(said) {
+            let _ = files::replace(&folder.join("claim.json"), redactor.redact(&json).as_bytes());
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! The door and the life of a dispatch behind it:
+//! request → snapshot → plan → claim → prepare → run → collect → judge → teardown → close.
+//!
+//! The foreground command goes as far as the claim; a supervisor process does the rest and
+//! owns it. Whatever dies on the way, `recover` finishes the story from the receipts.
+
+mod claim;
+pub mod doctor;
+mod door;
+mod finish;
+pub mod plan;
+mod recover;
+pub mod request;
+pub mod snapshot;
+mod supervise;
+pub mod view;
+
+pub use claim::Claim;
+pub use door::{Opened, Options, Progress, open, plan_only};
+pub use plan::{Planned, Refusal, compile};
+pub use recover::{recover_all, recover_one};
+pub use request::Request;
+pub use snapshot::{Snapshot, snapshot};
+pub use supervise::supervise;

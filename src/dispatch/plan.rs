@@ -1,0 +1,263 @@
+//! `compile`: request and snapshot in, plan out. Pure: no clock, no file, no process.
+
+use std::collections::BTreeMap;
+
+use super::request::Request;
+use super::snapshot::{ProviderSeen, Snapshot};
+use crate::domain::agent::{Agent, Permissions};
+use crate::domain::constraint::{Ruling, Taken, rule};
+use crate::domain::plan::{Lane, Launch, Limits, Plan, PromptBy, TeardownPolicy};
+use crate::domain::{Digest, DispatchId, Fault};
+use crate::project::Project;
+use crate::prompt::{Assignment, compose};
+use crate::provider::environment;
+use crate::sys::path::{self, Found};
+
+/// The longest prompt that goes as an argument: one argument ends at 128 KiB on Linux.
+const MAX_ARGUMENT: usize = 120_000;
+
+/// A plan and the prompt it names by digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Planned {
+    /// The plan.
+    pub plan: Plan,
+    /// `plan.json`, byte for byte.
+    pub json: String,
+    /// The digest of those bytes.
+    pub digest: Digest,
+    /// What the worker is told.
+    pub prompt: String,
+}
+
+/// Why there is no plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// Something is missing or wrong; nothing is recorded.
+    Fault(Fault),
+    /// Policy says no; this is recorded.
+    Policy {
+        /// The constraint's id.
+        rule: String,
+        /// What to tell the user.
+        fault: Fault,
+    },
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+/// Compiles a plan. The first thing that is missing refuses, in the order in which a person
+/// would fix them.
+pub fn compile(project: &Project, request: &Request, seen: Snapshot) -> Result<Planned, Refusal> {
+    request.check()?;
+    let (agent, skills) = seen.agent?;
+    seen.git?;
+    let git_config = seen.git_config?;
+    let base = seen.base?;
+    let provider = seen.provider?;
+    let constraints = seen.constraints?;
+    seen.ledger?;
+    seen.writable?;
+    seen.disk?;
+
+    let id = match &request.id {
+        Some(id) => id.clone(),
+        None => DispatchId::compose(seen.now, &agent.head.name, seen.random)?,
+    };
+    let lane = request.lane.unwrap_or(project.config.defaults.lane);
+    let model = request.model.clone().or_else(|| agent.head.model.clone());
+    let taken = Taken { provider: &provider.manifest.name, model: model.as_deref(), lane, agent: &agent.head.name };
+    let ruling = rule(&constraints, taken, &request.overrides);
+    refuse_if_ruled_out(&ruling)?;
+
+    let branch = id.branch();
+    let (prompt, overhead) = prompt_for(&agent, &skills, &provider, request, &branch)?;
+    let worktree = project.worktrees().join(id.as_str());
+    let worktree_text = path::text(&worktree)?;
+    let common = path::text(&project.located.common_dir)?;
+    let mut launch = launch(project, &agent, &provider, lane, model.as_deref(), &common, &id)?;
+    launch.env_file.clone_from(&request.env_file);
+    launch.secret_names.clone_from(&project.config.redact.names);
+    launch.env_set.insert("VNX_DISPATCH_ID".to_owned(), id.to_string());
+    launch.env_set.insert("VNX_AGENT".to_owned(), agent.head.name.to_string());
+    if launch.prompt_by == PromptBy::Argument {
+        if prompt.len() > MAX_ARGUMENT {
+            return Err(Fault::input(format!(
+                "the prompt has {} bytes, and {} takes it as an argument, which ends at {MAX_ARGUMENT}",
+                prompt.len(),
+                provider.manifest.name
+            ))
+            .fix("shorten the instruction, or put the material into a file of the repository")
+            .into());
+        }
+        launch.args.push(prompt.clone());
+    }
+    let mut reasons = vec![
+        format!("provider {}: {}", provider.manifest.name, provider.because),
+        format!(
+            "base {}: {}",
+            base.name,
+            if request.base.is_some() { "--base says so" } else { "the current checkout" }
+        ),
+    ];
+    if !git_config.has_identity() {
+        reasons.push("git identity: none is configured, so commits are made as `vnx worker`".to_owned());
+        for role in ["AUTHOR", "COMMITTER"] {
+            launch.env_set.insert(format!("GIT_{role}_NAME"), "vnx worker".to_owned());
+            launch.env_set.insert(format!("GIT_{role}_EMAIL"), "worker@vnx.invalid".to_owned());
+        }
+    }
+    reasons.extend(ruling.warnings.iter().map(|w| format!("warning: {w}")));
+    reasons.extend(ruling.used.iter().map(|o| format!("override of {}: {}", o.id, o.reason)));
+    let defaults = &project.config.defaults;
+    let plan = Plan {
+        v: 1,
+        made: seen.now,
+        project: project.id().clone(),
+        agent: agent.head.name.clone(),
+        provider: provider.manifest.name.clone(),
+        model,
+        lane,
+        permissions: agent.head.permissions,
+        delivers: agent.head.delivers,
+        base,
+        branch,
+        worktree: worktree_text,
+        git_common_dir: common,
+        paths: request.paths.clone(),
+        launch,
+        prompt: Digest::of(prompt.as_bytes()),
+        prompt_overhead: overhead,
+        limits: Limits {
+            deadline: request.deadline.or(agent.head.deadline).unwrap_or(defaults.deadline),
+            idle: request.idle.or(agent.head.idle).unwrap_or(defaults.idle),
+            grace: defaults.grace,
+            record: project.config.limits.record,
+        },
+        teardown: TeardownPolicy {
+            reproducible: project.config.worktree.reproducible.clone(),
+            rescue_ignored_max: project.config.worktree.rescue_ignored_max,
+        },
+        git_risk: git_config.risk(),
+        overrides: ruling.used,
+        reasons,
+        id,
+    };
+    let json =
+        serde_json::to_string_pretty(&plan).map_err(|e| Fault::internal(format!("the plan cannot be written: {e}")))?;
+    let digest = Digest::of(json.as_bytes());
+    Ok(Planned { plan, json, digest, prompt })
+}
+
+fn refuse_if_ruled_out(ruling: &Ruling) -> Result<(), Refusal> {
+    let Some(constraint) = ruling.refused.first() else {
+        return Ok(());
+    };
+    let fix = if constraint.overridable {
+        format!("choose another route, or set it aside for once: --override {}=REASON", constraint.id)
+    } else {
+        "choose another provider, model or lane; this constraint cannot be set aside".to_owned()
+    };
+    let fault = Fault::refused(format!("constraint {}: {}", constraint.id, constraint.reason)).fix(fix);
+    Err(Refusal::Policy { rule: constraint.id.to_string(), fault })
+}
+
+fn prompt_for(
+    agent: &Agent,
+    skills: &[crate::domain::agent::Skill],
+    provider: &ProviderSeen,
+    request: &Request,
+    branch: &str,
+) -> Result<(String, u64), Fault> {
+    if provider.manifest.runs_assignment {
+        let script = request.instruction.clone().or_else(|| agent.head.command.clone()).ok_or_else(|| {
+            Fault::input(format!("no instruction, and agent {} has no command of its own", agent.head.name))
+                .fix("give a script with -i TEXT, -f FILE or - (standard input)")
+        })?;
+        return Ok((script, 0));
+    }
+    let text = request.instruction.as_deref().ok_or_else(|| {
+        Fault::input("the instruction is missing").fix("give it with -i TEXT, -f FILE or - (standard input)")
+    })?;
+    let composed = compose(agent, skills, Assignment { text, branch, paths: &request.paths });
+    if composed.text.len() as u64 > super::request::MAX_INSTRUCTION + 40_000 {
+        return Err(Fault::input(format!("the prompt has {} bytes, more than a CLI takes", composed.text.len()))
+            .fix("shorten the instruction or the agent's skills"));
+    }
+    Ok((composed.text, composed.overhead))
+}
+
+fn launch(
+    project: &Project,
+    agent: &Agent,
+    provider: &ProviderSeen,
+    lane: Lane,
+    model: Option<&str>,
+    common: &str,
+    id: &DispatchId,
+) -> Result<Launch, Fault> {
+    let manifest = &provider.manifest;
+    let name = &manifest.name;
+    let program = match &provider.found {
+        Found::At(path) => path::text(path)?,
+        Found::NotExecutable(path) => {
+            return Err(Fault::environment(format!(
+                "{} is {name}'s executable, but it may not be executed",
+                path.display()
+            ))
+            .fix(format!("chmod +x it, or install {name} again")));
+        }
+        Found::Missing => {
+            return Err(Fault::environment(format!(
+                "{name} is not installed: no {} in PATH",
+                manifest.binaries.join(" or ")
+            ))
+            .fix(format!("install {name}, or name another provider with --provider")));
+        }
+    };
+    let Some(spec) = manifest.lanes.get(&lane) else {
+        let has: Vec<&str> = manifest.lanes.keys().map(|l| l.word()).collect();
+        return Err(Fault::input(format!("{name} has no {} lane", lane.word()))
+            .fix(format!("use --lane {}", has.join(" or --lane "))));
+    };
+    let Some(permissions) = manifest.permissions.get(&agent.head.permissions) else {
+        return Err(Fault::input(format!(
+            "{name} has no arguments for permissions {:?}",
+            agent.head.permissions.word()
+        ))
+        .fix("add them to the provider's manifest, or change the agent's `permissions`"));
+    };
+    if model.is_some() && manifest.model_args.is_empty() {
+        return Err(Fault::input(format!("{name} has no models to choose from")).fix("leave --model out"));
+    }
+    let prompt_file = project.paths.dispatch(id).join("prompt.md");
+    let values = BTreeMap::from([
+        ("{model}", model.unwrap_or_default().to_owned()),
+        ("{git_common_dir}", common.to_owned()),
+        ("{git_dir}", format!("{common}/worktrees/{id}")),
+        ("{prompt_file}", path::text(&prompt_file)?),
+    ]);
+    let fill = |arg: &String| values.iter().fold(arg.clone(), |text, (key, value)| text.replace(key, value));
+    let model_args = if model.is_some() { manifest.model_args.as_slice() } else { &[] };
+    let parts = [spec.args.as_slice(), permissions, model_args, &spec.last_args];
+    Ok(Launch {
+        program,
+        args: parts.into_iter().flatten().map(fill).collect(),
+        prompt_by: spec.prompt_by,
+        parser: spec.parser,
+        env_pass: environment::allowed(manifest),
+        env_set: manifest.env.set.clone(),
+        env_file: None,
+        linger: spec.linger,
+        failures: manifest.failures.clone(),
+        secret_names: Vec::new(),
+    })
+}
+
+/// The permissions of a plan in words, for `--dry-run`.
+pub fn permissions_word(permissions: Permissions) -> &'static str {
+    permissions.word()
+}

@@ -1,0 +1,286 @@
+//! Recovery: a dispatch that is open and whose lock is free has lost its supervisor. Whoever
+//! notices takes the lock and finishes the story from the receipts.
+//!
+//! The scan costs one folder listing when nothing is open.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::claim;
+use super::finish::Finish;
+use super::plan::Planned;
+use super::supervise::read_plan;
+use crate::domain::event::Claim as Said;
+use crate::domain::outcome::Outcome;
+use crate::domain::plan::Plan;
+use crate::domain::receipt::{
+    Body, DispatchClaimed, DispatchClosed, DispatchExited, DispatchJudged, DispatchStarted, Entry, Kind,
+};
+use crate::domain::redact::Redactor;
+use crate::domain::tree::{TreeClass, classify};
+use crate::domain::verdict::{Containment, End, Verdict};
+use crate::domain::{Decision, Digest, DispatchId, Fault};
+use crate::git::Git;
+use crate::ledger::{Ledger, Receipt};
+use crate::project::Paths;
+use crate::sys::{files, lock};
+use crate::worker::sweep_lost;
+use crate::worktree::{self, Tree};
+
+/// Finishes every dispatch that lost its supervisor; returns their ids. One that cannot be
+/// finished now stays open and is named in the error of the command that needs it.
+pub fn recover_all(paths: &Paths) -> Vec<(DispatchId, Result<(), Fault>)> {
+    let Ok(open) = files::names(&paths.open()) else {
+        return Vec::new();
+    };
+    let ids = open.iter().filter_map(|name| DispatchId::parse(name).ok());
+    ids.filter_map(|id| match recover_one(paths, &id) {
+        Ok(true) => Some((id, Ok(()))),
+        Ok(false) => None,
+        Err(fault) => Some((id, Err(fault))),
+    })
+    .collect()
+}
+
+/// Finishes one dispatch if it is open and nobody owns it; `true` when something was done.
+pub fn recover_one(paths: &Paths, id: &DispatchId) -> Result<bool, Fault> {
+    let marker = paths.open_marker(id);
+    let folder = paths.dispatch(id);
+    if !marker.exists() {
+        return Ok(false);
+    }
+    if !folder.join("lock").exists() {
+        return recover_unborn(paths, id, &folder);
+    }
+    let Some(_lock) = lock::try_exclusive(&folder.join("lock"))? else {
+        return Ok(false);
+    };
+    // Its supervisor may have closed it between our two looks.
+    if !marker.exists() {
+        return Ok(false);
+    }
+    let ledger = Ledger::at(paths.receipts());
+    let receipts = ledger.of_dispatch(id)?;
+    if receipts.iter().any(|r| r.body.kind() == Kind::DispatchClosed) {
+        files::remove(&marker)?;
+        return Ok(true);
+    }
+    let Ok((plan, plan_digest)) = read_plan(&folder) else {
+        return recover_without_plan(paths, id, &ledger, &receipts);
+    };
+    let lost = Lost { paths, ledger: &ledger, plan: &plan, plan_digest, folder: &folder, receipts: &receipts };
+    lost.finish()?;
+    Ok(true)
+}
+
+/// A claim that got no further than its marker or its empty folder. The claim lock makes sure
+/// that nobody is in the middle of it.
+fn recover_unborn(paths: &Paths, id: &DispatchId, folder: &Path) -> Result<bool, Fault> {
+    let Some(_guard) = lock::try_exclusive(&paths.claim_lock())? else {
+        return Ok(false);
+    };
+    if folder.join("lock").exists() || !paths.open_marker(id).exists() {
+        return Ok(false);
+    }
+    // No lock file was ever made, so no plan, no receipt and no supervisor.
+    let _ = std::fs::remove_dir(folder);
+    files::remove(&paths.open_marker(id))?;
+    Ok(true)
+}
+
+struct Lost<'a> {
+    paths: &'a Paths,
+    ledger: &'a Ledger,
+    plan: &'a Plan,
+    plan_digest: Digest,
+    folder: &'a Path,
+    receipts: &'a [Receipt],
+}
+
+impl Lost<'_> {
+    fn has(&self, kind: Kind) -> bool {
+        self.receipts.iter().any(|r| r.body.kind() == kind)
+    }
+
+    fn find<T>(&self, pick: impl Fn(&Body) -> Option<T>) -> Option<T> {
+        self.receipts.iter().find_map(|r| pick(&r.body))
+    }
+
+    fn finish(self) -> Result<(), Fault> {
+        let id = &self.plan.id;
+        let tree = Tree::of(self.plan, self.folder);
+        let registered = Git::worktree_git_dir(tree.common_dir, tree.path).map_or(true, |d| d.is_some());
+        let exists = registered || tree.path.exists();
+        if !self.has(Kind::DispatchClaimed) {
+            if !exists {
+                // The crash came before the first receipt: nothing was recorded, nothing was done.
+                files::delete_tree(self.folder)?;
+                return Ok(files::remove(&self.paths.open_marker(id))?);
+            }
+            self.claim_again()?;
+        }
+        let started = self.find(|b| if let Body::DispatchStarted(s) = b { Some(s.clone()) } else { None });
+        let exited = self.find(|b| if let Body::DispatchExited(e) = b { Some(e.clone()) } else { None });
+        let containment = self.sweep(started.as_ref(), exited.as_ref());
+        let judged = self.find(|b| if let Body::DispatchJudged(j) = b { Some(j.clone()) } else { None });
+        // Without this receipt on the disk no worker is ever started.
+        let may_have_run = self.has(Kind::DispatchPrepared);
+        if !may_have_run {
+            self.remove_half_made(&tree)?;
+        }
+        let said = self.said();
+        let run_ms = exited.as_ref().map_or(0, |e| e.ran_ms);
+        let finish = Finish {
+            paths: self.paths,
+            ledger: self.ledger,
+            redactor: &Redactor::default(),
+            plan: self.plan,
+            plan_digest: self.plan_digest,
+            end: Self::end(may_have_run, exited),
+            containment,
+            said,
+            has_tree: may_have_run,
+            prepare_ms: 0,
+            run_ms,
+            recovered: true,
+        };
+        match judged {
+            Some(judged) => self.finish_teardown(&finish, &tree, exists, judged)?,
+            None => finish.run(|_| {})?,
+        };
+        Ok(())
+    }
+
+    fn end(may_have_run: bool, exited: Option<DispatchExited>) -> End {
+        match exited {
+            Some(exited) => exited.end,
+            None if may_have_run => End::Lost,
+            None => End::NeverStarted {
+                outcome: Outcome::SupervisorLost,
+                reason: "the supervisor died before the worker was started".to_owned(),
+            },
+        }
+    }
+
+    /// What the worker said, if that was stored before the crash.
+    fn said(&self) -> Said {
+        let bytes = files::read_capped(&self.folder.join("claim.json"), 1 << 20).ok().flatten();
+        bytes.and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default()
+    }
+
+    fn sweep(&self, started: Option<&DispatchStarted>, exited: Option<&DispatchExited>) -> Containment {
+        let session = started.and_then(|s| i32::try_from(s.pid).ok());
+        // A pid that was reused since (other start time) names somebody else's session.
+        let session = session.filter(|pid| {
+            let now = crate::sys::process::Process::read(*pid);
+            now.is_none_or(|p| Some(p.start_ticks) == started.map(|s| s.start_ticks))
+        });
+        let mut containment =
+            sweep_lost(&self.plan.id, session, self.plan.limits.grace.duration().min(Duration::from_secs(2)));
+        if let Some(exited) = exited {
+            containment.sigterm += exited.containment.sigterm;
+            containment.sigkill += exited.containment.sigkill;
+            containment.leaky |= exited.containment.leaky;
+            containment.survivors.extend(exited.containment.survivors.iter().cloned());
+        }
+        containment
+    }
+
+    /// A power cut can lose the unsynced first receipts although the tree was made: they are
+    /// written again, so that every tree has a claim in the ledger.
+    fn claim_again(&self) -> Result<(), Fault> {
+        let request = files::read_capped(&self.folder.join("request.yaml"), 4 << 20)?.unwrap_or_default();
+        let planned =
+            Planned { plan: self.plan.clone(), json: String::new(), digest: self.plan_digest, prompt: String::new() };
+        self.ledger.append(&claim::entries(&planned, Digest::of(&request)))?;
+        Ok(())
+    }
+
+    /// Takes away a tree whose creation was cut off. No worker ever ran in it: everything there
+    /// was written by vnx from the base commit, so this loses nothing.
+    fn remove_half_made(&self, tree: &Tree<'_>) -> Result<(), Fault> {
+        worktree::kept_tree_gone(tree, TreeClass::Clean, Some(&self.plan.base.commit))?;
+        Ok(())
+    }
+
+    /// The verdict stands; only the teardown is open.
+    fn finish_teardown(
+        &self,
+        finish: &Finish<'_>,
+        tree: &Tree<'_>,
+        exists: bool,
+        judged: DispatchJudged,
+    ) -> Result<DispatchClosed, Fault> {
+        if !finish.has_tree {
+            return finish.close(None, judged.verdict, judged.class, None, 0);
+        }
+        if exists && tree.path.exists() {
+            // Read again: time has passed since, and only what is true now may be acted on.
+            let collected = worktree::collect(tree);
+            let class = classify(&collected.facts);
+            let done = worktree::teardown(tree, class, &collected)?;
+            return finish.close(Some(&collected), judged.verdict, class, Some(done), 0);
+        }
+        // The folder had been removed: what is left is the registration and the branch. The
+        // branch goes only if it still points where the verdict saw it.
+        let tip = self.find(|b| if let Body::DispatchCollected(c) = b { c.head.clone() } else { None });
+        let done = worktree::kept_tree_gone(tree, judged.class, tip.as_deref())?;
+        finish.close(None, judged.verdict, judged.class, Some(done), 0)
+    }
+}
+
+/// The plan is gone (power loss, a careless hand): keep everything and say so.
+fn recover_without_plan(paths: &Paths, id: &DispatchId, ledger: &Ledger, receipts: &[Receipt]) -> Result<bool, Fault> {
+    let claimed = receipts.iter().find_map(|r| match &r.body {
+        Body::DispatchClaimed(claimed) => Some(claimed.clone()),
+        _ => None,
+    });
+    let Some(claimed) = claimed else {
+        // No plan and no claim: the crash came while the folder was being filled.
+        files::delete_tree(&paths.dispatch(id))?;
+        files::remove(&paths.open_marker(id))?;
+        return Ok(true);
+    };
+    let containment = sweep_lost(id, None, Duration::from_secs(2));
+    let closed = closed_without_plan(claimed, containment);
+    ledger.append(&[Entry::of(id, Body::DispatchClosed(closed))])?;
+    files::remove(&paths.open_marker(id))?;
+    Ok(true)
+}
+
+fn closed_without_plan(claimed: DispatchClaimed, containment: Containment) -> DispatchClosed {
+    use crate::domain::receipt::{Durations, Teardown, TreeEnd};
+    let tree_exists = Path::new(&claimed.worktree).exists();
+    DispatchClosed {
+        request: None,
+        plan: claimed.plan,
+        agent: claimed.agent,
+        provider: claimed.provider,
+        model: claimed.model,
+        lane: claimed.lane,
+        session: None,
+        base: claimed.base,
+        branch: claimed.branch,
+        head: None,
+        commits: None,
+        diff: None,
+        end: End::Lost,
+        containment,
+        usage: crate::domain::event::Usage::default(),
+        verdict: Verdict {
+            decision: Decision::Investigate,
+            outcome: Outcome::SupervisorLost,
+            reason: "the supervisor and its plan are gone; the tree and the branch were left as they are".to_owned(),
+            evidence: vec!["plan.json: missing or unreadable".to_owned()],
+        },
+        teardown: Teardown {
+            class: TreeClass::Unknown,
+            tree: if tree_exists { TreeEnd::Kept } else { TreeEnd::None },
+            branch_kept: true,
+            rescue: None,
+        },
+        report: None,
+        took_ms: Durations::default(),
+        recovered: true,
+    }
+}

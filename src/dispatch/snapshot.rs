@@ -1,0 +1,208 @@
+//! The snapshot: everything that a plan depends on, read once. `vnx doctor` shows the same
+//! reads, so it cannot be green where a dispatch would be refused.
+
+use std::path::Path;
+
+use rustix::fs::{Access, access};
+
+use super::request::Request;
+use crate::domain::agent::{Agent, Skill};
+use crate::domain::constraint::Constraints;
+use crate::domain::plan::Base;
+use crate::domain::{Fault, Name, Timestamp};
+use crate::git::{Git, GitConfig, MIN_VERSION};
+use crate::ledger::Head;
+use crate::project::Project;
+use crate::prompt;
+use crate::provider;
+use crate::provider::Manifest;
+use crate::sys::path::Found;
+use crate::sys::{self, files};
+
+/// A provider and where its executable is.
+#[derive(Debug, Clone)]
+pub struct ProviderSeen {
+    /// The manifest.
+    pub manifest: Manifest,
+    /// The executable.
+    pub found: Found,
+    /// Why this provider, for the plan's reasons.
+    pub because: String,
+}
+
+/// What was read. Each part that can fail on its own is a result of its own.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The moment.
+    pub now: Timestamp,
+    /// Randomness for the id.
+    pub random: u32,
+    /// git's version, checked against the oldest that works.
+    pub git: Result<String, Fault>,
+    /// The base commit.
+    pub base: Result<Base, Fault>,
+    /// The repository's configuration.
+    pub git_config: Result<GitConfig, Fault>,
+    /// The agent and its skills.
+    pub agent: Result<(Agent, Vec<Skill>), Fault>,
+    /// The provider.
+    pub provider: Result<ProviderSeen, Fault>,
+    /// The constraints.
+    pub constraints: Result<Constraints, Fault>,
+    /// The ledger's last receipt.
+    pub ledger: Result<Head, Fault>,
+    /// State and worktrees can be written.
+    pub writable: Result<(), Fault>,
+    /// Bytes free where worktrees go, checked against the floor.
+    pub disk: Result<u64, Fault>,
+}
+
+/// Reads the snapshot for a request.
+pub fn snapshot(project: &Project, request: &Request) -> Snapshot {
+    let tree = Git::tree(&project.located.git_dir, &project.located.top);
+    std::thread::scope(|scope| {
+        // Three short git processes side by side; everything else happens meanwhile.
+        let version = scope.spawn(git_version);
+        let base = scope.spawn(|| base(&tree, request.base.as_deref()));
+        let config = scope.spawn(|| tree.config().map_err(Fault::from));
+        let agent = agent(project, &request.agent);
+        let chosen = agent.as_ref().ok().and_then(|(a, _)| a.head.provider.as_ref());
+        let provider = choose_provider(project, request.provider.as_ref(), chosen);
+        let random = sys::random::<4>().map(u32::from_le_bytes);
+        Snapshot {
+            now: sys::now(),
+            // Without randomness the id can collide, and a collision is a refused claim.
+            random: random.unwrap_or(0),
+            agent,
+            provider,
+            constraints: provider::constraints::load(&project.folder()),
+            ledger: project.ledger().head().map_err(Fault::from),
+            writable: writable(project),
+            disk: disk(project),
+            git: version.join().unwrap_or_else(|_| Err(Fault::internal("the version probe ended early"))),
+            base: base.join().unwrap_or_else(|_| Err(Fault::internal("the base probe ended early"))),
+            git_config: config.join().unwrap_or_else(|_| Err(Fault::internal("the config probe ended early"))),
+        }
+    })
+}
+
+/// git's version, if it is new enough.
+pub fn git_version() -> Result<String, Fault> {
+    let (major, minor, text) = Git::version()?;
+    if (major, minor) < MIN_VERSION {
+        let (x, y) = MIN_VERSION;
+        return Err(Fault::environment(format!("git {text} is too old; {x}.{y} is the oldest that works"))
+            .fix("install a newer git"));
+    }
+    Ok(text)
+}
+
+fn base(tree: &Git, asked: Option<&str>) -> Result<Base, Fault> {
+    if let Some(name) = asked {
+        let commit = tree.resolve(name)?.ok_or_else(|| {
+            Fault::input(format!("--base {name:?} does not name a commit of this repository"))
+                .fix("see `git branch --all` and `git tag`")
+        })?;
+        // A branch is remembered by its full name, so that `merged` can be told later.
+        let full = format!("refs/heads/{name}");
+        let is_branch = tree.resolve(&full)?.is_some();
+        return Ok(Base { name: if is_branch { full } else { name.to_owned() }, commit });
+    }
+    match tree.head()? {
+        Some((commit, branch)) => Ok(Base { name: branch.unwrap_or_else(|| "HEAD".to_owned()), commit }),
+        None => Err(Fault::environment("the repository has no commit yet, so there is nothing to start from")
+            .fix("make the first commit: git add . && git commit")),
+    }
+}
+
+fn agent(project: &Project, name: &Name) -> Result<(Agent, Vec<Skill>), Fault> {
+    let agent = prompt::agent(&project.folder(), name)?;
+    let skills = prompt::skills_of(&project.folder(), &agent)?;
+    Ok((agent, skills))
+}
+
+/// Looks a provider's executable up in the `PATH` that the worker will get.
+pub fn look_up(manifest: &Manifest) -> Found {
+    let search = std::env::var_os("PATH").unwrap_or_default();
+    let mut best = Found::Missing;
+    for name in &manifest.binaries {
+        match sys::path::find(name, &search) {
+            Found::At(path) => return Found::At(path),
+            refused @ Found::NotExecutable(_) => best = refused,
+            Found::Missing => {}
+        }
+    }
+    best
+}
+
+fn choose_provider(project: &Project, asked: Option<&Name>, agents: Option<&Name>) -> Result<ProviderSeen, Fault> {
+    let folder = project.folder();
+    let default = &project.config.defaults.provider;
+    let (name, because) = match (asked, agents) {
+        (Some(name), _) => (name, "--provider says so".to_owned()),
+        (None, Some(name)) => (name, "the agent names it".to_owned()),
+        (None, None) if default.as_str() != "auto" => (default, "the project's default".to_owned()),
+        (None, None) => return first_installed(&folder),
+    };
+    let manifest = provider::load(&folder, name)?;
+    let found = look_up(&manifest);
+    Ok(ProviderSeen { manifest, found, because })
+}
+
+/// `auto`: the first coding CLI that is installed, in a fixed order.
+fn first_installed(folder: &Path) -> Result<ProviderSeen, Fault> {
+    let mut coding: Vec<Manifest> = provider::all(folder)?.into_iter().filter(|m| m.coding).collect();
+    let rank =
+        |m: &Manifest| ["claude", "codex", "gemini", "kimi"].iter().position(|n| *n == m.name.as_str()).unwrap_or(9);
+    coding.sort_by_key(|m| (rank(m), m.name.clone()));
+    let names: Vec<String> = coding.iter().map(|m| m.name.to_string()).collect();
+    for manifest in coding {
+        if let found @ Found::At(_) = look_up(&manifest) {
+            let because = format!("the first installed of {}", names.join(", "));
+            return Ok(ProviderSeen { manifest, found, because });
+        }
+    }
+    Err(Fault::environment(format!("no coding CLI is installed; looked for {}", names.join(", ")))
+        .fix("install one of them, or name a provider with --provider (shell runs any script)"))
+}
+
+fn writable(project: &Project) -> Result<(), Fault> {
+    let paths = &project.paths;
+    for folder in paths.folders() {
+        if !folder.is_dir() {
+            return Err(
+                Fault::environment(format!("the state folder {} is missing", folder.display())).fix("run `vnx init`")
+            );
+        }
+    }
+    let must = paths.folders().into_iter().chain([project.ledger().file(), paths.locks()]);
+    let root = project.worktrees();
+    let root = root.ancestors().find(|p| p.exists()).map(Path::to_owned);
+    for path in must.chain(root).chain([project.located.common_dir.clone()]) {
+        if let Err(e) = access(&path, Access::WRITE_OK) {
+            return Err(Fault::environment(format!(
+                "{} cannot be written: {}",
+                path.display(),
+                std::io::Error::from(e)
+            ))
+            .fix("make it writable for you, or set worktree.root or VNX_STATE_DIR to a place that is"));
+        }
+    }
+    Ok(())
+}
+
+fn disk(project: &Project) -> Result<u64, Fault> {
+    let floor = project.config.worktree.disk_floor;
+    for place in [project.worktrees(), project.paths.state().to_owned()] {
+        let free = files::disk_free(&place)?;
+        if free < floor.0 {
+            let free = free >> 20;
+            return Err(Fault::environment(format!(
+                "only {free} MiB are free at {}, the floor is {floor}",
+                place.display()
+            ))
+            .fix("free disk space, or lower worktree.disk_floor in .vnx/config.yaml"));
+        }
+    }
+    Ok(files::disk_free(&project.worktrees())?)
+}

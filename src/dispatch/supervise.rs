@@ -1,0 +1,243 @@
+//! `vnx supervise <id>`: the process that owns one dispatch from its claim to its close.
+//!
+//! It inherits the dispatch's lock as standard input and tells its story as JSON lines on
+//! standard output, for a foreground command that may be gone at any moment.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use super::door::Progress;
+use super::finish::Finish;
+use crate::domain::event::Claim as Said;
+use crate::domain::outcome::Outcome;
+use crate::domain::plan::{Plan, PromptBy};
+use crate::domain::receipt::{Body, DispatchExited, DispatchPrepared, DispatchStarted, Entry};
+use crate::domain::redact::Redactor;
+use crate::domain::verdict::{Containment, End, Verdict};
+use crate::domain::{Digest, DispatchId, Fault};
+use crate::ledger::Ledger;
+use crate::project::Paths;
+use crate::provider::{Stream, environment};
+use crate::sys::{self, files};
+use crate::worker::{self, Job, Recorder, Started, control};
+use crate::worktree::{self, Tree};
+
+/// Owns the dispatch `id` until it is closed.
+pub fn supervise(paths: &Paths, id: &DispatchId) -> Result<(), Fault> {
+    // Away from the terminal of whoever started us; already a leader is as good.
+    let _ = rustix::process::setsid();
+    let lock = std::io::stdin()
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(|e| Fault::io(format!("the lock was not handed over: {e}")))?;
+    let folder = paths.dispatch(id);
+    let (plan, plan_digest) = read_plan(&folder)?;
+    let env = worker_env(&plan);
+    let secrets = |env: &BTreeMap<String, String>| {
+        let named = |n: &str| Redactor::is_secret_name(n) || plan.launch.secret_names.iter().any(|s| s == n);
+        env.iter().filter(|(n, _)| named(n)).map(|(n, v)| (n.clone(), v.clone())).collect::<Vec<_>>()
+    };
+    let known = env.as_ref().map(secrets).unwrap_or_default();
+    let ledger = Ledger::at(paths.receipts()).with_redactor(Redactor::new(known.clone()));
+    let redactor = Redactor::new(known);
+    let begun = Instant::now();
+    let life = Life { paths, ledger: &ledger, redactor: &redactor, plan: &plan, folder: &folder, begun };
+
+    let lived = life.live(env);
+    let (prepare_ms, run_ms) = (lived.prepare_ms, lived.run_ms);
+    let finish = Finish {
+        paths,
+        ledger: &ledger,
+        redactor: &redactor,
+        plan: &plan,
+        plan_digest,
+        end: lived.end,
+        containment: lived.containment,
+        said: lived.said,
+        has_tree: lived.has_tree,
+        prepare_ms,
+        run_ms,
+        recovered: false,
+    };
+    let closed = finish.run(|verdict: &Verdict| {
+        tell(&Progress::Judged { verdict: verdict.clone() });
+    })?;
+    drop(closed);
+    // The lock goes before the last word, so that whoever hears it finds the dispatch closed.
+    let _ = std::fs::File::from(lock).unlock();
+    tell(&Progress::Closed);
+    // What is left is only disk space; the next command goes on where this one stops.
+    if let Some(worktrees) = Path::new(&plan.worktree).parent() {
+        worktree::empty_trash(worktrees, &paths.trash_lock())?;
+    }
+    Ok(())
+}
+
+/// Reads a dispatch's plan.
+pub(super) fn read_plan(folder: &Path) -> Result<(Plan, Digest), Fault> {
+    let path = folder.join("plan.json");
+    let bytes =
+        files::read_capped(&path, 16 << 20)?.ok_or_else(|| Fault::io(format!("{} is missing", path.display())))?;
+    let plan =
+        serde_json::from_slice(&bytes).map_err(|e| Fault::io(format!("{} cannot be read: {e}", path.display())))?;
+    Ok((plan, Digest::of(&bytes)))
+}
+
+/// One line of the story. A foreground that is gone is no reason to stop.
+fn tell(progress: &Progress) {
+    if let Ok(line) = serde_json::to_string(progress) {
+        let mut out = std::io::stdout().lock();
+        let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+    }
+}
+
+/// The worker's whole environment.
+fn worker_env(plan: &Plan) -> Result<BTreeMap<String, String>, Fault> {
+    let launch = &plan.launch;
+    let mut env: BTreeMap<String, String> = std::env::vars_os()
+        .filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?)))
+        .filter(|(name, _)| environment::passes(&launch.env_pass, name))
+        .collect();
+    if let Some(file) = &launch.env_file {
+        let path = PathBuf::from(file);
+        let bytes = files::read_capped(&path, 1 << 20)?.ok_or_else(|| Fault::input(format!("{file} is missing")))?;
+        let text = String::from_utf8(bytes).map_err(|_| Fault::input(format!("{file} is not UTF-8")))?;
+        env.extend(environment::parse_file(&text).map_err(|why| Fault::input(format!("{file}: {why}")))?);
+    }
+    env.extend(launch.env_set.clone());
+    Ok(env)
+}
+
+struct Life<'a> {
+    paths: &'a Paths,
+    ledger: &'a Ledger,
+    redactor: &'a Redactor,
+    plan: &'a Plan,
+    folder: &'a Path,
+    begun: Instant,
+}
+
+struct Lived {
+    end: End,
+    containment: Containment,
+    said: Said,
+    has_tree: bool,
+    prepare_ms: u64,
+    run_ms: u64,
+}
+
+impl Life<'_> {
+    fn since(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Prepares and runs. Whatever goes wrong becomes the way it ended: a supervisor that has a
+    /// claim always closes it.
+    fn live(&self, env: Result<BTreeMap<String, String>, Fault>) -> Lived {
+        let never = |outcome: Outcome, fault: Fault, has_tree: bool| Lived {
+            end: End::NeverStarted { outcome, reason: fault.what },
+            containment: Containment { empty: true, ..Containment::default() },
+            said: Said::default(),
+            has_tree,
+            prepare_ms: self.since(),
+            run_ms: 0,
+        };
+        let env = match env {
+            Ok(env) => env,
+            Err(fault) => return never(Outcome::SetupFailed, fault, false),
+        };
+        // Bound first, so that a cancel during the preparation waits in its queue.
+        let control = match control::bind(self.folder) {
+            Ok(control) => control,
+            Err(fault) => return never(Outcome::SetupFailed, fault, false),
+        };
+        let tree = Tree::of(self.plan, self.folder);
+        if let Err(fault) = worktree::create(&tree, &self.paths.repo_lock()) {
+            return never(Outcome::WorktreeFailed, fault, false);
+        }
+        let prompt = match self.prepared() {
+            Ok(prompt) => prompt,
+            Err(fault) => return never(Outcome::SetupFailed, fault, true),
+        };
+        let prepare_ms = self.since();
+        match self.run(env, prompt, control) {
+            Ok(mut lived) => {
+                lived.prepare_ms = prepare_ms;
+                lived
+            }
+            Err(fault) => never(Outcome::SetupFailed, fault, true),
+        }
+    }
+
+    /// Reads the prompt back, checks it against the plan, and records that all is ready: the
+    /// worker's start cannot be undone, so this receipt is on the disk before it.
+    fn prepared(&self) -> Result<Vec<u8>, Fault> {
+        let path = self.folder.join("prompt.md");
+        let prompt = files::read_capped(&path, 16 << 20)?.unwrap_or_default();
+        let digest = Digest::of(&prompt);
+        if digest != self.plan.prompt {
+            return Err(Fault::io(format!("{} is not the prompt of the plan", path.display())));
+        }
+        let body = DispatchPrepared { head: self.plan.base.commit.clone(), prompt: digest, took_ms: self.since() };
+        self.ledger.append(&[Entry::of(&self.plan.id, Body::DispatchPrepared(body))])?;
+        tell(&Progress::Prepared { took_ms: self.since() });
+        Ok(prompt)
+    }
+
+    fn run(
+        &self,
+        env: BTreeMap<String, String>,
+        prompt: Vec<u8>,
+        control: std::os::unix::net::UnixListener,
+    ) -> Result<Lived, Fault> {
+        let launch = &self.plan.launch;
+        let mut stream = Stream::new(launch.parser, &launch.failures);
+        let redactor = Redactor::new(
+            env.iter()
+                .filter(|(n, _)| Redactor::is_secret_name(n) || launch.secret_names.contains(n))
+                .map(|(n, v)| (n.clone(), v.clone()))
+                .collect(),
+        );
+        let mut recorder = Recorder::create(&self.folder.join("events.ndjson"), self.plan.limits.record.0, redactor)?;
+        let job = Job {
+            vnx: sys::path::own_executable()?,
+            program: launch.program.clone(),
+            args: launch.args.clone(),
+            env,
+            cwd: PathBuf::from(&self.plan.worktree),
+            stdin: if launch.prompt_by == PromptBy::Stdin { prompt } else { Vec::new() },
+            limits: self.plan.limits.clone(),
+            linger: launch.linger,
+            note: self.folder.join("launch.note"),
+        };
+        let ended = worker::run(job, &mut stream, &mut recorder, control, |started: Started| {
+            let body =
+                DispatchStarted { pid: started.pid, start_ticks: started.start_ticks, supervisor: std::process::id() };
+            self.ledger.append(&[Entry::of(&self.plan.id, Body::DispatchStarted(body))])?;
+            tell(&Progress::Started { pid: started.pid });
+            Ok(())
+        })?;
+        let (said, report) = stream.finish(&ended.end);
+        Finish::store_claim(self.folder, self.redactor, &said, &report);
+        let body = DispatchExited {
+            end: ended.end.clone(),
+            containment: ended.containment.clone(),
+            ran_ms: ended.ran_ms,
+            stdout_bytes: ended.stdout_bytes,
+            stderr_bytes: ended.stderr_bytes,
+        };
+        self.ledger.append(&[Entry::of(&self.plan.id, Body::DispatchExited(body))])?;
+        tell(&Progress::Exited { end: ended.end.clone(), ran_ms: ended.ran_ms });
+        Ok(Lived {
+            end: ended.end,
+            containment: ended.containment,
+            said,
+            has_tree: true,
+            prepare_ms: 0,
+            run_ms: ended.ran_ms,
+        })
+    }
+}

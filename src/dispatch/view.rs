@@ -1,0 +1,161 @@
+//! Reading dispatches back: which there are, what became of them, what they are doing now.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::supervise::read_plan;
+use crate::domain::plan::Plan;
+use crate::domain::receipt::{Body, DispatchClosed};
+use crate::domain::{DispatchId, Fault, Timestamp};
+use crate::ledger::Receipt;
+use crate::project::Project;
+use crate::sys::files;
+use crate::sys::lock;
+use crate::worker::control::{self, Answer, Request, State};
+
+/// A dispatch that is not closed.
+#[derive(Debug, Clone, Serialize)]
+pub struct Live {
+    /// Its id.
+    pub id: DispatchId,
+    /// The role.
+    pub agent: String,
+    /// The CLI.
+    pub provider: String,
+    /// When it was claimed.
+    pub since: Timestamp,
+    /// What the worker is doing.
+    pub state: State,
+    /// Where that is known from.
+    pub source: String,
+    /// Since when.
+    pub state_since: Timestamp,
+    /// The worker's process id.
+    pub pid: Option<u32>,
+    /// Bytes of output so far.
+    pub output_bytes: u64,
+    /// The pane, as `session %pane`.
+    pub pane: Option<String>,
+    /// The worktree.
+    pub worktree: String,
+}
+
+/// Resolves an id, a unique prefix of one, or `@last`.
+pub fn resolve(project: &Project, text: &str) -> Result<DispatchId, Fault> {
+    let names = files::names(&project.paths.dispatches())?;
+    let mut ids: Vec<DispatchId> = names.iter().filter_map(|n| DispatchId::parse(n).ok()).collect();
+    if text == "@last" {
+        // Ids that people chose do not sort by time; the folder's own time does.
+        let made = |id: &DispatchId| {
+            std::fs::metadata(project.paths.dispatch(id).join("plan.json")).and_then(|m| m.modified()).ok()
+        };
+        ids.sort_by_key(|id| (made(id), id.clone()));
+        return ids.pop().ok_or_else(|| {
+            Fault::input("there is no dispatch yet").fix("start one: `vnx dispatch-agent --agent hello-world`")
+        });
+    }
+    // An exact id wins over a longer one that it begins.
+    if let Some(id) = ids.iter().find(|id| id.as_str() == text) {
+        return Ok(id.clone());
+    }
+    let matching: Vec<&DispatchId> =
+        ids.iter().filter(|id| !text.is_empty() && id.as_str().starts_with(text)).collect();
+    match matching.as_slice() {
+        [one] => Ok((*one).clone()),
+        [] => Err(Fault::input(format!("there is no dispatch {text:?}"))
+            .fix("see `vnx ps` and `vnx receipts list`, or use @last")),
+        many => Err(Fault::input(format!("{text:?} begins {} dispatches, the first is {}", many.len(), many[0]))
+            .fix("give more of the id")),
+    }
+}
+
+/// The closing receipt of a dispatch, if it is closed.
+pub fn closed(project: &Project, id: &DispatchId) -> Result<Option<DispatchClosed>, Fault> {
+    let receipts = receipts(project, id)?;
+    Ok(receipts.into_iter().rev().find_map(
+        |r| {
+            if let Body::DispatchClosed(closed) = r.body { Some(closed) } else { None }
+        },
+    ))
+}
+
+/// All receipts of a dispatch.
+pub fn receipts(project: &Project, id: &DispatchId) -> Result<Vec<Receipt>, Fault> {
+    Ok(project.ledger().of_dispatch(id)?)
+}
+
+/// The plan of a dispatch.
+pub fn plan(project: &Project, id: &DispatchId) -> Result<Plan, Fault> {
+    read_plan(&project.paths.dispatch(id)).map(|(plan, _)| plan)
+}
+
+/// A file of a dispatch's folder, if it is there.
+pub fn file(project: &Project, id: &DispatchId, name: &str) -> Result<Option<Vec<u8>>, Fault> {
+    Ok(files::read_capped(&project.paths.dispatch(id).join(name), 64 << 20)?)
+}
+
+/// Everything that is not closed.
+pub fn live(project: &Project) -> Result<Vec<Live>, Fault> {
+    let mut live = Vec::new();
+    for name in files::names(&project.paths.open())? {
+        let Ok(id) = DispatchId::parse(&name) else {
+            continue;
+        };
+        // A claim that is being written has no plan yet; it appears in a moment.
+        let Ok(plan) = plan(project, &id) else {
+            continue;
+        };
+        let folder = project.paths.dispatch(&id);
+        let answer = control::ask(&folder, Request::Status, Duration::from_millis(500))?;
+        let answer = answer.unwrap_or(Answer {
+            state: State::Starting,
+            source: "lock".to_owned(),
+            since: plan.made,
+            pid: None,
+            accepted: true,
+            output_bytes: 0,
+        });
+        let pane = files::read_capped(&folder.join("pane"), 4096)?;
+        let pane = pane.map(|b| String::from_utf8_lossy(&b).trim().to_owned()).filter(|p| !p.starts_with("none"));
+        live.push(Live {
+            id,
+            agent: plan.agent.to_string(),
+            provider: plan.provider.to_string(),
+            since: plan.made,
+            state: answer.state,
+            source: answer.source,
+            state_since: answer.since,
+            pid: answer.pid,
+            output_bytes: answer.output_bytes,
+            pane,
+            worktree: plan.worktree,
+        });
+    }
+    Ok(live)
+}
+
+/// Asks a supervisor to end its worker. `false` when there was nothing to end any more.
+pub fn cancel(project: &Project, id: &DispatchId, now: bool) -> Result<bool, Fault> {
+    if !project.paths.open_marker(id).exists() {
+        return Ok(false);
+    }
+    let folder = project.paths.dispatch(id);
+    // A supervisor that is still preparing answers when the worktree stands.
+    let answer = control::ask(&folder, Request::Cancel { now }, Duration::from_mins(1))?;
+    Ok(answer.is_some_and(|a| a.accepted))
+}
+
+/// Blocks until a dispatch is closed; finishes it if its supervisor is lost meanwhile.
+pub fn wait(project: &Project, id: &DispatchId) -> Result<(), Fault> {
+    while project.paths.open_marker(id).exists() {
+        lock::wait_until_free(&project.paths.dispatch(id).join("lock"))?;
+        super::recover_one(&project.paths, id)?;
+    }
+    Ok(())
+}
+
+/// Whether a dispatch is closed.
+pub fn is_closed(project: &Project, id: &DispatchId) -> bool {
+    !project.paths.open_marker(id).exists()
+}

@@ -1,0 +1,207 @@
+//! Provider constraints: which provider, model or lane may serve which role. Deny wins.
+
+use serde::{Deserialize, Serialize};
+
+use super::id::Name;
+use super::plan::{Lane, Override};
+
+/// What happens when a constraint is hit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// The dispatch is refused.
+    Blocking,
+    /// The plan says so and goes on.
+    Warn,
+}
+
+/// Where a constraint is enforced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Enforcement {
+    /// At the door, when a plan is compiled.
+    Door,
+    /// In CI, over the source tree.
+    Ci,
+}
+
+/// What a rule looks for; an absent field matches everything.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// The provider.
+    #[serde(default)]
+    pub provider: Option<Name>,
+    /// The model, with `*` at the end as a wildcard.
+    #[serde(default)]
+    pub model: Option<String>,
+    /// The lane.
+    #[serde(default)]
+    pub lane: Option<Lane>,
+    /// The agent.
+    #[serde(default)]
+    pub agent: Option<Name>,
+}
+
+/// One rule. Exactly one of the three verbs is given.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Constraint {
+    /// Its name, used by overrides and receipts.
+    pub id: Name,
+    /// Why it exists; shown when it refuses.
+    pub reason: String,
+    /// What happens.
+    pub severity: Severity,
+    /// Where.
+    #[serde(default = "door")]
+    pub enforcement: Enforcement,
+    /// `--override id=REASON` may set it aside.
+    #[serde(default)]
+    pub overridable: bool,
+    /// This route is forbidden.
+    #[serde(default)]
+    pub forbid_route: Option<Route>,
+    /// Where `when` matches, the rest must match too.
+    #[serde(default)]
+    pub require_route: Option<Required>,
+    /// A package name that must not be imported by vnx itself (checked in CI).
+    #[serde(default)]
+    pub forbid_import: Option<String>,
+}
+
+fn door() -> Enforcement {
+    Enforcement::Door
+}
+
+/// A requirement on matching routes.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Required {
+    /// The routes it speaks of.
+    pub when: Route,
+    /// What they must look like.
+    pub must: Route,
+}
+
+/// The whole file.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Constraints {
+    /// Format version, 1.
+    pub version: u32,
+    /// The rules.
+    pub constraints: Vec<Constraint>,
+}
+
+/// The route that a plan is about to take.
+#[derive(Debug, Clone, Copy)]
+pub struct Taken<'a> {
+    /// The provider.
+    pub provider: &'a Name,
+    /// The model, if one was chosen.
+    pub model: Option<&'a str>,
+    /// The lane.
+    pub lane: Lane,
+    /// The agent.
+    pub agent: &'a Name,
+}
+
+impl Route {
+    fn matches(&self, taken: Taken<'_>) -> bool {
+        let model = |pattern: &str| match (pattern.strip_suffix('*'), taken.model) {
+            (Some(prefix), Some(model)) => model.starts_with(prefix),
+            (None, Some(model)) => model == pattern,
+            (_, None) => false,
+        };
+        self.provider.as_ref().is_none_or(|p| p == taken.provider)
+            && self.model.as_deref().is_none_or(model)
+            && self.lane.is_none_or(|l| l == taken.lane)
+            && self.agent.as_ref().is_none_or(|a| a == taken.agent)
+    }
+}
+
+impl Constraint {
+    /// Exactly one verb; says what is wrong otherwise.
+    pub fn check_shape(&self) -> Result<(), String> {
+        let verbs = usize::from(self.forbid_route.is_some())
+            + usize::from(self.require_route.is_some())
+            + usize::from(self.forbid_import.is_some());
+        if verbs == 1 {
+            return Ok(());
+        }
+        Err(format!("constraint {} must have exactly one of forbid_route, require_route, forbid_import", self.id))
+    }
+
+    fn hits(&self, taken: Taken<'_>) -> bool {
+        let forbidden = self.forbid_route.as_ref().is_some_and(|r| r.matches(taken));
+        let missed = self.require_route.as_ref().is_some_and(|r| r.when.matches(taken) && !r.must.matches(taken));
+        self.enforcement == Enforcement::Door && (forbidden || missed)
+    }
+}
+
+/// What the constraints say of a route.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ruling {
+    /// Blocking constraints that stand: the dispatch is refused.
+    pub refused: Vec<Constraint>,
+    /// Warnings, for the plan's reasons.
+    pub warnings: Vec<String>,
+    /// Overrides that were needed and allowed.
+    pub used: Vec<Override>,
+}
+
+/// Decides a route. An override counts only for a constraint that was hit and allows it.
+pub fn rule(constraints: &Constraints, taken: Taken<'_>, overrides: &[Override]) -> Ruling {
+    let mut ruling = Ruling::default();
+    for constraint in constraints.constraints.iter().filter(|c| c.hits(taken)) {
+        let given = overrides.iter().find(|o| o.id == constraint.id && constraint.overridable);
+        match (constraint.severity, given) {
+            (Severity::Warn, _) => ruling.warnings.push(format!("{}: {}", constraint.id, constraint.reason)),
+            (Severity::Blocking, Some(o)) => ruling.used.push(o.clone()),
+            (Severity::Blocking, None) => ruling.refused.push(constraint.clone()),
+        }
+    }
+    ruling
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::parse("test", text).unwrap()
+    }
+
+    fn forbid(overridable: bool) -> Constraints {
+        Constraints {
+            version: 1,
+            constraints: vec![Constraint {
+                id: name("no-x"),
+                reason: "because".into(),
+                severity: Severity::Blocking,
+                enforcement: Enforcement::Door,
+                overridable,
+                forbid_route: Some(Route {
+                    provider: Some(name("x")),
+                    model: Some("big-*".into()),
+                    ..Route::default()
+                }),
+                require_route: None,
+                forbid_import: None,
+            }],
+        }
+    }
+
+    #[test]
+    fn deny_wins_and_an_override_must_be_allowed() {
+        let (x, agent) = (name("x"), name("a"));
+        let taken = Taken { provider: &x, model: Some("big-1"), lane: Lane::Headless, agent: &agent };
+        let given = [Override { id: name("no-x"), reason: "test".into() }];
+        assert_eq!(rule(&forbid(false), taken, &given).refused.len(), 1);
+        assert_eq!(rule(&forbid(true), taken, &[]).refused.len(), 1);
+        assert_eq!(rule(&forbid(true), taken, &given).used.len(), 1);
+        let small = Taken { model: Some("small"), ..taken };
+        assert_eq!(rule(&forbid(false), small, &[]), Ruling::default());
+    }
+}

@@ -1,0 +1,148 @@
+//! One rule for every id: `^[a-z0-9][a-z0-9-]{0,62}$`.
+//!
+//! An id that follows it is safe as a file name, a git ref component, a tmux target and a DNS
+//! label, so nothing after the check at the edge needs to escape it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::fault::Fault;
+use super::time::Timestamp;
+
+/// The longest id, in bytes.
+pub const MAX_ID: usize = 63;
+/// The longest agent name: a dispatch id adds 21 bytes to it.
+pub const MAX_AGENT: usize = MAX_ID - 21;
+
+fn follows_rule(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let inner = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-';
+    !bytes.is_empty() && bytes.len() <= MAX_ID && bytes[0] != b'-' && bytes.iter().all(inner)
+}
+
+/// A name that a person gave: an agent, a skill, a provider, a project.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Name(String);
+
+impl Name {
+    /// Parses `text` by the id rule; `what` names the thing in the error ("agent", "provider").
+    pub fn parse(what: &str, text: &str) -> Result<Self, Fault> {
+        if follows_rule(text) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(Fault::input(format!("{what} name {text:?} is not a valid id"))
+            .fix("use 1 to 63 of a-z, 0-9 and -, not starting with -"))
+    }
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Name {
+    type Error = Fault;
+    fn try_from(text: String) -> Result<Self, Fault> {
+        Self::parse("the", &text)
+    }
+}
+impl From<Name> for String {
+    fn from(name: Name) -> Self {
+        name.0
+    }
+}
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// The id of one dispatch: `YYYYMMDD-HHMMSS-<agent>-<4 chars>`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct DispatchId(String);
+
+impl DispatchId {
+    /// Makes an id from the moment, the agent and 20 random bits.
+    pub fn compose(at: Timestamp, agent: &Name, random: u32) -> Result<Self, Fault> {
+        // No i, l, o, u: the id is read aloud and typed.
+        const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+        let suffix: String =
+            (0..4).map(|i| char::from(ALPHABET[usize::try_from((random >> (5 * i)) & 31).unwrap_or(0)])).collect();
+        Self::parse(&format!("{}-{agent}-{suffix}", at.compact()))
+    }
+    /// Parses a full id.
+    pub fn parse(text: &str) -> Result<Self, Fault> {
+        if follows_rule(text) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(Fault::input(format!("dispatch id {text:?} is not a valid id"))
+            .fix("copy an id from `vnx ps`, or use @last"))
+    }
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+    /// The branch of this dispatch: `vnx/<id>`.
+    pub fn branch(&self) -> String {
+        format!("vnx/{}", self.0)
+    }
+    /// The full name of the branch ref.
+    pub fn branch_ref(&self) -> String {
+        format!("refs/heads/vnx/{}", self.0)
+    }
+    /// The ref that keeps what a teardown could have lost.
+    pub fn rescue_ref(&self) -> String {
+        format!("refs/vnx/rescue/{}", self.0)
+    }
+}
+
+impl TryFrom<String> for DispatchId {
+    type Error = Fault;
+    fn try_from(text: String) -> Result<Self, Fault> {
+        Self::parse(&text)
+    }
+}
+impl From<DispatchId> for String {
+    fn from(id: DispatchId) -> Self {
+        id.0
+    }
+}
+impl fmt::Display for DispatchId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rule_refuses_everything_that_would_need_escaping() {
+        for bad in ["", "-a", "A", "a/b", "../x", "a b", "a.b", "ä", "#(touch x)", "a\n", &"a".repeat(64)] {
+            assert!(Name::parse("agent", bad).is_err(), "{bad:?} must be refused");
+            assert!(DispatchId::parse(bad).is_err(), "{bad:?} must be refused");
+        }
+        for good in ["a", "0", "a-b-9", &"a".repeat(63)] {
+            assert!(Name::parse("agent", good).is_ok(), "{good:?} must pass");
+        }
+    }
+
+    #[test]
+    fn an_id_sorts_by_time_and_names_its_agent() {
+        let agent = Name::parse("agent", "hello-world").unwrap();
+        let at = Timestamp::from_micros(1_795_255_323_456_789).unwrap();
+        let id = DispatchId::compose(at, &agent, 0).unwrap();
+        assert_eq!(id.as_str(), "20261121-100203-hello-world-0000");
+        assert_eq!(id.branch_ref(), "refs/heads/vnx/20261121-100203-hello-world-0000");
+    }
+
+    #[test]
+    fn the_longest_agent_still_makes_a_valid_id() {
+        let agent = Name::parse("agent", &"a".repeat(MAX_AGENT)).unwrap();
+        let at = Timestamp::from_micros(0).unwrap();
+        assert_eq!(DispatchId::compose(at, &agent, u32::MAX).unwrap().as_str().len(), MAX_ID);
+    }
+}

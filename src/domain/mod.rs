@@ -1,0 +1,25 @@
+//! The words of vnx as types, and the decisions as pure functions.
+//!
+//! Nothing here reads a file, a clock or a process: what a function needs is an argument.
+//! That is what makes `classify` and `judge` testable as tables.
+
+pub mod agent;
+pub mod constraint;
+pub mod digest;
+pub mod event;
+pub mod fault;
+pub mod id;
+pub mod outcome;
+pub mod plan;
+pub mod receipt;
+pub mod redact;
+pub mod span;
+pub mod time;
+pub mod tree;
+pub mod verdict;
+
+pub use digest::Digest;
+pub use fault::{Fault, FaultKind};
+pub use id::{DispatchId, Name};
+pub use outcome::{Decision, Outcome};
+pub use time::Timestamp;

@@ -1,0 +1,417 @@
+//! Receipts: the closed set of kinds and their typed payloads (`receipts/SPEC.md`).
+//!
+//! A kind that is not here cannot be written, and a reader refuses it by name. Later kinds
+//! (gates, approvals, merges, anchors) arrive together with the code that writes them.
+
+use serde::{Deserialize, Serialize};
+
+use super::agent::{Deliverable, Permissions};
+use super::digest::Digest;
+use super::event::Usage;
+use super::id::{DispatchId, Name};
+use super::outcome::Outcome;
+use super::plan::{Base, Lane};
+use super::tree::{TreeClass, TreeFacts};
+use super::verdict::{Containment, End, Verdict};
+
+/// Must the writer wait for the disk before it goes on?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Yes: an effect that cannot be undone follows, or the receipt is the last word.
+    Wait,
+    /// No: a later receipt's sync covers it, because the file only grows.
+    Ride,
+}
+
+macro_rules! kinds {
+    ($($variant:ident $word:literal $durability:ident $doc:literal;)*) => {
+        /// The kind of a receipt.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Kind { $(#[doc = $doc] $variant,)* }
+        impl Kind {
+            /// Every kind.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+            /// The word in the `kind` member.
+            pub fn word(self) -> &'static str {
+                match self { $(Self::$variant => $word,)* }
+            }
+            /// The kind of a word.
+            pub fn from_word(word: &str) -> Option<Self> {
+                match word { $($word => Some(Self::$variant),)* _ => None }
+            }
+            /// Whether its writer waits for the disk.
+            pub fn durability(self) -> Durability {
+                match self { $(Self::$variant => Durability::$durability,)* }
+            }
+        }
+        /// A typed payload; its kind is its variant.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub enum Body { $(#[doc = $doc] $variant($variant),)* }
+        impl Body {
+            /// The kind.
+            pub fn kind(&self) -> Kind {
+                match self { $(Self::$variant(_) => Kind::$variant,)* }
+            }
+            /// The payload as compact JSON.
+            pub fn to_json(&self) -> Result<String, serde_json::Error> {
+                match self { $(Self::$variant(payload) => serde_json::to_string(payload),)* }
+            }
+            /// Reads a payload of `kind`; unknown members are errors.
+            pub fn from_json(kind: Kind, json: &str) -> Result<Self, serde_json::Error> {
+                match kind { $(Kind::$variant => serde_json::from_str(json).map(Self::$variant),)* }
+            }
+        }
+    };
+}
+
+kinds! {
+    LedgerCreated "ledger.created" Wait "The first receipt of a ledger.";
+    LedgerRecovered "ledger.recovered" Wait "A torn tail was moved to quarantine.";
+    DispatchRequested "dispatch.requested" Ride "Somebody asked for a dispatch.";
+    DispatchRefused "dispatch.refused" Wait "Policy refused a dispatch; nothing was claimed.";
+    DispatchClaimed "dispatch.claimed" Ride "The id is taken and the plan is fixed.";
+    OverrideUsed "override.used" Ride "A constraint was set aside on purpose.";
+    DispatchPrepared "dispatch.prepared" Wait "Worktree and prompt stand; the worker may start.";
+    DispatchStarted "dispatch.started" Ride "The worker runs.";
+    DispatchExited "dispatch.exited" Ride "The worker ended and its process tree was swept.";
+    DispatchCollected "dispatch.collected" Ride "Git facts, usage and report were read.";
+    DispatchJudged "dispatch.judged" Wait "The verdict; teardown may follow.";
+    WorktreeRescued "worktree.rescued" Ride "A rescue commit holds what a teardown could have lost.";
+    WorktreeRemoved "worktree.removed" Ride "The worktree is gone.";
+    WorktreeKept "worktree.kept" Ride "The worktree stays, and why.";
+    DispatchClosed "dispatch.closed" Wait "What people call the receipt.";
+}
+
+/// Payload of `ledger.created`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LedgerCreated {
+    /// 128 random bits in hex, so that no other ledger can be swapped in.
+    pub ledger: String,
+    /// The project it belongs to.
+    pub project: Name,
+    /// The version of vnx that created it.
+    pub vnx: String,
+}
+
+/// Payload of `ledger.recovered`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LedgerRecovered {
+    /// Offset in bytes at which the fragment began.
+    pub offset: u64,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// Its digest.
+    pub sha256: Digest,
+    /// The file in `quarantine/` that holds it.
+    pub quarantine: String,
+}
+
+/// Payload of `dispatch.requested`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DispatchRequested {
+    /// SHA-256 of `request.yaml`.
+    pub request: Digest,
+    /// The role asked for.
+    pub agent: Name,
+}
+
+/// Payload of `dispatch.refused`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DispatchRefused {
+    /// The role asked for.
+    pub agent: Name,
+    /// The constraint or limit that refused.
+    pub rule: String,
+    /// Its reason.
+    pub reason: String,
+}
+
+/// Payload of `dispatch.claimed`: enough to finish the story if every other file is lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DispatchClaimed {
+    /// SHA-256 of `plan.json`.
+    pub plan: Digest,
+    /// The role.
+    pub agent: Name,
+    /// The CLI.
+    pub provider: Name,
+    /// The model, if one was chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// How it is connected.
+    pub lane: Lane,
+    /// What it may do.
+    pub permissions: Permissions,
+    /// What it must deliver.
+    pub delivers: Deliverable,
+    /// Where it starts.
+    pub base: Base,
+    /// Its branch.
+    pub branch: String,
+    /// Its folder.
+    pub worktree: String,
+}
+
+/// Payload of `override.used`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OverrideUsed {
+    /// The constraint set aside.
+    pub constraint: Name,
+    /// Why.
+    pub reason: String,
+}
+
+/// Payload of `dispatch.prepared`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DispatchPrepared {
+    /// The commit that is checked out.
+    pub head: String,
+    /// SHA-256 of the prompt, read back and equal to the plan's.
+    pub prompt: Digest,
+    /// From claim to here, in milliseconds.
+    pub took_ms: u64,
+}
+
+/// Payload of `dispatch.started`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DispatchStarted {
+    /// Process id of the worker, also its session and process group.
+    pub pid: u32,
+    /// Start time of that process in clock ticks since boot, so that the pid cannot be mistaken.
+    pub start_ticks: u64,
+    /// Process id of the supervisor.
+    pub supervisor: u32,
+}
+
+/// Payload of `dispatch.exited`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DispatchExited {
+    /// How it ended.
+    pub end: End,
+    /// The proof that nothing is left of it.
+    pub containment: Containment,
+    /// How long it ran, in milliseconds.
+    pub ran_ms: u64,
+    /// Bytes on its standard output.
+    pub stdout_bytes: u64,
+    /// Bytes on its standard error.
+    pub stderr_bytes: u64,
+}
+
+/// The size of a change.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiffStat {
+    /// Files changed.
+    pub files: u64,
+    /// Lines added; binary files count none.
+    pub added: u64,
+    /// Lines removed.
+    pub removed: u64,
+    /// The first 100 paths.
+    pub paths: Vec<String>,
+}
+
+/// Payload of `dispatch.collected`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DispatchCollected {
+    /// Facts of the worktree.
+    pub facts: TreeFacts,
+    /// Why facts are unknown, where they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unknown_because: Vec<String>,
+    /// HEAD of the worktree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<String>,
+    /// Commits since the base.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commits: Option<u64>,
+    /// The change from base to head.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diff: Option<DiffStat>,
+}
+
+/// Payload of `dispatch.judged`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DispatchJudged {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// The class of the worktree.
+    pub class: TreeClass,
+}
+
+/// Payload of `worktree.rescued`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorktreeRescued {
+    /// The ref that keeps the rescue commit.
+    #[serde(rename = "ref")]
+    pub reference: String,
+    /// The commit.
+    pub commit: String,
+    /// Ignored files that were over the budget and stay in the kept tree only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
+}
+
+/// Payload of `worktree.removed`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorktreeRemoved {
+    /// Its class.
+    pub class: TreeClass,
+    /// The dispatch branch was deleted too.
+    pub branch_deleted: bool,
+}
+
+/// Payload of `worktree.kept`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorktreeKept {
+    /// Its class.
+    pub class: TreeClass,
+    /// Why it stays.
+    pub reason: String,
+}
+
+/// What became of the worktree, in one word for lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TreeEnd {
+    /// It never existed.
+    None,
+    /// Removed.
+    Removed,
+    /// Kept.
+    Kept,
+}
+
+/// Teardown as the closing receipt tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Teardown {
+    /// The class.
+    pub class: TreeClass,
+    /// What became of the folder.
+    pub tree: TreeEnd,
+    /// The branch still exists.
+    pub branch_kept: bool,
+    /// The rescue ref, if one was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rescue: Option<String>,
+}
+
+/// Durations of one dispatch in milliseconds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Durations {
+    /// From claim to the worker's start.
+    pub prepare: u64,
+    /// The worker's run.
+    pub run: u64,
+    /// From the worker's exit to this receipt.
+    pub close: u64,
+}
+
+/// Payload of `dispatch.closed`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DispatchClosed {
+    /// SHA-256 of `request.yaml`, if the dispatch folder still had it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<Digest>,
+    /// SHA-256 of `plan.json`.
+    pub plan: Digest,
+    /// The role.
+    pub agent: Name,
+    /// The CLI.
+    pub provider: Name,
+    /// The model that answered, or the one that was chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// How it was connected.
+    pub lane: Lane,
+    /// The CLI's own session id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+    /// Where it started.
+    pub base: Base,
+    /// Its branch.
+    pub branch: String,
+    /// Where it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<String>,
+    /// Commits since the base.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commits: Option<u64>,
+    /// The change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diff: Option<DiffStat>,
+    /// How the process ended.
+    pub end: End,
+    /// The containment proof.
+    pub containment: Containment,
+    /// Usage and cost with their source.
+    pub usage: Usage,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Teardown.
+    pub teardown: Teardown,
+    /// The report's digest, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<Digest>,
+    /// Durations.
+    pub took_ms: Durations,
+    /// The story was finished by a later command, after its supervisor was lost.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub recovered: bool,
+}
+
+impl DispatchClosed {
+    /// Shorthand for lists.
+    pub fn outcome(&self) -> Outcome {
+        self.verdict.outcome
+    }
+}
+
+/// What a writer hands to the ledger: a payload and, for dispatch receipts, whose it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The dispatch, if the receipt belongs to one.
+    pub dispatch: Option<DispatchId>,
+    /// The attempt, starting at 1.
+    pub attempt: u32,
+    /// The payload.
+    pub body: Body,
+}
+
+impl Entry {
+    /// A receipt of the ledger itself.
+    pub fn ledger(body: Body) -> Self {
+        Self { dispatch: None, attempt: 1, body }
+    }
+    /// A receipt of the first attempt of a dispatch.
+    pub fn of(dispatch: &DispatchId, body: Body) -> Self {
+        Self { dispatch: Some(dispatch.clone()), attempt: 1, body }
+    }
+    /// The idempotency key: `<dispatch>/<kind>/<attempt>`, with the constraint for overrides.
+    pub fn key(&self) -> String {
+        let kind = self.body.kind().word();
+        let owner = self.dispatch.as_ref().map_or("ledger", DispatchId::as_str);
+        match &self.body {
+            Body::OverrideUsed(o) => format!("{owner}/{kind}/{}/{}", self.attempt, o.constraint),
+            _ => format!("{owner}/{kind}/{}", self.attempt),
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! A moment in UTC with microseconds, as receipts write it (RFC 3339, always `Z`).
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Microseconds since the Unix epoch. Time is a claim of the local clock: order in the ledger
+/// comes from `seq`, never from here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Timestamp(jiff::Timestamp);
+
+impl Timestamp {
+    /// From microseconds since the epoch; `None` outside the years -9999 to 9999.
+    pub fn from_micros(micros: i64) -> Option<Self> {
+        jiff::Timestamp::from_microsecond(micros).ok().map(Self)
+    }
+    /// Microseconds since the epoch.
+    pub fn micros(self) -> i64 {
+        self.0.as_microsecond()
+    }
+    /// `YYYYMMDD-HHMMSS`, the head of a dispatch id.
+    pub fn compact(self) -> String {
+        self.0.strftime("%Y%m%d-%H%M%S").to_string()
+    }
+    /// `HH:MM:SS`, for lists that show one day.
+    pub fn clock(self) -> String {
+        self.0.strftime("%H:%M:%S").to_string()
+    }
+    /// Milliseconds from `earlier` to here, zero if the clock went back.
+    pub fn millis_since(self, earlier: Self) -> u64 {
+        u64::try_from((self.micros() - earlier.micros()) / 1000).unwrap_or(0)
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.6}", self.0)
+    }
+}
+impl From<Timestamp> for String {
+    fn from(at: Timestamp) -> Self {
+        at.to_string()
+    }
+}
+impl TryFrom<String> for Timestamp {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse().map(Self).map_err(|_| format!("{text:?} is not an RFC 3339 time"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_prints_as_rfc_3339_with_six_digits_and_reads_back() {
+        let at = Timestamp::from_micros(1_795_255_323_000_001).unwrap();
+        assert_eq!(at.to_string(), "2026-11-21T10:02:03.000001Z");
+        assert_eq!(Timestamp::try_from(at.to_string()).unwrap(), at);
+    }
+}

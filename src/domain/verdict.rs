@@ -1,0 +1,379 @@
+//! `judge`: from evidence to one verdict. Pure and total.
+//!
+//! The order of the rules matters and is the documentation: first what ended the worker, then
+//! what its CLI reports about itself, then what git shows. Words never make a dispatch better.
+
+use serde::{Deserialize, Serialize};
+
+use super::agent::Deliverable;
+use super::event::Claim;
+use super::outcome::{Decision, Outcome};
+use super::tree::Tri;
+
+/// How the worker's process ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "how", rename_all = "snake_case")]
+pub enum End {
+    /// It never ran.
+    NeverStarted {
+        /// Why, as an outcome.
+        outcome: Outcome,
+        /// Why, in words.
+        reason: String,
+    },
+    /// It exited by itself, or lingered after its closing event and was asked to go.
+    Exited {
+        /// The exit code.
+        code: i32,
+    },
+    /// A signal that vnx did not send ended it.
+    Signaled {
+        /// The signal's number.
+        signal: i32,
+    },
+    /// The total deadline passed.
+    TimedOut,
+    /// No progress until the idle deadline.
+    Idle,
+    /// A person or T0 cancelled it.
+    Cancelled,
+    /// The supervisor died and the end was not seen.
+    Lost,
+}
+
+/// Proof that nothing of the worker's process tree is left.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Containment {
+    /// The tree was seen to be empty at the end.
+    pub empty: bool,
+    /// Processes that outlived the worker, as `pid command`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub survivors: Vec<String>,
+    /// How many times SIGTERM was sent.
+    #[serde(default)]
+    pub sigterm: u32,
+    /// How many times SIGKILL was sent.
+    #[serde(default)]
+    pub sigkill: u32,
+    /// Something kept the worker's output open after it had exited.
+    #[serde(default)]
+    pub leaky: bool,
+}
+
+/// What git shows, as far as the verdict needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GitEvidence {
+    /// Commits since the base on the dispatch branch.
+    pub commits: Option<u64>,
+    /// Tracked or untracked files are not committed.
+    pub uncommitted: Tri,
+    /// HEAD is on the dispatch branch.
+    pub on_own_branch: Tri,
+    /// The net change of those commits is empty.
+    pub empty_diff: Tri,
+}
+
+/// Everything that `judge` looks at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Evidence {
+    /// How the process ended.
+    pub end: End,
+    /// The containment proof.
+    pub containment: Containment,
+    /// What the worker's stream claimed.
+    pub claim: Claim,
+    /// This provider closes its stream with an event that claims success.
+    pub has_closing_event: bool,
+    /// What git shows.
+    pub git: GitEvidence,
+    /// What the agent must deliver.
+    pub delivers: Deliverable,
+}
+
+/// The one verdict: it drives the exit code, the receipt, the text and the JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Verdict {
+    /// Accept, investigate or reject.
+    pub decision: Decision,
+    /// What happened.
+    pub outcome: Outcome,
+    /// One line for people.
+    pub reason: String,
+    /// The facts that led here, one line each.
+    pub evidence: Vec<String>,
+}
+
+/// Judges a dispatch.
+pub fn judge(seen: &Evidence) -> Verdict {
+    let (decision, outcome, reason) = decide(seen);
+    Verdict { decision, outcome, reason, evidence: evidence(seen) }
+}
+
+type Ruling = (Decision, Outcome, String);
+
+fn decide(seen: &Evidence) -> Ruling {
+    use Decision::{Investigate, Reject};
+    let said = |fallback: &str| {
+        let words = seen.claim.failure.as_ref().map(|f| f.message.as_str()).filter(|m| !m.is_empty());
+        words.unwrap_or(fallback).to_owned()
+    };
+    let classified = seen.claim.failure.as_ref().and_then(|f| f.outcome);
+    match &seen.end {
+        End::NeverStarted { outcome, reason } => (Reject, *outcome, reason.clone()),
+        End::Cancelled => (Reject, Outcome::Cancelled, "cancelled on request".into()),
+        // A CLI that was still retrying an error when its time was up failed by that error.
+        End::TimedOut | End::Idle if seen.claim.stuck_on_error && classified.is_some() => {
+            (Reject, classified.unwrap_or(Outcome::Unknown), said("an error was never recovered from"))
+        }
+        End::TimedOut => (Reject, Outcome::TimeoutTotal, "the total deadline passed".into()),
+        End::Idle => (Reject, Outcome::TimeoutIdle, "no progress until the idle deadline".into()),
+        End::Lost => match seen.git.commits {
+            Some(0) if seen.git.uncommitted == Tri::No => {
+                (Reject, Outcome::SupervisorLost, "the supervisor died before the worker had changed anything".into())
+            }
+            _ => (Investigate, Outcome::SupervisorLost, "the supervisor died; what the worker left is kept".into()),
+        },
+        End::Signaled { signal } if seen.claim.ok != Some(true) => (
+            Reject,
+            classified.unwrap_or(Outcome::Killed),
+            said(&format!("signal {signal} from outside ended the worker")),
+        ),
+        End::Exited { .. } | End::Signaled { .. } => decide_finished(seen, said, classified),
+    }
+}
+
+fn decide_finished(seen: &Evidence, said: impl Fn(&str) -> String, classified: Option<Outcome>) -> Ruling {
+    use Decision::{Investigate, Reject};
+    let code = if let End::Exited { code } = seen.end { code } else { 0 };
+    if code != 0 || seen.claim.ok == Some(false) {
+        let outcome = classified.unwrap_or(Outcome::CliCrash);
+        return (Reject, outcome, said(&format!("the worker exited with code {code}")));
+    }
+    if seen.has_closing_event && seen.claim.ok.is_none() {
+        let outcome = classified.unwrap_or(Outcome::Unknown);
+        let decision = if classified.is_some() { Reject } else { Investigate };
+        return (decision, outcome, said("exit code 0, but the stream has no closing event"));
+    }
+    if !seen.containment.empty {
+        return (Investigate, Outcome::Unknown, "the worker's process tree is not proven empty".into());
+    }
+    match seen.delivers {
+        Deliverable::Commit => decide_commit(seen),
+        Deliverable::Report => decide_report(seen),
+    }
+}
+
+fn decide_commit(seen: &Evidence) -> Ruling {
+    use Decision::{Accept, Investigate, Reject};
+    match (seen.git.commits, seen.git.uncommitted) {
+        (_, Tri::Yes) => (Investigate, Outcome::Uncommitted, "changes were left uncommitted".into()),
+        (None, _) | (_, Tri::Unknown) => (Investigate, Outcome::Unknown, "git could not be read completely".into()),
+        (Some(0), Tri::No) if seen.claim.denied > 0 => (
+            Reject,
+            Outcome::PermissionBlocked,
+            format!("the CLI refused {} tool calls and nothing was committed", seen.claim.denied),
+        ),
+        (Some(0), Tri::No) => (Investigate, Outcome::Empty, "success is claimed, but nothing was committed".into()),
+        (Some(_), Tri::No) if seen.git.on_own_branch != Tri::Yes => {
+            (Investigate, Outcome::Unknown, "HEAD is not on the dispatch branch".into())
+        }
+        (Some(_), Tri::No) if seen.git.empty_diff == Tri::Yes => {
+            (Investigate, Outcome::Empty, "the commits change nothing".into())
+        }
+        (Some(n), Tri::No) => {
+            (Accept, Outcome::Done, format!("{n} {} on the dispatch branch", if n == 1 { "commit" } else { "commits" }))
+        }
+    }
+}
+
+fn decide_report(seen: &Evidence) -> Ruling {
+    use Decision::{Accept, Investigate};
+    match (seen.git.commits, seen.git.uncommitted) {
+        (Some(0), Tri::No) if seen.claim.report_bytes > 0 => {
+            (Accept, Outcome::Done, format!("a report of {} bytes, the tree untouched", seen.claim.report_bytes))
+        }
+        (Some(0), Tri::No) => (Investigate, Outcome::ContractMissing, "no report was delivered".into()),
+        (None, _) | (_, Tri::Unknown) => (Investigate, Outcome::Unknown, "git could not be read completely".into()),
+        _ => (Investigate, Outcome::ContractMissing, "a report was asked for, but files were changed".into()),
+    }
+}
+
+fn evidence(seen: &Evidence) -> Vec<String> {
+    let mut lines = Vec::new();
+    lines.push(match &seen.end {
+        End::NeverStarted { reason, .. } => format!("worker: not started ({reason})"),
+        End::Exited { code } => format!("worker: exit {code}"),
+        End::Signaled { signal } => format!("worker: signal {signal}"),
+        End::TimedOut => "worker: ended by the total deadline".into(),
+        End::Idle => "worker: ended by the idle deadline".into(),
+        End::Cancelled => "worker: cancelled".into(),
+        End::Lost => "worker: its end was not seen".into(),
+    });
+    let c = &seen.containment;
+    lines.push(if c.empty { "process tree: empty".into() } else { "process tree: not proven empty".to_owned() });
+    if !c.survivors.is_empty() {
+        lines.push(format!("outlived the worker: {}", c.survivors.join(", ")));
+    }
+    if seen.has_closing_event {
+        lines.push(match seen.claim.ok {
+            Some(true) => "claim: success".into(),
+            Some(false) => "claim: failure".into(),
+            None => "claim: none, the stream has no closing event".to_owned(),
+        });
+    }
+    if let Some(failure) = seen.claim.failure.as_ref().filter(|f| !f.message.is_empty()) {
+        lines.push(format!("the CLI said: {}", failure.message));
+    }
+    if seen.claim.denied > 0 {
+        lines.push(format!("refused tool calls: {}", seen.claim.denied));
+    }
+    lines.push(match seen.git.commits {
+        Some(n) => format!("commits since the base: {n}"),
+        None => "commits since the base: unknown".into(),
+    });
+    lines.push(format!(
+        "uncommitted changes: {}",
+        match seen.git.uncommitted {
+            Tri::Yes => "yes",
+            Tri::No => "no",
+            Tri::Unknown => "unknown",
+        }
+    ));
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::event::Failure;
+
+    fn good() -> Evidence {
+        Evidence {
+            end: End::Exited { code: 0 },
+            containment: Containment { empty: true, ..Containment::default() },
+            claim: Claim { ok: Some(true), report_bytes: 10, ..Claim::default() },
+            has_closing_event: true,
+            git: GitEvidence { commits: Some(1), uncommitted: Tri::No, on_own_branch: Tri::Yes, empty_diff: Tri::No },
+            delivers: Deliverable::Commit,
+        }
+    }
+
+    fn check(name: &str, change: impl FnOnce(&mut Evidence), decision: Decision, outcome: Outcome) {
+        let mut seen = good();
+        change(&mut seen);
+        let verdict = judge(&seen);
+        assert_eq!((verdict.decision, verdict.outcome), (decision, outcome), "{name}: {}", verdict.reason);
+        assert!(!verdict.reason.is_empty() && !verdict.reason.contains('\n'), "{name}");
+    }
+
+    #[test]
+    fn the_rule_table() {
+        use Decision::{Accept, Investigate, Reject};
+        check("good", |_| {}, Accept, Outcome::Done);
+        check("phantom", |s| s.git.commits = Some(0), Investigate, Outcome::Empty);
+        check("empty commits", |s| s.git.empty_diff = Tri::Yes, Investigate, Outcome::Empty);
+        check("dirty", |s| s.git.uncommitted = Tri::Yes, Investigate, Outcome::Uncommitted);
+        check(
+            "dirty and nothing committed",
+            |s| {
+                s.git.uncommitted = Tri::Yes;
+                s.git.commits = Some(0);
+            },
+            Investigate,
+            Outcome::Uncommitted,
+        );
+        check("git unreadable", |s| s.git.commits = None, Investigate, Outcome::Unknown);
+        check("elsewhere", |s| s.git.on_own_branch = Tri::No, Investigate, Outcome::Unknown);
+        check("processes left", |s| s.containment.empty = false, Investigate, Outcome::Unknown);
+        check("exit 3", |s| s.end = End::Exited { code: 3 }, Reject, Outcome::CliCrash);
+        check("claims failure", |s| s.claim.ok = Some(false), Reject, Outcome::CliCrash);
+        check("silent zero", |s| s.claim.ok = None, Investigate, Outcome::Unknown);
+        check(
+            "no closing event expected",
+            |s| {
+                s.claim.ok = None;
+                s.has_closing_event = false;
+            },
+            Accept,
+            Outcome::Done,
+        );
+        check(
+            "denied",
+            |s| {
+                s.claim.denied = 2;
+                s.git.commits = Some(0);
+            },
+            Reject,
+            Outcome::PermissionBlocked,
+        );
+        check(
+            "killed",
+            |s| {
+                s.end = End::Signaled { signal: 9 };
+                s.claim.ok = None;
+            },
+            Reject,
+            Outcome::Killed,
+        );
+        check("killed while lingering after success", |s| s.end = End::Signaled { signal: 15 }, Accept, Outcome::Done);
+        check("total", |s| s.end = End::TimedOut, Reject, Outcome::TimeoutTotal);
+        check("idle", |s| s.end = End::Idle, Reject, Outcome::TimeoutIdle);
+        check("cancelled", |s| s.end = End::Cancelled, Reject, Outcome::Cancelled);
+        check("lost with work", |s| s.end = End::Lost, Investigate, Outcome::SupervisorLost);
+        check(
+            "lost without work",
+            |s| {
+                s.end = End::Lost;
+                s.git.commits = Some(0);
+            },
+            Reject,
+            Outcome::SupervisorLost,
+        );
+        check(
+            "never",
+            |s| s.end = End::NeverStarted { outcome: Outcome::WorktreeFailed, reason: "x".into() },
+            Reject,
+            Outcome::WorktreeFailed,
+        );
+        check(
+            "report",
+            |s| {
+                s.delivers = Deliverable::Report;
+                s.git.commits = Some(0);
+            },
+            Accept,
+            Outcome::Done,
+        );
+        check(
+            "no report",
+            |s| {
+                s.delivers = Deliverable::Report;
+                s.git.commits = Some(0);
+                s.claim.report_bytes = 0;
+            },
+            Investigate,
+            Outcome::ContractMissing,
+        );
+        check("report with changes", |s| s.delivers = Deliverable::Report, Investigate, Outcome::ContractMissing);
+    }
+
+    #[test]
+    fn a_classified_failure_names_the_outcome() {
+        let failure = Some(Failure { outcome: Some(Outcome::AuthRejected), message: "401 invalid key".into() });
+        let with = |end: End, ok: Option<bool>, stuck: bool| {
+            let mut seen = good();
+            seen.end = end;
+            seen.claim.ok = ok;
+            seen.claim.failure.clone_from(&failure);
+            seen.claim.stuck_on_error = stuck;
+            judge(&seen)
+        };
+        assert_eq!(with(End::Exited { code: 1 }, Some(false), true).outcome, Outcome::AuthRejected);
+        assert_eq!(with(End::Idle, None, true).outcome, Outcome::AuthRejected);
+        assert_eq!(with(End::Idle, None, false).outcome, Outcome::TimeoutIdle);
+        // An error that was recovered from does not spoil a success.
+        assert_eq!(with(End::Exited { code: 0 }, Some(true), false).outcome, Outcome::Done);
+    }
+}

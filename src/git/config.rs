@@ -1,0 +1,65 @@
+//! The repository's configuration, as far as it decides what our own calls would run.
+
+use super::{Git, Result, expect};
+use crate::domain::Digest;
+
+/// Every setting that applies, in the order git reads them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GitConfig {
+    entries: Vec<(String, String)>,
+}
+
+impl Git {
+    /// Reads the whole configuration in one call.
+    pub fn config(&self) -> Result<GitConfig> {
+        let output = expect("config", self.cmd().args(["config", "--list", "--null", "--includes"]).run()?)?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let split = |entry: &str| {
+            let (key, value) = entry.split_once('\n').unwrap_or((entry, "true"));
+            (key.to_owned(), value.to_owned())
+        };
+        // The command line's own settings come last and are ours, not the repository's.
+        let ours = ["core.fsmonitor", "core.hookspath", "gc.auto", "maintenance.auto", "core.quotepath"];
+        let mut entries: Vec<_> = text.split('\0').filter(|e| !e.is_empty()).map(split).collect();
+        let keep = entries.len().saturating_sub(ours.len());
+        entries.truncate(keep);
+        Ok(GitConfig { entries })
+    }
+}
+
+impl GitConfig {
+    /// The value that counts.
+    pub fn value(&self, key: &str) -> Option<&str> {
+        self.entries.iter().rev().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
+    }
+
+    /// A committer identity is configured.
+    pub fn has_identity(&self) -> bool {
+        self.value("user.name").is_some_and(|v| !v.is_empty())
+            && self.value("user.email").is_some_and(|v| !v.is_empty())
+    }
+
+    /// A digest of the settings that make git run other programs while it reads files. If a
+    /// worker changed them, our own `git status` in its tree would run its code.
+    pub fn risk(&self) -> Digest {
+        let risky = |key: &str| {
+            key.starts_with("filter.")
+                || key.starts_with("diff.") && (key.ends_with(".textconv") || key.ends_with(".command"))
+                || matches!(
+                    key,
+                    "core.attributesfile" | "core.worktree" | "core.sshcommand" | "core.gitproxy" | "diff.external"
+                )
+                || key.starts_with("include")
+                || key.starts_with("url.")
+                || key.starts_with("remote.") && (key.ends_with(".uploadpack") || key.rsplit('.').next() == Some("vcs"))
+        };
+        let mut text = String::new();
+        for (key, value) in self.entries.iter().filter(|(k, _)| risky(k)) {
+            text.push_str(key);
+            text.push('\n');
+            text.push_str(value);
+            text.push('\0');
+        }
+        Digest::of(text.as_bytes())
+    }
+}

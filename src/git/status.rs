@@ -1,0 +1,99 @@
+//! `git status --porcelain=v2 -z`: one call that tells HEAD, changes, untracked and ignored files.
+
+use super::{Git, GitError, Result, expect, unreadable};
+
+/// Where HEAD is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeadAt {
+    /// On this branch (short name).
+    Branch(String),
+    /// On no branch.
+    Detached,
+}
+
+/// The answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// HEAD's commit; `None` on an unborn branch.
+    pub commit: Option<String>,
+    /// Where HEAD is.
+    pub head: HeadAt,
+    /// Tracked files that differ from HEAD.
+    pub changed: Vec<String>,
+    /// Files that are neither tracked nor ignored.
+    pub untracked: Vec<String>,
+    /// Ignored files and folders.
+    pub ignored: Vec<String>,
+}
+
+impl Git {
+    /// Reads the status of the worktree; settings of the repository cannot hide anything.
+    pub fn status(&self) -> Result<Status> {
+        let args = [
+            "status",
+            "--porcelain=v2",
+            "--branch",
+            "-z",
+            "--untracked-files=all",
+            "--ignored=matching",
+            "--ignore-submodules=none",
+            "--no-renames",
+            "--no-ahead-behind",
+        ];
+        let output = expect("status", self.cmd().args(args).run()?)?;
+        parse(&output.stdout)
+    }
+}
+
+fn parse(bytes: &[u8]) -> Result<Status> {
+    let bad = || -> GitError { unreadable("status") };
+    let mut status = Status {
+        commit: None,
+        head: HeadAt::Detached,
+        changed: Vec::new(),
+        untracked: Vec::new(),
+        ignored: Vec::new(),
+    };
+    let mut saw_head = false;
+    for entry in bytes.split(|b| *b == 0).filter(|e| !e.is_empty()) {
+        let text = String::from_utf8_lossy(entry);
+        let (kind, rest) = text.split_once(' ').ok_or_else(bad)?;
+        match kind {
+            "#" => match rest.split_once(' ') {
+                Some(("branch.oid", "(initial)")) => {}
+                Some(("branch.oid", oid)) => status.commit = Some(oid.to_owned()),
+                Some(("branch.head", name)) => {
+                    saw_head = true;
+                    status.head = if name == "(detached)" { HeadAt::Detached } else { HeadAt::Branch(name.to_owned()) };
+                }
+                _ => {}
+            },
+            // The path follows eight fields (1) or ten (u); renames are off, so there is no 2.
+            "1" => status.changed.push(rest.splitn(8, ' ').nth(7).ok_or_else(bad)?.to_owned()),
+            "u" => status.changed.push(rest.splitn(10, ' ').nth(9).ok_or_else(bad)?.to_owned()),
+            "?" => status.untracked.push(rest.to_owned()),
+            "!" => status.ignored.push(rest.to_owned()),
+            _ => return Err(bad()),
+        }
+    }
+    if saw_head { Ok(status) } else { Err(bad()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_entry_is_read_and_an_unknown_one_refuses() {
+        let text = "# branch.oid abc\0# branch.head vnx/x\x001 .M N... 100644 100644 100644 a b src/with blank.rs\0\
+                    u UU N... 1 2 3 4 a b c conflict\0? new\nline\0! target/\0";
+        let status = parse(text.as_bytes()).unwrap();
+        assert_eq!(status.commit.as_deref(), Some("abc"));
+        assert_eq!(status.head, HeadAt::Branch("vnx/x".into()));
+        assert_eq!(status.changed, ["src/with blank.rs", "conflict"]);
+        assert_eq!(status.untracked, ["new\nline"]);
+        assert_eq!(status.ignored, ["target/"]);
+        assert!(parse(b"# branch.head x\0Z what\0").is_err());
+        assert!(parse(b"").is_err(), "an empty answer is no answer");
+    }
+}

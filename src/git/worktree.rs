@@ -1,0 +1,84 @@
+//! Linked worktrees: the registration half. What may be removed is decided elsewhere.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{Git, GitError, Result, expect, refused, unreadable};
+
+impl Git {
+    /// Registers a worktree with a new branch and a lock, without files. Short: runs under the
+    /// repository lock. `self` is the repository.
+    pub fn worktree_add_bare(&self, path: &Path, branch: &str, commit: &str, reason: &str) -> Result<()> {
+        let output = self
+            .cmd()
+            .args([
+                "worktree",
+                "add",
+                "--quiet",
+                "--no-checkout",
+                "--no-track",
+                "--lock",
+                "--reason",
+                reason,
+                "-b",
+                branch,
+                "--",
+            ])
+            .arg(path)
+            .arg(commit)
+            .run()?;
+        expect("worktree", output).map(drop)
+    }
+
+    /// Writes the files of HEAD into a registered worktree. `self` is the worktree.
+    pub fn checkout_files(&self, workers: usize) -> Result<()> {
+        let output = self
+            .cmd()
+            .args(["-c", &format!("checkout.workers={workers}"), "-c", "advice.graftFileDeprecated=false"])
+            .args(["reset", "--hard", "--quiet", "--no-recurse-submodules", "--end-of-options", "HEAD"])
+            .limit(Duration::from_mins(30))
+            .run()?;
+        expect("reset", output).map(drop)
+    }
+
+    /// Drops the registration of a worktree whose folder is already gone. `self` is the repository.
+    pub fn worktree_forget(&self, path: &Path) -> Result<()> {
+        let output = self.cmd().args(["worktree", "remove", "--force", "--force", "--"]).arg(path).run()?;
+        expect("worktree", output).map(drop)
+    }
+
+    /// Locks a worktree with a reason; one that is locked already gets the new reason.
+    pub fn worktree_lock(&self, path: &Path, reason: &str) -> Result<()> {
+        let lock = |git: &Self| git.cmd().args(["worktree", "lock", "--reason", reason, "--"]).arg(path).run();
+        let output = lock(self)?;
+        if output.ok() {
+            return Ok(());
+        }
+        let unlocked = self.cmd().args(["worktree", "unlock", "--"]).arg(path).run()?;
+        if !unlocked.ok() {
+            return Err(refused("worktree", &output));
+        }
+        expect("worktree", lock(self)?).map(drop)
+    }
+
+    /// The git folder of the worktree at `path`, found by what the repository itself has on
+    /// record: the folder's own `.git` file belongs to the worker and is not asked.
+    pub fn worktree_git_dir(common_dir: &Path, path: &Path) -> Result<Option<PathBuf>> {
+        let name = path.file_name().ok_or_else(|| unreadable("worktree"))?;
+        let own = common_dir.join("worktrees").join(name);
+        match std::fs::read_to_string(own.join("gitdir")) {
+            Ok(text) => {
+                let recorded = Path::new(text.trim_end_matches('\n'));
+                let recorded = if recorded.is_absolute() { recorded.to_owned() } else { own.join(recorded) };
+                let same = recorded.parent().is_some_and(|p| same_folder(p, path));
+                if same { Ok(Some(own)) } else { Err(unreadable("worktree")) }
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(_) => Err(GitError::Unreadable { verb: "worktree".into() }),
+        }
+    }
+}
+
+fn same_folder(a: &Path, b: &Path) -> bool {
+    a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(x), Ok(y)) if x == y)
+}

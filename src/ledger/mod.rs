@@ -1,0 +1,140 @@
+//! The PAST: an append-only, hash-chained NDJSON file (`receipts/SPEC.md` is the format's home).
+//!
+//! One function appends (`Ledger::append`), one verifies (`verify::verify`). Whoever reads may
+//! read without a lock: a complete line never changes again.
+
+mod append;
+pub mod format;
+mod read;
+pub mod verify;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use append::Appended;
+pub use format::Receipt;
+pub use read::Follow;
+
+use crate::domain::redact::Redactor;
+use crate::domain::{Digest, Fault};
+use crate::sys::files::PathError;
+
+/// A ledger that could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// There is none.
+    #[error("there is no ledger at {}", .0.display())]
+    Missing(PathBuf),
+    /// The last complete line does not verify, so nothing may be chained to it.
+    #[error("the ledger's last line does not verify: {reason}")]
+    BrokenHead {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The file was replaced while it was open.
+    #[error("the ledger file was replaced while it was being written")]
+    Replaced,
+    /// A receipt would be longer than a line may be.
+    #[error("a receipt of {bytes} bytes is over the limit of {} bytes", format::MAX_LINE)]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+    },
+    /// The write failed and was rolled back: the receipt does not exist.
+    #[error("the receipt could not be written and was rolled back: {source}")]
+    NotWritten {
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The sync failed: whether the receipt survives a crash is unknown, and a second sync
+    /// would not tell (the kernel forgets failed pages).
+    #[error("the disk did not confirm the receipt: {source}")]
+    NotSynced {
+        /// What the system said.
+        source: io::Error,
+    },
+    /// An I/O error with its path.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// The lock did not come free.
+    #[error("{0}")]
+    Lock(Fault),
+    /// A payload could not be turned into JSON; a bug.
+    #[error("a receipt could not be serialised: {0}")]
+    Serialise(#[from] serde_json::Error),
+}
+
+impl From<LedgerError> for Fault {
+    fn from(error: LedgerError) -> Self {
+        let what = error.to_string();
+        match error {
+            LedgerError::Missing(_) => Self::environment(what).fix("run `vnx init`"),
+            LedgerError::BrokenHead { .. } | LedgerError::Replaced => {
+                Self::environment(what).fix("run `vnx audit-chain verify`; nothing is appended to a broken chain")
+            }
+            LedgerError::NotWritten { source } | LedgerError::NotSynced { source }
+                if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) =>
+            {
+                Self::environment(what).fix("free disk space; nothing was lost")
+            }
+            LedgerError::NotWritten { .. } | LedgerError::NotSynced { .. } => {
+                Self::io(what).fix("check the disk, then `vnx audit-chain verify`")
+            }
+            LedgerError::Path(error) => error.into(),
+            LedgerError::Lock(fault) => fault,
+            LedgerError::TooLong { .. } | LedgerError::Serialise(_) => Self::internal(what),
+        }
+    }
+}
+
+/// How long an append waits for other writers.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The ledger of one project.
+#[derive(Debug)]
+pub struct Ledger {
+    folder: PathBuf,
+    redactor: Redactor,
+}
+
+/// The end of the ledger: what the next receipt chains to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// The sequence number of the last receipt.
+    pub seq: u64,
+    /// Its hash.
+    pub hash: Digest,
+    /// The length of the file in bytes up to and including its line feed.
+    pub end: u64,
+}
+
+impl Ledger {
+    /// The ledger in `folder`, whether it exists or not.
+    pub fn at(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into(), redactor: Redactor::default() }
+    }
+    /// The same ledger with a redactor that knows this dispatch's secrets.
+    #[must_use]
+    pub fn with_redactor(mut self, redactor: Redactor) -> Self {
+        self.redactor = redactor;
+        self
+    }
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+    /// The open segment.
+    pub fn file(&self) -> PathBuf {
+        self.folder.join("ledger.ndjson")
+    }
+    fn lock_file(&self) -> PathBuf {
+        self.folder.join("LOCK")
+    }
+    fn quarantine(&self) -> PathBuf {
+        self.folder.join("quarantine")
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+//! Reading without a lock: complete lines never change, so a reader stops at the last line feed.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
+
+use super::format::{self, Receipt};
+use super::{Head, Ledger, LedgerError};
+use crate::domain::DispatchId;
+use crate::domain::receipt::Kind;
+use crate::sys::files::At;
+
+impl Ledger {
+    /// Re-hashes the last complete line. The cheap health check of every dispatch.
+    pub fn head(&self) -> Result<Head, LedgerError> {
+        let file = match File::open(self.file()) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                return Err(LedgerError::Missing(self.file()));
+            }
+            other => other.at("open", &self.file())?,
+        };
+        self.read_head(&file).map(|(head, _)| head)
+    }
+
+    /// The last `n` receipts, oldest first. Reads backwards, so the cost does not grow with
+    /// the ledger.
+    pub fn last(&self, n: usize) -> Result<Vec<Receipt>, LedgerError> {
+        self.last_matching(n, |_| true)
+    }
+
+    /// The last `n` receipts whose line passes `wanted`, oldest first. The filter sees raw
+    /// bytes, so lines that nobody wants are never parsed.
+    pub fn last_matching(&self, n: usize, wanted: impl Fn(&[u8]) -> bool) -> Result<Vec<Receipt>, LedgerError> {
+        self.backwards(wanted, |found| found.len() >= n)
+    }
+
+    /// All receipts of one dispatch, oldest first. Stops at the one that requested it.
+    pub fn of_dispatch(&self, id: &DispatchId) -> Result<Vec<Receipt>, LedgerError> {
+        let needle = format!("\"dispatch\":\"{id}\"");
+        let wanted = |line: &[u8]| {
+            // The member stands within the first bytes of the line.
+            let head = &line[..line.len().min(400)];
+            head.windows(needle.len()).any(|w| w == needle.as_bytes())
+        };
+        self.backwards(wanted, |found| found.last().is_some_and(|r| r.body.kind() == Kind::DispatchRequested))
+    }
+
+    fn backwards(
+        &self,
+        wanted: impl Fn(&[u8]) -> bool,
+        enough: impl Fn(&[Receipt]) -> bool,
+    ) -> Result<Vec<Receipt>, LedgerError> {
+        let path = self.file();
+        let file = match File::open(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                return Err(LedgerError::Missing(path));
+            }
+            other => other.at("open", &path)?,
+        };
+        let len = file.metadata().at("examine", &path)?.len();
+        let mut found = Vec::new();
+        let mut carry: Vec<u8> = Vec::new();
+        let mut complete = false;
+        let mut end = len;
+        while end > 0 && !enough(&found) {
+            let start = end.saturating_sub(256 << 10);
+            let mut block = vec![0; usize::try_from(end - start).unwrap_or(0)];
+            file.read_exact_at(&mut block, start).at("read", &path)?;
+            block.append(&mut carry);
+            // Everything after the first line feed of the block is whole lines; what stands
+            // before it goes with the block before.
+            let cut =
+                if start == 0 { 0 } else { block.iter().position(|b| *b == b'\n').map_or(block.len(), |p| p + 1) };
+            let rest = block.split_off(cut);
+            carry = block;
+            let mut lines: Vec<&[u8]> = rest.split(|b| *b == b'\n').collect();
+            if !complete && !lines.is_empty() {
+                // What follows the last line feed of the file: nothing, or a line being written.
+                lines.pop();
+                complete = !rest.is_empty();
+            }
+            for line in lines.into_iter().rev().filter(|l| !l.is_empty() && wanted(l)) {
+                if enough(&found) {
+                    break;
+                }
+                found.push(parse(line)?);
+            }
+            end = start;
+        }
+        found.reverse();
+        Ok(found)
+    }
+
+    /// All receipts of the file from byte `offset` on, which must be the start of a line.
+    pub fn from(&self, offset: u64) -> Result<Follow, LedgerError> {
+        let path = self.file();
+        let mut file = match File::open(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                return Err(LedgerError::Missing(path));
+            }
+            other => other.at("open", &path)?,
+        };
+        file.seek(SeekFrom::Start(offset)).at("read", &path)?;
+        Ok(Follow { reader: BufReader::with_capacity(256 << 10, file), partial: Vec::new() })
+    }
+}
+
+fn parse(line: &[u8]) -> Result<Receipt, LedgerError> {
+    format::parse(line).map_err(|reason| LedgerError::BrokenHead { reason })
+}
+
+/// Reads receipts forward; after the end it can be asked again when the file has grown.
+#[derive(Debug)]
+pub struct Follow {
+    reader: BufReader<File>,
+    partial: Vec<u8>,
+}
+
+impl Follow {
+    /// The next complete receipt, or `None` when there is none yet.
+    pub fn next_receipt(&mut self) -> Result<Option<Receipt>, LedgerError> {
+        let read = self.reader.read_until(b'\n', &mut self.partial);
+        read.map_err(|source| LedgerError::NotWritten { source })?;
+        if self.partial.last() != Some(&b'\n') {
+            return Ok(None);
+        }
+        self.partial.pop();
+        let line = std::mem::take(&mut self.partial);
+        parse(&line).map(Some)
+    }
+}

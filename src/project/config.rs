@@ -1,0 +1,269 @@
+//! `.vnx/config.yaml`: few keys, each with a default that works; an unknown key is an error.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::domain::plan::Lane;
+use crate::domain::span::{Size, Span};
+use crate::domain::{Fault, Name};
+
+/// The whole file.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Format version, 1.
+    pub version: u32,
+    /// The project's id, also the name of its tmux session (`vnx-<id>`).
+    pub project_id: Name,
+    /// What a dispatch uses when neither the command line nor the agent says.
+    #[serde(default)]
+    pub defaults: Defaults,
+    /// Worktrees.
+    #[serde(default)]
+    pub worktree: Worktree,
+    /// Panes.
+    #[serde(default)]
+    pub tmux: Tmux,
+    /// Limits.
+    #[serde(default)]
+    pub limits: LimitsConfig,
+    /// Redaction.
+    #[serde(default)]
+    pub redact: Redact,
+}
+
+/// Defaults of a dispatch.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Defaults {
+    /// A provider's name, or `auto`: the first coding CLI that is installed.
+    pub provider: Name,
+    /// The lane.
+    pub lane: Lane,
+    /// Total deadline.
+    pub deadline: Span,
+    /// Idle deadline.
+    pub idle: Span,
+    /// Between SIGTERM and SIGKILL.
+    pub grace: Span,
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        let auto = Name::try_from("auto".to_owned()).unwrap_or_else(|_| unreachable!("follows the id rule"));
+        let minutes = |n: u64| Span(n * 60_000);
+        Self { provider: auto, lane: Lane::Headless, deadline: minutes(60), idle: minutes(10), grace: Span(5000) }
+    }
+}
+
+/// Worktrees.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Worktree {
+    /// Folder for worktrees, relative to the main checkout; `null`: `../<repo>.worktrees`.
+    pub root: Option<String>,
+    /// A dispatch is refused when less is free.
+    pub disk_floor: Size,
+    /// Names of ignored files and folders that a build makes again.
+    pub reproducible: Vec<String>,
+    /// Other ignored files up to this size together go into a rescue commit.
+    pub rescue_ignored_max: Size,
+}
+
+impl Default for Worktree {
+    fn default() -> Self {
+        let names = [
+            "target",
+            "node_modules",
+            "__pycache__",
+            ".venv",
+            "venv",
+            "dist",
+            "build",
+            "out",
+            "coverage",
+            ".cache",
+            ".pytest_cache",
+            ".mypy_cache",
+            ".ruff_cache",
+            ".tox",
+            ".gradle",
+            ".next",
+            ".nuxt",
+            ".turbo",
+            ".parcel-cache",
+            ".DS_Store",
+            "*.pyc",
+            "*.o",
+            "*.class",
+            "*.log",
+        ];
+        Self {
+            root: None,
+            disk_floor: Size(512 << 20),
+            reproducible: names.map(str::to_owned).to_vec(),
+            rescue_ignored_max: Size(32 << 20),
+        }
+    }
+}
+
+/// Whether dispatches get a pane.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Panes {
+    /// A window for each dispatch where tmux is installed.
+    #[default]
+    Window,
+    /// None.
+    Off,
+}
+
+/// Panes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tmux {
+    /// Whether dispatches get a pane.
+    pub panes: Panes,
+    /// A private socket (`tmux -L <name>`); `null`: the user's own server.
+    pub socket: Option<Name>,
+}
+
+/// Limits.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// How many dispatches may run at the same time.
+    pub parallel: u32,
+    /// How much of a worker's output is recorded.
+    pub record: Size,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self { parallel: 32, record: Size(64 << 20) }
+    }
+}
+
+/// Redaction.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Redact {
+    /// Variables whose values are secrets although their names do not say so.
+    pub names: Vec<String>,
+}
+
+impl Config {
+    /// Checks what the types cannot say.
+    pub fn check(&self, file: &Path) -> Result<(), Fault> {
+        let wrong = |what: &str| {
+            Err(Fault::input(format!("{}: {what}", file.display())).fix("correct the file and run `vnx doctor`"))
+        };
+        if self.version != 1 {
+            return wrong(&format!("version {} is not known to this vnx; it knows 1", self.version));
+        }
+        if self.defaults.deadline.0 == 0 || self.defaults.idle.0 == 0 {
+            return wrong("defaults.deadline and defaults.idle must be longer than 0s");
+        }
+        if self.limits.parallel == 0 {
+            return wrong("limits.parallel must be at least 1");
+        }
+        if self.project_id.as_str().len() > 50 {
+            return wrong("project_id is longer than 50 characters");
+        }
+        Ok(())
+    }
+}
+
+/// The file that `vnx init` writes.
+pub fn template(project_id: &Name) -> String {
+    let defaults = Worktree::default();
+    format!(
+        r"# vnx project configuration. Every key is optional except the first two; what is
+# commented out shows the default. An unknown key is an error, so a typo cannot hide.
+version: 1
+
+# Names this project in its ledger and in tmux (session vnx-<project_id>).
+project_id: {project_id}
+
+# What a dispatch uses when neither the command line nor its agent says.
+#defaults:
+#  provider: auto        # a provider's name, or auto: the first coding CLI that is installed
+#  lane: headless        # how the worker is connected
+#  deadline: 60m         # the worker is ended after this long
+#  idle: 10m             # ... or after this long without progress; retries are not progress
+#  grace: 5s             # between SIGTERM and SIGKILL
+
+#worktree:
+#  root: null            # folder for worktrees, relative to the main checkout; null: ../<repo>.worktrees
+#  disk_floor: {floor}    # a dispatch is refused when less is free
+#  rescue_ignored_max: {ignored}   # ignored files up to this size together go into a rescue commit
+#  reproducible: [{names}]
+
+#tmux:
+#  panes: window         # window: one for each dispatch where tmux is installed; off: none
+#  socket: null          # a private server (tmux -L <name>); null: your own
+
+#limits:
+#  parallel: 32          # how many dispatches may run at the same time
+#  record: 64MiB         # how much of a worker's output is recorded
+
+#redact:
+#  names: []             # variables whose values are secrets although their names do not say so
+",
+        floor = defaults.disk_floor,
+        ignored = defaults.rescue_ignored_max,
+        names = defaults.reproducible.iter().map(|n| format!("{n:?}")).collect::<Vec<_>>().join(", "),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use super::*;
+    use crate::project::yaml;
+
+    fn parse(text: &str) -> Result<Config, Fault> {
+        yaml::parse(Path::new("config.yaml"), text.as_bytes())
+    }
+
+    #[test]
+    fn the_template_parses_and_its_comments_show_the_real_defaults() {
+        let id = Name::parse("project", "demo").unwrap();
+        let plain = parse(&template(&id)).unwrap();
+        // A commented key is `#key` or `#  key`; prose starts with `# `.
+        let uncommented: String = template(&id)
+            .lines()
+            .map(|l| match l.strip_prefix('#') {
+                Some(rest) if !rest.starts_with(' ') || rest.starts_with("  ") => {
+                    format!("{rest}\n")
+                }
+                _ => format!("{l}\n"),
+            })
+            .collect();
+        assert_eq!(parse(&uncommented).unwrap(), plain);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_line() {
+        let unknown = parse("version: 1\nproject_id: a\nworktre: {}\n").unwrap_err();
+        assert!(unknown.what.starts_with("config.yaml:3:1:") && unknown.what.contains("worktre"), "{unknown}");
+        let wrong = parse("version: 1\nproject_id: a\nlimits:\n  parallel: many\n").unwrap_err();
+        assert!(wrong.what.starts_with("config.yaml:4:"), "{wrong}");
+        assert!(parse("version: 1\nversion: 1\nproject_id: a\n").is_err(), "duplicate keys");
+        assert!(parse("version: 1\nproject_id: A/B\n").is_err(), "ids follow the rule");
+    }
+
+    #[test]
+    fn bombs_and_cycles_end_in_an_error() {
+        let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+        for n in 1..12 {
+            let refs = vec![format!("*a{}", n - 1); 10].join(", ");
+            writeln!(bomb, "a{n}: &a{n} [{refs}]").unwrap();
+        }
+        assert!(parse(&bomb).is_err());
+        assert!(parse("version: 1\nproject_id: &a [*a]\n").is_err());
+        assert!(parse(&format!("version: {}1{}\n", "[".repeat(5000), "]".repeat(5000))).is_err());
+    }
+}

@@ -1,0 +1,189 @@
+//! `vnx init`: scaffolds a project, idempotently. It never overwrites a file that exists;
+//! `--diff` shows what the shipped version would change, `--force` keeps a backup beside it.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::{MAX_CONFIG, Paths, config, locate};
+use crate::domain::{Fault, Name};
+use crate::ledger::Ledger;
+use crate::sys::files::{self, At};
+
+/// What happened to one file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Written {
+    /// It was not there and is now.
+    Created,
+    /// It is as shipped.
+    Unchanged,
+    /// It differs from the shipped version and was left alone.
+    Kept,
+    /// It was replaced; the old one is beside it.
+    Replaced,
+}
+
+/// One file or folder of the scaffold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Item {
+    /// Relative to the repository.
+    pub path: String,
+    /// What happened.
+    pub written: Written,
+    /// The backup, if one was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backup: Option<String>,
+    /// With `--diff`: the shipped text, for a file that differs.
+    #[serde(skip)]
+    pub shipped: Option<String>,
+}
+
+/// What `vnx init` did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct InitReport {
+    /// Format of this report.
+    pub schema: &'static str,
+    /// The repository.
+    pub project: PathBuf,
+    /// Its id.
+    pub project_id: Name,
+    /// The files.
+    pub items: Vec<Item>,
+    /// The ledger's file.
+    pub ledger: PathBuf,
+    /// The ledger was created now.
+    pub ledger_created: bool,
+}
+
+/// What to scaffold.
+#[derive(Debug, Clone, Copy)]
+pub struct Scaffold<'a> {
+    /// The shipped constraints file.
+    pub constraints: &'a str,
+    /// Replace files that differ, keeping a backup.
+    pub force: bool,
+    /// Write nothing, only compare.
+    pub diff: bool,
+}
+
+/// Scaffolds the repository that `from` lies in.
+pub fn init(from: &Path, scaffold: Scaffold<'_>) -> Result<InitReport, Fault> {
+    let located = locate(from)?;
+    let folder = located.top.join(".vnx");
+    let id = existing_id(&folder)?.unwrap_or_else(|| id_from(&located.main_top()));
+    let paths = Paths::of(&located);
+    let signers = "# SSH public keys trusted to sign anchors of the ledger, one `<principal> <key>` a line\n# (the format of ssh-keygen's ALLOWED SIGNERS). Empty: anchors are unsigned.\n";
+    let texts = [
+        ("config.yaml", config::template(&id)),
+        ("provider_constraints.yaml", scaffold.constraints.to_owned()),
+        ("allowed_signers", signers.to_owned()),
+        (".gitignore", "/receipts\n".to_owned()),
+        (
+            "agents/README.md",
+            "Agents of this project: `agents/<name>/AGENT.md`. They shadow vnx's own of the same name.\n".to_owned(),
+        ),
+        (
+            "skills/README.md",
+            "Skills of this project: `skills/<name>/SKILL.md`. They shadow vnx's own of the same name.\n".to_owned(),
+        ),
+        (
+            "providers/README.md",
+            "Providers of this project: `providers/<name>.yaml`. They shadow vnx's own of the same name.\n".to_owned(),
+        ),
+    ];
+    let mut items = Vec::new();
+    for (name, text) in texts {
+        items.push(place(&folder, name, &text, scaffold)?);
+    }
+    let ledger = Ledger::at(paths.receipts());
+    let mut created = false;
+    if !scaffold.diff {
+        for folder in paths.folders() {
+            files::private_folder(&folder)?;
+        }
+        created = ledger.create(&id)?;
+        items.push(link(&folder, &paths.receipts())?);
+    }
+    Ok(InitReport {
+        schema: "vnx.init/1",
+        project: located.top,
+        project_id: id,
+        items,
+        ledger: ledger.file(),
+        ledger_created: created,
+    })
+}
+
+/// An id that a person or an earlier init chose stays, whatever the folder is called now.
+fn existing_id(folder: &Path) -> Result<Option<Name>, Fault> {
+    let file = folder.join("config.yaml");
+    let Some(bytes) = files::read_capped(&file, MAX_CONFIG)? else {
+        return Ok(None);
+    };
+    super::yaml::parse::<super::Config>(&file, &bytes).map(|c| Some(c.project_id))
+}
+
+fn id_from(top: &Path) -> Name {
+    let name = top.file_name().map(|n| n.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let mut id = String::new();
+    for c in name.chars() {
+        match c {
+            'a'..='z' | '0'..='9' => id.push(c),
+            _ if !id.is_empty() && !id.ends_with('-') => id.push('-'),
+            _ => {}
+        }
+    }
+    id.truncate(40);
+    let id = id.trim_end_matches('-');
+    Name::parse("project", if id.is_empty() { "project" } else { id })
+        .unwrap_or_else(|_| unreachable!("made of the allowed characters"))
+}
+
+fn place(folder: &Path, name: &str, text: &str, scaffold: Scaffold<'_>) -> Result<Item, Fault> {
+    let path = folder.join(name);
+    let mut item = Item { path: format!(".vnx/{name}"), written: Written::Unchanged, backup: None, shipped: None };
+    match files::read_capped(&path, 16 << 20)? {
+        Some(old) if old == text.as_bytes() => {}
+        Some(_) if scaffold.diff || !scaffold.force => {
+            item.written = Written::Kept;
+            item.shipped = Some(text.to_owned());
+        }
+        old => {
+            item.written = if old.is_some() { Written::Replaced } else { Written::Created };
+            if scaffold.diff {
+                return Ok(item);
+            }
+            let parent = path.parent().unwrap_or(folder);
+            std::fs::create_dir_all(parent).at("create", parent)?;
+            if let Some(old) = old {
+                let backup = format!("{name}.{}.bak", crate::sys::now().compact());
+                files::create_new(&folder.join(&backup), &old)?;
+                item.backup = Some(format!(".vnx/{backup}"));
+            }
+            std::fs::write(&path, text).at("write", &path)?;
+        }
+    }
+    Ok(item)
+}
+
+/// `.vnx/receipts` → the ledger's folder, for `tail -f .vnx/receipts/ledger.ndjson`.
+fn link(folder: &Path, receipts: &Path) -> Result<Item, Fault> {
+    let path = folder.join("receipts");
+    let mut item = Item { path: ".vnx/receipts".to_owned(), written: Written::Unchanged, backup: None, shipped: None };
+    match std::fs::read_link(&path) {
+        Ok(target) if target == receipts => {}
+        Ok(_) => {
+            // Our own link of an earlier place: state moved.
+            std::fs::remove_file(&path).at("replace", &path)?;
+            std::os::unix::fs::symlink(receipts, &path).at("link", &path)?;
+            item.written = Written::Replaced;
+        }
+        Err(_) if path.exists() => item.written = Written::Kept,
+        Err(_) => {
+            std::os::unix::fs::symlink(receipts, &path).at("link", &path)?;
+            item.written = Written::Created;
+        }
+    }
+    Ok(item)
+}

@@ -1,0 +1,93 @@
+//! Finding the repository by its files alone (gitrepository-layout(5)): commands that only read
+//! need no git process, which keeps them under a few milliseconds. `vnx doctor` checks the
+//! answer against git's own.
+
+use std::path::{Path, PathBuf};
+
+use crate::domain::Fault;
+
+/// A repository and the checkout that a command runs in. All paths are absolute.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Located {
+    /// The root of this checkout.
+    pub top: PathBuf,
+    /// The git folder of this checkout.
+    pub git_dir: PathBuf,
+    /// The git folder shared by all checkouts.
+    pub common_dir: PathBuf,
+}
+
+/// Finds the checkout that `from` lies in.
+pub fn locate(from: &Path) -> Result<Located, Fault> {
+    let start = from
+        .canonicalize()
+        .map_err(|e| Fault::input(format!("cannot open the folder {}: {e}", from.display())).fix("check --project"))?;
+    for folder in start.ancestors() {
+        let dot_git = folder.join(".git");
+        if dot_git.is_dir() && is_git_dir(&dot_git) {
+            return finish(folder, &dot_git);
+        }
+        if dot_git.is_file() {
+            let git_dir = read_pointer(&dot_git, "gitdir: ").map(|p| folder.join(p)).ok_or_else(|| {
+                Fault::environment(format!("{} is not a valid git link", dot_git.display()))
+                    .fix("run `git worktree repair`")
+            })?;
+            return finish(folder, &git_dir);
+        }
+        if is_git_dir(folder) {
+            let what = if folder.file_name().is_some_and(|n| n == ".git") {
+                "inside a .git folder"
+            } else {
+                "a bare repository"
+            };
+            return Err(Fault::environment(format!("{} is {what}, and vnx needs a checkout", folder.display()))
+                .fix("run it in a checkout: `git clone` or `git worktree add` makes one"));
+        }
+    }
+    Err(Fault::environment(format!("{} is not inside a git repository", start.display()))
+        .fix("run `git init` and commit something, or go to your repository"))
+}
+
+fn is_git_dir(path: &Path) -> bool {
+    path.join("HEAD").exists() && path.join("objects").is_dir() && path.join("refs").exists()
+}
+
+fn read_pointer(file: &Path, prefix: &str) -> Option<PathBuf> {
+    let text = std::fs::read_to_string(file).ok()?;
+    let path = text.strip_prefix(prefix)?.trim_end_matches(['\n', '\r']);
+    (!path.is_empty()).then(|| PathBuf::from(path))
+}
+
+fn finish(top: &Path, git_dir: &Path) -> Result<Located, Fault> {
+    let broken = |path: &Path| {
+        Fault::environment(format!("the git folder {} cannot be opened", path.display()))
+            .fix("run `git worktree repair`")
+    };
+    let git_dir = git_dir.canonicalize().map_err(|_| broken(git_dir))?;
+    let common_dir = match read_pointer(&git_dir.join("commondir"), "") {
+        Some(relative) => git_dir.join(relative),
+        None => git_dir.clone(),
+    };
+    let common_dir = common_dir.canonicalize().map_err(|_| broken(&common_dir))?;
+    Ok(Located { top: top.to_owned(), git_dir, common_dir })
+}
+
+impl Located {
+    /// The root of the main checkout, beside which worktrees are put.
+    pub fn main_top(&self) -> PathBuf {
+        match (self.common_dir.file_name(), self.common_dir.parent()) {
+            (Some(name), Some(parent)) if name == ".git" => parent.to_owned(),
+            // A separate git folder: the checkout itself is the best that is known.
+            _ => self.top.clone(),
+        }
+    }
+
+    /// `<parent of the repository>/<repository>.worktrees`: the same file system, outside the
+    /// repository, so that no tool inherits its configuration and none refuses to run there.
+    pub fn default_worktrees(&self) -> PathBuf {
+        let main = self.main_top();
+        let mut name = main.file_name().map_or_else(|| "repository".into(), std::ffi::OsStr::to_owned);
+        name.push(".worktrees");
+        main.with_file_name(name)
+    }
+}

@@ -1,0 +1,74 @@
+//! Where the project is, what its configuration says, where its state lives.
+
+pub mod config;
+mod init;
+mod locate;
+pub mod paths;
+pub mod yaml;
+
+use std::path::{Path, PathBuf};
+
+pub use config::Config;
+pub use init::{InitReport, Scaffold, Written, init};
+pub use locate::{Located, locate};
+pub use paths::Paths;
+
+use crate::domain::{Fault, Name};
+use crate::ledger::Ledger;
+use crate::sys::files;
+
+/// The largest configuration file that is read.
+pub const MAX_CONFIG: u64 = 256 << 10;
+
+/// A repository that was initialised for vnx.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Project {
+    /// The repository.
+    pub located: Located,
+    /// Where state lives.
+    pub paths: Paths,
+    /// The configuration.
+    pub config: Config,
+}
+
+impl Project {
+    /// Finds the project that `from` lies in and reads its configuration.
+    pub fn open(from: &Path) -> Result<Self, Fault> {
+        let located = locate(from)?;
+        let file = located.top.join(".vnx/config.yaml");
+        let Some(bytes) = files::read_capped(&file, MAX_CONFIG)? else {
+            return Err(Fault::environment(format!(
+                "{} is not a vnx project: it has no .vnx/config.yaml",
+                located.top.display()
+            ))
+            .fix("run `vnx init` in it"));
+        };
+        let config: Config = yaml::parse(&file, &bytes)?;
+        config.check(&file)?;
+        let paths = Paths::of(&located);
+        Ok(Self { located, paths, config })
+    }
+
+    /// The project's id.
+    pub fn id(&self) -> &Name {
+        &self.config.project_id
+    }
+
+    /// The project's ledger.
+    pub fn ledger(&self) -> Ledger {
+        Ledger::at(self.paths.receipts())
+    }
+
+    /// The folder that holds the worktrees of dispatches.
+    pub fn worktrees(&self) -> PathBuf {
+        match &self.config.worktree.root {
+            Some(root) => self.located.main_top().join(root),
+            None => self.located.default_worktrees(),
+        }
+    }
+
+    /// `.vnx/` of the checkout that the command runs in.
+    pub fn folder(&self) -> PathBuf {
+        self.located.top.join(".vnx")
+    }
+}

@@ -1,0 +1,70 @@
+//! Where state lives: `<git common dir>/vnx/`, shared by every worktree of the repository,
+//! invisible to `git status` and out of reach of `git clean -fdx`.
+
+use std::path::{Path, PathBuf};
+
+use super::Located;
+use crate::domain::DispatchId;
+
+/// The state folder and what is in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paths {
+    state: PathBuf,
+}
+
+impl Paths {
+    /// The state folder of a repository; `VNX_STATE_DIR` overrides it.
+    pub fn of(located: &Located) -> Self {
+        let state = std::env::var_os("VNX_STATE_DIR").filter(|v| !v.is_empty()).map(PathBuf::from);
+        Self { state: state.unwrap_or_else(|| located.common_dir.join("vnx")) }
+    }
+    /// The state folder at a known place (a supervisor is told by its parent).
+    pub fn at(state: impl Into<PathBuf>) -> Self {
+        Self { state: state.into() }
+    }
+    /// The state folder itself.
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+    /// The ledger's folder.
+    pub fn receipts(&self) -> PathBuf {
+        self.state.join("receipts")
+    }
+    /// The folder of all dispatches.
+    pub fn dispatches(&self) -> PathBuf {
+        self.state.join("dispatches")
+    }
+    /// One dispatch's folder.
+    pub fn dispatch(&self, id: &DispatchId) -> PathBuf {
+        self.dispatches().join(id.as_str())
+    }
+    /// One empty file for each dispatch that is not closed, so that the recovery scan costs
+    /// what is open and not what ever was.
+    pub fn open(&self) -> PathBuf {
+        self.state.join("open")
+    }
+    /// The marker of one dispatch.
+    pub fn open_marker(&self, id: &DispatchId) -> PathBuf {
+        self.open().join(id.as_str())
+    }
+    /// Locks.
+    pub fn locks(&self) -> PathBuf {
+        self.state.join("locks")
+    }
+    /// Serialises the registration of worktrees.
+    pub fn repo_lock(&self) -> PathBuf {
+        self.locks().join("repo.lock")
+    }
+    /// Serialises claims, so that the limit on parallel dispatches holds.
+    pub fn claim_lock(&self) -> PathBuf {
+        self.locks().join("claim.lock")
+    }
+    /// Held while removed worktrees are being deleted.
+    pub fn trash_lock(&self) -> PathBuf {
+        self.locks().join("trash.lock")
+    }
+    /// Every folder that must exist.
+    pub fn folders(&self) -> [PathBuf; 5] {
+        [self.state.clone(), self.receipts(), self.dispatches(), self.open(), self.locks()]
+    }
+}

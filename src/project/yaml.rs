@@ -1,0 +1,42 @@
+//! YAML from files that people edit: one parser with one set of limits.
+//!
+//! Duplicate keys are errors (a second `deny:` must not silently win), so are unknown keys
+//! (every struct denies them), aliases are few, nesting is shallow, and an error names the
+//! file, the line and the column.
+
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+
+use crate::domain::Fault;
+
+/// Parses `bytes` as a `T`; `file` is named in errors.
+pub fn parse<T: DeserializeOwned>(file: &Path, bytes: &[u8]) -> Result<T, Fault> {
+    let fix = || format!("correct {} and run `vnx doctor`", file.display());
+    let text = std::str::from_utf8(bytes)
+        .map_err(|e| Fault::input(format!("{} is not UTF-8 (byte {})", file.display(), e.valid_up_to())).fix(fix()))?;
+    let options = serde_saphyr::options! {
+        strict_booleans: true,
+        with_snippet: false,
+        budget: serde_saphyr::budget! {
+            max_events: 50_000,
+            max_aliases: 32,
+            max_anchors: 32,
+            max_depth: 32,
+            max_documents: 1,
+        },
+    };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+        let place = error.location().map(|l| format!(":{}:{}", l.line(), l.column())).unwrap_or_default();
+        let message: String = error.without_snippet().to_string();
+        let message = message.lines().next().unwrap_or_default().to_owned();
+        Fault::input(format!("{}{place}: {message}", file.display())).fix(fix())
+    })
+}
+
+/// Splits `---` front matter from the Markdown after it.
+pub fn front_matter(text: &str) -> Option<(&str, &str)> {
+    let rest = text.strip_prefix("---\n")?;
+    let end = rest.find("\n---\n")?;
+    Some((&rest[..=end], rest[end + 5..].trim_start_matches('\n')))
+}

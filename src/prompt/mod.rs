@@ -1,0 +1,10 @@
+//! Agents, skills and the one composer that turns them and an assignment into a prompt.
+
+mod compose;
+mod library;
+
+pub use compose::{Assignment, Composed, compose};
+pub use library::{Listed, agent, agents, skills_of};
+
+#[cfg(test)]
+mod tests;

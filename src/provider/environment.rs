@@ -1,0 +1,108 @@
+//! The worker's environment: an allow list. Names are decided in the plan; values are looked up
+//! when the worker starts and never written down.
+
+use super::manifest::Manifest;
+
+/// What every worker gets if the caller has it: enough for shells, toolchains and proxies.
+const BASE: [&str; 35] = [
+    "HOME",
+    "PATH",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "LANGUAGE",
+    "LC_*",
+    "TZ",
+    "TERM",
+    "COLORTERM",
+    "TMPDIR",
+    "XDG_CONFIG_HOME",
+    "XDG_CACHE_HOME",
+    "XDG_DATA_HOME",
+    "XDG_STATE_HOME",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "NODE_EXTRA_CA_CERTS",
+    "CARGO_HOME",
+    "RUSTUP_HOME",
+    "RUSTUP_TOOLCHAIN",
+    "GOPATH",
+    "GOMODCACHE",
+    "JAVA_HOME",
+    "NVM_DIR",
+    "PYENV_ROOT",
+    "PNPM_HOME",
+    "VOLTA_HOME",
+];
+
+/// What no worker ever gets from its caller: variables that would make it act for another
+/// repository, pane, session or dispatch.
+const NEVER: [&str; 4] = ["GIT_*", "TMUX*", "VNX_*", "STY"];
+
+/// The names that pass to a worker of this provider.
+pub fn allowed(manifest: &Manifest) -> Vec<String> {
+    let mut names: Vec<String> = BASE.iter().map(|n| (*n).to_owned()).collect();
+    names.extend(manifest.env.pass.iter().cloned());
+    names.extend(manifest.env.never.iter().map(|n| format!("!{n}")));
+    names.extend(NEVER.iter().map(|n| format!("!{n}")));
+    names
+}
+
+/// Whether a variable passes: some entry allows it and no `!entry` forbids it.
+pub fn passes(list: &[String], name: &str) -> bool {
+    let matches = |pattern: &str| match pattern.strip_suffix('*') {
+        Some(prefix) => name.starts_with(prefix),
+        None => name == pattern,
+    };
+    let forbidden = list.iter().filter_map(|p| p.strip_prefix('!')).any(matches);
+    !forbidden && list.iter().filter(|p| !p.starts_with('!')).any(|p| matches(p))
+}
+
+/// Reads `NAME=value` lines; `#` starts a comment, quotes are not interpreted.
+pub fn parse_file(text: &str) -> Result<Vec<(String, String)>, String> {
+    let mut pairs = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let valid = |name: &str| {
+            !name.is_empty()
+                && !name.starts_with(|c: char| c.is_ascii_digit())
+                && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        };
+        match line.split_once('=') {
+            Some((name, value)) if valid(name) && !value.contains('\0') => {
+                pairs.push((name.to_owned(), value.to_owned()));
+            }
+            _ => return Err(format!("line {} is not NAME=value", number + 1)),
+        }
+    }
+    Ok(pairs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_pass_and_never_wins() {
+        let list: Vec<String> =
+            ["HOME", "CLAUDE_CODE_*", "!CLAUDE_CODE_SESSION_ID", "!GIT_*"].map(str::to_owned).into();
+        assert!(passes(&list, "HOME") && passes(&list, "CLAUDE_CODE_MAX_RETRIES"));
+        assert!(!passes(&list, "CLAUDE_CODE_SESSION_ID") && !passes(&list, "GIT_DIR") && !passes(&list, "HOMEX"));
+    }
+
+    #[test]
+    fn an_env_file_is_lines_of_assignments() {
+        assert_eq!(parse_file("# c\n\nA=1=2\n").unwrap(), [("A".to_owned(), "1=2".to_owned())]);
+        assert_eq!(parse_file("A=1\nexport B=2\n").unwrap_err(), "line 2 is not NAME=value");
+    }
+}

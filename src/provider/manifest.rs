@@ -1,0 +1,162 @@
+//! Manifests: what a CLI is called, how it is started and how it says that it failed.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::failures::FailureTable;
+use crate::domain::agent::Permissions;
+use crate::domain::plan::{FailureRule, Lane, ParserKind, PromptBy};
+use crate::domain::span::Span;
+use crate::domain::{Fault, Name};
+use crate::project::{MAX_CONFIG, yaml};
+use crate::sys::files;
+
+const EMBEDDED: [(&str, &str); 3] = [
+    ("claude", include_str!("../../providers/claude.yaml")),
+    ("codex", include_str!("../../providers/codex.yaml")),
+    ("shell", include_str!("../../providers/shell.yaml")),
+];
+
+/// How to start a CLI in one lane.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LaneSpec {
+    /// Arguments before those of the permissions and the model.
+    pub args: Vec<String>,
+    /// Arguments after them.
+    #[serde(default)]
+    pub last_args: Vec<String>,
+    /// How the prompt is handed over.
+    pub prompt_by: PromptBy,
+    /// Who reads the output.
+    pub parser: ParserKind,
+    /// How long the process may stay after its closing event.
+    #[serde(default = "five_seconds")]
+    pub linger: Span,
+}
+
+fn five_seconds() -> Span {
+    Span(5000)
+}
+
+/// How to ask a CLI for its version.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VersionProbe {
+    /// Arguments.
+    pub args: Vec<String>,
+    /// The oldest version that is supported.
+    pub min: String,
+    /// The version that the manifest was verified with.
+    pub tested: String,
+}
+
+/// How to ask a CLI whether it is logged in: exit 0 means yes.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoginProbe {
+    /// Arguments.
+    pub args: Vec<String>,
+}
+
+/// The worker's environment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EnvSpec {
+    /// Names that pass from the caller; `PREFIX_*` passes a family.
+    pub pass: Vec<String>,
+    /// Names that never pass, even if a family covers them.
+    pub never: Vec<String>,
+    /// Variables that are set.
+    pub set: BTreeMap<String, String>,
+}
+
+/// A provider.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Format version, 1.
+    pub version: u32,
+    /// Its name.
+    pub name: Name,
+    /// What people call it.
+    pub title: String,
+    /// It edits code by itself, so `auto` may choose it.
+    #[serde(default)]
+    pub coding: bool,
+    /// Names of its executable, in order of preference.
+    pub binaries: Vec<String>,
+    /// It runs the assignment itself; no prompt is composed around it.
+    #[serde(default)]
+    pub runs_assignment: bool,
+    /// How to ask for its version.
+    #[serde(default)]
+    pub version_probe: Option<VersionProbe>,
+    /// How to ask whether it is logged in.
+    #[serde(default)]
+    pub login_probe: Option<LoginProbe>,
+    /// The lanes it has.
+    pub lanes: BTreeMap<Lane, LaneSpec>,
+    /// Arguments that choose a model; `{model}` is replaced.
+    #[serde(default)]
+    pub model_args: Vec<String>,
+    /// Arguments for each level of permissions.
+    pub permissions: BTreeMap<Permissions, Vec<String>>,
+    /// The environment.
+    #[serde(default)]
+    pub env: EnvSpec,
+    /// The failure table.
+    #[serde(default)]
+    pub failures: Vec<FailureRule>,
+}
+
+/// Loads a provider by name: the project's own shadows the embedded one.
+pub fn load(vnx_folder: &Path, name: &Name) -> Result<Manifest, Fault> {
+    let file = vnx_folder.join("providers").join(format!("{name}.yaml"));
+    if let Some(bytes) = files::read_capped(&file, MAX_CONFIG)? {
+        return read(&file, &bytes, name);
+    }
+    let embedded = EMBEDDED.iter().find(|(known, _)| *known == name.as_str());
+    let Some((_, text)) = embedded else {
+        let known = names(vnx_folder)?.join(", ");
+        return Err(Fault::input(format!("unknown provider {:?}", name.as_str())).fix(format!("use one of: {known}")));
+    };
+    read(Path::new(&format!("providers/{name}.yaml")), text.as_bytes(), name)
+}
+
+fn read(file: &Path, bytes: &[u8], name: &Name) -> Result<Manifest, Fault> {
+    let manifest: Manifest = yaml::parse(file, bytes)?;
+    let wrong = |what: String| {
+        Err(Fault::input(format!("{}: {what}", file.display())).fix("correct the file and run `vnx doctor`"))
+    };
+    if manifest.version != 1 {
+        return wrong(format!("version {} is not known to this vnx; it knows 1", manifest.version));
+    }
+    if manifest.name != *name {
+        return wrong(format!("name is {:?}, but the file is called {name}.yaml", manifest.name.as_str()));
+    }
+    if manifest.binaries.is_empty() {
+        return wrong("binaries must name at least one executable".to_owned());
+    }
+    if let Err(why) = FailureTable::compile(&manifest.failures) {
+        return wrong(why);
+    }
+    Ok(manifest)
+}
+
+/// Every provider's name, the project's own and the embedded ones.
+pub fn names(vnx_folder: &Path) -> Result<Vec<String>, Fault> {
+    let own = files::names(&vnx_folder.join("providers"))?;
+    let own = own.iter().filter_map(|n| n.strip_suffix(".yaml")).map(str::to_owned);
+    let mut all: Vec<String> = own.chain(EMBEDDED.iter().map(|(n, _)| (*n).to_owned())).collect();
+    all.sort();
+    all.dedup();
+    Ok(all)
+}
+
+/// Every provider.
+pub fn all(vnx_folder: &Path) -> Result<Vec<Manifest>, Fault> {
+    names(vnx_folder)?.into_iter().map(|n| load(vnx_folder, &Name::parse("provider", &n)?)).collect()
+}

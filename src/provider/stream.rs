@@ -1,0 +1,176 @@
+//! From lines to events to one claim: parser, failure table and fold together.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::failures::FailureTable;
+use super::{claude, codex};
+use crate::domain::event::{Claim, Event, Failure, Heard, Listener, Usage};
+use crate::domain::plan::{FailureRule, ParserKind};
+use crate::domain::verdict::End;
+
+/// The longest report that is kept, in bytes.
+const MAX_REPORT: usize = 256 << 10;
+/// How many of the last lines of standard error are looked at for a failure.
+const STDERR_LINES: usize = 20;
+
+/// Understands one worker's output.
+#[derive(Debug)]
+pub struct Stream {
+    kind: ParserKind,
+    table: FailureTable,
+    claim: Claim,
+    report: String,
+    stderr: VecDeque<String>,
+    /// Fields of the errors since the last progress: one failure is often told in pieces.
+    trouble: BTreeMap<String, String>,
+}
+
+impl Stream {
+    /// A stream for a parser and a failure table (which was checked when the manifest was read).
+    pub fn new(kind: ParserKind, failures: &[FailureRule]) -> Self {
+        Self {
+            kind,
+            table: FailureTable::compile(failures).unwrap_or_default(),
+            claim: Claim::default(),
+            report: String::new(),
+            stderr: VecDeque::new(),
+            trouble: BTreeMap::new(),
+        }
+    }
+
+    fn take(&mut self, mut events: Vec<Event>) -> Heard {
+        let mut heard = Heard::default();
+        for event in &mut events {
+            heard.progress |= event.is_progress();
+            heard.closing |= matches!(event, Event::Result { .. });
+            self.fold(event);
+        }
+        heard.events = events;
+        heard
+    }
+
+    fn fold(&mut self, event: &mut Event) {
+        match event {
+            Event::Init { session, model } => {
+                self.claim.session = session.take().or(self.claim.session.take());
+                self.claim.model = model.take().or(self.claim.model.take());
+                *session = self.claim.session.clone();
+                *model = self.claim.model.clone();
+            }
+            Event::Usage(usage) => merge(&mut self.claim.usage, usage),
+            Event::Denied { count } => self.claim.denied += *count,
+            Event::Error { class, message, fields, .. } => {
+                self.trouble.extend(fields.clone());
+                *class = class.or_else(|| self.table.classify(&self.trouble));
+                // A later word that says less does not hide an earlier one that says more.
+                let keep = class.is_none()
+                    && self.claim.failure.as_ref().is_some_and(|f| f.outcome.is_some())
+                    && self.claim.stuck_on_error;
+                if !keep {
+                    self.claim.failure = Some(Failure { outcome: *class, message: one_line(message) });
+                }
+                self.claim.stuck_on_error = true;
+            }
+            Event::Result { ok, text } => {
+                // A success closes what was recovered from; a failure is already folded.
+                if *ok && self.claim.ok != Some(false) {
+                    self.claim.failure = None;
+                    self.recovered();
+                }
+                self.claim.ok = Some(*ok && self.claim.ok != Some(false));
+                if !text.is_empty() {
+                    tail(text, MAX_REPORT).clone_into(&mut self.report);
+                }
+            }
+            Event::Text { text } => {
+                // The report of a CLI whose closing event has no text: its last message.
+                tail(text, MAX_REPORT).clone_into(&mut self.report);
+                self.recovered();
+            }
+            Event::Thinking { .. } | Event::ToolUse { .. } | Event::ToolResult { .. } => {
+                self.recovered();
+            }
+        }
+    }
+
+    fn recovered(&mut self) {
+        self.claim.stuck_on_error = false;
+        self.trouble.clear();
+    }
+
+    /// The claim and the report, once the worker has ended.
+    pub fn finish(mut self, end: &End) -> (Claim, String) {
+        let code = match end {
+            End::Exited { code } => code.to_string(),
+            End::Signaled { signal } => (128 + signal).to_string(),
+            End::NeverStarted { .. } | End::TimedOut | End::Idle | End::Cancelled | End::Lost => String::new(),
+        };
+        let failed = self.claim.ok != Some(true) && !code.is_empty() && code != "0";
+        let classified = self.claim.failure.as_ref().is_some_and(|f| f.outcome.is_some());
+        if failed && !classified {
+            let said = |line: &String| {
+                let fields = BTreeMap::from([("stderr".to_owned(), line.clone()), ("exit".to_owned(), code.clone())]);
+                self.table.classify(&fields).map(|outcome| (Some(outcome), one_line(line)))
+            };
+            let last = || self.stderr.iter().rev().find(|l| !l.trim().is_empty()).map(|l| (None, one_line(l)));
+            if let Some((outcome, message)) = self.stderr.iter().rev().find_map(said).or_else(last)
+                && (outcome.is_some() || self.claim.failure.is_none())
+            {
+                self.claim.failure = Some(Failure { outcome, message });
+            }
+        }
+        let report = self.report.trim().to_owned();
+        self.claim.report_bytes = report.len() as u64;
+        (self.claim, report)
+    }
+}
+
+impl Listener for Stream {
+    fn stdout_line(&mut self, line: &str) -> Heard {
+        let events = match self.kind {
+            ParserKind::Text => {
+                // The output is the report; only its end is kept.
+                if self.report.len() + line.len() > 2 * MAX_REPORT {
+                    self.report = tail(&self.report, MAX_REPORT).to_owned();
+                }
+                self.report.push_str(tail(line, MAX_REPORT));
+                self.report.push('\n');
+                return Heard { progress: true, ..Heard::default() };
+            }
+            ParserKind::ClaudeStreamJson => claude::parse(line),
+            ParserKind::CodexJson => codex::parse(line),
+        };
+        self.take(events)
+    }
+
+    fn stderr_line(&mut self, line: &str) -> Heard {
+        if self.stderr.len() == STDERR_LINES {
+            self.stderr.pop_front();
+        }
+        self.stderr.push_back(line.chars().take(2000).collect());
+        // Noise on standard error is progress only for workers that have no event stream.
+        Heard { progress: self.kind == ParserKind::Text, ..Heard::default() }
+    }
+}
+
+fn merge(into: &mut Usage, from: &Usage) {
+    into.input_tokens = from.input_tokens.or(into.input_tokens);
+    into.output_tokens = from.output_tokens.or(into.output_tokens);
+    into.cache_read_tokens = from.cache_read_tokens.or(into.cache_read_tokens);
+    into.cache_write_tokens = from.cache_write_tokens.or(into.cache_write_tokens);
+    into.cost_micro_usd = from.cost_micro_usd.or(into.cost_micro_usd);
+    into.source = from.source.clone().or(into.source.take());
+}
+
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect::<String>().trim().to_owned()
+}
+
+/// The last `max` bytes of a text, cut at a character.
+fn tail(text: &str, max: usize) -> &str {
+    let mut start = text.len().saturating_sub(max);
+    while !text.is_char_boundary(start) {
+        start += 1;
+    }
+    &text[start..]
+}

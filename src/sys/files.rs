@@ -1,0 +1,153 @@
+//! Files: capped reads, whole-file replacement, private folders.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::domain::Fault;
+
+/// An I/O error with its path and what was attempted.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {verb} {}: {source}", path.display())]
+pub struct PathError {
+    /// `read`, `write`, `create` …
+    pub verb: &'static str,
+    /// The file or folder.
+    pub path: PathBuf,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+impl From<PathError> for Fault {
+    fn from(error: PathError) -> Self {
+        let fault = match error.source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                return Self::environment(error.to_string()).fix("free disk space; nothing was lost");
+            }
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Self::environment(error.to_string()),
+            _ => Self::io(error.to_string()),
+        };
+        fault.fix("check the path and its permissions, then `vnx doctor`")
+    }
+}
+
+/// Adds the path to an I/O result.
+pub trait At<T> {
+    /// `verb` completes "cannot …".
+    fn at(self, verb: &'static str, path: &Path) -> Result<T, PathError>;
+}
+
+impl<T> At<T> for io::Result<T> {
+    fn at(self, verb: &'static str, path: &Path) -> Result<T, PathError> {
+        self.map_err(|source| PathError { verb, path: path.to_owned(), source })
+    }
+}
+
+/// Reads a whole file of at most `cap` bytes; `Ok(None)` when it does not exist.
+pub fn read_capped(path: &Path, cap: u64) -> Result<Option<Vec<u8>>, PathError> {
+    let file = match fs::File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e).at("read", path),
+    };
+    let mut bytes = Vec::new();
+    file.take(cap + 1).read_to_end(&mut bytes).at("read", path)?;
+    if bytes.len() as u64 > cap {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {cap} bytes"))).at("read", path);
+    }
+    Ok(Some(bytes))
+}
+
+/// Replaces a file as a whole: a temporary file in the same folder, then a rename. Mode 0600.
+/// It does not sync: what must survive power loss stands in the ledger.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), PathError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder).at("write", path)?;
+    file.write_all(bytes).at("write", path)?;
+    file.persist(path).map_err(|e| e.error).at("write", path)?;
+    Ok(())
+}
+
+/// Writes a new file with mode 0600 in a folder that nobody else writes to; fails if it exists.
+pub fn create_new(path: &Path, bytes: &[u8]) -> Result<(), PathError> {
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).at("create", path)?;
+    file.write_all(bytes).at("write", path)
+}
+
+/// Creates a folder and its parents with mode 0700; an existing one stays as it is.
+pub fn private_folder(path: &Path) -> Result<(), PathError> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).at("create", path)
+}
+
+/// Creates a folder exclusively with mode 0700: the winner of a race gets `true`.
+pub fn claim_folder(path: &Path) -> Result<bool, PathError> {
+    match fs::DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(e) => Err(e).at("create", path),
+    }
+}
+
+/// Removes a file; a missing one is fine.
+pub fn remove(path: &Path) -> Result<(), PathError> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e).at("remove", path),
+        _ => Ok(()),
+    }
+}
+
+/// Names in a folder, sorted; a missing folder is empty.
+pub fn names(path: &Path) -> Result<Vec<String>, PathError> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e).at("list", path),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        if let Ok(name) = entry.at("list", path)?.file_name().into_string() {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Bytes free for an unprivileged user on the file system of `path`, or of its nearest
+/// existing parent.
+pub fn disk_free(path: &Path) -> Result<u64, PathError> {
+    let existing = path.ancestors().find(|p| p.exists()).unwrap_or(Path::new("/"));
+    let stat = rustix::fs::statvfs(existing).map_err(io::Error::from).at("examine", existing)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// Deletes a folder tree for good, read-only folders included. Only for what teardown has
+/// already decided to drop, and for our own temporary folders.
+pub fn delete_tree(path: &Path) -> Result<(), PathError> {
+    match fs::remove_dir_all(path) {
+        Ok(()) => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            make_folders_writable(path);
+            fs::remove_dir_all(path).at("delete", path)
+        }
+        Err(e) => Err(e).at("delete", path),
+    }
+}
+
+fn make_folders_writable(path: &Path) {
+    let Ok(meta) = fs::symlink_metadata(path) else {
+        return;
+    };
+    if !meta.is_dir() {
+        return;
+    }
+    let mut mode = meta.permissions();
+    mode.set_mode(mode.mode() | 0o700);
+    // A folder that cannot be opened up makes the deletion after this fail, and that is reported.
+    drop(fs::set_permissions(path, mode));
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        make_folders_writable(&entry.path());
+    }
+}

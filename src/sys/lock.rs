@@ -1,0 +1,62 @@
+//! Advisory locks (`flock`): released by the kernel when their holder dies, never deleted.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::fs::OFlags;
+
+use super::files::{At, PathError};
+use crate::domain::Fault;
+
+/// Opens (and, if needed, creates) a lock file without following a link.
+pub fn open(path: &Path) -> Result<File, PathError> {
+    let no_follow = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0);
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(no_follow)
+        .open(path)
+        .at("open", path)
+}
+
+/// Takes the lock now, or says that somebody holds it.
+pub fn try_exclusive(path: &Path) -> Result<Option<File>, PathError> {
+    let file = open(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(e)) => Err(e).at("lock", path),
+    }
+}
+
+/// Takes the lock, waiting up to `patience`. The kernel has no timed `flock`, so this polls,
+/// starting at 100 µs: locks here are held for microseconds to milliseconds.
+pub fn exclusive(path: &Path, patience: Duration) -> Result<File, Fault> {
+    let started = Instant::now();
+    let mut pause = Duration::from_micros(100);
+    let file = open(path)?;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if started.elapsed() < patience => {
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(Duration::from_millis(5));
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(Fault::busy(format!("{} is held by another process for {patience:?}", path.display()))
+                    .fix("see `vnx ps`; the lock is free as soon as its holder ends"));
+            }
+            Err(TryLockError::Error(e)) => return Err(e).at("lock", path).map_err(Fault::from),
+        }
+    }
+}
+
+/// Blocks until nobody holds the lock exclusively. Event-driven: the kernel wakes us.
+pub fn wait_until_free(path: &Path) -> Result<(), PathError> {
+    open(path)?.lock_shared().at("lock", path)
+}

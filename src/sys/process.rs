@@ -1,0 +1,133 @@
+//! Other processes as the kernel shows them: `/proc` for looking, pidfds for touching.
+//!
+//! A pid is a guess that can be reused; a pidfd is the process. Everything that signals opens
+//! the pidfd first and checks the identity (start time) after, so the signal cannot go astray.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+/// One process at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// Process id.
+    pub pid: i32,
+    /// Parent.
+    pub parent: i32,
+    /// Session.
+    pub session: i32,
+    /// Start time in clock ticks since boot; with the pid it names the process for good.
+    pub start_ticks: u64,
+    /// Already dead, not yet reaped.
+    pub zombie: bool,
+    /// The executable's short name.
+    pub name: String,
+}
+
+impl Process {
+    /// Reads `/proc/<pid>/stat` (proc_pid_stat(5)); `None` when the process is gone.
+    pub fn read(pid: i32) -> Option<Self> {
+        let bytes = fs::read(format!("/proc/{pid}/stat")).ok()?;
+        let text = String::from_utf8_lossy(&bytes);
+        // The name is in parentheses and may itself hold blanks and parentheses.
+        let (open, close) = (text.find('(')?, text.rfind(')')?);
+        let fields: Vec<&str> = text.get(close + 2..)?.split(' ').collect();
+        Some(Self {
+            pid,
+            parent: fields.get(1)?.parse().ok()?,
+            session: fields.get(3)?.parse().ok()?,
+            start_ticks: fields.get(19)?.parse().ok()?,
+            zombie: *fields.first()? == "Z" || *fields.first()? == "X",
+            name: text.get(open + 1..close)?.chars().filter(|c| !c.is_control()).collect(),
+        })
+    }
+
+    /// `pid name`, for people and receipts.
+    pub fn label(&self) -> String {
+        format!("{} {}", self.pid, self.name)
+    }
+
+    /// A handle on exactly this process, or `None` when it is gone or its pid was reused.
+    pub fn handle(&self) -> Option<OwnedFd> {
+        let fd = pidfd_open(Pid::from_raw(self.pid)?, PidfdFlags::empty()).ok()?;
+        let still = Self::read(self.pid)?;
+        (still.start_ticks == self.start_ticks).then_some(fd)
+    }
+
+    /// Sends a signal to exactly this process; `false` when it is gone.
+    pub fn signal(&self, signal: Signal) -> bool {
+        self.handle().is_some_and(|fd| pidfd_send_signal(fd, signal).is_ok())
+    }
+
+    /// Whether its environment holds `NAME=value`. Unreadable (another user's) counts as no.
+    pub fn has_env(&self, assignment: &str) -> bool {
+        fs::read(format!("/proc/{}/environ", self.pid))
+            .is_ok_and(|bytes| bytes.split(|b| *b == 0).any(|entry| entry == assignment.as_bytes()))
+    }
+
+    /// Whether its working folder is `folder` or below it.
+    pub fn works_in(&self, folder: &Path) -> bool {
+        fs::read_link(format!("/proc/{}/cwd", self.pid)).is_ok_and(|cwd| cwd.starts_with(folder))
+    }
+}
+
+/// All processes now, by pid. `None` when `/proc` cannot be read.
+pub fn all() -> Option<BTreeMap<i32, Process>> {
+    let entries = fs::read_dir("/proc").ok()?;
+    let pids = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok());
+    Some(pids.filter_map(|pid| Process::read(pid).map(|p| (pid, p))).collect())
+}
+
+/// Everything below `root`, nearest first. As `root` is a child subreaper, nothing that it
+/// started can leave this set while it lives.
+pub fn descendants(root: i32) -> Option<Vec<Process>> {
+    let all = all()?;
+    let mut children: BTreeMap<i32, Vec<&Process>> = BTreeMap::new();
+    for process in all.values() {
+        children.entry(process.parent).or_default().push(process);
+    }
+    let mut found = Vec::new();
+    let mut queue = vec![root];
+    let mut seen = HashSet::from([root]);
+    while let Some(parent) = queue.pop() {
+        for child in children.get(&parent).into_iter().flatten() {
+            if seen.insert(child.pid) {
+                queue.push(child.pid);
+                found.push((*child).clone());
+            }
+        }
+    }
+    Some(found)
+}
+
+/// This process and its ancestors: never to be signalled by a sweep.
+pub fn own_line() -> HashSet<i32> {
+    let mut line = HashSet::new();
+    let mut pid = i32::try_from(std::process::id()).unwrap_or(0);
+    while pid > 0 && line.insert(pid) {
+        pid = Process::read(pid).map_or(0, |p| p.parent);
+    }
+    line
+}
+
+/// Reaps adopted children that have died: `(pid)`s that `wait` of their own would never see.
+/// The worker itself is left to whoever spawned it.
+pub fn reap_adopted(except: Option<i32>) {
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    let me = i32::try_from(std::process::id()).unwrap_or(0);
+    let Some(all) = all() else { return };
+    for process in all.values().filter(|p| p.parent == me && p.zombie && Some(p.pid) != except) {
+        if let Some(pid) = Pid::from_raw(process.pid) {
+            // Somebody else may have reaped it in between.
+            let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+        }
+    }
+}
+
+/// The effective user id.
+pub fn uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}

@@ -1,0 +1,41 @@
+//! Waiting for a folder to change: inotify as a wake-up hint, never as truth. Whoever waits
+//! re-reads what it cares about; a lost event costs at most the fallback interval.
+
+use std::path::Path;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+
+/// Watches one folder, not recursively.
+#[derive(Debug)]
+pub struct FolderWatch {
+    // Dropping the watcher ends the events.
+    watcher: Option<RecommendedWatcher>,
+    events: Receiver<()>,
+}
+
+impl FolderWatch {
+    /// Starts watching. Where the kernel refuses (too many watches), only the fallback is left.
+    pub fn on(folder: &Path) -> Self {
+        let (send, events) = channel();
+        let watcher = notify::recommended_watcher(move |_event| {
+            // A receiver that is gone needs no news.
+            let _ = send.send(());
+        });
+        let watching = watcher.ok().and_then(|mut w| w.watch(folder, RecursiveMode::NonRecursive).ok().map(|()| w));
+        Self { watcher: watching, events }
+    }
+
+    /// Waits for a change, or for the fallback interval of one second.
+    pub fn wait(&self) {
+        if self.events.recv_timeout(Duration::from_secs(1)).is_err() {
+            // Without a watcher the channel is closed at once: keep the interval all the same.
+            if self.watcher.is_none() {
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            return;
+        }
+        while self.events.try_recv().is_ok() {}
+    }
+}

@@ -1,0 +1,99 @@
+//! Containment: ending a process tree and proving that nothing is left of it.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::domain::DispatchId;
+use crate::domain::verdict::Containment;
+use crate::sys::process::{self, Process};
+
+/// What is below a live supervisor, and how it is ended.
+#[derive(Debug)]
+pub struct Sweep {
+    me: i32,
+    seen: BTreeMap<i32, String>,
+    proof: Containment,
+}
+
+impl Sweep {
+    /// A sweep for the tree below this process.
+    pub fn new() -> Self {
+        let me = i32::try_from(std::process::id()).unwrap_or(0);
+        Self { me, seen: BTreeMap::new(), proof: Containment::default() }
+    }
+
+    /// Everything alive below us, after reaping what has died. `None` when it cannot be read.
+    pub fn alive(&self, worker: Option<i32>) -> Option<Vec<Process>> {
+        process::reap_adopted(worker);
+        Some(process::descendants(self.me)?.into_iter().filter(|p| !p.zombie).collect())
+    }
+
+    /// Signals everything alive below us; returns how many were reached.
+    pub fn signal(&mut self, signal: Signal, worker: Option<i32>) -> usize {
+        let alive = self.alive(worker).unwrap_or_default();
+        let sent = alive.iter().filter(|p| p.signal(signal)).count();
+        let counter = if signal == Signal::KILL { &mut self.proof.sigkill } else { &mut self.proof.sigterm };
+        *counter += u32::try_from(sent).unwrap_or(u32::MAX);
+        sent
+    }
+
+    /// Notes who outlived the worker.
+    pub fn note_survivors(&mut self, survivors: &[Process]) {
+        for process in survivors {
+            self.seen.insert(process.pid, process.label());
+        }
+    }
+
+    /// The worker's output stayed open after it had exited.
+    pub fn note_leak(&mut self) {
+        self.proof.leaky = true;
+    }
+
+    /// The proof: reads the tree once more.
+    pub fn prove(mut self) -> Containment {
+        self.proof.empty = self.alive(None).is_some_and(|left| left.is_empty());
+        self.proof.survivors = self.seen.into_values().take(50).collect();
+        self.proof
+    }
+}
+
+impl Default for Sweep {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Ends what a dead supervisor left behind. Its worker died with it (parent death signal); the
+/// worker's children are found by the dispatch id in their environment and by the worker's
+/// session.
+pub fn sweep_lost(id: &DispatchId, session: Option<i32>, grace: Duration) -> Containment {
+    let marker = format!("VNX_DISPATCH_ID={id}");
+    let spare = process::own_line();
+    let find = || {
+        let all = process::all()?;
+        let ours =
+            |p: &Process| !spare.contains(&p.pid) && !p.zombie && (Some(p.session) == session || p.has_env(&marker));
+        Some(all.into_values().filter(ours).collect::<Vec<_>>())
+    };
+    let mut proof = Containment::default();
+    let Some(mut left) = find() else { return proof };
+    proof.survivors = left.iter().map(Process::label).take(50).collect();
+    let started = Instant::now();
+    let mut asked = false;
+    while !left.is_empty() && started.elapsed() < grace + Duration::from_secs(5) {
+        let kill = started.elapsed() >= grace;
+        if kill || !asked {
+            let signal = if kill { Signal::KILL } else { Signal::TERM };
+            let sent = u32::try_from(left.iter().filter(|p| p.signal(signal)).count()).unwrap_or(u32::MAX);
+            *(if kill { &mut proof.sigkill } else { &mut proof.sigterm }) += sent;
+            asked = true;
+        }
+        // Not our children, so nothing wakes us; the loop is bounded.
+        std::thread::sleep(Duration::from_millis(5));
+        left = find().unwrap_or(left);
+    }
+    proof.empty = left.is_empty();
+    proof
+}

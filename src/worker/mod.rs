@@ -1,0 +1,17 @@
+//! One worker: started, watched, contained, recorded.
+//!
+//! The supervisor owns the process tree: it is a child subreaper, so whatever the worker starts
+//! stays below it, even after `setsid` and a double fork. A start goes through `launch`, which
+//! gives the worker its own session and ties its life to the supervisor's.
+
+mod contain;
+pub mod control;
+mod launch;
+mod lines;
+mod record;
+mod run;
+
+pub use contain::{Sweep, sweep_lost};
+pub use launch::{LAUNCH, launch};
+pub use record::{Recorded, Recorder, Source};
+pub use run::{Ended, Job, Started, run};

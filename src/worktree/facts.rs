@@ -1,0 +1,288 @@
+//! Reading the facts. Every answer that is not understood is `unknown`, with its reason.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::Tree;
+use crate::domain::receipt::DiffStat;
+use crate::domain::tree::{TreeFacts, Tri};
+use crate::git::{Git, GitError, HeadAt, Status};
+use crate::sys::process;
+
+/// How long a remote may take to say what it has.
+const REMOTE_LIMIT: Duration = Duration::from_secs(10);
+
+/// What was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Collected {
+    /// The facts.
+    pub facts: TreeFacts,
+    /// Why facts are unknown.
+    pub unknown_because: Vec<String>,
+    /// HEAD of the worktree.
+    pub head: Option<String>,
+    /// Where the dispatch branch points.
+    pub tip: Option<String>,
+    /// Commits on the dispatch branch since the base.
+    pub commits: Option<u64>,
+    /// The change from base to the branch's tip.
+    pub diff: Option<DiffStat>,
+    /// Commits that only this worktree reaches.
+    pub stray: Vec<String>,
+    /// Ignored paths that are not reproducible.
+    pub ignored: Vec<String>,
+    /// Whether tracked or untracked files are uncommitted: what the verdict cares about.
+    pub uncommitted: Tri,
+}
+
+impl Collected {
+    fn unknown(reasons: Vec<String>) -> Self {
+        Self {
+            facts: TreeFacts::UNKNOWN,
+            unknown_because: reasons,
+            head: None,
+            tip: None,
+            commits: None,
+            diff: None,
+            stray: Vec::new(),
+            ignored: Vec::new(),
+            uncommitted: Tri::Unknown,
+        }
+    }
+}
+
+/// Reads everything about a worktree whose processes are gone.
+pub fn collect(tree: &Tree<'_>) -> Collected {
+    let git_dir = match Git::worktree_git_dir(tree.common_dir, tree.path) {
+        Ok(Some(git_dir)) => git_dir,
+        Ok(None) => {
+            return Collected::unknown(vec!["git has no worktree of this dispatch on record".into()]);
+        }
+        Err(e) => return Collected::unknown(vec![e.to_string()]),
+    };
+    if !tree.path.is_dir() {
+        return Collected::unknown(vec![format!("the folder {} is gone", tree.path.display())]);
+    }
+    let git = Git::tree(&git_dir, tree.path);
+    let repository = tree.repository();
+    let (status, stray, (tip, commits, diff)) = std::thread::scope(|scope| {
+        // git status runs what the configuration names; a changed one is not trusted.
+        let status = scope.spawn(|| {
+            let risk = git.config()?.risk();
+            if risk == *tree.git_risk { git.status().map(Some) } else { Ok(None) }
+        });
+        let stray = scope.spawn(|| stray(&git));
+        let own = own_commits(tree, &repository);
+        (status.join(), stray.join(), own)
+    });
+    let mut unknown: Vec<String> = Vec::new();
+    let status = match status {
+        Ok(Ok(Some(status))) => Some(status),
+        Ok(Ok(None)) => {
+            unknown.push("the worker changed git settings that run programs, so its tree is not read".into());
+            None
+        }
+        Ok(Err(e)) => {
+            unknown.push(format!("status: {e}"));
+            None
+        }
+        Err(_) => None,
+    };
+    let stray = match stray {
+        Ok(Ok(list)) => Some(list),
+        Ok(Err(e)) => {
+            unknown.push(format!("reflog: {e}"));
+            None
+        }
+        Err(_) => None,
+    };
+    let tip = tip.unwrap_or_else(|e| {
+        unknown.push(format!("branch: {e}"));
+        None
+    });
+    let commits = commits.map_err(|e| unknown.push(format!("commits: {e}"))).ok();
+    let diff = diff.map_err(|e| unknown.push(format!("diff: {e}"))).ok().flatten();
+    assemble(tree, Read { git_dir: &git_dir, repository, status, stray, tip, commits, diff, unknown })
+}
+
+struct Read<'a> {
+    git_dir: &'a Path,
+    repository: Git,
+    status: Option<Status>,
+    stray: Option<Vec<String>>,
+    tip: Option<String>,
+    commits: Option<u64>,
+    diff: Option<DiffStat>,
+    unknown: Vec<String>,
+}
+
+fn assemble(tree: &Tree<'_>, read: Read<'_>) -> Collected {
+    let Read { git_dir, repository, status, stray, tip, commits, diff, mut unknown } = read;
+    let has = |list: Option<&Vec<String>>| list.map_or(Tri::Unknown, |l| (!l.is_empty()).into());
+    let ignored: Option<Vec<String>> = status
+        .as_ref()
+        .map(|s| s.ignored.iter().filter(|p| !is_reproducible(p, &tree.policy.reproducible)).cloned().collect());
+    let head = status.as_ref().and_then(|s| s.commit.clone());
+    let branch = tree.id.branch();
+    let attached = |test: &dyn Fn(&str) -> bool| match status.as_ref().map(|s| &s.head) {
+        Some(HeadAt::Branch(name)) => test(name).into(),
+        Some(HeadAt::Detached) => Tri::No,
+        None => Tri::Unknown,
+    };
+    // HEAD elsewhere than the tip: those commits are on another ref or stray; both are own work.
+    let moved = match (&head, &tip) {
+        (Some(head), Some(tip)) => (head != tip && head != tree.base).into(),
+        (Some(head), None) => (head != tree.base).into(),
+        (None, _) => Tri::Unknown,
+    };
+    let own = match (commits.map(|n| n > 0), moved) {
+        (Some(true), _) | (_, Tri::Yes) => Tri::Yes,
+        (Some(false), Tri::No) => Tri::No,
+        _ => Tri::Unknown,
+    };
+    let uncommitted_parts = [has(status.as_ref().map(|s| &s.changed)), has(status.as_ref().map(|s| &s.untracked))];
+    let uncommitted = if uncommitted_parts.contains(&Tri::Yes) {
+        Tri::Yes
+    } else if uncommitted_parts.contains(&Tri::Unknown) {
+        Tri::Unknown
+    } else {
+        Tri::No
+    };
+    let facts = TreeFacts {
+        tracked_changes: uncommitted_parts[0],
+        untracked: uncommitted_parts[1],
+        ignored_kept: has(ignored.as_ref()),
+        own_commits: own,
+        stray_commits: has(stray.as_ref()),
+        in_progress: in_progress(git_dir).into(),
+        on_own_branch: attached(&|name| name == branch),
+        on_foreign_branch: attached(&|name| name != branch && name.starts_with("vnx/")),
+        integrated: integrated(tree, &repository, own, tip.as_deref()),
+        on_remote: on_remote(&repository, own, tip.as_deref(), head.as_deref(), &mut unknown),
+        foreign_lock: foreign_lock(tree, git_dir),
+        occupied: occupied(tree.path),
+    };
+    Collected {
+        facts,
+        unknown_because: unknown,
+        head,
+        tip,
+        commits,
+        diff,
+        stray: stray.unwrap_or_default(),
+        ignored: ignored.unwrap_or_default(),
+        uncommitted,
+    }
+}
+
+type Own = (Result<Option<String>, GitError>, Result<u64, GitError>, Result<Option<DiffStat>, GitError>);
+
+fn own_commits(tree: &Tree<'_>, repository: &Git) -> Own {
+    match repository.ref_commit(&tree.id.branch_ref()) {
+        Ok(Some(tip)) if tip == tree.base => (Ok(Some(tip)), Ok(0), Ok(None)),
+        Ok(Some(tip)) => {
+            let count = repository.count_commits(&tip, &[tree.base]);
+            let diff = repository.diff_stat(tree.base, &tip).map(Some);
+            (Ok(Some(tip)), count, diff)
+        }
+        Ok(None) => (Ok(None), Ok(0), Ok(None)),
+        Err(e) => {
+            let lost = || GitError::Unreadable { verb: "rev-list".into() };
+            (Err(e), Err(lost()), Err(lost()))
+        }
+    }
+}
+
+/// Commits that HEAD was on and that no ref keeps: amended away, detached, reset.
+fn stray(git: &Git) -> Result<Vec<String>, GitError> {
+    let tips = git.head_reflog()?;
+    git.unreachable_from_refs(&tips)
+}
+
+fn in_progress(git_dir: &Path) -> bool {
+    ["MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "BISECT_LOG", "rebase-merge", "rebase-apply", "sequencer"]
+        .iter()
+        .any(|name| git_dir.join(name).exists())
+}
+
+fn foreign_lock(tree: &Tree<'_>, git_dir: &Path) -> Tri {
+    match std::fs::read_to_string(git_dir.join("locked")) {
+        // Our own reasons begin alike; a person's lock does not.
+        Ok(reason) => (!reason.trim().starts_with(&tree.lock_reason())).into(),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Tri::No,
+        Err(_) => Tri::Unknown,
+    }
+}
+
+fn occupied(path: &Path) -> Tri {
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    match process::all() {
+        Some(all) => all.values().any(|p| !p.zombie && p.works_in(&path)).into(),
+        None => Tri::Unknown,
+    }
+}
+
+fn integrated(tree: &Tree<'_>, repository: &Git, own: Tri, tip: Option<&str>) -> Tri {
+    match (own, tip) {
+        (Tri::No, _) => Tri::No,
+        (Tri::Yes, Some(tip)) if tip != tree.base && tree.base_name.starts_with("refs/heads/") => {
+            repository.is_ancestor(tip, tree.base_name).map_or(Tri::Unknown, Tri::from)
+        }
+        _ => Tri::Unknown,
+    }
+}
+
+/// The remote is asked only when a tracking ref says that the work was pushed.
+fn on_remote(repository: &Git, own: Tri, tip: Option<&str>, head: Option<&str>, unknown: &mut Vec<String>) -> Tri {
+    let (Tri::Yes, Some(tip), Some(head)) = (own, tip, head) else {
+        return Tri::No;
+    };
+    // Work on two tips needs both on the remote; the plain case is one.
+    if tip != head {
+        return Tri::No;
+    }
+    let candidates = match repository.tracking_refs_with(tip) {
+        Ok(list) => list,
+        Err(e) => {
+            unknown.push(format!("remote: {e}"));
+            return Tri::Unknown;
+        }
+    };
+    for (remote, branch) in &candidates {
+        match repository.remote_branch(remote, branch, REMOTE_LIMIT) {
+            Ok(Some(commit)) if commit == tip => return Tri::Yes,
+            Ok(Some(commit)) if repository.is_ancestor(tip, &commit).unwrap_or(false) => {
+                return Tri::Yes;
+            }
+            Ok(_) => {}
+            Err(e) => unknown.push(format!("remote {remote}: {e}")),
+        }
+    }
+    Tri::No
+}
+
+/// `target/`, `a/b/__pycache__/`, `x.pyc`: any component that a pattern names.
+fn is_reproducible(path: &str, patterns: &[String]) -> bool {
+    path.trim_end_matches('/').split('/').any(|part| {
+        patterns.iter().any(|pattern| match pattern.strip_prefix('*') {
+            Some(suffix) => part.ends_with(suffix),
+            None => part == pattern,
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reproducible_names_match_whole_components() {
+        let patterns = ["target".to_owned(), "*.pyc".to_owned()];
+        for yes in ["target/", "a/target/debug/x", "a/b.pyc"] {
+            assert!(is_reproducible(yes, &patterns), "{yes}");
+        }
+        for no in [".env", "targets/", "my-target/", "b.pyc.bak"] {
+            assert!(!is_reproducible(no, &patterns), "{no}");
+        }
+    }
+}

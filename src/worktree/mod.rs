@@ -1,0 +1,69 @@
+//! The one worktree manager: create, read facts, tear down, delete for good.
+//!
+//! What is safe is decided by `domain::tree::classify`; nothing here decides it again.
+
+mod create;
+mod facts;
+mod teardown;
+
+use std::path::{Path, PathBuf};
+
+pub use create::{Made, create};
+pub use facts::{Collected, collect};
+pub use teardown::{Done, empty_trash, kept_tree_gone, teardown};
+
+use crate::domain::plan::{Plan, TeardownPolicy};
+use crate::domain::{Digest, DispatchId};
+use crate::git::Git;
+
+/// One dispatch's worktree and what is known of it from the plan.
+#[derive(Debug, Clone)]
+pub struct Tree<'a> {
+    /// The dispatch.
+    pub id: &'a DispatchId,
+    /// The repository's common git folder.
+    pub common_dir: &'a Path,
+    /// The folder.
+    pub path: &'a Path,
+    /// The commit it started from.
+    pub base: &'a str,
+    /// How the base was named: a full branch ref, or what was given.
+    pub base_name: &'a str,
+    /// What teardown may treat as worthless.
+    pub policy: &'a TeardownPolicy,
+    /// The digest of risky git settings at the start.
+    pub git_risk: &'a Digest,
+    /// A folder of ours for temporary files.
+    pub scratch: &'a Path,
+}
+
+impl<'a> Tree<'a> {
+    /// The tree of a plan.
+    pub fn of(plan: &'a Plan, scratch: &'a Path) -> Self {
+        Self {
+            id: &plan.id,
+            common_dir: Path::new(&plan.git_common_dir),
+            path: Path::new(&plan.worktree),
+            base: &plan.base.commit,
+            base_name: &plan.base.name,
+            policy: &plan.teardown,
+            git_risk: &plan.git_risk,
+            scratch,
+        }
+    }
+
+    fn repository(&self) -> Git {
+        Git::repository(self.common_dir)
+    }
+
+    /// The lock reason that marks the tree as ours.
+    fn lock_reason(&self) -> String {
+        format!("vnx dispatch {}", self.id)
+    }
+
+    /// Where removed worktrees wait for their deletion: the same file system, so that the
+    /// removal is a rename.
+    fn trash(&self) -> PathBuf {
+        self.path.parent().unwrap_or(Path::new("/")).join(".trash")
+    }
+}

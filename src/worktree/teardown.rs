@@ -1,0 +1,190 @@
+//! Teardown: from class to action, each step idempotent so that a crash in between is finished
+//! by the next command.
+//!
+//! Removal is a rename into `.trash` beside the worktrees, then git's registration goes, then
+//! the branch if its class allows, and the deletion of the files comes last and can wait.
+
+use std::path::Path;
+
+use super::{Collected, Tree};
+use crate::domain::Fault;
+use crate::domain::span::Size;
+use crate::domain::tree::{BranchFate, TreeClass, TreeFate, Tri};
+use crate::git::{Git, Rescue};
+use crate::sys::files::{self, At};
+use crate::sys::lock;
+
+/// What teardown did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Done {
+    /// The rescue ref and its commit.
+    pub rescue: Option<(String, String)>,
+    /// Ignored files over the budget, which stay in the kept tree only.
+    pub left_out: Vec<String>,
+    /// The folder is gone.
+    pub removed: bool,
+    /// The branch was deleted.
+    pub branch_deleted: bool,
+    /// Why the tree stays, if it does.
+    pub kept_because: Option<String>,
+}
+
+/// Does what the class allows.
+pub fn teardown(tree: &Tree<'_>, class: TreeClass, collected: &Collected) -> Result<Done, Fault> {
+    let action = class.action();
+    let mut done = Done::default();
+    let strays = collected.facts.stray_commits == Tri::Yes;
+    if action.rescue || strays && action.tree == TreeFate::Remove {
+        match rescue(tree, collected, &mut done) {
+            Ok(()) => {}
+            // A tree that stays is its own rescue; one that would go, stays now.
+            Err(fault) => {
+                done.kept_because = Some(format!("{}; no rescue commit: {fault}", class.word()));
+            }
+        }
+    }
+    if action.tree == TreeFate::Remove && done.kept_because.is_none() {
+        remove(tree)?;
+        done.removed = true;
+        if action.branch == BranchFate::Delete
+            && let Some(tip) = &collected.tip
+        {
+            tree.repository().delete_ref(&tree.id.branch_ref(), tip)?;
+            done.branch_deleted = true;
+        }
+        return Ok(done);
+    }
+    let because = done.kept_because.get_or_insert_with(|| reason(class, collected)).clone();
+    if action.tree != TreeFate::LeaveAlone && tree.path.exists() {
+        // Without the lock the tree is still kept: nothing of ours removes it.
+        let _ = tree.repository().worktree_lock(tree.path, &format!("{}: kept, {because}", tree.lock_reason()));
+    }
+    Ok(done)
+}
+
+/// Finishes the removal of a tree whose folder is already in the trash (a crash came between).
+/// `tip` is where the branch pointed when the verdict was given.
+pub fn kept_tree_gone(tree: &Tree<'_>, class: TreeClass, tip: Option<&str>) -> Result<Done, Fault> {
+    remove(tree)?;
+    let mut done = Done { removed: true, ..Done::default() };
+    let repository = tree.repository();
+    if class.action().branch == BranchFate::Delete
+        && let Some(tip) = tip
+        && repository.ref_commit(&tree.id.branch_ref())?.as_deref() == Some(tip)
+    {
+        repository.delete_ref(&tree.id.branch_ref(), tip)?;
+        done.branch_deleted = true;
+    }
+    Ok(done)
+}
+
+fn reason(class: TreeClass, collected: &Collected) -> String {
+    match class {
+        TreeClass::Dirty => "uncommitted changes".to_owned(),
+        TreeClass::InProgress => "a git operation is half done".to_owned(),
+        TreeClass::Foreign => "it is locked or used by somebody else".to_owned(),
+        TreeClass::Unknown => match collected.unknown_because.first() {
+            Some(why) => format!("not everything could be read: {why}"),
+            None => "not everything could be read".to_owned(),
+        },
+        TreeClass::Clean | TreeClass::Merged | TreeClass::Pushed | TreeClass::Committed => {
+            "its work could not be rescued".to_owned()
+        }
+    }
+}
+
+fn rescue(tree: &Tree<'_>, collected: &Collected, done: &mut Done) -> Result<(), Fault> {
+    let git_dir = Git::worktree_git_dir(tree.common_dir, tree.path)?
+        .ok_or_else(|| Fault::environment("git has no worktree of this dispatch on record"))?;
+    let git = Git::tree(&git_dir, tree.path);
+    if git.config()?.risk() != *tree.git_risk {
+        return Err(Fault::environment("the worker changed git settings that run programs"));
+    }
+    let mut parents: Vec<String> = Vec::new();
+    let known = [collected.tip.clone(), collected.head.clone()].into_iter().flatten();
+    for commit in known.chain(collected.stray.iter().cloned()) {
+        if !parents.contains(&commit) && parents.len() < 64 {
+            parents.push(commit);
+        }
+    }
+    if parents.is_empty() {
+        parents.push(tree.base.to_owned());
+    }
+    let (ignored, left_out) = within_budget(tree, &collected.ignored);
+    let message =
+        format!("vnx rescue of dispatch {}\n\nEverything its worktree held when it was torn down.\n", tree.id);
+    let index = tree.scratch.join("rescue.index");
+    let commit = git.write_rescue(Rescue { parents: &parents, ignored: &ignored, message: &message, index: &index })?;
+    let reference = tree.id.rescue_ref();
+    tree.repository().set_ref(&reference, &commit, "vnx: rescue")?;
+    done.left_out = left_out;
+    done.rescue = Some((reference, commit));
+    Ok(())
+}
+
+/// Ignored files in order until the budget is used up.
+fn within_budget(tree: &Tree<'_>, ignored: &[String]) -> (Vec<String>, Vec<String>) {
+    let Size(budget) = tree.policy.rescue_ignored_max;
+    let mut left = budget;
+    let (mut taken, mut over) = (Vec::new(), Vec::new());
+    for path in ignored {
+        let bytes = weight(&tree.path.join(path), left);
+        if bytes <= left {
+            left -= bytes;
+            taken.push(path.clone());
+        } else if over.len() < 100 {
+            over.push(path.clone());
+        }
+    }
+    (taken, over)
+}
+
+/// Bytes below a path, counted until they exceed `enough`.
+fn weight(path: &Path, enough: u64) -> u64 {
+    let Ok(meta) = std::fs::symlink_metadata(path) else {
+        return 0;
+    };
+    if !meta.is_dir() {
+        return meta.len();
+    }
+    let mut sum = 0;
+    for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+        sum += weight(&entry.path(), enough.saturating_sub(sum));
+        if sum > enough {
+            break;
+        }
+    }
+    sum
+}
+
+fn remove(tree: &Tree<'_>) -> Result<(), Fault> {
+    if tree.path.exists() {
+        let trash = tree.trash();
+        files::private_folder(&trash)?;
+        let aside = trash.join(format!("{}-{}", tree.id, crate::sys::now().micros()));
+        std::fs::rename(tree.path, &aside).at("remove", tree.path)?;
+    }
+    if Git::worktree_git_dir(tree.common_dir, tree.path).ok().flatten().is_some() {
+        tree.repository().worktree_forget(tree.path)?;
+    }
+    Ok(())
+}
+
+/// Deletes what removed worktrees left in the trash, then the empty folders. Whoever holds the
+/// lock does it for all; a crash in between is finished by the next one.
+pub fn empty_trash(worktrees: &Path, trash_lock: &Path) -> Result<(), Fault> {
+    let trash = worktrees.join(".trash");
+    if trash.is_dir() {
+        let Some(guard) = lock::try_exclusive(trash_lock)? else {
+            return Ok(());
+        };
+        for name in files::names(&trash)? {
+            files::delete_tree(&trash.join(name))?;
+        }
+        // Not empty means that somebody works here; then the folders stay.
+        let _ = std::fs::remove_dir(&trash);
+        drop(guard);
+    }
+    let _ = std::fs::remove_dir(worktrees);
+    Ok(())
+}

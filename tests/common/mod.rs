@@ -1,0 +1,282 @@
+//! A world for one test: a folder of its own with HOME, tmux server and repository. When it is
+//! dropped it proves that nothing is left of it.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// What a run of vnx left behind.
+#[derive(Debug)]
+pub struct Run {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl Run {
+    fn of(output: Output) -> Self {
+        let code = output.status.code().unwrap_or_else(|| -output.status.signal().unwrap_or(0));
+        Self { code, out: text(&output.stdout), err: text(&output.stderr) }
+    }
+    #[track_caller]
+    pub fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "\nstdout:\n{}\nstderr:\n{}", self.out, self.err);
+        self
+    }
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("not JSON ({e}):\n{}\n{}", self.out, self.err))
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+pub struct World {
+    _root: tempfile::TempDir,
+    pub root: PathBuf,
+    pub repo: PathBuf,
+    env: BTreeMap<String, String>,
+    uid: Option<u32>,
+}
+
+impl World {
+    /// A repository with one commit on `main`, not yet a vnx project.
+    pub fn bare(name: &str) -> Self {
+        let temp = tempfile::Builder::new().prefix("vnx-test-").tempdir().unwrap();
+        let root = temp.path().canonicalize().unwrap();
+        let repo = root.join(name);
+        for folder in ["home", "tmux"] {
+            std::fs::create_dir(root.join(folder)).unwrap();
+        }
+        std::fs::create_dir_all(&repo).unwrap();
+        let gitconfig = "[user]\n\tname = Test\n\temail = test@vnx.invalid\n[init]\n\tdefaultBranch = main\n";
+        std::fs::write(root.join("home/.gitconfig"), gitconfig).unwrap();
+        let mut env = BTreeMap::new();
+        for name in ["PATH", "LANG", "CARGO_HOME"] {
+            if let Ok(value) = std::env::var(name) {
+                env.insert(name.to_owned(), value);
+            }
+        }
+        env.insert("HOME".into(), root.join("home").display().to_string());
+        env.insert("TMUX_TMPDIR".into(), root.join("tmux").display().to_string());
+        env.insert("TERM".into(), "xterm-256color".into());
+        let world = Self { _root: temp, root, repo, env, uid: None };
+        world.git(&["init", "--quiet"]);
+        std::fs::write(world.repo.join("README.md"), "# A project\n").unwrap();
+        std::fs::create_dir(world.repo.join("src")).unwrap();
+        std::fs::write(world.repo.join("src/lib.rs"), "pub fn one() -> u8 {\n    1\n}\n").unwrap();
+        world.git(&["add", "."]);
+        world.git(&["commit", "--quiet", "-m", "first"]);
+        world
+    }
+
+    /// The same, initialised.
+    pub fn new() -> Self {
+        let world = Self::bare("repo");
+        world.vnx(&["init"]).expect(0);
+        world
+    }
+
+    pub fn set(&mut self, name: &str, value: impl AsRef<OsStr>) {
+        self.env.insert(name.to_owned(), value.as_ref().to_str().unwrap().to_owned());
+    }
+    pub fn unset(&mut self, name: &str) {
+        self.env.remove(name);
+    }
+    pub fn env(&self, name: &str) -> String {
+        self.env.get(name).cloned().unwrap_or_default()
+    }
+
+    /// Runs commands as an unprivileged user from here on (root ignores permissions).
+    pub fn drop_privileges(&mut self) {
+        if rustix::process::geteuid().is_root() {
+            let uid = 65534;
+            chown(&self.root, uid);
+            self.uid = Some(uid);
+        }
+    }
+
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        use std::os::unix::process::CommandExt;
+        let mut command = Command::new(program);
+        command.env_clear().envs(&self.env).current_dir(&self.repo).stdin(Stdio::null());
+        if let Some(uid) = self.uid {
+            command.uid(uid).gid(uid);
+        }
+        command
+    }
+
+    pub fn binary() -> &'static str {
+        env!("CARGO_BIN_EXE_vnx")
+    }
+
+    pub fn vnx(&self, args: &[&str]) -> Run {
+        Run::of(self.command(Self::binary()).args(args).output().unwrap())
+    }
+
+    pub fn vnx_in(&self, folder: &Path, args: &[&str]) -> Run {
+        Run::of(self.command(Self::binary()).current_dir(folder).args(args).output().unwrap())
+    }
+
+    pub fn vnx_with_input(&self, args: &[&str], input: &[u8]) -> Run {
+        let mut child = self
+            .command(Self::binary())
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // vnx may refuse before it has read everything.
+        let _ = child.stdin.take().unwrap().write_all(input);
+        Run::of(child.wait_with_output().unwrap())
+    }
+
+    pub fn start(&self, args: &[&str]) -> Child {
+        self.command(Self::binary()).args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// A dispatch of a script.
+    pub fn script(&self, script: &str) -> Run {
+        self.vnx(&["dispatch-agent", "--provider", "shell", "--agent", "hello-world", "-i", script])
+    }
+
+    #[track_caller]
+    pub fn git(&self, args: &[&str]) -> String {
+        self.git_in(&self.repo, args)
+    }
+
+    #[track_caller]
+    pub fn git_in(&self, folder: &Path, args: &[&str]) -> String {
+        let output = self.command("git").current_dir(folder).args(args).output().unwrap();
+        assert!(output.status.success(), "git {args:?}: {}", text(&output.stderr));
+        text(&output.stdout).trim_end().to_owned()
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.repo.join(".git/vnx")
+    }
+
+    pub fn ledger(&self) -> PathBuf {
+        self.state().join("receipts/ledger.ndjson")
+    }
+
+    /// Every receipt, parsed.
+    pub fn receipts(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.ledger()).unwrap_or_default();
+        text.lines().map(|l| serde_json::from_str(l).unwrap()).collect()
+    }
+
+    /// The payload of the last receipt of a kind.
+    #[track_caller]
+    pub fn last(&self, kind: &str) -> Value {
+        let all = self.receipts();
+        all.iter().rev().find(|r| r["kind"] == kind).unwrap_or_else(|| panic!("no {kind}"))["data"].clone()
+    }
+
+    pub fn count(&self, kind: &str) -> usize {
+        self.receipts().iter().filter(|r| r["kind"] == kind).count()
+    }
+
+    pub fn last_id(&self) -> String {
+        let all = self.receipts();
+        all.iter().rev().find_map(|r| r["dispatch"].as_str().map(str::to_owned)).unwrap()
+    }
+
+    pub fn worktrees(&self) -> PathBuf {
+        let mut name = self.repo.file_name().unwrap().to_owned();
+        name.push(".worktrees");
+        self.repo.with_file_name(name)
+    }
+
+    /// Live processes whose environment belongs to this world, as `pid command`.
+    pub fn processes(&self) -> Vec<(i32, String)> {
+        let marker = format!("HOME={}", self.env["HOME"]);
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
+            let environ = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+            if environ.split(|b| *b == 0).any(|e| e == marker.as_bytes()) {
+                let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+                found.push((pid, text(&command).replace('\0', " ")));
+            }
+        }
+        found
+    }
+
+    /// Waits until a condition holds; the bound only exists so that a broken build ends.
+    #[track_caller]
+    pub fn until(&self, what: &str, condition: impl Fn() -> bool) {
+        until(what, condition);
+    }
+
+    pub fn tmux(&self, args: &[&str]) -> String {
+        let output = self.command("tmux").args(args).output().unwrap();
+        text(&output.stdout).trim_end().to_owned()
+    }
+
+    /// Nothing is left but what `kept` names: no open dispatch, no process, no folder.
+    #[track_caller]
+    pub fn assert_nothing_left(&self) {
+        until("supervisors to end", || !self.processes().iter().any(|(_, c)| c.contains(" supervise ")));
+        assert_eq!(names(&self.state().join("open")), Vec::<String>::new(), "open dispatches");
+        assert!(!self.worktrees().exists(), "{:?}", names(&self.worktrees()));
+        let registered = self.git(&["worktree", "list", "--porcelain"]);
+        assert_eq!(registered.matches("worktree ").count(), 1, "{registered}");
+        until("panes to close", || !self.processes().iter().any(|(_, c)| c.contains(" attach ")));
+        assert_eq!(self.processes(), Vec::new());
+    }
+
+    #[track_caller]
+    pub fn assert_verified(&self) {
+        self.vnx(&["audit-chain", "verify"]).expect(0);
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let _ = self.command("tmux").args(["kill-server"]).output();
+        let begun = Instant::now();
+        while !self.processes().is_empty() && begun.elapsed() < Duration::from_secs(20) {
+            std::thread::yield_now();
+        }
+        let left = self.processes();
+        if !left.is_empty() && !std::thread::panicking() {
+            panic!("processes are left: {left:?}");
+        }
+    }
+}
+
+#[track_caller]
+pub fn until(what: &str, condition: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "waited in vain for {what}");
+        std::thread::yield_now();
+    }
+}
+
+pub fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+fn chown(path: &Path, uid: u32) {
+    std::os::unix::fs::lchown(path, Some(uid), Some(uid)).unwrap();
+    let meta = std::fs::symlink_metadata(path).unwrap();
+    if meta.is_dir() {
+        for entry in std::fs::read_dir(path).unwrap().flatten() {
+            chown(&entry.path(), uid);
+        }
+    }
+}
