@@ -1,6 +1,26 @@
 //! The stories: one test binary that drives the built `vnx` against real git, real tmux and
 //! real processes, each test in a world of its own.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::manual_assert,
+    clippy::needless_pass_by_value,
+    clippy::similar_names,
+    clippy::unused_self,
+    reason = "a test that fails may panic, and its helpers serve the reader of the test"
+)]
+
 mod common;
 
+mod bad_input;
+mod crashes;
+mod documentation;
+mod environments;
 mod layering;
+mod ledger;
+mod main_job;
+mod panes;
+mod parallel;
+mod teardown;
+mod workers;

@@ -39,7 +39,7 @@ impl Context {
     /// Opens the project and finishes what an earlier command left half done.
     fn project(&self) -> Result<Project, Fault> {
         let project = self.project_as_it_is()?;
-        for (id, result) in crate::dispatch::recover_all(&project.paths) {
+        for (id, result) in crate::dispatch::tidy(&project) {
             self.screen.story(&match result {
                 Ok(()) => format!("finished dispatch {id}, which had lost its supervisor"),
                 Err(fault) => format!("dispatch {id} lost its supervisor and could not be finished: {fault}"),

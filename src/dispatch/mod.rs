@@ -18,7 +18,7 @@ pub mod view;
 pub use claim::Claim;
 pub use door::{Opened, Options, Progress, open, plan_only};
 pub use plan::{Planned, Refusal, compile};
-pub use recover::{recover_all, recover_one};
+pub use recover::{recover_one, tidy};
 pub use request::Request;
 pub use snapshot::{Snapshot, snapshot};
 pub use supervise::supervise;

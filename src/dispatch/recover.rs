@@ -22,14 +22,26 @@ use crate::domain::verdict::{Containment, End, Verdict};
 use crate::domain::{Decision, Digest, DispatchId, Fault};
 use crate::git::Git;
 use crate::ledger::{Ledger, Receipt};
-use crate::project::Paths;
+use crate::project::{Paths, Project};
 use crate::sys::{files, lock};
 use crate::worker::sweep_lost;
 use crate::worktree::{self, Tree};
 
+/// What every command does first: finishes what lost its supervisor, and deletes what a killed
+/// supervisor had removed but not deleted yet.
+pub fn tidy(project: &Project) -> Vec<(DispatchId, Result<(), Fault>)> {
+    let finished = recover_all(&project.paths);
+    let worktrees = project.worktrees();
+    if worktrees.join(".trash").exists() {
+        // Disk space only: whoever comes next tries again.
+        let _ = worktree::empty_trash(&worktrees, &project.paths.trash_lock());
+    }
+    finished
+}
+
 /// Finishes every dispatch that lost its supervisor; returns their ids. One that cannot be
 /// finished now stays open and is named in the error of the command that needs it.
-pub fn recover_all(paths: &Paths) -> Vec<(DispatchId, Result<(), Fault>)> {
+fn recover_all(paths: &Paths) -> Vec<(DispatchId, Result<(), Fault>)> {
     let Ok(open) = files::names(&paths.open()) else {
         return Vec::new();
     };

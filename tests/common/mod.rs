@@ -91,9 +91,6 @@ impl World {
     pub fn unset(&mut self, name: &str) {
         self.env.remove(name);
     }
-    pub fn env(&self, name: &str) -> String {
-        self.env.get(name).cloned().unwrap_or_default()
-    }
 
     /// Runs commands as an unprivileged user from here on (root ignores permissions).
     pub fn drop_privileges(&mut self) {
@@ -259,7 +256,7 @@ impl Drop for World {
 pub fn until(what: &str, condition: impl Fn() -> bool) {
     let begun = Instant::now();
     while !condition() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "waited in vain for {what}");
+        assert!(begun.elapsed() < Duration::from_mins(1), "waited in vain for {what}");
         std::thread::yield_now();
     }
 }

@@ -1,0 +1,60 @@
+//! What is written is true: the tables of README and `--help` are the code's.
+
+use crate::common::World;
+
+#[test]
+fn readme_and_help_show_the_same_exit_codes() {
+    let world = World::bare("repo");
+    let help = world.vnx(&["--help"]).expect(0).out;
+    let readme = include_str!("../README.md");
+    let table: Vec<&str> = help
+        .lines()
+        .skip_while(|l| !l.starts_with("Exit codes"))
+        .skip(1)
+        .map(str::trim)
+        .filter(|l| !l.is_empty())
+        .collect();
+    assert_eq!(table.len(), 11, "{help}");
+    for line in table {
+        let (code, meaning) = line.split_once(' ').unwrap();
+        assert!(readme.contains(&format!("| {code} | {} |", meaning.trim())), "README lacks: {line}");
+    }
+}
+
+#[test]
+fn every_command_has_help_and_every_name_in_the_readme_exists() {
+    let world = World::bare("repo");
+    let help = world.vnx(&["--help"]).expect(0).out;
+    for command in [
+        "init",
+        "doctor",
+        "dispatch-agent",
+        "ps",
+        "show",
+        "logs",
+        "attach",
+        "wait",
+        "cancel",
+        "receipts",
+        "audit-chain",
+        "path",
+        "demo",
+    ] {
+        assert!(help.contains(&format!("  {command}")), "{command}");
+        assert!(!world.vnx(&[command, "--help"]).expect(0).out.is_empty());
+    }
+    world.vnx(&["--version"]).expect(0);
+    let readme = include_str!("../README.md");
+    for (at, _) in readme.match_indices("\nvnx ") {
+        let word: String = readme[at + 5..].chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect();
+        assert!(help.contains(&format!("  {word}")), "README names vnx {word}");
+    }
+}
+
+#[test]
+fn the_specification_lists_every_kind() {
+    let spec = include_str!("../receipts/SPEC.md");
+    for kind in vnx::domain::receipt::Kind::ALL {
+        assert!(spec.contains(&format!("| `{}` |", kind.word())), "{}", kind.word());
+    }
+}

@@ -1,0 +1,225 @@
+//! Broken environments: where a dispatch cannot work `vnx doctor` must not be green, and where
+//! doctor is green a dispatch must work. One table, both sides.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::common::World;
+
+/// Doctor and dispatch on the same world, and what both must say.
+#[track_caller]
+fn agree(world: &World, dispatch: &[&str], doctor: &[&str], works: bool, word: &str) {
+    let doctor = world.vnx(&[&["doctor"], doctor].concat());
+    let dispatch = world.vnx(&[&["dispatch-agent", "--agent", "hello-world"], dispatch].concat());
+    let told = format!(
+        "\ndoctor {}:\n{}{}\ndispatch {}:\n{}{}",
+        doctor.code, doctor.out, doctor.err, dispatch.code, dispatch.out, dispatch.err
+    );
+    assert_eq!(doctor.code, i32::from(!works), "{told}");
+    assert_eq!(dispatch.code == 0, works, "{told}");
+    assert!(works || [2, 3, 5].contains(&dispatch.code), "{told}");
+    assert!(doctor.out.contains(word), "{word:?} is not named by doctor:{told}");
+    if !works {
+        assert!(dispatch.err.contains(word), "{word:?} is not named by dispatch:{told}");
+        assert!(dispatch.err.contains("fix:"), "{told}");
+    }
+}
+
+/// A folder with links to the programs that a dispatch needs, to leave some out of.
+fn programs(world: &World, without: &[&str]) -> PathBuf {
+    let folder = world.root.join("bin");
+    let _ = std::fs::create_dir(&folder);
+    for name in ["git", "tmux", "sh", "cat", "rm", "sleep", "env", "printf", "sed", "basename", "uname"] {
+        let found =
+            std::env::split_paths(&std::env::var_os("PATH").unwrap()).map(|p| p.join(name)).find(|p| p.exists());
+        let link = folder.join(name);
+        let _ = std::fs::remove_file(&link);
+        if let Some(found) = found.filter(|_| !without.contains(&name)) {
+            std::os::unix::fs::symlink(found, link).unwrap();
+        }
+    }
+    folder
+}
+
+fn executable(path: &Path, text: &str, mode: u32) {
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn a_sound_environment_works() {
+    agree(&World::new(), &[], &[], true, "PASS");
+}
+
+#[test]
+fn not_a_repository() {
+    let world = World::bare("repo");
+    std::fs::remove_dir_all(world.repo.join(".git")).unwrap();
+    agree(&world, &[], &[], false, "not inside a git repository");
+    world.vnx(&["init"]).expect(5);
+}
+
+#[test]
+fn a_bare_repository() {
+    let mut world = World::bare("repo");
+    world.git(&["clone", "--quiet", "--bare", ".", "../bare.git"]);
+    world.repo = world.root.join("bare.git");
+    agree(&world, &[], &[], false, "bare repository");
+    world.vnx(&["init"]).expect(5);
+}
+
+#[test]
+fn not_initialised() {
+    agree(&World::bare("repo"), &[], &[], false, "not a vnx project");
+}
+
+#[test]
+fn no_commit_yet() {
+    let world = World::bare("repo");
+    std::fs::remove_dir_all(world.repo.join(".git")).unwrap();
+    world.git(&["init", "--quiet"]);
+    world.vnx(&["init"]).expect(0);
+    agree(&world, &[], &[], false, "no commit yet");
+}
+
+#[test]
+fn no_tmux_means_no_pane_and_nothing_worse() {
+    let mut world = World::new();
+    world.set("PATH", programs(&world, &["tmux"]));
+    agree(&world, &[], &[], true, "without a pane");
+    world.vnx(&["doctor", "--strict"]).expect(1);
+}
+
+#[test]
+fn no_git() {
+    let mut world = World::new();
+    world.set("PATH", programs(&world, &["git"]));
+    agree(&world, &[], &[], false, "git is not installed");
+}
+
+#[test]
+fn git_too_old() {
+    let mut world = World::new();
+    let folder = programs(&world, &["git"]);
+    let real = which("git");
+    let script = format!(
+        "#!/bin/sh\nfor a in \"$@\"; do [ \"$a\" = version ] && {{ echo 'git version 2.20.1'; exit 0; }}; done\nexec {} \"$@\"\n",
+        real.display()
+    );
+    executable(&folder.join("git"), &script, 0o755);
+    world.set("PATH", folder);
+    agree(&world, &[], &[], false, "2.20.1 is too old");
+}
+
+fn which(name: &str) -> PathBuf {
+    std::env::split_paths(&std::env::var_os("PATH").unwrap()).map(|p| p.join(name)).find(|p| p.exists()).unwrap()
+}
+
+#[test]
+fn the_cli_is_missing() {
+    let mut world = World::new();
+    world.set("PATH", programs(&world, &[]));
+    agree(&world, &["--provider", "claude", "-i", "x"], &["--provider", "claude"], false, "no claude in PATH");
+    // Without it being asked for, it is a warning, and shell agents work.
+    agree(&world, &[], &[], true, "no coding CLI is installed");
+    let run = world.vnx(&["dispatch-agent", "--agent", "backend-developer", "-i", "x"]).expect(5);
+    assert!(run.err.contains("no coding CLI is installed"), "{}", run.err);
+}
+
+#[test]
+fn the_cli_may_not_be_executed() {
+    let mut world = World::new();
+    let folder = programs(&world, &[]);
+    executable(&folder.join("claude"), "#!/bin/sh\n", 0o644);
+    world.set("PATH", folder);
+    agree(&world, &["--provider", "claude", "-i", "x"], &["--provider", "claude"], false, "may not be executed");
+}
+
+#[test]
+fn the_state_folder_is_read_only() {
+    let mut world = World::new();
+    world.drop_privileges();
+    let receipts = world.state().join("receipts");
+    let mode = |mode| std::fs::set_permissions(&receipts, std::fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o500);
+    agree(&world, &[], &[], false, "cannot be written");
+    mode(0o700);
+    agree(&world, &[], &[], true, "can be written");
+}
+
+#[test]
+fn the_worktree_root_cannot_be_written() {
+    let mut world = World::new();
+    world.drop_privileges();
+    let mode = |mode| std::fs::set_permissions(&world.root, std::fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o500);
+    agree(&world, &[], &[], false, "cannot be written");
+    mode(0o700);
+}
+
+#[test]
+fn corrupt_configuration() {
+    let world = World::new();
+    std::fs::write(world.repo.join(".vnx/config.yaml"), "version: 1\nproject_id: repo\nworktre: {}\n").unwrap();
+    agree(&world, &[], &[], false, "config.yaml:3:1");
+}
+
+#[test]
+fn corrupt_or_missing_constraints() {
+    let world = World::new();
+    let file = world.repo.join(".vnx/provider_constraints.yaml");
+    std::fs::write(&file, "version: 1\nconstraints:\n- {id: a, reason: x, severity: loud}\n").unwrap();
+    agree(&world, &[], &[], false, "provider_constraints.yaml:3");
+    std::fs::remove_file(&file).unwrap();
+    agree(&world, &[], &[], false, "provider_constraints.yaml is missing");
+}
+
+#[test]
+fn a_broken_or_missing_ledger() {
+    let world = World::new();
+    let mut bytes = std::fs::read(world.ledger()).unwrap();
+    let at = bytes.len() - 100;
+    bytes[at] ^= 1;
+    std::fs::write(world.ledger(), &bytes).unwrap();
+    agree(&world, &[], &[], false, "last line does not verify");
+    assert_eq!(std::fs::read(world.ledger()).unwrap(), bytes, "the evidence is untouched");
+    std::fs::remove_file(world.ledger()).unwrap();
+    agree(&world, &[], &[], false, "no ledger");
+}
+
+#[test]
+fn under_the_disk_floor() {
+    let world = World::new();
+    std::fs::write(
+        world.repo.join(".vnx/config.yaml"),
+        "version: 1\nproject_id: repo\nworktree: {disk_floor: 900000GiB}\n",
+    )
+    .unwrap();
+    agree(&world, &[], &[], false, "the floor is 900000GiB");
+}
+
+#[test]
+fn a_constraint_refuses_and_is_recorded_and_an_override_is_too() {
+    let world = World::new();
+    let rules = "version: 1\nconstraints:\n- {id: no-shell, reason: scripts are not reviewed here, severity: blocking, overridable: true, forbid_route: {provider: shell}}\n";
+    std::fs::write(world.repo.join(".vnx/provider_constraints.yaml"), rules).unwrap();
+    let run = world.vnx(&["dispatch-agent", "--agent", "hello-world"]).expect(3);
+    assert!(run.err.contains("no-shell") && run.err.contains("--override no-shell=REASON"), "{}", run.err);
+    assert_eq!(world.last("dispatch.refused")["rule"], "no-shell");
+    world.vnx(&["dispatch-agent", "--agent", "hello-world", "--override", "no-shell=a test"]).expect(0);
+    assert_eq!(world.last("override.used")["reason"], "a test");
+    world.assert_verified();
+}
+
+#[test]
+fn doctor_mends_what_it_can_and_only_when_told() {
+    let world = World::new();
+    std::fs::remove_dir(world.state().join("open")).unwrap();
+    world.vnx(&["doctor"]).expect(1);
+    let dry = world.vnx(&["doctor", "--fix"]).expect(1);
+    assert!(dry.out.contains("would be done with --yes"), "{}", dry.out);
+    world.vnx(&["doctor", "--fix", "--yes"]).expect(0);
+    let report = world.vnx(&["doctor", "--json"]).expect(0).json();
+    assert_eq!(report["schema"], "vnx.doctor/1");
+    assert_eq!(report["ok"], true);
+}

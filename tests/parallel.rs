@@ -1,0 +1,60 @@
+//! Several at once.
+
+use std::time::Instant;
+
+use crate::common::World;
+
+#[test]
+fn ten_at_the_same_instant_all_end_accept() {
+    let world = World::new();
+    let script = "echo $VNX_DISPATCH_ID > f; git add f; git commit -qm f";
+    let children: Vec<_> = (0..10)
+        .map(|_| world.start(&["dispatch-agent", "--provider", "shell", "--agent", "hello-world", "-i", script]))
+        .collect();
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert_eq!(world.count("dispatch.closed"), 10);
+    assert_eq!(world.git(&["branch", "--list", "vnx/*"]).lines().count(), 10);
+    world.assert_verified();
+    world.assert_nothing_left();
+}
+
+#[test]
+fn the_limit_refuses_and_wait_slot_waits() {
+    let world = World::new();
+    std::fs::write(world.repo.join(".vnx/config.yaml"), "version: 1\nproject_id: repo\nlimits: {parallel: 1}\n")
+        .unwrap();
+    let script = "while [ ! -e go ]; do sleep 0.02; done";
+    let args = ["dispatch-agent", "--provider", "shell", "--agent", "hello-world", "-i"];
+    let first = world.vnx(&[&args[..], &[script, "--detach"]].concat()).expect(0).out.trim().to_owned();
+    let refused = world.vnx(&["dispatch-agent", "--agent", "hello-world"]).expect(3);
+    assert!(refused.err.contains("limits.parallel is 1") && refused.err.contains("--wait-slot"), "{}", refused.err);
+    let waiting = world.start(&["dispatch-agent", "--agent", "hello-world", "--wait-slot"]);
+    let tree = world.worktrees().join(&first);
+    world.until("the first worker's tree", || tree.is_dir());
+    std::fs::write(tree.join("go"), "").unwrap();
+    assert!(waiting.wait_with_output().unwrap().status.success());
+    world.vnx(&["wait", &first]).expect(4);
+    assert_eq!(world.count("dispatch.closed"), 2);
+    world.assert_verified();
+}
+
+#[test]
+fn a_waiter_wakes_when_the_dispatch_closes_and_not_by_polling() {
+    let world = World::new();
+    let script = "while [ ! -e go ]; do sleep 0.02; done; rm go";
+    let args = ["dispatch-agent", "--provider", "shell", "--agent", "hello-world", "--detach", "-i", script];
+    let id = world.vnx(&args).expect(0).out.trim().to_owned();
+    let waiters: Vec<_> = (0..5).map(|_| world.start(&["wait", &id])).collect();
+    let tree = world.worktrees().join(&id);
+    world.until("the worker's tree", || tree.is_dir());
+    std::fs::write(tree.join("go"), "").unwrap();
+    let begun = Instant::now();
+    for waiter in waiters {
+        assert_eq!(waiter.wait_with_output().unwrap().status.code(), Some(4));
+    }
+    assert!(begun.elapsed().as_secs() < 20);
+    world.assert_nothing_left();
+}

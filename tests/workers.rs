@@ -1,0 +1,166 @@
+//! Workers that misbehave: the supervisor neither hangs nor bloats, and nothing escapes it.
+
+use std::os::unix::process::ExitStatusExt;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::common::World;
+
+fn dispatch<'a>(script: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    [&["dispatch-agent", "--provider", "shell", "--agent", "hello-world", "--no-pane", "-i", script][..], more].concat()
+}
+
+fn grace(world: &World, grace: &str) {
+    let text = format!("version: 1\nproject_id: repo\ndefaults: {{grace: {grace}}}\n");
+    std::fs::write(world.repo.join(".vnx/config.yaml"), text).unwrap();
+}
+
+#[test]
+fn a_gigabyte_of_output_neither_hangs_nor_bloats() {
+    let world = World::new();
+    let child = world.start(&dispatch(
+        "head -c 1000000000 /dev/zero | tr '\\0' 'x' | fold -w 200; echo x > x; git add x; git commit -qm x",
+        &[],
+    ));
+    // The highest resident size of the supervisor, as the kernel counted it.
+    let mut peak = 0;
+    let mut child = child;
+    while child.try_wait().unwrap().is_none() {
+        for (pid, command) in world.processes() {
+            if command.contains(" supervise ") {
+                let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+                let line = status.lines().find(|l| l.starts_with("VmHWM")).unwrap_or_default();
+                peak = peak.max(line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).unwrap_or(0));
+            }
+        }
+        std::thread::yield_now();
+    }
+    assert!(child.wait_with_output().unwrap().status.success());
+    assert!(peak > 0 && peak < 40_000, "the supervisor had {peak} kB");
+    let exited = world.last("dispatch.exited");
+    assert!(exited["stdout_bytes"].as_u64().unwrap() >= 1_000_000_000);
+    let recording = world.state().join("dispatches").join(world.last_id()).join("events.ndjson");
+    assert!(std::fs::metadata(&recording).unwrap().len() < 150 << 20);
+    assert!(std::fs::read_to_string(&recording).unwrap().contains("the recording ends here"));
+}
+
+#[test]
+fn a_line_without_end_and_a_closed_output_are_survived() {
+    let world = World::new();
+    world.script("head -c 50000000 /dev/zero; exec >&- 2>&-; echo x > x; git add x; git commit -qm x").expect(0);
+    world.script("printf 'a\\033]0;title\\007b\\033[2Kc\\r\\377\\376\\n'; exit 1").expect(1);
+    let logs = world.vnx(&["logs"]).expect(0);
+    assert!(!logs.out.contains('\u{1b}') && !logs.out.contains('\u{7}'), "{:?}", logs.out);
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_worker_that_never_reads_its_input_does_not_hang() {
+    let world = World::new();
+    // sh reads its script from standard input as it goes; what follows `exec` is never read.
+    let script = format!("exec sleep 0.1\n{}", "# never read by anybody\n".repeat(20_000));
+    let file = world.root.join("script");
+    std::fs::write(&file, script).unwrap();
+    let run =
+        world.vnx(&["dispatch-agent", "--provider", "shell", "--agent", "hello-world", "-f", file.to_str().unwrap()]);
+    assert!(run.expect(4).out.contains("empty"));
+}
+
+#[test]
+fn whatever_a_worker_leaves_behind_is_ended_and_named() {
+    let world = World::new();
+    grace(&world, "300ms");
+    let script = "sleep 1000 & setsid sleep 1001 & (setsid sh -c 'trap \"\" TERM; sleep 1002 & wait' &) ; nohup sleep 1003 >/dev/null 2>&1 &\n\
+                  echo x > x; git add x; git commit -qm x";
+    world.vnx(&dispatch(script, &[])).expect(0);
+    let containment = &world.last("dispatch.closed")["containment"];
+    assert_eq!(containment["empty"], true, "{containment}");
+    assert!(containment["survivors"].as_array().unwrap().len() >= 4, "{containment}");
+    assert!(
+        containment["sigterm"].as_u64().unwrap() >= 4 && containment["sigkill"].as_u64().unwrap() >= 1,
+        "{containment}"
+    );
+    world.assert_nothing_left();
+}
+
+#[test]
+fn deadlines_end_the_whole_tree() {
+    let world = World::new();
+    grace(&world, "200ms");
+    let run = world.vnx(&dispatch("while :; do echo tick; sleep 0.05; done", &["--deadline", "600ms"])).expect(124);
+    assert!(run.out.contains("timeout_total"), "{}", run.out);
+    let run = world.vnx(&dispatch("echo once; setsid sleep 1000", &["--idle", "400ms"])).expect(1);
+    assert!(run.out.contains("timeout_idle"), "{}", run.out);
+    let run = world.vnx(&dispatch("trap '' TERM; while :; do :; done", &["--deadline", "300ms"])).expect(124);
+    assert!(run.out.contains("timeout_total"), "{}", run.out);
+    world.assert_nothing_left();
+    world.assert_verified();
+}
+
+#[test]
+fn cancel_ends_a_worker_and_keeps_its_work() {
+    let world = World::new();
+    let id = world
+        .vnx(&dispatch("echo precious > f; echo ready; sleep 1000", &["--detach"]))
+        .expect(0)
+        .out
+        .trim()
+        .to_owned();
+    world.until("the worker to be ready", || world.vnx(&["logs", &id]).out.contains("ready"));
+    world.vnx(&["cancel", &id]).expect(0);
+    let again = world.vnx(&["cancel", &id]).expect(1);
+    assert!(again.out.contains("was over already"), "{}", again.out);
+    world.vnx(&["wait", &id]).expect(130);
+    assert_eq!(world.last("dispatch.closed")["verdict"]["outcome"], "cancelled");
+    assert_eq!(world.git(&["show", &format!("refs/vnx/rescue/{id}:f")]), "precious");
+    assert!(world.worktrees().join(&id).join("f").exists());
+}
+
+#[test]
+fn control_c_cancels_and_a_second_one_skips_the_grace() {
+    let world = World::new();
+    grace(&world, "60s");
+    for stubborn in [false, true] {
+        let script = if stubborn {
+            "trap '' TERM INT; echo ready; while :; do sleep 0.05; done"
+        } else {
+            "echo ready; sleep 1000"
+        };
+        let child = world.start(&dispatch(script, &[]));
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        world.until("the worker to be ready", || {
+            world.vnx(&["logs"]).out.contains("ready") && world.vnx(&["ps"]).out.contains("working")
+        });
+        kill_process(pid, Signal::INT).unwrap();
+        if stubborn {
+            world.until("the first to be taken", || world.vnx(&["ps"]).out.contains("ending"));
+            kill_process(pid, Signal::INT).unwrap();
+        }
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(130), "signal {:?}", output.status.signal());
+    }
+    world.assert_nothing_left();
+    world.assert_verified();
+}
+
+#[test]
+fn the_worker_gets_an_allow_listed_environment() {
+    let mut world = World::new();
+    for name in ["SECRET_THING", "TMUX", "TMUX_PANE", "VNX_STATE_DIRX", "CLAUDECODE", "GIT_AUTHOR_NAME", "LD_PRELOAD"] {
+        world.set(name, "leaked");
+    }
+    world.unset("TMUX");
+    world.script("env > e; exit 1").expect(1);
+    let id = world.last_id();
+    let env = world.git(&["show", &format!("refs/vnx/rescue/{id}:e")]);
+    assert!(!env.contains("leaked"), "{env}");
+    assert!(env.contains(&format!("VNX_DISPATCH_ID={id}")) && env.contains("HOME="), "{env}");
+}
+
+#[test]
+fn a_worker_killed_from_outside_is_not_a_success() {
+    let world = World::new();
+    let run = world.vnx(&dispatch("echo x > x; git add x; git commit -qm x; kill -9 $$", &[])).expect(1);
+    assert!(run.out.contains("killed"), "{}", run.out);
+    assert_eq!(world.git(&["branch", "--list", "vnx/*"]).lines().count(), 1, "its commit stays");
+}
