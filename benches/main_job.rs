@@ -1,2 +1,322 @@
-//! Benches.
-fn main() {}
+//! The bars of the main job, as ratios against named baselines in the same run.
+//!
+//! `cargo bench --bench main_job`. Runs on `/dev/shm` where there is one, because a slow disk
+//! hides everything; rounds of vnx and baseline alternate, so that a busy moment hits both.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    reason = "a bench prints, and may stop at the first surprise"
+)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+const VNX: &str = env!("CARGO_BIN_EXE_vnx");
+const FILES: usize = 2000;
+/// Writes the moment at which it runs, in nanoseconds since the epoch.
+const STAMP: &str = "date +%s%N >";
+
+struct Place {
+    _temp: tempfile::TempDir,
+    root: PathBuf,
+    repo: PathBuf,
+}
+
+impl Place {
+    fn new() -> Self {
+        let base = if Path::new("/dev/shm").is_dir() { PathBuf::from("/dev/shm") } else { std::env::temp_dir() };
+        let temp = tempfile::Builder::new().prefix("vnx-bench-").tempdir_in(base).unwrap();
+        let root = temp.path().to_owned();
+        let place = Self { repo: root.join("repo"), root, _temp: temp };
+        for folder in ["home", "tmux", "repo"] {
+            std::fs::create_dir(place.root.join(folder)).unwrap();
+        }
+        std::fs::write(place.root.join("home/.gitconfig"), "[user]\n\tname = b\n\temail = b@vnx.invalid\n").unwrap();
+        for n in 0..FILES {
+            let folder = place.repo.join(format!("src/m{:02}", n % 50));
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(folder.join(format!("f{n}.rs")), format!("pub fn f{n}() {{}}\n").repeat(200)).unwrap();
+        }
+        place.run("git", &["init", "-q"]);
+        place.run("git", &["add", "."]);
+        place.run("git", &["commit", "-q", "-m", "files"]);
+        place.run("git", &["repack", "-adq"]);
+        place.run(VNX, &["-q", "init"]);
+        // Both sides open a window in a session that exists, on a server that runs.
+        place.run("tmux", &["new-session", "-d", "-s", "vnx-repo", "-x", "200", "-y", "50", "--", "sleep", "100000"]);
+        place
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env_clear().current_dir(&self.repo).stdin(Stdio::null());
+        command.env("PATH", std::env::var("PATH").unwrap()).env("HOME", self.root.join("home"));
+        command.env("TMUX_TMPDIR", self.root.join("tmux")).env("TERM", "xterm");
+        command
+    }
+
+    fn run(&self, program: &str, args: &[&str]) -> Output {
+        let output = self.command(program).args(args).output().unwrap();
+        assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        output
+    }
+
+    fn stamp(&self, name: &str) -> PathBuf {
+        let path = self.root.join(name);
+        let _ = std::fs::remove_file(&path);
+        path
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = self.command("tmux").arg("kill-server").output();
+        settle(&self.repo);
+    }
+}
+
+/// Waits until supervisors have deleted what they removed: that is not what is measured.
+fn settle(repo: &Path) {
+    let trash = repo.with_file_name("repo.worktrees").join(".trash");
+    let begun = Instant::now();
+    while trash.exists() && begun.elapsed() < Duration::from_secs(20) {
+        std::thread::yield_now();
+    }
+}
+
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
+}
+
+/// The moment in a stamp file, once it is written.
+fn moment(path: &Path) -> f64 {
+    loop {
+        if let Some(nanos) = std::fs::read_to_string(path).ok().and_then(|t| t.trim().parse::<f64>().ok()) {
+            return nanos / 1e9;
+        }
+        std::thread::yield_now();
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn line(what: &str, ours: f64, baseline: &str, theirs: f64, bar: &str) {
+    println!(
+        "{what:<52} {:>8.1} ms   {baseline}: {:>8.1} ms   ratio {:>5.2}   bar {bar}",
+        ours * 1e3,
+        theirs * 1e3,
+        ours / theirs
+    );
+}
+
+const DISPATCH: [&str; 7] = ["-q", "dispatch-agent", "--provider", "shell", "--agent", "hello-world", "-i"];
+
+fn first_instruction(place: &Place) {
+    let (mut ours, mut bare, mut tails, mut status) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for round in 0..15 {
+        let (first, last) = (place.stamp("first"), place.stamp("last"));
+        let script =
+            format!("{STAMP} {}; git commit -q --allow-empty -m x; {STAMP} {}", first.display(), last.display());
+        let begun = now();
+        let output = place.command(VNX).args(DISPATCH).arg(&script).output().unwrap();
+        let ended = now();
+        // An empty commit changes nothing: the verdict is `investigate`, which is exit 4.
+        assert_eq!(output.status.code(), Some(4), "{}", String::from_utf8_lossy(&output.stderr));
+        ours.push(moment(&first) - begun);
+        tails.push(ended - moment(&last));
+        settle(&place.repo);
+
+        let (first, branch) = (place.stamp("first"), format!("bare-{round}"));
+        let tree = place.root.join(&branch);
+        let begun = now();
+        place.run("git", &["worktree", "add", "-q", "--no-track", "-b", &branch, tree.to_str().unwrap()]);
+        let script = format!("{STAMP} {}", first.display());
+        place.run(
+            "tmux",
+            &[
+                "new-window",
+                "-d",
+                "-t",
+                "=vnx-repo:",
+                "-n",
+                &branch,
+                "-c",
+                tree.to_str().unwrap(),
+                "--",
+                "sh",
+                "-c",
+                &script,
+            ],
+        );
+        bare.push(moment(&first) - begun);
+        let begun = now();
+        place.run(
+            "git",
+            &[
+                "-C",
+                tree.to_str().unwrap(),
+                "status",
+                "--porcelain=v2",
+                "-z",
+                "--untracked-files=all",
+                "--ignored=matching",
+            ],
+        );
+        place.run("git", &["worktree", "remove", tree.to_str().unwrap()]);
+        status.push(now() - begun);
+        place.run("git", &["branch", "-q", "-D", &branch]);
+    }
+    line(
+        "start to the worker's first instruction, with pane",
+        median(ours),
+        "worktree add + new-window",
+        median(bare),
+        "1.20",
+    );
+    line(
+        "worker's exit to the command's exit (bar 60 ms)",
+        median(tails),
+        "status + worktree remove",
+        median(status),
+        "60 ms",
+    );
+}
+
+fn ten_at_once(place: &Place) {
+    let (mut ours, mut bare) = (Vec::new(), Vec::new());
+    for round in 0..5 {
+        let begun = now();
+        let script = "echo $VNX_DISPATCH_ID > f; git add f; git commit -q -m x";
+        let children: Vec<_> = (0..10)
+            .map(|_| place.command(VNX).args(DISPATCH).arg(script).stdout(Stdio::null()).spawn().unwrap())
+            .collect();
+        for mut child in children {
+            assert!(child.wait().unwrap().success());
+        }
+        ours.push(now() - begun);
+        settle(&place.repo);
+
+        let begun = now();
+        let threads: Vec<_> = (0..10)
+            .map(|n| {
+                let branch = format!("ten-{round}-{n}");
+                let (tree, done) = (place.root.join(&branch), place.stamp(&format!("done-{n}")));
+                let commands: Vec<Command> = {
+                    let mut add = place.command("git");
+                    add.args(["worktree", "add", "-q", "--no-track", "-b", &branch]).arg(&tree);
+                    let script =
+                        format!("echo {branch} > f; git add f; git commit -q -m x; {STAMP} {}", done.display());
+                    let mut window = place.command("tmux");
+                    window
+                        .args(["new-window", "-d", "-t", "=vnx-repo:", "-n", &branch, "-c"])
+                        .arg(&tree)
+                        .args(["--", "sh", "-euc", &script]);
+                    vec![add, window]
+                };
+                std::thread::spawn(move || {
+                    for mut command in commands {
+                        // Bare git loses races for its own locks; a person would try again.
+                        while !command.output().unwrap().status.success() {}
+                    }
+                    let _ = moment(&done);
+                    tree
+                })
+            })
+            .collect();
+        let trees: Vec<PathBuf> = threads.into_iter().map(|t| t.join().unwrap()).collect();
+        bare.push(now() - begun);
+        for tree in trees {
+            place.run("git", &["worktree", "remove", "--force", tree.to_str().unwrap()]);
+        }
+    }
+    line("10 at the same instant, all closed", median(ours), "10 bare ones, not even torn down", median(bare), "1.30");
+}
+
+fn reading(place: &Place) {
+    use vnx::domain::receipt::{Body, DispatchRefused, Entry};
+    let refused = |n: usize| {
+        let agent = vnx::domain::Name::parse("agent", "hello-world").unwrap();
+        let reason =
+            format!("receipt number {n} of a long ledger, with a reason of some length so that its line is not tiny");
+        Entry::ledger(Body::DispatchRefused(DispatchRefused { agent, rule: "a-rule".into(), reason }))
+    };
+    let ledger = vnx::ledger::Ledger::at(place.repo.join(".git/vnx/receipts"));
+    for block in 0..100 {
+        let entries: Vec<Entry> = (0..1000).map(|n| refused(block * 1000 + n)).collect();
+        ledger.append(&entries).unwrap();
+    }
+    let time = |program: &str, args: &[&str]| {
+        median(
+            (0..21)
+                .map(|_| {
+                    let begun = Instant::now();
+                    place.run(program, args);
+                    begun.elapsed().as_secs_f64()
+                })
+                .collect(),
+        )
+    };
+    let nothing = time("true", &[]);
+    line("vnx --version (bar 15 ms)", time(VNX, &["--version"]), "true", nothing, "15 ms");
+    line(
+        "vnx receipts list -n 10 of 100,000 (bar 15 ms)",
+        time(VNX, &["receipts", "list", "--all", "-n", "10"]),
+        "true",
+        nothing,
+        "15 ms",
+    );
+    let verify = time(VNX, &["audit-chain", "verify"]);
+    let digest = time("sha256sum", &[ledger.file().to_str().unwrap()]);
+    line("vnx audit-chain verify of 100,000", verify, "sha256sum of the file", digest, "(issue 3)");
+    let doctor = time(VNX, &["doctor"]);
+    line("vnx doctor (bar 300 ms without login probes)", doctor, "true", nothing, "300 ms");
+}
+
+/// Highest resident size of the supervisor in kB while `script` runs.
+fn supervisor_peak(place: &Place, script: &str) -> u64 {
+    let mut child = place.command(VNX).args(DISPATCH).arg(script).stdout(Stdio::null()).spawn().unwrap();
+    let mut peak = 0;
+    while child.try_wait().unwrap().is_none() {
+        let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).unwrap_or_default();
+        for pid in children.split_whitespace() {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let resident =
+                status.lines().find(|l| l.starts_with("VmHWM")).and_then(|l| l.split_whitespace().nth(1)?.parse().ok());
+            if command.contains("supervise") {
+                peak = peak.max(resident.unwrap_or(0));
+            }
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    settle(&place.repo);
+    peak
+}
+
+fn memory(place: &Place) {
+    let idle = supervisor_peak(place, "sleep 1");
+    println!("{:<52} {:>8.1} MB   bar 10 MB", "supervisor while its worker idles", idle as f64 / 1e3);
+    let begun = Instant::now();
+    let bytes = 1_000_000_000.0;
+    let busy = supervisor_peak(place, "head -c 1000000000 /dev/zero | tr '\\0' x | fold -w 120");
+    let rate = bytes / begun.elapsed().as_secs_f64() / 1e6;
+    println!(
+        "{:<52} {:>8.1} MB   bar 20 MB   (at {rate:.0} MB/s)",
+        "supervisor while its worker streams",
+        busy as f64 / 1e3
+    );
+}
+
+fn main() {
+    let place = Place::new();
+    println!("{FILES} files in {}", place.root.display());
+    first_instruction(&place);
+    ten_at_once(&place);
+    memory(&place);
+    reading(&place);
+}

@@ -81,9 +81,38 @@ pub fn all() -> Option<BTreeMap<i32, Process>> {
     Some(pids.filter_map(|pid| Process::read(pid).map(|p| (pid, p))).collect())
 }
 
+/// The children of a process, dead ones that nobody reaped included. `None` where the kernel
+/// does not list them (it was built without CONFIG_PROC_CHILDREN).
+fn children(pid: i32) -> Option<Vec<i32>> {
+    let mut found = Vec::new();
+    for task in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
+        match fs::read_to_string(task.path().join("children")) {
+            Ok(text) => found.extend(text.split_whitespace().filter_map(|p| p.parse::<i32>().ok())),
+            // A thread may end while it is looked at; a kernel without the file has it nowhere.
+            Err(_) if task.path().exists() => return None,
+            Err(_) => {}
+        }
+    }
+    Some(found)
+}
+
 /// Everything below `root`, nearest first. As `root` is a child subreaper, nothing that it
 /// started can leave this set while it lives.
 pub fn descendants(root: i32) -> Option<Vec<Process>> {
+    let Some(mut queue) = children(root) else { return descendants_by_parent(root) };
+    let mut found = Vec::new();
+    while let Some(pid) = queue.pop() {
+        let Some(process) = Process::read(pid) else { continue };
+        // A process that dies here hands its children to its subreaper, which is asked again
+        // by whoever wants an empty set proven.
+        queue.extend(children(pid).unwrap_or_default());
+        found.push(process);
+    }
+    Some(found)
+}
+
+/// The same from the parents of all processes.
+fn descendants_by_parent(root: i32) -> Option<Vec<Process>> {
     let all = all()?;
     let mut children: BTreeMap<i32, Vec<&Process>> = BTreeMap::new();
     for process in all.values() {
@@ -118,8 +147,11 @@ pub fn own_line() -> HashSet<i32> {
 pub fn reap_adopted(except: Option<i32>) {
     use rustix::process::{WaitId, WaitIdOptions, waitid};
     let me = i32::try_from(std::process::id()).unwrap_or(0);
-    let Some(all) = all() else { return };
-    for process in all.values().filter(|p| p.parent == me && p.zombie && Some(p.pid) != except) {
+    let own = match children(me) {
+        Some(pids) => pids.into_iter().filter_map(Process::read).collect(),
+        None => all().map(|a| a.into_values().collect::<Vec<_>>()).unwrap_or_default(),
+    };
+    for process in own.iter().filter(|p| p.parent == me && p.zombie && Some(p.pid) != except) {
         if let Some(pid) = Pid::from_raw(process.pid) {
             // Somebody else may have reaped it in between.
             let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);

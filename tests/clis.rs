@@ -1,0 +1,229 @@
+//! The real CLIs, from their packages, against a stub model server on loopback: what they do in
+//! a worktree, and how each way of failing ends. `bin/test` installs them and runs this.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::manual_assert,
+    clippy::needless_pass_by_value,
+    clippy::unused_self,
+    dead_code,
+    reason = "a test that fails may panic, and its helpers serve the reader of the test"
+)]
+
+mod common;
+#[path = "common/stub.rs"]
+mod stub;
+
+use std::time::Instant;
+
+use common::World;
+use stub::{FailKind, Step, Stub};
+
+#[derive(Clone, Copy, PartialEq)]
+enum Cli {
+    Claude,
+    Codex,
+}
+
+impl Cli {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Claude => "claude",
+            Self::Codex => "codex",
+        }
+    }
+}
+
+/// A fresh HOME, a fresh repository, the CLI on PATH and its endpoint on loopback.
+fn world(cli: Cli, url: &str) -> World {
+    let clis = std::env::var("VNX_TEST_CLIS").expect("VNX_TEST_CLIS is not set: run bin/test, which installs the CLIs");
+    let mut world = World::new();
+    world.set("PATH", format!("{clis}/bin:{}", std::env::var("PATH").unwrap()));
+    match cli {
+        Cli::Claude => {
+            world.set("ANTHROPIC_BASE_URL", url);
+            world.set("ANTHROPIC_API_KEY", format!("sk-ant-test-{}", "0".repeat(28)));
+            world.set("CLAUDE_CODE_MAX_RETRIES", "1");
+        }
+        Cli::Codex => {
+            let home = world.root.join("home/.codex");
+            std::fs::create_dir(&home).unwrap();
+            let config = format!(
+                "model_provider = \"stub\"\n[model_providers.stub]\nname = \"stub\"\nbase_url = \"{url}/v1\"\n\
+                 env_key = \"CODEX_API_KEY\"\nwire_api = \"responses\"\nrequest_max_retries = 1\nstream_max_retries = 1\n"
+            );
+            std::fs::write(home.join("config.toml"), config).unwrap();
+            world.set("CODEX_HOME", &home);
+            world.set("CODEX_API_KEY", "sk-test-000000000000");
+        }
+    }
+    world
+}
+
+fn dispatch(world: &World, cli: Cli, more: &[&str]) -> common::Run {
+    let args = ["dispatch-agent", "--agent", "backend-developer", "--provider", cli.name(), "--model", "stub-model"];
+    world.vnx(&[&args[..], &["-i", "Say hello in hello.txt and commit it.", "--deadline", "60s"], more].concat())
+}
+
+/// Runs a script of answers and checks the outcome, the exit code and that nothing is left.
+#[track_caller]
+fn ends(cli: Cli, steps: Vec<Step>, more: &[&str], outcome: &str, code: i32) -> World {
+    let stub = Stub::start(steps);
+    let world = world(cli, &stub.url());
+    let begun = Instant::now();
+    let run = dispatch(&world, cli, more);
+    let closed = world.last("dispatch.closed");
+    assert_eq!(closed["verdict"]["outcome"], outcome, "{}{}\n{closed}", run.out, run.err);
+    run.expect(code);
+    assert!(begun.elapsed().as_secs() < 60, "it took until the deadline");
+    world.assert_verified();
+    world
+}
+
+fn fail(status: u16, kind: FailKind) -> Vec<Step> {
+    vec![Step::Fail { status, kind, times: None }]
+}
+
+fn edits_and_commits(cli: Cli) {
+    let steps = vec![
+        Step::Write { path: "hello.txt".into(), content: "hello from a real CLI\n".into() },
+        Step::Bash("git add hello.txt && git commit -q -m 'feat: say hello'".into()),
+        Step::Say("Done: hello.txt says hello; checked with git log.".into()),
+    ];
+    let world = ends(cli, steps, &[], "done", 0);
+    let id = world.last_id();
+    assert_eq!(world.git(&["show", &format!("vnx/{id}:hello.txt")]), "hello from a real CLI");
+    assert_eq!(world.git(&["log", "-1", "--format=%s", &format!("vnx/{id}")]), "feat: say hello");
+    let closed = world.last("dispatch.closed");
+    let usage = &closed["usage"];
+    assert_eq!(usage["output_tokens"], 102, "{usage}");
+    assert_eq!(usage["cache_read_tokens"], 300, "{usage}");
+    assert!(closed["session"].as_str().is_some_and(|s| s.len() > 20), "{closed}");
+    match cli {
+        Cli::Claude => assert!(usage["cost_micro_usd"].as_u64().unwrap() > 0, "{usage}"),
+        // Codex reports no cost: unknown is not zero.
+        Cli::Codex => assert!(usage["cost_micro_usd"].is_null(), "{usage}"),
+    }
+    let report = world.vnx(&["show", "--report"]).expect(0).out;
+    assert!(report.contains("hello.txt says hello"), "{report}");
+    let prompt = world.vnx(&["show", "--prompt"]).expect(0).out;
+    assert!(prompt.contains("# Assignment\n\nSay hello in hello.txt"), "{prompt}");
+    let logs = world.vnx(&["logs"]).expect(0).out;
+    assert!(logs.contains("Done: hello.txt"), "{logs}");
+    world.assert_nothing_left();
+}
+
+fn a_reviewer_reports_and_cannot_write(cli: Cli) {
+    let steps = vec![
+        Step::Bash("echo evil > evil.txt".into()),
+        Step::Say("Review: src/lib.rs is fine; I looked at every line of it.".into()),
+    ];
+    let stub = Stub::start(steps);
+    let world = world(cli, &stub.url());
+    let args = ["dispatch-agent", "--agent", "code-reviewer", "--provider", cli.name(), "--model", "stub-model"];
+    let run = world.vnx(&[&args[..], &["-i", "Review src/lib.rs.", "--deadline", "60s"]].concat()).expect(0);
+    assert!(run.out.contains("accept  done: a report of"), "{}", run.out);
+    assert!(world.vnx(&["show", "--report"]).expect(0).out.contains("src/lib.rs is fine"));
+    world.assert_nothing_left();
+}
+
+fn doctor_and_a_missing_login_agree(cli: Cli) {
+    let stub = Stub::start(vec![Step::Say("never asked".into())]);
+    let mut world = world(cli, &stub.url());
+    let doctor = world.vnx(&["doctor", "--provider", cli.name()]).expect(0);
+    assert!(
+        doctor.out.contains(&format!("provider {}", cli.name())) && doctor.out.contains("verified with"),
+        "{}",
+        doctor.out
+    );
+    world.unset("ANTHROPIC_API_KEY");
+    world.unset("CODEX_API_KEY");
+    let doctor = world.vnx(&["doctor", "--provider", cli.name(), "--strict"]).expect(1);
+    assert!(doctor.out.contains("not logged in"), "{}", doctor.out);
+    let run = dispatch(&world, cli, &[]).expect(1);
+    assert!(run.out.contains("not_logged_in"), "{}", run.out);
+    assert_eq!(stub.requests(), 0);
+}
+
+fn a_long_prompt_arrives_whole(cli: Cli) {
+    let stub = Stub::start(vec![Step::Say("I have read it.".into())]);
+    let world = world(cli, &stub.url());
+    let text = "0123456789 abcdefghijklmnopqrstuvwxyz äöü 漢字 🙂\n".repeat(9000);
+    let file = world.root.join("long");
+    std::fs::write(&file, &text).unwrap();
+    let args = ["dispatch-agent", "--agent", "backend-developer", "--provider", cli.name(), "--model", "stub-model"];
+    world.vnx(&[&args[..], &["-f", file.to_str().unwrap(), "--deadline", "60s"]].concat()).expect(4);
+    assert!(stub.last_prompt_bytes() > text.len(), "{} of {} bytes arrived", stub.last_prompt_bytes(), text.len());
+}
+
+/// A connection that is refused: a port on which nobody listens any more.
+fn refused(cli: Cli) {
+    let url = Stub::start(Vec::new()).url();
+    let world = world(cli, &url);
+    let run = dispatch(&world, cli, &["--idle", "6s"]).expect(1);
+    assert!(run.out.contains("network"), "{}{}", run.out, run.err);
+    world.assert_nothing_left();
+}
+
+macro_rules! for_both {
+    ($($name:ident => $body:expr;)*) => {
+        mod claude {
+            use super::*;
+            $(#[test] fn $name() { let body: fn(Cli) = $body; body(Cli::Claude); })*
+        }
+        mod codex {
+            use super::*;
+            $(#[test] fn $name() { let body: fn(Cli) = $body; body(Cli::Codex); })*
+        }
+    };
+}
+
+for_both! {
+    edits_and_commits => super::edits_and_commits;
+    a_reviewer_reports_and_cannot_write => super::a_reviewer_reports_and_cannot_write;
+    doctor_and_a_missing_login_agree => super::doctor_and_a_missing_login_agree;
+    a_long_prompt_arrives_whole => super::a_long_prompt_arrives_whole;
+    connection_refused => super::refused;
+    says_done_and_did_nothing => |cli| drop(ends(cli, vec![Step::Say("All done, everything is committed.".into())], &[], "empty", 4));
+    leaves_its_work_uncommitted => |cli| {
+        let steps = vec![Step::Write { path: "draft.txt".into(), content: "draft\n".into() }, Step::Say("Done.".into())];
+        let world = ends(cli, steps, &[], "uncommitted", 4);
+        assert_eq!(world.git(&["show", &format!("refs/vnx/rescue/{}:draft.txt", world.last_id())]), "draft");
+    };
+    http_401 => |cli| drop(ends(cli, fail(401, FailKind::Plain), &[], "auth_rejected", 1));
+    http_403 => |cli| drop(ends(cli, fail(403, FailKind::Plain), &[], "auth_rejected", 1));
+    http_404 => |cli| drop(ends(cli, fail(404, FailKind::Plain), &[], "model_unavailable", 1));
+    http_429 => |cli| drop(ends(cli, fail(429, FailKind::Plain), &[], "rate_limited", 1));
+    http_500 => |cli| drop(ends(cli, fail(500, FailKind::Plain), &[], "provider_error", 1));
+    http_529 => |cli| drop(ends(cli, fail(529, FailKind::Plain), &[], "provider_error", 1));
+    context_overflow => |cli| drop(ends(cli, fail(400, FailKind::Context), &[], "context_overflow", 1));
+    a_hang => |cli| drop(ends(cli, vec![Step::Hang], &["--idle", "4s"], "timeout_idle", 1));
+    a_hang_in_the_middle => |cli| drop(ends(cli, vec![Step::HangMid], &["--idle", "4s"], "timeout_idle", 1));
+    a_disconnect_before_the_answer => |cli| drop(ends(cli, vec![Step::Drop { mid: false }], &[], "network", 1));
+}
+
+/// Codex gives up; Claude Code asks again without streaming and gets its answer.
+#[test]
+fn a_disconnect_in_the_middle() {
+    drop(ends(Cli::Codex, vec![Step::Drop { mid: true }], &[], "network", 1));
+    drop(ends(Cli::Claude, vec![Step::Drop { mid: true }], &[], "empty", 4));
+}
+
+#[test]
+fn a_used_up_allowance_of_codex() {
+    drop(ends(Cli::Codex, fail(429, FailKind::UsageLimit), &[], "usage_limit", 1));
+}
+
+/// One failure that the CLI gets over by itself does not spoil the work.
+#[test]
+fn a_failure_that_is_recovered_from() {
+    for cli in [Cli::Claude, Cli::Codex] {
+        let steps = vec![
+            Step::Fail { status: 429, kind: FailKind::Plain, times: Some(1) },
+            Step::Bash("echo 1 > f && git add f && git commit -q -m f".into()),
+            Step::Say("Done.".into()),
+        ];
+        drop(ends(cli, steps, &[], "done", 0));
+    }
+}
