@@ -17,7 +17,7 @@ fn agree(world: &World, dispatch: &[&str], doctor: &[&str], works: bool, word: &
     );
     assert_eq!(doctor.code, i32::from(!works), "{told}");
     assert_eq!(dispatch.code == 0, works, "{told}");
-    assert!(works || [2, 3, 5].contains(&dispatch.code), "{told}");
+    assert!(works || [2, 3, 5, 74].contains(&dispatch.code), "{told}");
     assert!(doctor.out.contains(word), "{word:?} is not named by doctor:{told}");
     if !works {
         assert!(dispatch.err.contains(word), "{word:?} is not named by dispatch:{told}");
@@ -185,6 +185,57 @@ fn a_broken_or_missing_ledger() {
     assert_eq!(std::fs::read(world.ledger()).unwrap(), bytes, "the evidence is untouched");
     std::fs::remove_file(world.ledger()).unwrap();
     agree(&world, &[], &[], false, "no ledger");
+}
+
+/// A new ledger in the place of one that was taken away would verify, and hide that.
+#[test]
+fn a_ledger_that_was_taken_away_is_not_replaced() {
+    let world = World::new();
+    world.vnx(&["dispatch-agent", "--agent", "hello-world"]).expect(0);
+    std::fs::remove_file(world.ledger()).unwrap();
+    let run = world.vnx(&["init"]).expect(5);
+    assert!(run.err.contains("though 1 dispatches are on record"), "{}", run.err);
+    world.vnx(&["audit-chain", "verify"]).expect(5);
+    std::os::unix::fs::symlink("/dev/null", world.ledger()).unwrap();
+    agree(&world, &[], &[], false, "symbolic link");
+    world.vnx(&["audit-chain", "verify"]).expect(74);
+}
+
+#[test]
+fn a_lane_that_the_provider_lacks_and_a_broken_agent() {
+    let world = World::new();
+    std::fs::write(world.repo.join(".vnx/config.yaml"), "version: 1\nproject_id: repo\ndefaults: {lane: acp}\n")
+        .unwrap();
+    agree(&world, &[], &[], false, "no acp lane");
+    std::fs::write(world.repo.join(".vnx/config.yaml"), "version: 1\nproject_id: repo\n").unwrap();
+    std::fs::create_dir(world.repo.join(".vnx/agents/hello-world")).unwrap();
+    std::fs::write(world.repo.join(".vnx/agents/hello-world/AGENT.md"), "no front matter").unwrap();
+    agree(&world, &[], &[], false, "no front matter");
+}
+
+#[test]
+fn worktrees_inside_the_repository() {
+    let world = World::new();
+    for root in [".", ".git/trees", "trees", "../repo/x"] {
+        std::fs::write(
+            world.repo.join(".vnx/config.yaml"),
+            format!("version: 1\nproject_id: repo\nworktree: {{root: {root}}}\n"),
+        )
+        .unwrap();
+        agree(&world, &[], &[], false, "lies inside the repository");
+    }
+    std::fs::write(world.repo.join(".vnx/config.yaml"), "version: 1\nproject_id: repo\nworktree: {root: ../trees}\n")
+        .unwrap();
+    agree(&world, &[], &[], true, "trees");
+}
+
+#[test]
+fn a_pipe_in_the_place_of_a_file_does_not_hang() {
+    let world = World::new();
+    let file = world.repo.join(".vnx/config.yaml");
+    std::fs::remove_file(&file).unwrap();
+    assert!(world.command("mkfifo").arg(&file).status().unwrap().success());
+    agree(&world, &[], &[], false, "not a regular file");
 }
 
 #[test]

@@ -149,6 +149,53 @@ fn a_half_done_operation_is_kept() {
     left.reachable("side");
 }
 
+/// What `git status` does not look behind is never taken for "no change".
+#[test]
+fn hidden_changes_are_kept_and_rescued() {
+    for flag in ["--assume-unchanged", "--skip-worktree"] {
+        let left = after(&format!("git update-index {flag} README.md; echo hidden > README.md"));
+        let left = left.is("unknown", "kept", "unknown");
+        left.rescued("README.md", "hidden");
+        let left = after(&format!("{COMMIT}; git update-index {flag} README.md; echo hidden > README.md"));
+        assert_ne!(left.closed["verdict"]["decision"], "accept");
+    }
+    let left = after("git config core.fileMode false; chmod +x README.md").is("unknown", "kept", "unknown");
+    assert!(left.world.worktrees().join(&left.id).exists());
+}
+
+#[test]
+fn a_repository_inside_the_tree_keeps_it() {
+    let left = after(
+        "git init -q sub; cd sub; echo 1 > x; git add x; git commit -qm nested; cd ..; git add sub; git commit -qm add",
+    );
+    let left = left.is("unknown", "kept", "unknown");
+    let nested = left.world.worktrees().join(&left.id).join("sub");
+    assert_eq!(left.world.git_in(&nested, &["log", "--format=%s"]), "nested");
+}
+
+#[test]
+fn the_last_ref_to_a_commit_is_never_deleted() {
+    let world = World::new();
+    let first = world.git(&["rev-parse", "HEAD"]);
+    world.script("git update-ref -d refs/heads/main").expect(4);
+    assert_eq!(world.git(&["rev-parse", &format!("vnx/{}", world.last_id())]), first);
+    let left = after(&format!("{COMMIT}; git update-ref -d refs/heads/vnx/$VNX_DISPATCH_ID"));
+    left.reachable("mine");
+    assert_eq!(left.closed["teardown"]["branch_kept"], false);
+}
+
+#[test]
+fn a_branch_of_the_user_is_not_ours() {
+    let world = World::new();
+    world.git(&["branch", "vnx/taken"]);
+    let before = world.git(&["rev-parse", "vnx/taken"]);
+    let args = ["dispatch-agent", "--provider", "shell", "--agent", "hello-world", "--id", "taken", "-i", COMMIT];
+    let run = world.vnx(&args).expect(1);
+    assert!(run.out.contains("worktree_failed") && run.out.contains("vnx/taken"), "{}", run.out);
+    assert_eq!(world.git(&["rev-parse", "vnx/taken"]), before);
+    world.assert_nothing_left();
+}
+
 /// git runs programs that its configuration names (threat T-16): our own calls must not.
 #[test]
 fn what_a_worker_plants_in_git_is_not_run_by_us() {

@@ -189,7 +189,7 @@ fn tell(context: &Context, progress: &Progress) {
     let line = match progress {
         Progress::Prepared { took_ms } => format!("prepared  worktree and prompt in {}", human_millis(*took_ms)),
         Progress::Started { pid } => format!("started   worker is process {pid}"),
-        Progress::Exited { end, ran_ms } => format!("ended     {} after {}", end_words(end), human_millis(*ran_ms)),
+        Progress::Exited { end, ran_ms } => format!("worker    {} after {}", end_words(end), human_millis(*ran_ms)),
         Progress::Judged { .. } | Progress::Closed => return,
     };
     context.screen.story(&toned(Tone::Dim, &line));
@@ -201,9 +201,9 @@ pub(super) fn end_words(end: &End) -> String {
         End::NeverStarted { reason, .. } => format!("never started: {}", printable(reason)),
         End::Exited { code } => format!("exit {code}"),
         End::Signaled { signal } => format!("signal {signal}"),
-        End::TimedOut => "the total deadline".to_owned(),
-        End::Idle => "the idle deadline".to_owned(),
-        End::Cancelled => "a cancel".to_owned(),
+        End::TimedOut => "ended by the total deadline".to_owned(),
+        End::Idle => "ended by the idle deadline".to_owned(),
+        End::Cancelled => "cancelled".to_owned(),
         End::Lost => "unseen: its supervisor was lost".to_owned(),
     }
 }

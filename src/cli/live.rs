@@ -37,6 +37,7 @@ pub(super) fn ps(context: &Context, args: &JsonArgs) -> Result<Answer, Fault> {
             State::Working | State::Starting => Tone::Good,
             State::Limited | State::Ending => Tone::Doubt,
             State::Exited => Tone::Dim,
+            State::Lost => Tone::Bad,
         };
         rows.push(vec![
             one.id.to_string(),
@@ -61,6 +62,7 @@ fn state_word(state: State) -> &'static str {
         State::Limited => "limited",
         State::Ending => "ending",
         State::Exited => "exited",
+        State::Lost => "lost",
     }
 }
 

@@ -23,30 +23,46 @@ fn list(context: &Context, ledger: &Ledger, n: usize, all: bool, json: bool) -> 
     let closing = format!("\"kind\":\"{}\"", Kind::DispatchClosed.word());
     let wanted =
         |line: &[u8]| all || line[..line.len().min(300)].windows(closing.len()).any(|w| w == closing.as_bytes());
+    if json {
+        for line in ledger.last_lines(n, wanted)? {
+            context.screen.bytes(&[&line[..], b"\n"].concat());
+        }
+        return Ok(Answer::Good);
+    }
     let receipts = ledger.last_matching(n, wanted)?;
-    if receipts.is_empty() && !json {
+    if receipts.is_empty() {
         context.screen.story("no dispatch is closed yet; `vnx receipts list --all` shows every receipt");
     }
-    print(context, &receipts, json);
+    print(context, &receipts);
     Ok(Answer::Good)
 }
 
 fn tail(context: &Context, ledger: &Ledger, n: usize, follow: bool, json: bool) -> Result<Answer, Fault> {
     let watch = follow.then(|| FolderWatch::on(ledger.folder()));
     let end = ledger.head()?.end;
-    let receipts = ledger.last(n)?;
-    // What was appended between the two reads is not shown twice.
-    let mut next = receipts.last().map_or(0, |r| r.seq + 1);
-    print(context, &receipts, json);
-    let Some(watch) = watch else {
-        return Ok(Answer::Good);
+    let first = ledger.last_lines(n, |_| true)?;
+    let shown = |line: &[u8]| -> Result<u64, Fault> {
+        let receipt = format::parse(line).map_err(|why| {
+            Fault::environment(format!("a receipt cannot be read: {why}")).fix("run `vnx audit-chain verify`")
+        })?;
+        if json {
+            context.screen.bytes(&[line, b"\n"].concat());
+        } else {
+            print(context, std::slice::from_ref(&receipt));
+        }
+        Ok(receipt.seq)
     };
+    // What was appended between the two reads is not shown twice.
+    let mut last = None;
+    for line in &first {
+        last = Some(shown(line)?);
+    }
+    let Some(watch) = watch else { return Ok(Answer::Good) };
     let mut reader = ledger.from(end)?;
     loop {
-        while let Some(receipt) = reader.next_receipt()? {
-            if receipt.seq >= next {
-                next = receipt.seq + 1;
-                print(context, &[receipt], json);
+        while let Some((seq, line)) = reader.next_line()? {
+            if last.is_none_or(|l| seq > l) {
+                last = Some(shown(&line)?);
             }
         }
         watch.wait();
@@ -54,18 +70,18 @@ fn tail(context: &Context, ledger: &Ledger, n: usize, follow: bool, json: bool) 
 }
 
 fn show(context: &Context, ledger: &Ledger, seq: u64, json: bool) -> Result<Answer, Fault> {
-    let needle = format!("\",\"seq\":{seq},\"");
-    let wanted = |line: &[u8]| line[..line.len().min(120)].windows(needle.len()).any(|w| w == needle.as_bytes());
-    let found = ledger.last_matching(1, wanted)?;
-    let Some(receipt) = found.first() else {
+    let Some(line) = ledger.line_of(seq)? else {
         return Err(
             Fault::input(format!("there is no receipt {seq}")).fix("`vnx receipts list --all` shows what there is")
         );
     };
     if json {
-        print(context, &found, true);
+        context.screen.bytes(&[&line[..], b"\n"].concat());
         return Ok(Answer::Good);
     }
+    let receipt = &format::parse(&line).map_err(|why| {
+        Fault::environment(format!("receipt {seq} cannot be read: {why}")).fix("run `vnx audit-chain verify`")
+    })?;
     let (row, body) = (row(receipt), receipt.body.to_json().unwrap_or_default());
     for line in table(&[row]) {
         context.screen.answer(&line);
@@ -82,20 +98,7 @@ fn printable_json(value: &serde_json::Value) -> String {
     text.lines().map(printable).collect::<Vec<_>>().join("\n")
 }
 
-fn print(context: &Context, receipts: &[Receipt], json: bool) {
-    if json {
-        for receipt in receipts {
-            // Built again from its parts; equal to the stored line, or the parse had failed.
-            let body = receipt.body.to_json().unwrap_or_default();
-            let data: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
-            context.screen.json(&serde_json::json!({
-                "v": format::VERSION, "seq": receipt.seq, "ts": receipt.ts, "kind": receipt.body.kind().word(),
-                "dispatch": receipt.dispatch, "attempt": receipt.attempt, "key": receipt.key, "data": data,
-                "prev": receipt.prev, "hash": receipt.hash,
-            }));
-        }
-        return;
-    }
+fn print(context: &Context, receipts: &[Receipt]) {
     let rows: Vec<Vec<String>> = receipts.iter().map(row).collect();
     for line in table(&rows) {
         context.screen.answer(&line);

@@ -78,6 +78,16 @@ impl Screen {
         let _ = out.write_all(bytes).and_then(|()| out.flush());
     }
 
+    /// Text from elsewhere: as it is into a file or a pipe, harmless on a terminal.
+    pub(super) fn text(self, bytes: &[u8]) {
+        use std::io::IsTerminal;
+        if std::io::stdout().is_terminal() {
+            String::from_utf8_lossy(bytes).lines().for_each(|line| self.answer(&printable(line)));
+        } else {
+            self.bytes(bytes);
+        }
+    }
+
     /// A line of the story.
     pub(super) fn story(self, line: &str) {
         if !self.quiet {

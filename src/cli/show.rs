@@ -72,7 +72,7 @@ pub(super) fn run(context: &Context, args: &ShowArgs) -> Result<Answer, Fault> {
 fn file(context: &Context, project: &Project, id: &DispatchId, name: &str, what: &str) -> Result<Answer, Fault> {
     match view::file(project, id, name)? {
         Some(bytes) => {
-            context.screen.bytes(&bytes);
+            context.screen.text(&bytes);
             Ok(Answer::Good)
         }
         None => Err(Fault::environment(format!("dispatch {id} has no {what}")).fix("see `vnx show` for what there is")),
@@ -123,6 +123,16 @@ pub(super) fn details(project: &Project, id: &DispatchId, closed: &DispatchClose
             }
         },
     ));
+    let receipts = view::receipts(project, id).unwrap_or_default();
+    let left_out = receipts
+        .iter()
+        .find_map(|r| if let Body::WorktreeRescued(w) = &r.body { Some(w.left_out.len()) } else { None });
+    if let Some(n) = left_out.filter(|n| *n > 0) {
+        rows.push((
+            "not in it",
+            format!("{n} ignored paths are over worktree.rescue_ignored_max and in the kept tree only"),
+        ));
+    }
     if let Some(rescue) = &t.rescue {
         rows.push(("rescue", format!("{rescue} (git show {rescue})")));
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::plan::Refusal;
 use super::request::Request;
 use super::snapshot::{Snapshot, look_up, snapshot};
 use crate::domain::{DispatchId, Fault, Name};
@@ -106,7 +107,8 @@ pub fn examine(from: &Path, wanted: Option<&Name>) -> Report {
 fn examine_project(project: &Project, wanted: Option<&Name>, checks: &mut Vec<Check>) {
     let request = Request {
         agent: Name::try_from("hello-world".to_owned()).unwrap_or_else(|_| unreachable!("follows the id rule")),
-        instruction: None,
+        // For a provider that needs one; an agent with a command of its own prefers this too.
+        instruction: wanted.map(|_| "true".to_owned()),
         id: None,
         provider: wanted.cloned(),
         model: None,
@@ -129,12 +131,25 @@ fn examine_project(project: &Project, wanted: Option<&Name>, checks: &mut Vec<Ch
         Check::new(id, Level::Fail, "the check itself ended early", "run `vnx doctor` again; report it if it stays")
     };
     rows_of(&seen, checks);
+    checks.push(plan_row(project, &request));
     checks.push(own_view.unwrap_or_else(|_| crashed("repository")));
     checks.push(round_trip(project, &seen));
     checks.push(tmux.unwrap_or_else(|_| crashed("tmux")));
     checks.extend(providers.unwrap_or_else(|_| vec![crashed("providers")]));
     checks.push(examine_agents(project));
     checks.extend(leftovers(project));
+}
+
+/// The plan that a dispatch would get: what the door refuses for any other reason shows here.
+fn plan_row(project: &Project, request: &Request) -> Check {
+    match super::plan_only(project, request) {
+        Ok(planned) => {
+            Check::new("plan", Level::Pass, format!("{} on {} compiles", planned.plan.agent, planned.plan.provider), "")
+        }
+        Err(Refusal::Fault(fault) | Refusal::Policy { fault, .. }) => {
+            Check::new("plan", Level::Fail, fault.what, fault.fix)
+        }
+    }
 }
 
 fn rows_of(seen: &Snapshot, checks: &mut Vec<Check>) {
@@ -168,12 +183,12 @@ fn agrees_with_git(project: &Project) -> Check {
                 return Check::new("repository", Level::Pass, "git and vnx see the same checkout", "");
             }
             let what = format!("git sees {} where vnx sees {}", top.display(), located.top.display());
-            Check::new("repository", Level::Fail, what, "check core.worktree and the .git file")
+            Check::new("repository", Level::Warn, what, "check core.worktree and the .git file; vnx goes by the files")
         }
         Ok((true, ..)) => {
             Check::new("repository", Level::Fail, "git calls the repository bare", "git config core.bare false")
         }
-        Err(e) => Check::new("repository", Level::Fail, e.to_string(), "run `git status` here and follow its advice"),
+        Err(e) => Check::new("repository", Level::Warn, e.to_string(), "run `git status` here and follow its advice"),
     }
 }
 
@@ -191,7 +206,8 @@ fn round_trip(project: &Project, seen: &Snapshot) -> Check {
     let repository = Git::repository(&project.located.common_dir);
     let tried = || -> Result<(), Fault> {
         let _guard = lock::exclusive(&project.paths.repo_lock(), Duration::from_secs(30))?;
-        let added = repository.worktree_add_bare(&path, &id.branch(), &base.commit, "vnx doctor");
+        let made = repository.create_branch(&id.branch_ref(), &base.commit);
+        let added = made.and_then(|()| repository.worktree_add_bare(&path, &id.branch(), "vnx doctor", None));
         let _ = files::delete_tree(&path);
         let forgotten = repository.worktree_forget(&path);
         let deleted = repository.delete_ref(&id.branch_ref(), &base.commit);
@@ -229,7 +245,7 @@ fn examine_providers(project: &Project, wanted: Option<&Name>) -> Vec<Check> {
     let folder = project.folder();
     let names = match provider::all(&folder) {
         Ok(all) => all,
-        Err(fault) => return vec![Check::new("providers", Level::Fail, fault.what, fault.fix)],
+        Err(fault) => return vec![Check::new("providers", Level::Warn, fault.what, fault.fix)],
     };
     let default = &project.config.defaults.provider;
     let must = |m: &Manifest| wanted == Some(&m.name) || wanted.is_none() && *default == m.name;

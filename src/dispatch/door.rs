@@ -11,7 +11,6 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::claim::{Claim, claim};
 use super::plan::{Planned, Refusal, compile};
-use super::recover::recover_one;
 use super::request::Request;
 use super::snapshot::snapshot;
 use super::view;
@@ -117,7 +116,7 @@ fn claim_when_free(project: &Project, request: &Request, planned: &Planned, wait
 
 /// The lock passes as standard input: there is no moment at which nobody holds it.
 fn start_supervisor(project: &Project, claim: Claim, detach: bool) -> Result<Child, Fault> {
-    let log = std::fs::File::create(claim.folder.join("supervisor.log"))
+    let log = crate::sys::lock::open(&claim.folder.join("supervisor.log"))
         .map_err(|e| Fault::io(format!("cannot write the supervisor's log: {e}")))?;
     let mut command = Command::new(path::own_executable()?);
     command.arg("supervise").arg("--state").arg(project.paths.state()).arg(claim.id.as_str()).current_dir("/");
@@ -177,7 +176,7 @@ impl Opened {
         if !closed {
             // The supervisor is gone without a last word: finish its story.
             let _ = self.supervisor.wait();
-            recover_one(&project.paths, &self.id)?;
+            view::wait(project, &self.id)?;
         }
         view::closed(project, &self.id)?.ok_or_else(|| {
             Fault::internal(format!("dispatch {} has ended without a receipt", self.id)).fix("run `vnx show` on it")

@@ -38,6 +38,8 @@ pub(super) struct Finish<'a> {
     pub(super) prepare_ms: u64,
     pub(super) run_ms: u64,
     pub(super) recovered: bool,
+    /// An earlier process recorded its facts; the receipt stands once.
+    pub(super) already_collected: bool,
 }
 
 impl Finish<'_> {
@@ -60,7 +62,9 @@ impl Finish<'_> {
                 commits: collected.commits,
                 diff: collected.diff.clone(),
             };
-            self.ledger.append(&[Entry::of(&self.plan.id, Body::DispatchCollected(body))])?;
+            if !self.already_collected {
+                self.ledger.append(&[Entry::of(&self.plan.id, Body::DispatchCollected(body))])?;
+            }
         }
         let verdict = self.judge(collected.as_ref());
         let class = collected.as_ref().map_or(TreeClass::Clean, |c| classify(&c.facts));
@@ -96,12 +100,12 @@ impl Finish<'_> {
                 let body = WorktreeRescued { reference, commit, left_out: done.left_out };
                 entries.push(Entry::of(id, Body::WorktreeRescued(body)));
             }
-            branch_kept = !done.branch_deleted;
+            branch_kept = !done.branch_deleted && collected.is_none_or(|c| c.tip.is_some());
             entries.push(if done.removed {
                 tree = TreeEnd::Removed;
                 Entry::of(id, Body::WorktreeRemoved(WorktreeRemoved { class, branch_deleted: done.branch_deleted }))
             } else {
-                tree = TreeEnd::Kept;
+                tree = if Path::new(&self.plan.worktree).exists() { TreeEnd::Kept } else { TreeEnd::None };
                 let reason = done.kept_because.unwrap_or_else(|| class.word().to_owned());
                 Entry::of(id, Body::WorktreeKept(WorktreeKept { class, reason }))
             });
@@ -151,6 +155,8 @@ impl Finish<'_> {
                 commits: c.commits,
                 uncommitted: c.uncommitted,
                 on_own_branch: c.facts.on_own_branch,
+                elsewhere: c.commits == Some(0)
+                    && (c.facts.own_commits == Tri::Yes || c.facts.stray_commits == Tri::Yes || c.tip.is_none()),
                 empty_diff: empty_diff(c),
             },
             // No tree was made: nothing can be in it.
@@ -158,6 +164,7 @@ impl Finish<'_> {
                 commits: Some(0),
                 uncommitted: Tri::No,
                 on_own_branch: Tri::Unknown,
+                elsewhere: false,
                 empty_diff: Tri::Yes,
             },
         };
@@ -183,7 +190,7 @@ impl Finish<'_> {
         let outside = repository.changed_outside(&self.plan.base.commit, tip, &self.plan.paths);
         let reason = match outside {
             Ok(paths) if paths.is_empty() => return,
-            Ok(paths) => format!("{} changed files are outside the given paths, first {:?}", paths.len(), paths[0]),
+            Ok(paths) => format!("changes outside the given paths: {}, first {:?}", paths.len(), paths[0]),
             Err(e) => format!("the given paths could not be checked: {e}"),
         };
         verdict.evidence.push(reason.clone());

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::request::Request;
 use super::snapshot::{ProviderSeen, Snapshot};
 use crate::domain::agent::{Agent, Permissions};
-use crate::domain::constraint::{Ruling, Taken, rule};
+use crate::domain::constraint::{Constraints, Ruling, Taken, rule};
 use crate::domain::plan::{Lane, Launch, Limits, Plan, PromptBy, TeardownPolicy};
 use crate::domain::{Digest, DispatchId, Fault};
 use crate::project::Project;
@@ -70,6 +70,7 @@ pub fn compile(project: &Project, request: &Request, seen: Snapshot) -> Result<P
     let lane = request.lane.unwrap_or(project.config.defaults.lane);
     let model = request.model.clone().or_else(|| agent.head.model.clone());
     let taken = Taken { provider: &provider.manifest.name, model: model.as_deref(), lane, agent: &agent.head.name };
+    known_overrides(request, &constraints)?;
     let ruling = rule(&constraints, taken, &request.overrides);
     refuse_if_ruled_out(&ruling)?;
 
@@ -150,6 +151,15 @@ pub fn compile(project: &Project, request: &Request, seen: Snapshot) -> Result<P
         serde_json::to_string_pretty(&plan).map_err(|e| Fault::internal(format!("the plan cannot be written: {e}")))?;
     let digest = Digest::of(json.as_bytes());
     Ok(Planned { plan, json, digest, prompt })
+}
+
+/// An override of nothing is a typo that would be found out too late.
+fn known_overrides(request: &Request, constraints: &Constraints) -> Result<(), Fault> {
+    let unknown = request.overrides.iter().find(|o| constraints.constraints.iter().all(|c| c.id != o.id));
+    unknown.map_or(Ok(()), |o| {
+        Err(Fault::input(format!("--override names {}, which is no constraint of this project", o.id))
+            .fix("see .vnx/provider_constraints.yaml for their ids"))
+    })
 }
 
 fn refuse_if_ruled_out(ruling: &Ruling) -> Result<(), Refusal> {

@@ -138,7 +138,8 @@ impl Lost<'_> {
         // Without this receipt on the disk no worker is ever started.
         let may_have_run = self.has(Kind::DispatchPrepared);
         if !may_have_run {
-            self.remove_half_made(&tree)?;
+            // Everything there was written by vnx from the base commit (ADR 0008).
+            worktree::undo(&tree)?;
         }
         let said = self.said();
         let run_ms = exited.as_ref().map_or(0, |e| e.ran_ms);
@@ -155,6 +156,7 @@ impl Lost<'_> {
             prepare_ms: 0,
             run_ms,
             recovered: true,
+            already_collected: self.has(Kind::DispatchCollected),
         };
         match judged {
             Some(judged) => self.finish_teardown(&finish, &tree, exists, judged)?,
@@ -189,6 +191,9 @@ impl Lost<'_> {
         });
         let mut containment =
             sweep_lost(&self.plan.id, session, self.plan.limits.grace.duration().min(Duration::from_secs(2)));
+        // Processes that shed their environment and their session would not have been found:
+        // only the supervisor, which is gone, could have proven that none is left.
+        containment.empty &= exited.is_some_and(|e| e.containment.empty);
         if let Some(exited) = exited {
             containment.sigterm += exited.containment.sigterm;
             containment.sigkill += exited.containment.sigkill;
@@ -205,13 +210,6 @@ impl Lost<'_> {
         let planned =
             Planned { plan: self.plan.clone(), json: String::new(), digest: self.plan_digest, prompt: String::new() };
         self.ledger.append(&claim::entries(&planned, Digest::of(&request)))?;
-        Ok(())
-    }
-
-    /// Takes away a tree whose creation was cut off. No worker ever ran in it: everything there
-    /// was written by vnx from the base commit, so this loses nothing.
-    fn remove_half_made(&self, tree: &Tree<'_>) -> Result<(), Fault> {
-        worktree::kept_tree_gone(tree, TreeClass::Clean, Some(&self.plan.base.commit))?;
         Ok(())
     }
 

@@ -44,7 +44,8 @@ pub fn supervise(paths: &Paths, id: &DispatchId) -> Result<(), Fault> {
     let ledger = Ledger::at(paths.receipts()).with_redactor(Redactor::new(known.clone()));
     let redactor = Redactor::new(known);
     let begun = Instant::now();
-    let life = Life { paths, ledger: &ledger, redactor: &redactor, plan: &plan, folder: &folder, begun };
+    let lock = std::fs::File::from(lock);
+    let life = Life { lock: &lock, paths, ledger: &ledger, redactor: &redactor, plan: &plan, folder: &folder, begun };
 
     let lived = life.live(env);
     let (prepare_ms, run_ms) = (lived.prepare_ms, lived.run_ms);
@@ -61,13 +62,14 @@ pub fn supervise(paths: &Paths, id: &DispatchId) -> Result<(), Fault> {
         prepare_ms,
         run_ms,
         recovered: false,
+        already_collected: false,
     };
     let closed = finish.run(|verdict: &Verdict| {
         tell(&Progress::Judged { verdict: verdict.clone() });
     })?;
     drop(closed);
     // The lock goes before the last word, so that whoever hears it finds the dispatch closed.
-    let _ = std::fs::File::from(lock).unlock();
+    let _ = lock.unlock();
     tell(&Progress::Closed);
     // What is left is only disk space; the next command goes on where this one stops.
     if let Some(worktrees) = Path::new(&plan.worktree).parent() {
@@ -112,6 +114,7 @@ fn worker_env(plan: &Plan) -> Result<BTreeMap<String, String>, Fault> {
 }
 
 struct Life<'a> {
+    lock: &'a std::fs::File,
     paths: &'a Paths,
     ledger: &'a Ledger,
     redactor: &'a Redactor,
@@ -155,7 +158,7 @@ impl Life<'_> {
             Err(fault) => return never(Outcome::SetupFailed, fault, false),
         };
         let tree = Tree::of(self.plan, self.folder);
-        if let Err(fault) = worktree::create(&tree, &self.paths.repo_lock()) {
+        if let Err(fault) = worktree::create(&tree, &self.paths.repo_lock(), Some(self.lock)) {
             return never(Outcome::WorktreeFailed, fault, false);
         }
         let prompt = match self.prepared() {

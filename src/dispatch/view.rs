@@ -108,8 +108,9 @@ pub fn live(project: &Project) -> Result<Vec<Live>, Fault> {
         };
         let folder = project.paths.dispatch(&id);
         let answer = control::ask(&folder, Request::Status, Duration::from_millis(500))?;
+        let alive = lock::try_exclusive(&folder.join("lock"))?.is_none();
         let answer = answer.unwrap_or(Answer {
-            state: State::Starting,
+            state: if alive { State::Starting } else { State::Lost },
             source: "lock".to_owned(),
             since: plan.made,
             pid: None,

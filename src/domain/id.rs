@@ -78,7 +78,7 @@ impl DispatchId {
             return Ok(Self(text.to_owned()));
         }
         Err(Fault::input(format!("dispatch id {text:?} is not a valid id"))
-            .fix("copy an id from `vnx ps`, or use @last"))
+            .fix("use 1 to 63 of a-z, 0-9 and -, not starting with -"))
     }
     /// The text.
     pub fn as_str(&self) -> &str {

@@ -289,7 +289,7 @@ pub struct WorktreeKept {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TreeEnd {
-    /// It never existed.
+    /// There is none: it was never made, or the worker took it away.
     None,
     /// Removed.
     Removed,

@@ -70,6 +70,8 @@ pub struct GitEvidence {
     pub uncommitted: Tri,
     /// HEAD is on the dispatch branch.
     pub on_own_branch: Tri,
+    /// The dispatch branch has no commits, but commits were made elsewhere.
+    pub elsewhere: bool,
     /// The net change of those commits is empty.
     pub empty_diff: Tri,
 }
@@ -170,6 +172,9 @@ fn decide_commit(seen: &Evidence) -> Ruling {
     match (seen.git.commits, seen.git.uncommitted) {
         (_, Tri::Yes) => (Investigate, Outcome::Uncommitted, "changes were left uncommitted".into()),
         (None, _) | (_, Tri::Unknown) => (Investigate, Outcome::Unknown, "git could not be read completely".into()),
+        (Some(0), Tri::No) if seen.git.elsewhere => {
+            (Investigate, Outcome::Unknown, "commits were made, but not on the dispatch branch".into())
+        }
         (Some(0), Tri::No) if seen.claim.denied > 0 => (
             Reject,
             Outcome::PermissionBlocked,
@@ -255,7 +260,13 @@ mod tests {
             containment: Containment { empty: true, ..Containment::default() },
             claim: Claim { ok: Some(true), report_bytes: 10, ..Claim::default() },
             has_closing_event: true,
-            git: GitEvidence { commits: Some(1), uncommitted: Tri::No, on_own_branch: Tri::Yes, empty_diff: Tri::No },
+            git: GitEvidence {
+                commits: Some(1),
+                uncommitted: Tri::No,
+                on_own_branch: Tri::Yes,
+                elsewhere: false,
+                empty_diff: Tri::No,
+            },
             delivers: Deliverable::Commit,
         }
     }
@@ -273,6 +284,15 @@ mod tests {
         use Decision::{Accept, Investigate, Reject};
         check("good", |_| {}, Accept, Outcome::Done);
         check("phantom", |s| s.git.commits = Some(0), Investigate, Outcome::Empty);
+        check(
+            "committed elsewhere",
+            |s| {
+                s.git.commits = Some(0);
+                s.git.elsewhere = true;
+            },
+            Investigate,
+            Outcome::Unknown,
+        );
         check("empty commits", |s| s.git.empty_diff = Tri::Yes, Investigate, Outcome::Empty);
         check("dirty", |s| s.git.uncommitted = Tri::Yes, Investigate, Outcome::Uncommitted);
         check(

@@ -39,22 +39,38 @@ impl GitConfig {
             && self.value("user.email").is_some_and(|v| !v.is_empty())
     }
 
-    /// A digest of the settings that make git run other programs while it reads files. If a
-    /// worker changed them, our own `git status` in its tree would run its code.
+    /// A digest of the settings that decide what git reads, hides or runs. If a worker changed
+    /// one of them, our own `git status` in its tree would run its code or overlook its work.
+    /// Settings that only concern commits, branches and display are left out.
     pub fn risk(&self) -> Digest {
-        let risky = |key: &str| {
-            key.starts_with("filter.")
-                || key.starts_with("diff.") && (key.ends_with(".textconv") || key.ends_with(".command"))
-                || matches!(
-                    key,
-                    "core.attributesfile" | "core.worktree" | "core.sshcommand" | "core.gitproxy" | "diff.external"
-                )
-                || key.starts_with("include")
-                || key.starts_with("url.")
-                || key.starts_with("remote.") && (key.ends_with(".uploadpack") || key.rsplit('.').next() == Some("vcs"))
+        const HARMLESS: [&str; 19] = [
+            "user.",
+            "author.",
+            "committer.",
+            "branch.",
+            "alias.",
+            "push.",
+            "pull.",
+            "commit.",
+            "color.",
+            "advice.",
+            "init.",
+            "merge.",
+            "rebase.",
+            "gc.",
+            "log.",
+            "format.",
+            "tag.",
+            "rerere.",
+            "safe.",
+        ];
+        let harmless = |key: &str| {
+            HARMLESS.iter().any(|section| key.starts_with(section))
+                || key.starts_with("remote.")
+                    && matches!(key.rsplit('.').next(), Some("fetch" | "push" | "pushurl" | "prune"))
         };
         let mut text = String::new();
-        for (key, value) in self.entries.iter().filter(|(k, _)| risky(k)) {
+        for (key, value) in self.entries.iter().filter(|(k, _)| !harmless(k)) {
             text.push_str(key);
             text.push('\n');
             text.push_str(value);

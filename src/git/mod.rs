@@ -16,7 +16,7 @@ use std::time::Duration;
 
 pub use config::GitConfig;
 pub use rescue::Rescue;
-pub use status::{HeadAt, Status};
+pub use status::{HeadAt, Hidden, Status};
 
 use crate::domain::Fault;
 use crate::sys::cmd::{Cmd, CmdError, Output};
@@ -173,8 +173,18 @@ impl Git {
         Ok(output.text().lines().map(str::to_owned).collect())
     }
 
-    /// Everything this worktree's HEAD has pointed at, newest first.
+    /// Everything this worktree's HEAD has pointed at.
     pub fn head_reflog(&self) -> Result<Vec<String>> {
+        // The file tells it even where HEAD now points at nothing; other ref backends have none.
+        if let Ok(Some(bytes)) = crate::sys::files::read_capped(&self.git_dir.join("logs/HEAD"), 64 << 20) {
+            let text = String::from_utf8_lossy(&bytes);
+            let oids = text.lines().flat_map(|l| l.split(' ').take(2).map(str::to_owned).collect::<Vec<_>>());
+            let real = |oid: &String| oid.len() >= 40 && oid.bytes().any(|b| b != b'0');
+            let mut seen: Vec<String> = oids.filter(real).collect();
+            seen.sort();
+            seen.dedup();
+            return Ok(seen);
+        }
         let output = self.cmd().args(["rev-list", "--walk-reflogs", "HEAD", "--"]).run()?;
         let mut seen: Vec<String> = expect("rev-list", output)?.text().lines().map(str::to_owned).collect();
         seen.dedup();
@@ -190,6 +200,13 @@ impl Git {
     pub fn refs_below(&self, prefix: &str) -> Result<Vec<String>> {
         let output = self.cmd().args(["for-each-ref", "--format=%(refname)", prefix]).run()?;
         Ok(expect("for-each-ref", output)?.text().lines().map(str::to_owned).collect())
+    }
+
+    /// Whether a ref other than `except` reaches `commit`.
+    pub fn kept_by_another_ref(&self, commit: &str, except: &str) -> Result<bool> {
+        let args = ["for-each-ref", "--count=2", "--format=%(refname)", &format!("--contains={commit}")];
+        let text = expect("for-each-ref", self.cmd().args(args).run()?)?.text();
+        Ok(text.lines().any(|name| name != except))
     }
 
     /// Deletes a ref if it still has the expected value.

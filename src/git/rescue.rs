@@ -17,6 +17,8 @@ pub struct Rescue<'a> {
     pub ignored: &'a [String],
     /// The commit message.
     pub message: &'a str,
+    /// The worker's own index hides changes and is not used.
+    pub fresh_index: bool,
     /// A path for the temporary index, in a folder of ours.
     pub index: &'a Path,
 }
@@ -25,8 +27,13 @@ impl Git {
     /// Writes the commit and returns its id. `self` is the worktree.
     pub fn write_rescue(&self, rescue: Rescue<'_>) -> Result<String> {
         let with_index = |args: &[&str]| self.cmd().env("GIT_INDEX_FILE", rescue.index).args(args);
-        // The worker's index as a start: its stat cache spares reading unchanged files.
-        let _ = std::fs::copy(self.git_dir.join("index"), rescue.index);
+        if rescue.fresh_index {
+            // Flags that hide changes must not come along: begin from the commit.
+            expect("read-tree", with_index(&["read-tree", "HEAD"]).run()?)?;
+        } else {
+            // The worker's index as a start: its stat cache spares reading unchanged files.
+            let _ = std::fs::copy(self.git_dir.join("index"), rescue.index);
+        }
         expect("add", with_index(&["-c", "advice.addEmbeddedRepo=false", "add", "--all", "--", ":/"]).run()?)?;
         if !rescue.ignored.is_empty() {
             let paths = rescue.ignored.join("\0");

@@ -45,6 +45,39 @@ impl Git {
     }
 }
 
+/// What `git status` cannot see into.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hidden {
+    /// Files under assume-unchanged or skip-worktree: their changes are not reported.
+    pub flagged: Vec<String>,
+    /// Submodules and nested repositories that stand in the index.
+    pub gitlinks: Vec<String>,
+}
+
+impl Git {
+    /// Reads the index for entries that `git status` does not look behind.
+    pub fn hidden(&self) -> Result<Hidden> {
+        let output = expect("ls-files", self.cmd().args(["ls-files", "-v", "--stage", "-z"]).run()?)?;
+        let mut hidden = Hidden::default();
+        for entry in output.stdout.split(|b| *b == 0).filter(|e| !e.is_empty()) {
+            // `<tag> <mode> <object> <stage>\t<path>`; a lower-case tag is assume-unchanged.
+            let (tag, rest) = (entry[0], entry.get(2..).unwrap_or_default());
+            let gitlink = rest.starts_with(b"160000 ");
+            if tag == b'H' && !gitlink {
+                continue;
+            }
+            let at = rest.iter().position(|b| *b == b'\t').ok_or_else(|| unreadable("ls-files"))?;
+            let path = String::from_utf8_lossy(&rest[at + 1..]).into_owned();
+            if gitlink {
+                hidden.gitlinks.push(path);
+            } else if tag == b'S' || tag.is_ascii_lowercase() {
+                hidden.flagged.push(path);
+            }
+        }
+        Ok(hidden)
+    }
+}
+
 fn parse(bytes: &[u8]) -> Result<Status> {
     let bad = || -> GitError { unreadable("status") };
     let mut status = Status {

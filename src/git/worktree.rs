@@ -1,42 +1,41 @@
 //! Linked worktrees: the registration half. What may be removed is decided elsewhere.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Git, GitError, Result, expect, refused, unreadable};
+use crate::sys::files;
 
 impl Git {
-    /// Registers a worktree with a new branch and a lock, without files. Short: runs under the
-    /// repository lock. `self` is the repository.
-    pub fn worktree_add_bare(&self, path: &Path, branch: &str, commit: &str, reason: &str) -> Result<()> {
+    /// Creates a branch that must not exist yet. `self` is the repository.
+    pub fn create_branch(&self, full_name: &str, commit: &str) -> Result<()> {
+        // The empty old value means "must not exist".
+        let args = ["update-ref", "--no-deref", "-m", "vnx: dispatch", full_name, commit, ""];
+        expect("update-ref", self.cmd().args(args).run()?).map(drop)
+    }
+
+    /// Registers a worktree on an existing branch with a lock, without files. Short: runs under
+    /// the repository lock. `self` is the repository.
+    pub fn worktree_add_bare(&self, path: &Path, branch: &str, reason: &str, held: Option<File>) -> Result<()> {
         let output = self
             .cmd()
-            .args([
-                "worktree",
-                "add",
-                "--quiet",
-                "--no-checkout",
-                "--no-track",
-                "--lock",
-                "--reason",
-                reason,
-                "-b",
-                branch,
-                "--",
-            ])
+            .args(["worktree", "add", "--quiet", "--no-checkout", "--lock", "--reason", reason, "--"])
             .arg(path)
-            .arg(commit)
+            .arg(branch)
+            .holding(held)
             .run()?;
         expect("worktree", output).map(drop)
     }
 
     /// Writes the files of HEAD into a registered worktree. `self` is the worktree.
-    pub fn checkout_files(&self, workers: usize) -> Result<()> {
+    pub fn checkout_files(&self, workers: usize, held: Option<File>) -> Result<()> {
         let output = self
             .cmd()
             .args(["-c", &format!("checkout.workers={workers}"), "-c", "advice.graftFileDeprecated=false"])
             .args(["reset", "--hard", "--quiet", "--no-recurse-submodules", "--end-of-options", "HEAD"])
             .limit(Duration::from_mins(30))
+            .holding(held)
             .run()?;
         expect("reset", output).map(drop)
     }
@@ -44,7 +43,20 @@ impl Git {
     /// Drops the registration of a worktree whose folder is already gone. `self` is the repository.
     pub fn worktree_forget(&self, path: &Path) -> Result<()> {
         let output = self.cmd().args(["worktree", "remove", "--force", "--force", "--"]).arg(path).run()?;
-        expect("worktree", output).map(drop)
+        if output.ok() {
+            return Ok(());
+        }
+        // A registration that was cut off while git wrote it is not one that git removes. Its
+        // folder is named after the dispatch, and nothing but that dispatch ever used the name.
+        let name = path.file_name().ok_or_else(|| unreadable("worktree"))?;
+        let own = self.git_dir.join("worktrees").join(name);
+        let elsewhere = std::fs::read_to_string(own.join("gitdir")).is_ok_and(|text| {
+            Path::new(text.trim_end()).parent().is_some_and(|p| !same_folder(p, path)) && !text.trim().is_empty()
+        });
+        if own.is_dir() && !elsewhere && files::delete_tree(&own).is_ok() {
+            return Ok(());
+        }
+        Err(refused("worktree", &output))
     }
 
     /// Locks a worktree with a reason; one that is locked already gets the new reason.

@@ -131,7 +131,8 @@ impl Ledger {
             let before = last_feed.and_then(|end| tail[..end].iter().rposition(|b| *b == b'\n'));
             match (last_feed, before) {
                 (Some(end), Some(start)) => {
-                    return head_of(&tail[start + 1..end], from + end as u64 + 1, len);
+                    let head = head_of(&tail[start + 1..end], from + end as u64 + 1, len)?;
+                    return follows(&tail[..start], &tail[start + 1..end], head);
                 }
                 (Some(end), None) if from == 0 => {
                     return head_of(&tail[..end], end as u64 + 1, len);
@@ -170,4 +171,15 @@ fn head_of(line: &[u8], end: u64, len: u64) -> Result<(Head, bool), LedgerError>
         return Err(LedgerError::BrokenHead { reason: format!("receipt {} has the wrong hash", links.seq) });
     }
     Ok((Head { seq: links.seq, hash: links.hash, end }, end < len))
+}
+
+/// The last line must also follow the one before it, where that one is in reach.
+fn follows(before: &[u8], last: &[u8], head: (Head, bool)) -> Result<(Head, bool), LedgerError> {
+    let Some(at) = before.iter().rposition(|b| *b == b'\n') else { return Ok(head) };
+    let broken = |reason: String| LedgerError::BrokenHead { reason };
+    let (last, before) = (format::links(last).map_err(broken)?, format::links(&before[at + 1..]).map_err(broken)?);
+    if before.computed != before.hash || last.prev != before.hash || last.seq != before.seq + 1 {
+        return Err(broken(format!("receipt {} does not follow the one before it", last.seq)));
+    }
+    Ok(head)
 }

@@ -98,7 +98,7 @@ pub fn links(line: &[u8]) -> Result<Links, String> {
     let rest = line.strip_prefix(HEAD).ok_or_else(|| match line.strip_prefix(b"{\"v\":") {
         Some(v) => format!(
             "format version {} is not {VERSION}; use a newer vnx",
-            String::from_utf8_lossy(v.split(|b| *b == b',').next().unwrap_or_default())
+            String::from_utf8_lossy(v.split(|b| !b.is_ascii_digit()).next().unwrap_or_default())
                 .chars()
                 .take(10)
                 .collect::<String>()

@@ -69,7 +69,8 @@ impl From<LedgerError> for Fault {
     fn from(error: LedgerError) -> Self {
         let what = error.to_string();
         match error {
-            LedgerError::Missing(_) => Self::environment(what).fix("run `vnx init`"),
+            LedgerError::Missing(_) => Self::environment(what)
+                .fix("`vnx init` makes one in a new project; in an old one, restore it from where it went"),
             LedgerError::BrokenHead { .. } | LedgerError::Replaced => {
                 Self::environment(what).fix("run `vnx audit-chain verify`; nothing is appended to a broken chain")
             }
@@ -127,6 +128,12 @@ impl Ledger {
     /// The open segment.
     pub fn file(&self) -> PathBuf {
         self.folder.join("ledger.ndjson")
+    }
+    /// The line of one receipt, exactly as it stands in the file.
+    pub fn line_of(&self, seq: u64) -> Result<Option<Vec<u8>>, LedgerError> {
+        let needle = format!("\",\"seq\":{seq},\"");
+        let wanted = |line: &[u8]| line[..line.len().min(120)].windows(needle.len()).any(|w| w == needle.as_bytes());
+        Ok(self.last_lines(1, wanted)?.pop())
     }
     fn lock_file(&self) -> PathBuf {
         self.folder.join("LOCK")

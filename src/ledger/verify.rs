@@ -4,7 +4,6 @@
 //! and a strict parse whose result must agree with the fixed offsets. The first fault ends it:
 //! what stands after a broken receipt proves nothing.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
@@ -13,6 +12,7 @@ use serde::Serialize;
 use super::format::{self, MAX_LINE};
 use crate::domain::receipt::{Body, Kind};
 use crate::domain::{Digest, Name};
+use crate::sys::files;
 
 /// What the verification came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -97,7 +97,8 @@ pub fn verify(path: &Path, project: Option<&Name>) -> Report {
         report.status = Status::Unreadable;
         report.first_bad = Some(fault(report, "unreadable", format!("cannot read {}: {e}", path.display())));
     };
-    let file = match File::open(path) {
+    let refused = path.is_symlink().then(|| std::io::Error::other("it is a symbolic link"));
+    let file = match refused.map_or_else(|| files::open_regular(path), Err) {
         Ok(file) => file,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             report.status = Status::NoLedger;

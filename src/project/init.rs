@@ -102,6 +102,7 @@ pub fn init(from: &Path, scaffold: Scaffold<'_>) -> Result<InitReport, Fault> {
         for folder in paths.folders() {
             files::private_folder(&folder)?;
         }
+        refuse_to_replace_a_lost_ledger(&paths, &ledger)?;
         created = ledger.create(&id)?;
         items.push(link(&folder, &paths.receipts())?);
     }
@@ -113,6 +114,23 @@ pub fn init(from: &Path, scaffold: Scaffold<'_>) -> Result<InitReport, Fault> {
         ledger: ledger.file(),
         ledger_created: created,
     })
+}
+
+/// A ledger that is gone while its dispatches are on record was lost or taken away. A new one
+/// in its place would verify, and hide that.
+fn refuse_to_replace_a_lost_ledger(paths: &Paths, ledger: &Ledger) -> Result<(), Fault> {
+    let on_record = files::names(&paths.dispatches())?.len();
+    if on_record == 0 || ledger.file().exists() {
+        return Ok(());
+    }
+    Err(Fault::environment(format!(
+        "the ledger is gone, though {on_record} dispatches are on record: {}",
+        ledger.file().display()
+    ))
+    .fix(format!(
+        "restore it; or, if it is lost for good, move {} away and run `vnx init` again",
+        paths.dispatches().display()
+    )))
 }
 
 /// An id that a person or an earlier init chose stays, whatever the folder is called now.

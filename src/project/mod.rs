@@ -20,6 +20,21 @@ use crate::sys::files;
 /// The largest configuration file that is read.
 pub const MAX_CONFIG: u64 = 256 << 10;
 
+/// A path without `.` and `..`, by its text: the folder need not exist yet.
+fn lexically(path: &Path) -> PathBuf {
+    let mut clean = PathBuf::new();
+    for part in path.components() {
+        match part {
+            std::path::Component::ParentDir => {
+                clean.pop();
+            }
+            std::path::Component::CurDir => {}
+            other => clean.push(other),
+        }
+    }
+    clean
+}
+
 /// A repository that was initialised for vnx.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Project {
@@ -46,7 +61,19 @@ impl Project {
         let config: Config = yaml::parse(&file, &bytes)?;
         config.check(&file)?;
         let paths = Paths::of(&located);
-        Ok(Self { located, paths, config })
+        let project = Self { located, paths, config };
+        let root = project.worktrees();
+        if lexically(&root).starts_with(project.located.main_top())
+            || lexically(&root).starts_with(&project.located.common_dir)
+        {
+            return Err(Fault::input(format!(
+                "{}: worktree.root {} lies inside the repository",
+                file.display(),
+                root.display()
+            ))
+            .fix("name a folder outside of it, for example ../worktrees"));
+        }
+        Ok(project)
     }
 
     /// The project's id.
@@ -62,7 +89,7 @@ impl Project {
     /// The folder that holds the worktrees of dispatches.
     pub fn worktrees(&self) -> PathBuf {
         match &self.config.worktree.root {
-            Some(root) => self.located.main_top().join(root),
+            Some(root) => lexically(&self.located.main_top().join(root)),
             None => self.located.default_worktrees(),
         }
     }

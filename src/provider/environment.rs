@@ -55,12 +55,16 @@ pub fn allowed(manifest: &Manifest) -> Vec<String> {
     names
 }
 
-/// Whether a variable passes: some entry allows it and no `!entry` forbids it.
-pub fn passes(list: &[String], name: &str) -> bool {
-    let matches = |pattern: &str| match pattern.strip_suffix('*') {
+fn matches(pattern: &str, name: &str) -> bool {
+    match pattern.strip_suffix('*') {
         Some(prefix) => name.starts_with(prefix),
         None => name == pattern,
-    };
+    }
+}
+
+/// Whether a variable passes: some entry allows it and no `!entry` forbids it.
+pub fn passes(list: &[String], name: &str) -> bool {
+    let matches = |pattern: &str| matches(pattern, name);
     let forbidden = list.iter().filter_map(|p| p.strip_prefix('!')).any(matches);
     !forbidden && list.iter().filter(|p| !p.starts_with('!')).any(|p| matches(p))
 }
@@ -79,6 +83,9 @@ pub fn parse_file(text: &str) -> Result<Vec<(String, String)>, String> {
                 && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
         };
         match line.split_once('=') {
+            Some((name, _)) if NEVER.iter().any(|n| matches(n, name)) => {
+                return Err(format!("line {}: {name} is never passed to a worker", number + 1));
+            }
             Some((name, value)) if valid(name) && !value.contains('\0') => {
                 pairs.push((name.to_owned(), value.to_owned()));
             }

@@ -4,6 +4,7 @@
 //! listed. Every call has a time limit and a cap on what it may print.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -95,6 +96,7 @@ pub struct Cmd {
     env: Vec<(OsString, OsString)>,
     cwd: Option<PathBuf>,
     stdin: Option<Vec<u8>>,
+    held: Option<File>,
     limit: Duration,
     cap: usize,
 }
@@ -109,6 +111,7 @@ impl Cmd {
             env,
             cwd: None,
             stdin: None,
+            held: None,
             limit: Duration::from_mins(2),
             cap: 64 << 20,
         }
@@ -149,6 +152,13 @@ impl Cmd {
         self.stdin = Some(bytes.into());
         self
     }
+    /// Gives the program a file as standard input that it never reads: a lock that shall stay
+    /// held until the program ends, even if we do not live to see it.
+    #[must_use]
+    pub fn holding(mut self, lock: Option<File>) -> Self {
+        self.held = lock;
+        self
+    }
     /// Sets the time limit.
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Self {
@@ -169,12 +179,19 @@ impl Cmd {
         let mut command = Command::new(&self.program);
         command.args(&self.args).env_clear().envs(self.env);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.stdin(if self.stdin.is_some() { Stdio::piped() } else { Stdio::null() });
+        command.stdin(match (self.stdin.is_some(), self.held) {
+            (true, _) => Stdio::piped(),
+            (false, Some(lock)) => Stdio::from(lock),
+            (false, None) => Stdio::null(),
+        });
         if let Some(cwd) = &self.cwd {
             command.current_dir(cwd);
         }
         let mut child = command.spawn().map_err(|source| match source.kind() {
-            std::io::ErrorKind::NotFound => CmdError::Missing { program: program.clone() },
+            // The same error stands for a working folder that is gone.
+            std::io::ErrorKind::NotFound if self.cwd.as_ref().is_none_or(|c| c.is_dir()) => {
+                CmdError::Missing { program: program.clone() }
+            }
             _ => CmdError::Spawn { program: program.clone(), source },
         })?;
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());

@@ -44,9 +44,17 @@ impl<T> At<T> for io::Result<T> {
     }
 }
 
+/// Opens a regular file for reading. Anything else is refused without waiting for it: a named
+/// pipe in the place of a file would hang every command.
+pub fn open_regular(path: &Path) -> io::Result<fs::File> {
+    let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
+    let file = fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("not a regular file")) }
+}
+
 /// Reads a whole file of at most `cap` bytes; `Ok(None)` when it does not exist.
 pub fn read_capped(path: &Path, cap: u64) -> Result<Option<Vec<u8>>, PathError> {
-    let file = match fs::File::open(path) {
+    let file = match open_regular(path) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(e).at("read", path),

@@ -43,6 +43,8 @@ pub enum State {
     Ending,
     /// It is gone; its work is being collected and judged.
     Exited,
+    /// Its supervisor is dead and its story could not be finished yet.
+    Lost,
 }
 
 /// An answer.

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::{BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Instant;
 
@@ -58,7 +59,7 @@ pub struct Recorder {
 impl Recorder {
     /// Starts a recording of at most `limit` bytes.
     pub fn create(path: &Path, limit: u64, redactor: Redactor) -> Result<Self, Fault> {
-        let file = std::fs::OpenOptions::new().append(true).create(true).open(path).at("create", path)?;
+        let file = std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path).at("create", path)?;
         Ok(Self {
             file: BufWriter::with_capacity(64 << 10, file),
             redactor,

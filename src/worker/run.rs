@@ -385,10 +385,6 @@ impl<'a> Watch<'a> {
 
     fn end(&mut self, cause: Cause) {
         if self.ending.is_some() {
-            // A second request skips the grace.
-            if cause == Cause::Cancel {
-                self.kill();
-            }
             return;
         }
         self.ending = Some((cause, Instant::now() + self.limits.grace.duration()));
@@ -419,7 +415,7 @@ impl<'a> Watch<'a> {
         };
         let source = match self.state {
             State::Working | State::Limited => "events",
-            State::Starting | State::Ending | State::Exited => "process",
+            State::Starting | State::Ending | State::Exited | State::Lost => "process",
         };
         // Whoever asked may be gone.
         let _ = reply.send(Answer {

@@ -1,6 +1,7 @@
 //! Creating a worktree: registration under one short lock, files outside of it, and nothing
 //! left behind when it fails.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,8 +18,9 @@ pub struct Made {
     pub git_dir: PathBuf,
 }
 
-/// Creates the worktree on a new branch at its base.
-pub fn create(tree: &Tree<'_>, repo_lock: &Path) -> Result<Made, Fault> {
+/// Creates the worktree on a new branch at its base. `alive` is the dispatch's lock: git holds
+/// it too, so that nobody recovers this dispatch while an orphaned git is still writing.
+pub fn create(tree: &Tree<'_>, repo_lock: &Path, alive: Option<&File>) -> Result<Made, Fault> {
     if tree.path.exists() {
         return Err(Fault::environment(format!("{} exists already", tree.path.display()))
             .fix("move it away; vnx does not touch what it did not make"));
@@ -27,31 +29,45 @@ pub fn create(tree: &Tree<'_>, repo_lock: &Path) -> Result<Made, Fault> {
     std::fs::create_dir_all(root).at("create", root)?;
     let repository = tree.repository();
     let guard = lock::exclusive(repo_lock, Duration::from_mins(1))?;
-    repository.worktree_add_bare(tree.path, &tree.id.branch(), tree.base, &tree.lock_reason())?;
+    // Fails if the branch exists; from here on it is ours.
+    repository.create_branch(&tree.id.branch_ref(), tree.base).map_err(|e| {
+        Fault::environment(format!("branch {} cannot be made: {e}", tree.id.branch()))
+            .fix("delete it, or choose another --id")
+    })?;
+    let held = || alive.and_then(|lock| lock.try_clone().ok());
+    let added = repository.worktree_add_bare(tree.path, &tree.id.branch(), &tree.lock_reason(), held());
     drop(guard);
-    let filled = fill(tree);
+    let filled = added.map_err(Fault::from).and_then(|()| fill(tree, held()));
     if filled.is_err() {
-        // Only what this call made a moment ago, and only while it is still at its base.
-        undo(tree, &repository);
+        // The error that brought us here is the one to report.
+        let _ = undo(tree);
     }
     filled
 }
 
-fn fill(tree: &Tree<'_>) -> Result<Made, Fault> {
+fn fill(tree: &Tree<'_>, held: Option<File>) -> Result<Made, Fault> {
     let git_dir = Git::worktree_git_dir(tree.common_dir, tree.path)?.ok_or_else(|| {
         Fault::environment("git registered the worktree under another name")
             .fix("run `git worktree prune`, then try again")
     })?;
     // More workers than cores: checking out waits for the file system.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    Git::tree(&git_dir, tree.path).checkout_files((cores * 2).min(8))?;
+    Git::tree(&git_dir, tree.path).checkout_files((cores * 2).min(8), held)?;
     Ok(Made { git_dir })
 }
 
-fn undo(tree: &Tree<'_>, repository: &Git) {
-    // Each step may find nothing to do; the error that brought us here is the one to report.
-    let _ = files::delete_tree(tree.path);
-    let _ = repository.worktree_forget(tree.path);
-    let _ = repository.delete_ref(&tree.id.branch_ref(), tree.base);
+/// Takes away what a creation that did not finish has left: folder, registration, and the
+/// branch if it is still at its base. No worker ever ran there, so nothing can be lost.
+pub fn undo(tree: &Tree<'_>) -> Result<(), Fault> {
+    let repository = tree.repository();
+    files::delete_tree(tree.path)?;
+    if tree.common_dir.join("worktrees").join(tree.id.as_str()).exists() {
+        repository.worktree_forget(tree.path)?;
+    }
+    if repository.ref_commit(&tree.id.branch_ref())?.as_deref() == Some(tree.base) {
+        repository.delete_ref(&tree.id.branch_ref(), tree.base)?;
+    }
+    // Not empty means that others work there.
     let _ = tree.path.parent().map(std::fs::remove_dir);
+    Ok(())
 }

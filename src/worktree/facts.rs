@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Tree;
 use crate::domain::receipt::DiffStat;
 use crate::domain::tree::{TreeFacts, Tri};
-use crate::git::{Git, GitError, HeadAt, Status};
+use crate::git::{Git, GitError, HeadAt, Hidden, Status};
 use crate::sys::process;
 
 /// How long a remote may take to say what it has.
@@ -33,6 +33,8 @@ pub struct Collected {
     pub ignored: Vec<String>,
     /// Whether tracked or untracked files are uncommitted: what the verdict cares about.
     pub uncommitted: Tri,
+    /// The index hides changes from `git status`.
+    pub hidden: bool,
 }
 
 impl Collected {
@@ -47,6 +49,7 @@ impl Collected {
             stray: Vec::new(),
             ignored: Vec::new(),
             uncommitted: Tri::Unknown,
+            hidden: false,
         }
     }
 }
@@ -65,15 +68,16 @@ pub fn collect(tree: &Tree<'_>) -> Collected {
     }
     let git = Git::tree(&git_dir, tree.path);
     let repository = tree.repository();
-    let (status, stray, (tip, commits, diff)) = std::thread::scope(|scope| {
+    let (status, stray, hidden, (tip, commits, diff)) = std::thread::scope(|scope| {
         // git status runs what the configuration names; a changed one is not trusted.
         let status = scope.spawn(|| {
             let risk = git.config()?.risk();
             if risk == *tree.git_risk { git.status().map(Some) } else { Ok(None) }
         });
         let stray = scope.spawn(|| stray(&git));
+        let hidden = scope.spawn(|| git.hidden());
         let own = own_commits(tree, &repository);
-        (status.join(), stray.join(), own)
+        (status.join(), stray.join(), hidden.join(), own)
     });
     let mut unknown: Vec<String> = Vec::new();
     let status = match status {
@@ -96,13 +100,21 @@ pub fn collect(tree: &Tree<'_>) -> Collected {
         }
         Err(_) => None,
     };
+    let hidden = match hidden {
+        Ok(Ok(hidden)) => unseen(tree, &git_dir, &hidden, &mut unknown),
+        Ok(Err(e)) => {
+            unknown.push(format!("index: {e}"));
+            true
+        }
+        Err(_) => true,
+    };
     let tip = tip.unwrap_or_else(|e| {
         unknown.push(format!("branch: {e}"));
         None
     });
     let commits = commits.map_err(|e| unknown.push(format!("commits: {e}"))).ok();
     let diff = diff.map_err(|e| unknown.push(format!("diff: {e}"))).ok().flatten();
-    assemble(tree, Read { git_dir: &git_dir, repository, status, stray, tip, commits, diff, unknown })
+    assemble(tree, Read { git_dir: &git_dir, repository, status, stray, hidden, tip, commits, diff, unknown })
 }
 
 struct Read<'a> {
@@ -110,6 +122,7 @@ struct Read<'a> {
     repository: Git,
     status: Option<Status>,
     stray: Option<Vec<String>>,
+    hidden: bool,
     tip: Option<String>,
     commits: Option<u64>,
     diff: Option<DiffStat>,
@@ -117,7 +130,7 @@ struct Read<'a> {
 }
 
 fn assemble(tree: &Tree<'_>, read: Read<'_>) -> Collected {
-    let Read { git_dir, repository, status, stray, tip, commits, diff, mut unknown } = read;
+    let Read { git_dir, repository, status, stray, hidden, tip, commits, diff, mut unknown } = read;
     let has = |list: Option<&Vec<String>>| list.map_or(Tri::Unknown, |l| (!l.is_empty()).into());
     let ignored: Option<Vec<String>> = status
         .as_ref()
@@ -141,6 +154,8 @@ fn assemble(tree: &Tree<'_>, read: Read<'_>) -> Collected {
         _ => Tri::Unknown,
     };
     let uncommitted_parts = [has(status.as_ref().map(|s| &s.changed)), has(status.as_ref().map(|s| &s.untracked))];
+    // Where the index hides changes, "no" is not proven.
+    let uncommitted_parts = uncommitted_parts.map(|part| if hidden && part == Tri::No { Tri::Unknown } else { part });
     let uncommitted = if uncommitted_parts.contains(&Tri::Yes) {
         Tri::Yes
     } else if uncommitted_parts.contains(&Tri::Unknown) {
@@ -172,7 +187,24 @@ fn assemble(tree: &Tree<'_>, read: Read<'_>) -> Collected {
         stray: stray.unwrap_or_default(),
         ignored: ignored.unwrap_or_default(),
         uncommitted,
+        hidden,
     }
+}
+
+/// Whether something in the tree is out of the sight of `git status`; says what.
+fn unseen(tree: &Tree<'_>, git_dir: &Path, hidden: &Hidden, unknown: &mut Vec<String>) -> bool {
+    // In a sparse checkout skip-worktree is how files are left out; then only a file that is
+    // there in spite of it can hide a change.
+    let sparse = git_dir.join("info/sparse-checkout").exists();
+    let flagged = hidden.flagged.iter().find(|p| !sparse || tree.path.join(p).exists());
+    if let Some(path) = flagged {
+        unknown.push(format!("{path:?} is marked so that git status does not look at it"));
+    }
+    let nested = hidden.gitlinks.iter().find(|p| tree.path.join(p).join(".git").exists());
+    if let Some(path) = nested {
+        unknown.push(format!("{path:?} is a repository of its own, whose commits were not looked at"));
+    }
+    flagged.is_some() || nested.is_some()
 }
 
 type Own = (Result<Option<String>, GitError>, Result<u64, GitError>, Result<Option<DiffStat>, GitError>);

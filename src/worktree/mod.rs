@@ -8,7 +8,7 @@ mod teardown;
 
 use std::path::{Path, PathBuf};
 
-pub use create::{Made, create};
+pub use create::{Made, create, undo};
 pub use facts::{Collected, collect};
 pub use teardown::{Done, empty_trash, kept_tree_gone, teardown};
 

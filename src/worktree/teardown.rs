@@ -49,8 +49,7 @@ pub fn teardown(tree: &Tree<'_>, class: TreeClass, collected: &Collected) -> Res
         if action.branch == BranchFate::Delete
             && let Some(tip) = &collected.tip
         {
-            tree.repository().delete_ref(&tree.id.branch_ref(), tip)?;
-            done.branch_deleted = true;
+            done.branch_deleted = delete_branch(tree, tip)?;
         }
         return Ok(done);
     }
@@ -72,10 +71,20 @@ pub fn kept_tree_gone(tree: &Tree<'_>, class: TreeClass, tip: Option<&str>) -> R
         && let Some(tip) = tip
         && repository.ref_commit(&tree.id.branch_ref())?.as_deref() == Some(tip)
     {
-        repository.delete_ref(&tree.id.branch_ref(), tip)?;
-        done.branch_deleted = true;
+        done.branch_deleted = delete_branch(tree, tip)?;
     }
     Ok(done)
+}
+
+/// Deletes the dispatch branch unless it is the last ref that reaches its commit: a worker may
+/// have deleted the branch that it started from.
+fn delete_branch(tree: &Tree<'_>, tip: &str) -> Result<bool, Fault> {
+    let (repository, name) = (tree.repository(), tree.id.branch_ref());
+    if !repository.kept_by_another_ref(tip, &name)? {
+        return Ok(false);
+    }
+    repository.delete_ref(&name, tip)?;
+    Ok(true)
 }
 
 fn reason(class: TreeClass, collected: &Collected) -> String {
@@ -114,7 +123,13 @@ fn rescue(tree: &Tree<'_>, collected: &Collected, done: &mut Done) -> Result<(),
     let message =
         format!("vnx rescue of dispatch {}\n\nEverything its worktree held when it was torn down.\n", tree.id);
     let index = tree.scratch.join("rescue.index");
-    let commit = git.write_rescue(Rescue { parents: &parents, ignored: &ignored, message: &message, index: &index })?;
+    let commit = git.write_rescue(Rescue {
+        parents: &parents,
+        ignored: &ignored,
+        message: &message,
+        fresh_index: collected.hidden,
+        index: &index,
+    })?;
     let reference = tree.id.rescue_ref();
     tree.repository().set_ref(&reference, &commit, "vnx: rescue")?;
     done.left_out = left_out;
