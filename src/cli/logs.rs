@@ -55,7 +55,7 @@ fn follow(context: &Context, project: &Project, id: &DispatchId, form: Form, on:
     let folder = project.paths.dispatch(id);
     let path = folder.join("events.ndjson");
     // Watching begins before the first read, so nothing falls between.
-    let watches = on.then(|| (FolderWatch::on(&folder), FolderWatch::on(&project.paths.open())));
+    let watch = on.then(|| FolderWatch::on(&folder));
     let mut reader = None;
     let mut line = Vec::new();
     loop {
@@ -77,8 +77,8 @@ fn follow(context: &Context, project: &Project, id: &DispatchId, form: Form, on:
                 line.clear();
             }
         }
-        match &watches {
-            Some((recording, _)) if !over => recording.wait(),
+        match &watch {
+            Some(watch) if !over => watch.wait(),
             _ => return Ok(()),
         }
     }

@@ -450,7 +450,7 @@ pub fn fix(from: &Path, apply: bool) -> Vec<Fix> {
     }
     if project.worktrees().join(".trash").exists() {
         add("delete removed worktrees that are still in the trash".to_owned(), &|| {
-            worktree::empty_trash(&project.worktrees(), &project.paths.trash_lock())
+            worktree::empty_trash(&project.worktrees(), &project.paths.trash_lock(), Duration::from_mins(1))
         });
     }
     fixes

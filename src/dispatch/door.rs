@@ -105,11 +105,12 @@ pub fn open(project: &Project, request: &Request, options: &Options) -> Result<O
 }
 
 fn claim_when_free(project: &Project, request: &Request, planned: &Planned, wait: bool) -> Result<Claim, Fault> {
-    let watch = FolderWatch::on(&project.paths.open());
+    // A watch is not free (closing one waits for the kernel), so only who waits has one.
+    let watch = wait.then(|| FolderWatch::on(&project.paths.open()));
     loop {
-        match claim(project, request, planned) {
-            Err(fault) if wait && fault.kind == crate::domain::FaultKind::Refused => watch.wait(),
-            other => return other,
+        match (claim(project, request, planned), &watch) {
+            (Err(fault), Some(watch)) if fault.kind == crate::domain::FaultKind::Refused => watch.wait(),
+            (other, _) => return other,
         }
     }
 }

@@ -34,7 +34,7 @@ pub fn tidy(project: &Project) -> Vec<(DispatchId, Result<(), Fault>)> {
     let worktrees = project.worktrees();
     if worktrees.join(".trash").exists() {
         // Disk space only: whoever comes next tries again.
-        let _ = worktree::empty_trash(&worktrees, &project.paths.trash_lock());
+        let _ = worktree::empty_trash(&worktrees, &project.paths.trash_lock(), Duration::ZERO);
     }
     finished
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::door::Progress;
 use super::finish::Finish;
@@ -71,9 +71,11 @@ pub fn supervise(paths: &Paths, id: &DispatchId) -> Result<(), Fault> {
     // The lock goes before the last word, so that whoever hears it finds the dispatch closed.
     let _ = lock.unlock();
     tell(&Progress::Closed);
+    // Nobody waits for this: it must not slow down those who work.
+    let _ = rustix::process::nice(19);
     // What is left is only disk space; the next command goes on where this one stops.
     if let Some(worktrees) = Path::new(&plan.worktree).parent() {
-        worktree::empty_trash(worktrees, &paths.trash_lock())?;
+        worktree::empty_trash(worktrees, &paths.trash_lock(), Duration::from_hours(1))?;
     }
     Ok(())
 }

@@ -193,6 +193,14 @@ impl Git {
 
     /// The commit a ref points at, by its full name.
     pub fn ref_commit(&self, full_name: &str) -> Result<Option<String>> {
+        // A loose ref is a file with the object's name in it (gitrepository-layout(5)); everything
+        // else (packed, symbolic, another backend) is a question for git.
+        if let Ok(text) = std::fs::read_to_string(self.git_dir.join(full_name)) {
+            let oid = text.trim_end();
+            if matches!(oid.len(), 40 | 64) && oid.bytes().all(|b| b.is_ascii_hexdigit()) {
+                return Ok(Some(oid.to_owned()));
+            }
+        }
         self.resolve(full_name)
     }
 

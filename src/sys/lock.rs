@@ -45,7 +45,7 @@ pub fn exclusive(path: &Path, patience: Duration) -> Result<File, Fault> {
             Ok(()) => return Ok(file),
             Err(TryLockError::WouldBlock) if started.elapsed() < patience => {
                 std::thread::sleep(pause);
-                pause = (pause * 2).min(Duration::from_millis(5));
+                pause = (pause * 2).min(Duration::from_millis(1));
             }
             Err(TryLockError::WouldBlock) => {
                 return Err(Fault::busy(format!("{} is held by another process for {patience:?}", path.display()))

@@ -28,16 +28,17 @@ pub fn create(tree: &Tree<'_>, repo_lock: &Path, alive: Option<&File>) -> Result
     let root = tree.path.parent().unwrap_or(Path::new("/"));
     std::fs::create_dir_all(root).at("create", root)?;
     let repository = tree.repository();
-    let guard = lock::exclusive(repo_lock, Duration::from_mins(1))?;
     // Fails if the branch exists; from here on it is ours.
     repository.create_branch(&tree.id.branch_ref(), tree.base).map_err(|e| {
         Fault::environment(format!("branch {} cannot be made: {e}", tree.id.branch()))
             .fix("delete it, or choose another --id")
     })?;
+    let guard = lock::exclusive(repo_lock, Duration::from_mins(1));
     let held = || alive.and_then(|lock| lock.try_clone().ok());
-    let added = repository.worktree_add_bare(tree.path, &tree.id.branch(), &tree.lock_reason(), held());
-    drop(guard);
-    let filled = added.map_err(Fault::from).and_then(|()| fill(tree, held()));
+    let added = guard.and_then(|_held| {
+        Ok(repository.worktree_add_bare(tree.path, &tree.id.branch(), &tree.lock_reason(), held())?)
+    });
+    let filled = added.and_then(|()| fill(tree, held()));
     if filled.is_err() {
         // The error that brought us here is the one to report.
         let _ = undo(tree);
@@ -50,10 +51,15 @@ fn fill(tree: &Tree<'_>, held: Option<File>) -> Result<Made, Fault> {
         Fault::environment("git registered the worktree under another name")
             .fix("run `git worktree prune`, then try again")
     })?;
-    // More workers than cores: checking out waits for the file system.
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    Git::tree(&git_dir, tree.path).checkout_files((cores * 2).min(8), held)?;
+    Git::tree(&git_dir, tree.path).checkout_files(workers(tree.common_dir), held)?;
     Ok(Made { git_dir })
+}
+
+/// How many processes write the files. Starting them costs more than they bring below some ten
+/// thousand files; the size of the main checkout's index (about 80 bytes a file) tells enough.
+fn workers(common_dir: &Path) -> usize {
+    let large = std::fs::metadata(common_dir.join("index")).is_ok_and(|m| m.len() > 800_000);
+    if large { std::thread::available_parallelism().map_or(1, usize::from) } else { 1 }
 }
 
 /// Takes away what a creation that did not finish has left: folder, registration, and the

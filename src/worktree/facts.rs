@@ -172,7 +172,7 @@ fn assemble(tree: &Tree<'_>, read: Read<'_>) -> Collected {
         in_progress: in_progress(git_dir).into(),
         on_own_branch: attached(&|name| name == branch),
         on_foreign_branch: attached(&|name| name != branch && name.starts_with("vnx/")),
-        integrated: integrated(tree, &repository, own, tip.as_deref()),
+        integrated: integrated(tree, &repository, own, tip.as_deref(), commits),
         on_remote: on_remote(&repository, own, tip.as_deref(), head.as_deref(), &mut unknown),
         foreign_lock: foreign_lock(tree, git_dir),
         occupied: occupied(tree.path),
@@ -254,9 +254,16 @@ fn occupied(path: &Path) -> Tri {
     }
 }
 
-fn integrated(tree: &Tree<'_>, repository: &Git, own: Tri, tip: Option<&str>) -> Tri {
+fn integrated(tree: &Tree<'_>, repository: &Git, own: Tri, tip: Option<&str>, commits: Option<u64>) -> Tri {
+    // Where the target still stands at the base, commits beyond the base are not in it; that
+    // spares the usual dispatch a git process.
+    let unmoved = || {
+        let loose = std::fs::read_to_string(tree.common_dir.join(tree.base_name));
+        loose.is_ok_and(|text| text.trim_end() == tree.base)
+    };
     match (own, tip) {
         (Tri::No, _) => Tri::No,
+        (Tri::Yes, Some(_)) if commits.is_some_and(|n| n > 0) && unmoved() => Tri::No,
         (Tri::Yes, Some(tip)) if tip != tree.base && tree.base_name.starts_with("refs/heads/") => {
             repository.is_ancestor(tip, tree.base_name).map_or(Tri::Unknown, Tri::from)
         }
@@ -269,6 +276,12 @@ fn on_remote(repository: &Git, own: Tri, tip: Option<&str>, head: Option<&str>, 
     let (Tri::Yes, Some(tip), Some(head)) = (own, tip, head) else {
         return Tri::No;
     };
+    // Without a tracking ref nothing was pushed; "no" keeps the branch, so it is the safe answer.
+    let packed = || std::fs::read(repository.git_dir().join("packed-refs")).unwrap_or_default();
+    let mentions_remotes = |bytes: Vec<u8>| bytes.windows(13).any(|w| w == b"refs/remotes/");
+    if !repository.git_dir().join("refs/remotes").exists() && !mentions_remotes(packed()) {
+        return Tri::No;
+    }
     // Work on two tips needs both on the remote; the plain case is one.
     if tip != head {
         return Tri::No;

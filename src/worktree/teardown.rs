@@ -5,11 +5,12 @@
 //! the branch if its class allows, and the deletion of the files comes last and can wait.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::{Collected, Tree};
-use crate::domain::Fault;
 use crate::domain::span::Size;
 use crate::domain::tree::{BranchFate, TreeClass, TreeFate, Tri};
+use crate::domain::{Fault, FaultKind};
 use crate::git::{Git, Rescue};
 use crate::sys::files::{self, At};
 use crate::sys::lock;
@@ -185,13 +186,15 @@ fn remove(tree: &Tree<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Deletes what removed worktrees left in the trash, then the empty folders. Whoever holds the
-/// lock does it for all; a crash in between is finished by the next one.
-pub fn empty_trash(worktrees: &Path, trash_lock: &Path) -> Result<(), Fault> {
+/// Deletes what removed worktrees left in the trash, then the empty folders. A crash in between
+/// is finished by the next one. Who put something there waits for its turn, so that nothing is
+/// left when the last one is done; a passer-by (`patience` zero) leaves it to who is at it.
+pub fn empty_trash(worktrees: &Path, trash_lock: &Path, patience: Duration) -> Result<(), Fault> {
     let trash = worktrees.join(".trash");
     if trash.is_dir() {
-        let Some(guard) = lock::try_exclusive(trash_lock)? else {
-            return Ok(());
+        let guard = match lock::exclusive(trash_lock, patience) {
+            Err(fault) if fault.kind == FaultKind::Busy => return Ok(()),
+            other => other?,
         };
         for name in files::names(&trash)? {
             files::delete_tree(&trash.join(name))?;
