@@ -32,6 +32,9 @@ pub(super) struct Top {
     /// Say only the answer
     #[arg(short, long, global = true)]
     pub(super) quiet: bool,
+    /// Tell more of the story: why the plan is as it is, the evidence of the verdict
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    pub(super) verbose: bool,
     #[command(subcommand)]
     pub(super) command: Command,
 }

@@ -79,6 +79,9 @@ pub(super) fn run(context: &Context, args: DispatchArgs) -> Result<Answer, Fault
         plan.provider,
         plan.base.name.trim_start_matches("refs/heads/")
     ));
+    for reason in &plan.reasons {
+        context.screen.detail(&format!("because   {}", printable(reason)));
+    }
     let closed = opened.watch(&project, |progress| tell(context, progress))?;
     if json {
         context.screen.json(&Finished { schema: "vnx.dispatch/1", id: &id, closed: &closed });
@@ -214,5 +217,8 @@ fn summary(context: &Context, project: &Project, id: &DispatchId, closed: &Dispa
     context.screen.answer(&format!("{word}  {}: {}", verdict.outcome, printable(&verdict.reason)));
     for line in show::details(project, id, closed) {
         context.screen.story(&line);
+    }
+    for line in &verdict.evidence {
+        context.screen.detail(&format!("  {}", printable(line)));
     }
 }

@@ -71,7 +71,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    let screen = Screen::new(top.quiet);
+    let screen = Screen::new(top.quiet, top.verbose);
     let from = top.project.clone().unwrap_or_else(|| PathBuf::from("."));
     let context = Context { from, screen };
     match run(&context, top.command) {

@@ -14,6 +14,7 @@ use crate::domain::{Fault, FaultKind};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Screen {
     quiet: bool,
+    verbose: bool,
 }
 
 /// How a word is shown.
@@ -55,8 +56,8 @@ pub(super) fn toned(tone: Tone, text: &str) -> String {
 
 #[expect(clippy::unused_self, reason = "whoever prints must hold the screen")]
 impl Screen {
-    pub(super) fn new(quiet: bool) -> Self {
-        Self { quiet }
+    pub(super) fn new(quiet: bool, verbose: bool) -> Self {
+        Self { quiet, verbose }
     }
 
     /// A line of the answer.
@@ -92,6 +93,13 @@ impl Screen {
     pub(super) fn story(self, line: &str) {
         if !self.quiet {
             let _ = writeln!(anstream::stderr().lock(), "{line}");
+        }
+    }
+
+    /// A line that only `--verbose` shows.
+    pub(super) fn detail(self, line: &str) {
+        if self.verbose {
+            self.story(line);
         }
     }
 

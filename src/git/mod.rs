@@ -153,12 +153,10 @@ impl Git {
         }
     }
 
-    /// How many commits `tip` has that none of `without` reaches.
-    pub fn count_commits(&self, tip: &str, without: &[&str]) -> Result<u64> {
-        let mut args = vec!["rev-list", "--count", tip, "--not"];
-        args.extend(without);
-        let text = expect("rev-list", self.cmd().args(args).arg("--").run()?)?.text();
-        text.parse().map_err(|_| unreadable("rev-list"))
+    /// The commits of `tip` that `base` does not reach.
+    pub fn commits_since(&self, base: &str, tip: &str) -> Result<Vec<String>> {
+        let output = expect("rev-list", self.cmd().args(["rev-list", tip, "--not", base, "--"]).run()?)?;
+        Ok(output.text().lines().map(str::to_owned).collect())
     }
 
     /// Commits among `tips` (and their ancestors) that no branch, tag, remote or rescue ref reaches.

@@ -40,23 +40,19 @@ impl Git {
         expect("reset", output).map(drop)
     }
 
-    /// Drops the registration of a worktree whose folder is already gone. `self` is the repository.
+    /// Drops the registration of a worktree whose folder is already gone, as `git worktree remove`
+    /// does, but without a process, and also when git was cut off while it wrote it. Refused
+    /// where the registration names another folder. `self` is the repository.
     pub fn worktree_forget(&self, path: &Path) -> Result<()> {
-        let output = self.cmd().args(["worktree", "remove", "--force", "--force", "--"]).arg(path).run()?;
-        if output.ok() {
-            return Ok(());
-        }
-        // A registration that was cut off while git wrote it is not one that git removes. Its
-        // folder is named after the dispatch, and nothing but that dispatch ever used the name.
         let name = path.file_name().ok_or_else(|| unreadable("worktree"))?;
         let own = self.git_dir.join("worktrees").join(name);
-        let elsewhere = std::fs::read_to_string(own.join("gitdir")).is_ok_and(|text| {
-            Path::new(text.trim_end()).parent().is_some_and(|p| !same_folder(p, path)) && !text.trim().is_empty()
-        });
-        if own.is_dir() && !elsewhere && files::delete_tree(&own).is_ok() {
-            return Ok(());
+        let recorded = std::fs::read_to_string(own.join("gitdir")).unwrap_or_default();
+        let elsewhere = Path::new(recorded.trim_end()).parent().is_some_and(|p| !same_folder(&own.join(p), path));
+        if elsewhere || files::delete_tree(&own).is_err() {
+            return Err(unreadable("worktree"));
         }
-        Err(refused("worktree", &output))
+        // The folder above stays, even if it is empty now: git may be about to use it.
+        Ok(())
     }
 
     /// Locks a worktree with a reason; one that is locked already gets the new reason.

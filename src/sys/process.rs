@@ -67,11 +67,6 @@ impl Process {
         fs::read(format!("/proc/{}/environ", self.pid))
             .is_ok_and(|bytes| bytes.split(|b| *b == 0).any(|entry| entry == assignment.as_bytes()))
     }
-
-    /// Whether its working folder is `folder` or below it.
-    pub fn works_in(&self, folder: &Path) -> bool {
-        fs::read_link(format!("/proc/{}/cwd", self.pid)).is_ok_and(|cwd| cwd.starts_with(folder))
-    }
 }
 
 /// All processes now, by pid. `None` when `/proc` cannot be read.
@@ -94,6 +89,13 @@ fn children(pid: i32) -> Option<Vec<i32>> {
         }
     }
     Some(found)
+}
+
+/// Whether any live process has its working folder in `folder` or below it. Other users'
+/// processes can only be seen by root. `None` when `/proc` cannot be read.
+pub fn anyone_in(folder: &Path) -> Option<bool> {
+    let pids = fs::read_dir("/proc").ok()?.flatten().filter(|e| e.file_name().as_encoded_bytes()[0].is_ascii_digit());
+    Some(pids.map(|e| e.path().join("cwd")).any(|cwd| fs::read_link(cwd).is_ok_and(|c| c.starts_with(folder))))
 }
 
 /// Everything below `root`, nearest first. As `root` is a child subreaper, nothing that it

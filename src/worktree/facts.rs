@@ -74,10 +74,10 @@ pub fn collect(tree: &Tree<'_>) -> Collected {
             let risk = git.config()?.risk();
             if risk == *tree.git_risk { git.status().map(Some) } else { Ok(None) }
         });
-        let stray = scope.spawn(|| stray(&git));
         let hidden = scope.spawn(|| git.hidden());
         let own = own_commits(tree, &repository);
-        (status.join(), stray.join(), hidden.join(), own)
+        let stray = stray(tree, &git, own.1.as_deref().unwrap_or_default());
+        (status.join(), stray, hidden.join(), own)
     });
     let mut unknown: Vec<String> = Vec::new();
     let status = match status {
@@ -92,14 +92,7 @@ pub fn collect(tree: &Tree<'_>) -> Collected {
         }
         Err(_) => None,
     };
-    let stray = match stray {
-        Ok(Ok(list)) => Some(list),
-        Ok(Err(e)) => {
-            unknown.push(format!("reflog: {e}"));
-            None
-        }
-        Err(_) => None,
-    };
+    let stray = stray.map_err(|e| unknown.push(format!("reflog: {e}"))).ok();
     let hidden = match hidden {
         Ok(Ok(hidden)) => unseen(tree, &git_dir, &hidden, &mut unknown),
         Ok(Err(e)) => {
@@ -112,7 +105,7 @@ pub fn collect(tree: &Tree<'_>) -> Collected {
         unknown.push(format!("branch: {e}"));
         None
     });
-    let commits = commits.map_err(|e| unknown.push(format!("commits: {e}"))).ok();
+    let commits = commits.map_err(|e| unknown.push(format!("commits: {e}"))).ok().map(|list| list.len() as u64);
     let diff = diff.map_err(|e| unknown.push(format!("diff: {e}"))).ok().flatten();
     assemble(tree, Read { git_dir: &git_dir, repository, status, stray, hidden, tip, commits, diff, unknown })
 }
@@ -207,17 +200,17 @@ fn unseen(tree: &Tree<'_>, git_dir: &Path, hidden: &Hidden, unknown: &mut Vec<St
     flagged.is_some() || nested.is_some()
 }
 
-type Own = (Result<Option<String>, GitError>, Result<u64, GitError>, Result<Option<DiffStat>, GitError>);
+type Own = (Result<Option<String>, GitError>, Result<Vec<String>, GitError>, Result<Option<DiffStat>, GitError>);
 
 fn own_commits(tree: &Tree<'_>, repository: &Git) -> Own {
     match repository.ref_commit(&tree.id.branch_ref()) {
-        Ok(Some(tip)) if tip == tree.base => (Ok(Some(tip)), Ok(0), Ok(None)),
+        Ok(Some(tip)) if tip == tree.base => (Ok(Some(tip)), Ok(Vec::new()), Ok(None)),
         Ok(Some(tip)) => {
-            let count = repository.count_commits(&tip, &[tree.base]);
+            let commits = repository.commits_since(tree.base, &tip);
             let diff = repository.diff_stat(tree.base, &tip).map(Some);
-            (Ok(Some(tip)), count, diff)
+            (Ok(Some(tip)), commits, diff)
         }
-        Ok(None) => (Ok(None), Ok(0), Ok(None)),
+        Ok(None) => (Ok(None), Ok(Vec::new()), Ok(None)),
         Err(e) => {
             let lost = || GitError::Unreadable { verb: "rev-list".into() };
             (Err(e), Err(lost()), Err(lost()))
@@ -226,9 +219,11 @@ fn own_commits(tree: &Tree<'_>, repository: &Git) -> Own {
 }
 
 /// Commits that HEAD was on and that no ref keeps: amended away, detached, reset.
-fn stray(git: &Git) -> Result<Vec<String>, GitError> {
-    let tips = git.head_reflog()?;
-    git.unreachable_from_refs(&tips)
+fn stray(tree: &Tree<'_>, git: &Git, own: &[String]) -> Result<Vec<String>, GitError> {
+    let mut tips = git.head_reflog()?;
+    // What the dispatch branch reaches needs no question.
+    tips.retain(|oid| oid != tree.base && !own.contains(oid));
+    if tips.is_empty() { Ok(tips) } else { git.unreachable_from_refs(&tips) }
 }
 
 fn in_progress(git_dir: &Path) -> bool {
@@ -248,10 +243,7 @@ fn foreign_lock(tree: &Tree<'_>, git_dir: &Path) -> Tri {
 
 fn occupied(path: &Path) -> Tri {
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    match process::all() {
-        Some(all) => all.values().any(|p| !p.zombie && p.works_in(&path)).into(),
-        None => Tri::Unknown,
-    }
+    process::anyone_in(&path).map_or(Tri::Unknown, Tri::from)
 }
 
 fn integrated(tree: &Tree<'_>, repository: &Git, own: Tri, tip: Option<&str>, commits: Option<u64>) -> Tri {

@@ -175,15 +175,27 @@ fn weight(path: &Path, enough: u64) -> u64 {
 
 fn remove(tree: &Tree<'_>) -> Result<(), Fault> {
     if tree.path.exists() {
-        let trash = tree.trash();
-        files::private_folder(&trash)?;
-        let aside = trash.join(format!("{}-{}", tree.id, crate::sys::now().micros()));
-        std::fs::rename(tree.path, &aside).at("remove", tree.path)?;
+        move_to_trash(tree)?;
     }
     if Git::worktree_git_dir(tree.common_dir, tree.path).ok().flatten().is_some() {
         tree.repository().worktree_forget(tree.path)?;
     }
     Ok(())
+}
+
+/// Whoever empties the trash also takes its folder away, perhaps between our making it and our
+/// rename; then it is made again.
+fn move_to_trash(tree: &Tree<'_>) -> Result<(), Fault> {
+    let trash = tree.trash();
+    let aside = trash.join(format!("{}-{}", tree.id, crate::sys::now().micros()));
+    let mut tries = 0;
+    loop {
+        files::private_folder(&trash)?;
+        match std::fs::rename(tree.path, &aside) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && tree.path.exists() && tries < 100 => tries += 1,
+            other => return Ok(other.at("remove", tree.path)?),
+        }
+    }
 }
 
 /// Deletes what removed worktrees left in the trash, then the empty folders. A crash in between
