@@ -58,3 +58,34 @@ fn a_waiter_wakes_when_the_dispatch_closes_and_not_by_polling() {
     assert!(begun.elapsed().as_secs() < 20);
     world.assert_nothing_left();
 }
+
+/// Every command looks for lost dispatches first: one that is being born is not lost.
+#[test]
+fn claims_and_recovery_scans_do_not_disturb_each_other() {
+    let world = World::new();
+    let script = "echo $VNX_DISPATCH_ID > f; git add f; git commit -qm f";
+    for _ in 0..10 {
+        let dispatches: Vec<_> = (0..6)
+            .map(|_| {
+                world.start(&[
+                    "dispatch-agent",
+                    "--no-pane",
+                    "--provider",
+                    "shell",
+                    "--agent",
+                    "hello-world",
+                    "-i",
+                    script,
+                ])
+            })
+            .collect();
+        let scans: Vec<_> = (0..6).map(|_| world.start(&["ps"])).collect();
+        for child in dispatches.into_iter().chain(scans) {
+            let output = child.wait_with_output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+    assert_eq!(world.count("dispatch.closed"), 60);
+    world.assert_verified();
+    world.assert_nothing_left();
+}

@@ -67,7 +67,8 @@ fn take(folder: &Path) -> Result<File, Fault> {
     if !files::claim_folder(folder)? {
         return Err(Fault::internal("a new dispatch has a folder already"));
     }
-    lock::try_exclusive(&folder.join("lock"))?.ok_or_else(|| Fault::internal("a new dispatch is locked already"))
+    // Whoever looks for lost dispatches may hold it for a moment.
+    lock::exclusive(&folder.join("lock"), Duration::from_secs(30))
 }
 
 fn fill(project: &Project, request: &Request, planned: &Planned, folder: &Path) -> Result<(), Fault> {

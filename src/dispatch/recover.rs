@@ -64,9 +64,15 @@ pub fn recover_one(paths: &Paths, id: &DispatchId) -> Result<bool, Fault> {
     if !folder.join("lock").exists() {
         return recover_unborn(paths, id, &folder);
     }
-    let Some(_lock) = lock::try_exclusive(&folder.join("lock"))? else {
+    // A look first, which is all that a dispatch that is alive costs.
+    if lock::try_exclusive(&folder.join("lock"))?.is_none() {
         return Ok(false);
-    };
+    }
+    // Free may also mean newborn: its claim has made the lock file and is about to take it. A
+    // claim does both under the claim lock, so with that in hand free means dead.
+    let newborn = lock::exclusive(&paths.claim_lock(), Duration::from_secs(30))?;
+    let Some(_lock) = lock::try_exclusive(&folder.join("lock"))? else { return Ok(false) };
+    drop(newborn);
     // Its supervisor may have closed it between our two looks.
     if !marker.exists() {
         return Ok(false);
