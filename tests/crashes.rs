@@ -37,16 +37,7 @@ fn kill_twenty_times(victim: Victim, seed: u32) {
     // Long enough to be hit while it works, short enough to be hit while it is torn down.
     let script = "(setsid sleep 1000 &); echo a > a; git add a; git commit -qm work; sleep 0.03; echo b > b; git add b; git commit -qm more";
     for moment in moments(seed).take(20) {
-        let child = world.start(&[
-            "dispatch-agent",
-            "--provider",
-            "shell",
-            "--agent",
-            "hello-world",
-            "--no-pane",
-            "-i",
-            script,
-        ]);
+        let child = world.start_script(script);
         let foreground = child.id();
         std::thread::sleep(moment);
         if let Some(pid) = victim_pid(&world, victim, foreground).and_then(Pid::from_raw) {
@@ -117,16 +108,7 @@ fn the_worker() {
 fn all_of_it_at_once() {
     let world = World::new();
     for moment in moments(4).take(10) {
-        let child = world.start(&[
-            "dispatch-agent",
-            "--provider",
-            "shell",
-            "--agent",
-            "hello-world",
-            "--no-pane",
-            "-i",
-            "echo a > a; sleep 0.05; git add a; git commit -qm a",
-        ]);
+        let child = world.start_script("echo a > a; sleep 0.05; git add a; git commit -qm a");
         std::thread::sleep(moment);
         for (pid, _) in world.processes() {
             let _ = Pid::from_raw(pid).map(|pid| kill_process(pid, Signal::KILL));

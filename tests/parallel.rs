@@ -8,9 +8,9 @@ use crate::common::World;
 fn ten_at_the_same_instant_all_end_accept() {
     let world = World::new();
     let script = "echo $VNX_DISPATCH_ID > f; git add f; git commit -qm f";
-    let children: Vec<_> = (0..10)
-        .map(|_| world.start(&["dispatch-agent", "--provider", "shell", "--agent", "hello-world", "-i", script]))
-        .collect();
+    // With their panes: ten windows on one tmux server are part of the story.
+    let args = ["dispatch-agent", "--provider", "shell", "--agent", "hello-world", "-i", script];
+    let children: Vec<_> = (0..10).map(|_| world.start(&args)).collect();
     for child in children {
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -65,20 +65,7 @@ fn claims_and_recovery_scans_do_not_disturb_each_other() {
     let world = World::new();
     let script = "echo $VNX_DISPATCH_ID > f; git add f; git commit -qm f";
     for _ in 0..10 {
-        let dispatches: Vec<_> = (0..6)
-            .map(|_| {
-                world.start(&[
-                    "dispatch-agent",
-                    "--no-pane",
-                    "--provider",
-                    "shell",
-                    "--agent",
-                    "hello-world",
-                    "-i",
-                    script,
-                ])
-            })
-            .collect();
+        let dispatches: Vec<_> = (0..6).map(|_| world.start_script(script)).collect();
         let scans: Vec<_> = (0..6).map(|_| world.start(&["ps"])).collect();
         for child in dispatches.into_iter().chain(scans) {
             let output = child.wait_with_output().unwrap();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::request::Request;
 use super::snapshot::{ProviderSeen, Snapshot};
-use crate::domain::agent::{Agent, Permissions};
+use crate::domain::agent::Agent;
 use crate::domain::constraint::{Constraints, Ruling, Taken, rule};
 use crate::domain::plan::{Lane, Launch, Limits, Plan, PromptBy, TeardownPolicy};
 use crate::domain::{Digest, DispatchId, Fault};
@@ -265,9 +265,4 @@ fn launch(
         failures: manifest.failures.clone(),
         secret_names: Vec::new(),
     })
-}
-
-/// The permissions of a plan in words, for `--dry-run`.
-pub fn permissions_word(permissions: Permissions) -> &'static str {
-    permissions.word()
 }

@@ -36,13 +36,8 @@ pub fn supervise(paths: &Paths, id: &DispatchId) -> Result<(), Fault> {
     let folder = paths.dispatch(id);
     let (plan, plan_digest) = read_plan(&folder)?;
     let env = worker_env(&plan);
-    let secrets = |env: &BTreeMap<String, String>| {
-        let named = |n: &str| Redactor::is_secret_name(n) || plan.launch.secret_names.iter().any(|s| s == n);
-        env.iter().filter(|(n, _)| named(n)).map(|(n, v)| (n.clone(), v.clone())).collect::<Vec<_>>()
-    };
-    let known = env.as_ref().map(secrets).unwrap_or_default();
-    let ledger = Ledger::at(paths.receipts()).with_redactor(Redactor::new(known.clone()));
-    let redactor = Redactor::new(known);
+    let redactor = Redactor::new(env.as_ref().map(|env| secrets(&plan, env)).unwrap_or_default());
+    let ledger = Ledger::at(paths.receipts()).with_redactor(redactor.clone());
     let begun = Instant::now();
     let lock = std::fs::File::from(lock);
     let life = Life { lock: &lock, paths, ledger: &ledger, redactor: &redactor, plan: &plan, folder: &folder, begun };
@@ -96,6 +91,12 @@ fn tell(progress: &Progress) {
         let mut out = std::io::stdout().lock();
         let _ = writeln!(out, "{line}").and_then(|()| out.flush());
     }
+}
+
+/// The variables of the worker that must not be written down: the one place that says which.
+fn secrets(plan: &Plan, env: &BTreeMap<String, String>) -> Vec<(String, String)> {
+    let secret = |name: &String| Redactor::is_secret_name(name) || plan.launch.secret_names.contains(name);
+    env.iter().filter(|(name, _)| secret(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// The worker's whole environment.
@@ -200,13 +201,8 @@ impl Life<'_> {
     ) -> Result<Lived, Fault> {
         let launch = &self.plan.launch;
         let mut stream = Stream::new(launch.parser, &launch.failures);
-        let redactor = Redactor::new(
-            env.iter()
-                .filter(|(n, _)| Redactor::is_secret_name(n) || launch.secret_names.contains(n))
-                .map(|(n, v)| (n.clone(), v.clone()))
-                .collect(),
-        );
-        let mut recorder = Recorder::create(&self.folder.join("events.ndjson"), self.plan.limits.record.0, redactor)?;
+        let mut recorder =
+            Recorder::create(&self.folder.join("events.ndjson"), self.plan.limits.record.0, self.redactor.clone())?;
         let job = Job {
             vnx: sys::path::own_executable()?,
             program: launch.program.clone(),

@@ -47,7 +47,7 @@ static SHAPES: [Shape; 11] = [
 const MIN_SECRET: usize = 8;
 
 /// Replaces secrets by `[redacted:<what>]`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Redactor {
     keywords: Option<AhoCorasick>,
     known: Vec<(String, String)>,

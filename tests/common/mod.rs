@@ -141,6 +141,11 @@ impl World {
         self.command(Self::binary()).args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
+    /// Starts a dispatch of a script, without a pane.
+    pub fn start_script(&self, script: &str) -> Child {
+        self.start(&["dispatch-agent", "--provider", "shell", "--agent", "hello-world", "--no-pane", "-i", script])
+    }
+
     /// A dispatch of a script.
     pub fn script(&self, script: &str) -> Run {
         self.vnx(&["dispatch-agent", "--provider", "shell", "--agent", "hello-world", "-i", script])
