@@ -38,8 +38,15 @@ pub(super) struct Finish<'a> {
     pub(super) prepare_ms: u64,
     pub(super) run_ms: u64,
     pub(super) recovered: bool,
+    /// What a preparation that was cut off has left and why.
+    pub(super) left_over: Option<String>,
     /// An earlier process recorded its facts; the receipt stands once.
     pub(super) already_collected: bool,
+}
+
+/// A teardown that failed keeps what is there; the story is closed all the same and says why.
+pub(super) fn or_kept(done: Result<Done, Fault>) -> Done {
+    done.unwrap_or_else(|fault| Done { kept_because: Some(format!("teardown failed: {fault}")), ..Done::default() })
 }
 
 impl Finish<'_> {
@@ -71,12 +78,10 @@ impl Finish<'_> {
         let judged = DispatchJudged { verdict: verdict.clone(), class };
         self.ledger.append(&[Entry::of(&self.plan.id, Body::DispatchJudged(judged))])?;
         tell(&verdict);
-        let done = collected.as_ref().map(|collected| {
-            worktree::teardown(&tree, class, collected).unwrap_or_else(|fault| Done {
-                kept_because: Some(format!("teardown failed: {fault}")),
-                ..Done::default()
-            })
-        });
+        let done = match &collected {
+            Some(collected) => Some(or_kept(worktree::teardown(&tree, class, collected))),
+            None => self.left_over.clone().map(|why| Done { kept_because: Some(why), ..Done::default() }),
+        };
         let close_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.close(collected.as_ref(), verdict, class, done, close_ms)
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::claim;
-use super::finish::Finish;
+use super::finish::{Finish, or_kept};
 use super::plan::Planned;
 use super::supervise::read_plan;
 use crate::domain::event::Claim as Said;
@@ -143,9 +143,12 @@ impl Lost<'_> {
         let judged = self.find(|b| if let Body::DispatchJudged(j) = b { Some(j.clone()) } else { None });
         // Without this receipt on the disk no worker is ever started.
         let may_have_run = self.has(Kind::DispatchPrepared);
+        let mut left_over = None;
         if !may_have_run {
             // Everything there was written by vnx from the base commit (ADR 0008).
-            worktree::undo(&tree)?;
+            // A git that was killed can leave a lock of its own behind, which is not ours to break:
+            // then the story is closed all the same, and says what is left.
+            left_over = worktree::undo(&tree).err().map(|fault| format!("not all of it could be taken away: {fault}"));
         }
         let said = self.said();
         let run_ms = exited.as_ref().map_or(0, |e| e.ran_ms);
@@ -162,6 +165,7 @@ impl Lost<'_> {
             prepare_ms: 0,
             run_ms,
             recovered: true,
+            left_over,
             already_collected: self.has(Kind::DispatchCollected),
         };
         match judged {
@@ -234,13 +238,13 @@ impl Lost<'_> {
             // Read again: time has passed since, and only what is true now may be acted on.
             let collected = worktree::collect(tree);
             let class = classify(&collected.facts);
-            let done = worktree::teardown(tree, class, &collected)?;
+            let done = or_kept(worktree::teardown(tree, class, &collected));
             return finish.close(Some(&collected), judged.verdict, class, Some(done), 0);
         }
         // The folder had been removed: what is left is the registration and the branch. The
         // branch goes only if it still points where the verdict saw it.
         let tip = self.find(|b| if let Body::DispatchCollected(c) = b { c.head.clone() } else { None });
-        let done = worktree::kept_tree_gone(tree, judged.class, tip.as_deref())?;
+        let done = or_kept(worktree::kept_tree_gone(tree, judged.class, tip.as_deref()));
         finish.close(None, judged.verdict, judged.class, Some(done), 0)
     }
 }

@@ -57,6 +57,7 @@ pub fn supervise(paths: &Paths, id: &DispatchId) -> Result<(), Fault> {
         prepare_ms,
         run_ms,
         recovered: false,
+        left_over: None,
         already_collected: false,
     };
     let closed = finish.run(|verdict: &Verdict| {
