@@ -7,8 +7,11 @@
 
 mod config;
 mod diff;
+mod index;
 mod rescue;
 mod status;
+#[cfg(test)]
+mod tests;
 mod worktree;
 
 use std::path::{Path, PathBuf};
@@ -16,7 +19,7 @@ use std::time::Duration;
 
 pub use config::GitConfig;
 pub use rescue::Rescue;
-pub use status::{HeadAt, Hidden, Status};
+pub use status::{HeadAt, Hidden, Staged, Status};
 
 use crate::domain::Fault;
 use crate::sys::cmd::{Cmd, CmdError, Output};
@@ -250,6 +253,31 @@ impl Git {
             Some(1) => Ok(false),
             _ => Err(refused("merge-base", &output)),
         }
+    }
+
+    /// Lock files on refs, index and configuration that are older than `age`. Hardly any git call
+    /// holds one for long; a git that was killed leaves them. `self` is the repository.
+    pub fn stale_locks(&self, age: Duration) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        let mut folders = vec![self.git_dir.join("refs")];
+        let is_stale = |path: &Path| {
+            let meta = std::fs::symlink_metadata(path).and_then(|m| m.modified());
+            path.extension().is_some_and(|e| e == "lock")
+                && meta.is_ok_and(|at| at.elapsed().is_ok_and(|elapsed| elapsed >= age))
+        };
+        let listed = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path());
+        found.extend(listed(&self.git_dir).filter(|path| is_stale(path)));
+        while let Some(folder) = folders.pop() {
+            for path in listed(&folder) {
+                if path.is_dir() {
+                    folders.push(path);
+                } else if is_stale(&path) {
+                    found.push(path);
+                }
+            }
+        }
+        found.sort();
+        found
     }
 
     /// The folder of this worktree's own git data.

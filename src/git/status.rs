@@ -1,6 +1,10 @@
 //! `git status --porcelain=v2 -z`: one call that tells HEAD, changes, untracked and ignored files.
 
+use std::time::{Duration, SystemTime};
+
+use super::index::Index;
 use super::{Git, GitError, Result, expect, unreadable};
+use crate::sys::files;
 
 /// Where HEAD is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,9 +30,37 @@ pub struct Status {
     pub ignored: Vec<String>,
 }
 
+/// What `git status` does not look behind.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hidden {
+    /// Files under assume-unchanged or skip-worktree: their changes are not reported.
+    pub flagged: Vec<String>,
+    /// Submodules and nested repositories that stand in the index.
+    pub gitlinks: Vec<String>,
+}
+
+/// The index of a worktree, as far as a status depends on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Staged {
+    /// What a status would overlook.
+    pub hidden: Hidden,
+    /// The index for the status, if git's own would make it read every file again.
+    settled: Option<Vec<u8>>,
+}
+
 impl Git {
+    /// Reads the index and the timestamps of the files in it; runs nothing that the repository
+    /// names. `hash` is the length of an object name in bytes.
+    pub fn staged(&self, hash: usize) -> Result<Staged> {
+        let tree = self.work_tree.as_deref().ok_or_else(|| unreadable("status"))?;
+        match Index::read(&self.git_dir.join("index"), hash) {
+            Some(index) => Ok(Staged { hidden: index.hidden(), settled: index.settled(tree) }),
+            None => Ok(Staged { hidden: self.hidden()?, settled: None }),
+        }
+    }
+
     /// Reads the status of the worktree; settings of the repository cannot hide anything.
-    pub fn status(&self) -> Result<Status> {
+    pub fn status(&self, staged: &Staged) -> Result<Status> {
         let args = [
             "status",
             "--porcelain=v2",
@@ -40,23 +72,19 @@ impl Git {
             "--no-renames",
             "--no-ahead-behind",
         ];
-        let output = expect("status", self.cmd().args(args).run()?)?;
-        parse(&output.stdout)
+        let cmd = self.cmd().args(args);
+        // Dated ahead, so that git trusts what has been settled. Where it cannot be written, git
+        // reads more files and says the same.
+        let later = SystemTime::now() + Duration::from_secs(2);
+        let scratch = staged.settled.as_ref().and_then(|b| files::scratch(&self.git_dir, b, later).ok());
+        let output = match &scratch {
+            Some(file) => cmd.env("GIT_INDEX_FILE", file.path()).run()?,
+            None => cmd.run()?,
+        };
+        parse(&expect("status", output)?.stdout)
     }
-}
 
-/// What `git status` cannot see into.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Hidden {
-    /// Files under assume-unchanged or skip-worktree: their changes are not reported.
-    pub flagged: Vec<String>,
-    /// Submodules and nested repositories that stand in the index.
-    pub gitlinks: Vec<String>,
-}
-
-impl Git {
-    /// Reads the index for entries that `git status` does not look behind.
-    pub fn hidden(&self) -> Result<Hidden> {
+    pub(super) fn hidden(&self) -> Result<Hidden> {
         let output = expect("ls-files", self.cmd().args(["ls-files", "-v", "--stage", "-z"]).run()?)?;
         let mut hidden = Hidden::default();
         for entry in output.stdout.split(|b| *b == 0).filter(|e| !e.is_empty()) {

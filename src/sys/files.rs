@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use crate::domain::Fault;
 
@@ -75,6 +76,14 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), PathError> {
     file.write_all(bytes).at("write", path)?;
     file.persist(path).map_err(|e| e.error).at("write", path)?;
     Ok(())
+}
+
+/// A temporary file with a modification time of its own; it goes when the value does.
+pub fn scratch(folder: &Path, bytes: &[u8], modified: SystemTime) -> Result<tempfile::NamedTempFile, PathError> {
+    let mut file = tempfile::NamedTempFile::new_in(folder).at("write", folder)?;
+    file.write_all(bytes).at("write", folder)?;
+    file.as_file().set_modified(modified).at("write", folder)?;
+    Ok(file)
 }
 
 /// Writes a new file with mode 0600 in a folder that nobody else writes to; fails if it exists.

@@ -68,38 +68,43 @@ pub fn collect(tree: &Tree<'_>) -> Collected {
     }
     let git = Git::tree(&git_dir, tree.path);
     let repository = tree.repository();
-    let (status, stray, hidden, (tip, commits, diff)) = std::thread::scope(|scope| {
-        // git status runs what the configuration names; a changed one is not trusted.
-        let status = scope.spawn(|| {
-            let risk = git.config()?.risk();
-            if risk == *tree.git_risk { git.status().map(Some) } else { Ok(None) }
+    let ((status, hidden), stray, (tip, commits, diff)) = std::thread::scope(|scope| {
+        let look = scope.spawn(|| {
+            // git status runs what the configuration names; a changed one is not trusted.
+            let trusted = scope.spawn(|| Ok(git.config()?.risk() == *tree.git_risk));
+            let staged = git.staged(tree.base.len() / 2);
+            let status = match (trusted.join().unwrap_or(Ok(false)), &staged) {
+                (Ok(true), Ok(staged)) => git.status(staged).map(Some),
+                (Ok(true), Err(_)) => Err(GitError::Unreadable { verb: "status".into() }),
+                (Ok(false), _) => Ok(None),
+                (Err(e), _) => Err(e),
+            };
+            (status, staged.map(|s| s.hidden))
         });
-        let hidden = scope.spawn(|| git.hidden());
         let own = own_commits(tree, &repository);
         let stray = stray(tree, &git, own.1.as_deref().unwrap_or_default());
-        (status.join(), stray, hidden.join(), own)
+        let lost = || GitError::Unreadable { verb: "status".into() };
+        (look.join().unwrap_or_else(|_| (Err(lost()), Err(lost()))), stray, own)
     });
     let mut unknown: Vec<String> = Vec::new();
     let status = match status {
-        Ok(Ok(Some(status))) => Some(status),
-        Ok(Ok(None)) => {
+        Ok(Some(status)) => Some(status),
+        Ok(None) => {
             unknown.push("the worker changed git settings that run programs, so its tree is not read".into());
             None
         }
-        Ok(Err(e)) => {
+        Err(e) => {
             unknown.push(format!("status: {e}"));
             None
         }
-        Err(_) => None,
     };
     let stray = stray.map_err(|e| unknown.push(format!("reflog: {e}"))).ok();
     let hidden = match hidden {
-        Ok(Ok(hidden)) => unseen(tree, &git_dir, &hidden, &mut unknown),
-        Ok(Err(e)) => {
+        Ok(hidden) => unseen(tree, &git_dir, &hidden, &mut unknown),
+        Err(e) => {
             unknown.push(format!("index: {e}"));
             true
         }
-        Err(_) => true,
     };
     let tip = tip.unwrap_or_else(|e| {
         unknown.push(format!("branch: {e}"));

@@ -1,0 +1,225 @@
+//! The index, read directly, because two questions about it are cheaper asked of the file than
+//! of git (format: gitformat-index(5); the race: git's `racy-git` document).
+//!
+//! git compares timestamps in whole seconds. An index that was written in the same second as a
+//! file cannot tell whether the file changed afterwards, so git reads such files again: in a
+//! fresh worktree all of them, at every call. The index stores nanoseconds too, and with them
+//! nearly every file is proven unchanged by its `lstat` alone.
+
+use std::ffi::OsStr;
+use std::fs::Metadata;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::SystemTime;
+
+use super::status::Hidden;
+use crate::sys::files;
+
+/// Larger indexes are left to git.
+const CAP: u64 = 1 << 30;
+/// Bytes of `lstat` data at the start of an entry; the mode is among them.
+const STAT: usize = 40;
+const HEADER: usize = 12;
+const GITLINK: u32 = 0o160_000;
+
+/// A timestamp as the index stores it: seconds (modulo 2^32), nanoseconds.
+type Stamp = (u32, u32);
+
+/// An index in one of the plain forms.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Index {
+    bytes: Vec<u8>,
+    entries: Vec<Entry>,
+    /// Bytes of an object name.
+    hash: usize,
+    /// When it was written, by the clock of its file system; never later than now.
+    written: Stamp,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Entry {
+    /// Where it begins, where its path begins and ends.
+    at: usize,
+    path: (usize, usize),
+    assume_unchanged: bool,
+    skip_worktree: bool,
+    /// Not one side of a conflict.
+    merged: bool,
+}
+
+impl Index {
+    /// Reads the index at `path`; object names have `hash` bytes. `None` for every form that only
+    /// git should read: version 4, split or sparse, or anything that does not add up to its last
+    /// byte.
+    pub(super) fn read(path: &Path, hash: usize) -> Option<Self> {
+        let written = modified(&std::fs::symlink_metadata(path).ok()?);
+        let bytes = files::read_capped(path, CAP).ok()??;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        let now = (truncate(now.as_secs()), now.subsec_nanos());
+        let entries = parse(&bytes, hash)?;
+        Some(Self { bytes, entries, hash, written: written.min(now) })
+    }
+
+    /// The entries that `git status` does not look behind.
+    pub(super) fn hidden(&self) -> Hidden {
+        let mut hidden = Hidden::default();
+        for entry in &self.entries {
+            let list = if self.mode(entry) == GITLINK {
+                &mut hidden.gitlinks
+            } else if entry.assume_unchanged || entry.skip_worktree {
+                &mut hidden.flagged
+            } else {
+                continue;
+            };
+            list.push(self.path(entry).to_string_lossy().into_owned());
+        }
+        hidden
+    }
+
+    /// The same index with every doubt about timestamps settled, for one `git status`, as the
+    /// bytes of an index file that must be dated later than now. `None` when there is no doubt.
+    ///
+    /// A file is proven unchanged when all that `lstat` tells equals the entry to the
+    /// nanosecond and its last change is older than the index. Every other doubtful entry gets
+    /// the state that `git read-tree` leaves, without `lstat` data, so that git reads the file.
+    pub(super) fn settled(&self, tree: &Path) -> Option<Vec<u8>> {
+        let doubtful: Vec<&Entry> = self.entries.iter().filter(|e| self.is_doubtful(e)).collect();
+        if doubtful.is_empty() {
+            return None;
+        }
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(1 + doubtful.len() / 1000);
+        let unproven = std::thread::scope(|scope| {
+            let part = |part: &[&Entry]| -> Vec<usize> {
+                part.iter().filter(|e| !self.is_proven(e, tree)).map(|e| e.at).collect()
+            };
+            let size = doubtful.len().div_ceil(threads);
+            let others: Vec<_> = doubtful[size..].chunks(size).map(|p| scope.spawn(move || part(p))).collect();
+            let mut all = part(&doubtful[..size]);
+            for other in others {
+                all.extend(other.join().ok()?);
+            }
+            Some(all)
+        })?;
+        let end = self.entries.last().map_or(HEADER, Entry::end);
+        let mut bytes = self.bytes.get(..end)?.to_vec();
+        for at in unproven {
+            // All but the mode.
+            bytes.get_mut(at..at + 24)?.fill(0);
+            bytes.get_mut(at + 28..at + STAT)?.fill(0);
+        }
+        // Extensions are optional and none of them is evidence. A checksum of zeros means that
+        // it was not computed (index.skipHash).
+        bytes.resize(end + self.hash, 0);
+        Some(bytes)
+    }
+
+    /// git itself would read the file, or the conflict that it is part of, whatever `lstat` says.
+    fn is_doubtful(&self, entry: &Entry) -> bool {
+        entry.merged && self.mode(entry) != GITLINK && self.field(entry, 8) >= self.written.0
+    }
+
+    fn is_proven(&self, entry: &Entry, tree: &Path) -> bool {
+        let Ok(meta) = std::fs::symlink_metadata(tree.join(self.path(entry))) else {
+            return false;
+        };
+        let mode = match meta.mode() & 0o170_000 {
+            0o120_000 => 0o120_000,
+            0o100_000 if meta.mode() & 0o100 != 0 => 0o100_755,
+            0o100_000 => 0o100_644,
+            _ => return false,
+        };
+        let recorded = |field| self.field(entry, field);
+        (recorded(0), recorded(4)) == changed(&meta)
+            && (recorded(8), recorded(12)) == modified(&meta)
+            && modified(&meta) < self.written
+            && recorded(20) == truncate(meta.ino())
+            && recorded(24) == mode
+            && (recorded(28), recorded(32)) == (meta.uid(), meta.gid())
+            && recorded(36) == truncate(meta.size())
+    }
+
+    /// How many entries have no `lstat` data.
+    #[cfg(test)]
+    pub(super) fn without_stat(&self) -> usize {
+        self.entries.iter().filter(|e| self.field(e, 20) == 0).count()
+    }
+
+    fn field(&self, entry: &Entry, offset: usize) -> u32 {
+        number(&self.bytes, entry.at + offset).unwrap_or(0)
+    }
+    fn mode(&self, entry: &Entry) -> u32 {
+        self.field(entry, 24)
+    }
+    fn path(&self, entry: &Entry) -> &Path {
+        Path::new(OsStr::from_bytes(self.bytes.get(entry.path.0..entry.path.1).unwrap_or_default()))
+    }
+}
+
+impl Entry {
+    /// Where the next one begins: entries are padded with 1 to 8 zeros to a multiple of 8.
+    fn end(&self) -> usize {
+        self.at + ((self.path.1 - self.at + 8) & !7)
+    }
+}
+
+fn parse(bytes: &[u8], hash: usize) -> Option<Vec<Entry>> {
+    let version = number(bytes, 4)?;
+    if !bytes.starts_with(b"DIRC") || !(2..=3).contains(&version) {
+        return None;
+    }
+    let count = number(bytes, 8)? as usize;
+    let mut entries = Vec::with_capacity(count.min(bytes.len() / STAT));
+    let mut at = HEADER;
+    for _ in 0..count {
+        let flags_at = at + STAT + hash;
+        let flags = u16::from_be_bytes(bytes.get(flags_at..flags_at + 2)?.try_into().ok()?);
+        let extended = flags & 0x4000 != 0;
+        if extended && version < 3 {
+            return None;
+        }
+        let begin = flags_at + if extended { 4 } else { 2 };
+        let length = bytes.get(begin..)?.iter().position(|b| *b == 0)?;
+        // The flags repeat the length as far as it fits.
+        if length.min(0xfff) != usize::from(flags & 0xfff) {
+            return None;
+        }
+        let entry = Entry {
+            at,
+            path: (begin, begin + length),
+            assume_unchanged: flags & 0x8000 != 0,
+            skip_worktree: extended && bytes.get(flags_at + 2)? & 0x40 != 0,
+            merged: flags & 0x3000 == 0,
+        };
+        at = entry.end();
+        entries.push(entry);
+    }
+    // What follows is extensions up to the checksum. One whose name begins with a small letter
+    // changes what the entries mean.
+    let end = bytes.len().checked_sub(hash)?;
+    while at < end {
+        let upper = bytes.get(at)?.is_ascii_uppercase();
+        at = at.checked_add(8)?.checked_add(number(bytes, at + 4)? as usize)?;
+        if !upper {
+            return None;
+        }
+    }
+    (at == end).then_some(entries)
+}
+
+fn number(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..at + 4)?.try_into().ok().map(u32::from_be_bytes)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the index stores the lower 32 bits")]
+fn truncate(value: u64) -> u32 {
+    value as u32
+}
+
+fn modified(meta: &Metadata) -> Stamp {
+    (truncate(meta.mtime().cast_unsigned()), truncate(meta.mtime_nsec().cast_unsigned()))
+}
+
+fn changed(meta: &Metadata) -> Stamp {
+    (truncate(meta.ctime().cast_unsigned()), truncate(meta.ctime_nsec().cast_unsigned()))
+}

@@ -1,0 +1,217 @@
+//! Real git, real files: what vnx reads of an index itself must be what git reads of it.
+
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use proptest::prelude::*;
+
+use super::index::Index;
+use super::{Git, Hidden};
+
+struct Repo {
+    _temp: tempfile::TempDir,
+    git: Git,
+    tree: PathBuf,
+}
+
+impl Repo {
+    fn new(files: usize, format: &str) -> Self {
+        let temp = tempfile::tempdir().unwrap();
+        let tree = temp.path().join("tree");
+        std::fs::create_dir(&tree).unwrap();
+        let git = Git::tree(tree.join(".git"), &tree);
+        Git::bare_cmd().args(["init", "-q", "--object-format", format]).arg(&tree).run().unwrap();
+        for n in 0..files {
+            std::fs::write(tree.join(format!("f{n}")), format!("line {n:04}\n")).unwrap();
+        }
+        let repo = Self { _temp: temp, git, tree };
+        repo.git(&["config", "user.name", "t"]);
+        repo.git(&["config", "user.email", "t@vnx.invalid"]);
+        repo.git(&["add", "."]);
+        repo.git(&["commit", "-q", "--allow-empty", "-m", "files"]);
+        repo
+    }
+
+    fn git(&self, args: &[&str]) {
+        let output = self.git.cmd().args(args).run().unwrap();
+        assert!(output.ok(), "git {args:?}: {}", output.complaint());
+    }
+
+    /// Writes all files anew and the index right after them: nothing is as racy as this.
+    fn checkout(&self) {
+        for entry in std::fs::read_dir(&self.tree).unwrap().flatten().filter(|e| e.file_name() != ".git") {
+            let path = entry.path();
+            if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) }.unwrap();
+        }
+        self.git(&["reset", "-q", "--hard", "HEAD"]);
+    }
+
+    fn index(&self) -> Option<Index> {
+        Index::read(&self.tree.join(".git/index"), 20)
+    }
+
+    /// Changed and untracked paths as vnx sees them.
+    fn seen(&self, hash: usize) -> (Vec<String>, Vec<String>) {
+        let status = self.git.status(&self.git.staged(hash).unwrap()).unwrap();
+        (status.changed, status.untracked)
+    }
+}
+
+/// Changes that keep the size and as much of the timestamps as a program can keep.
+fn change(tree: &Path, how: usize, n: usize) {
+    let path = tree.join(format!("f{n}"));
+    let text = format!("LINE {n:04}\n");
+    let times = std::fs::metadata(&path).unwrap();
+    match how {
+        0 => std::fs::write(&path, &text).unwrap(),
+        1 => {
+            std::fs::write(&path, &text).unwrap();
+            std::fs::File::options().write(true).open(&path).unwrap().set_modified(times.modified().unwrap()).unwrap();
+        }
+        2 => {
+            let other = tree.join("other");
+            std::fs::write(&other, &text).unwrap();
+            std::fs::File::options().write(true).open(&other).unwrap().set_modified(times.modified().unwrap()).unwrap();
+            std::fs::rename(&other, &path).unwrap();
+        }
+        3 => std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap(),
+        4 => std::fs::remove_file(&path).unwrap(),
+        5 => {
+            std::fs::remove_file(&path).unwrap();
+            symlink(text.trim_end(), &path).unwrap();
+        }
+        _ => {
+            let far = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(how as u64 % 2 * 4_000_000_000);
+            std::fs::write(&path, &text).unwrap();
+            std::fs::File::options().write(true).open(&path).unwrap().set_modified(far).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_change_right_after_the_checkout_is_never_overlooked() {
+    let repo = Repo::new(60, "sha1");
+    for round in 0..40 {
+        repo.checkout();
+        let expected: Vec<usize> = (0..60).filter(|n| (n * 7 + round) % 5 == 0).collect();
+        for n in &expected {
+            change(&repo.tree, (n + round) % 8, *n);
+        }
+        let mut expected: Vec<String> = expected.iter().map(|n| format!("f{n}")).collect();
+        let (mut seen, untracked) = repo.seen(20);
+        expected.sort();
+        seen.sort();
+        assert_eq!(seen, expected, "round {round}");
+        assert!(untracked.is_empty(), "{untracked:?}");
+    }
+}
+
+#[test]
+fn a_fresh_checkout_is_proven_clean_without_reading_its_files() {
+    let repo = Repo::new(500, "sha1");
+    repo.checkout();
+    let index = repo.index().unwrap();
+    let settled = index.settled(&repo.tree).expect("a checkout leaves doubts");
+    let path = repo.tree.join(".git/settled");
+    std::fs::write(&path, &settled).unwrap();
+    let cleared = Index::read(&path, 20).unwrap().without_stat();
+    assert!(cleared < 500, "only the files of the last clock tick are read again: {cleared}");
+    // Where the index is not younger than a file, nothing is proven.
+    let oldest =
+        (0..500).map(|n| std::fs::metadata(repo.tree.join(format!("f{n}"))).unwrap().modified().unwrap()).min();
+    let file = std::fs::File::options().write(true).open(repo.tree.join(".git/index")).unwrap();
+    file.set_modified(oldest.unwrap()).unwrap();
+    std::fs::write(&path, repo.index().unwrap().settled(&repo.tree).unwrap()).unwrap();
+    assert_eq!(Index::read(&path, 20).unwrap().without_stat(), 500);
+    assert_eq!(repo.seen(20), (Vec::new(), Vec::new()));
+    assert!(std::fs::read_dir(repo.tree.join(".git")).unwrap().flatten().all(|e| {
+        let name = e.file_name();
+        !name.to_string_lossy().starts_with(".tmp")
+    }));
+}
+
+#[test]
+fn flags_conflicts_and_odd_names_read_as_git_reads_them() {
+    let repo = Repo::new(6, "sha1");
+    for name in ["with blank", "new\nline", "tab\t", "ünï"] {
+        std::fs::write(repo.tree.join(name), "x").unwrap();
+    }
+    std::fs::write(repo.tree.join("a".repeat(200)), "").unwrap();
+    std::fs::write(repo.tree.join("empty"), "").unwrap();
+    repo.git(&["add", "."]);
+    repo.git(&["update-index", "--assume-unchanged", "f1"]);
+    repo.git(&["update-index", "--skip-worktree", "f2"]);
+    std::fs::write(repo.tree.join("later"), "x").unwrap();
+    repo.git(&["add", "--intent-to-add", "later"]);
+    let commit = repo.git.resolve("HEAD").unwrap().unwrap();
+    repo.git(&["update-index", "--add", "--cacheinfo", &format!("160000,{commit},nested")]);
+    let side = |n| format!("100644 {commit} {n}\tf3\n");
+    let conflict = format!("0 {} 0\tf3\n{}{}{}", "0".repeat(40), side(1), side(2), side(3));
+    assert!(repo.git.cmd().args(["update-index", "--index-info"]).stdin(conflict).run().unwrap().ok());
+    let ours = repo.git.staged(20).unwrap();
+    assert!(repo.index().is_some(), "version 3 is read");
+    assert_eq!(ours.hidden, repo.git.hidden().unwrap());
+    assert_eq!(ours.hidden, Hidden { flagged: vec!["f1".into(), "f2".into()], gitlinks: vec!["nested".into()] });
+    std::fs::write(repo.tree.join("empty"), "full").unwrap();
+    let (changed, _) = repo.seen(20);
+    for name in ["empty", "later", "f3"] {
+        assert!(changed.contains(&name.to_owned()), "{name} of {changed:?}");
+    }
+}
+
+#[test]
+fn other_forms_of_the_index_are_left_to_git() {
+    for (setup, plain) in [
+        (["update-index", "--index-version", "4"].as_slice(), false),
+        (&["update-index", "--split-index"], false),
+        (&["update-index", "--untracked-cache"], true),
+        (&["-c", "index.skipHash=true", "update-index", "--force-write-index"], true),
+    ] {
+        let repo = Repo::new(8, "sha1");
+        if !repo.git.cmd().args(setup).run().unwrap().ok() {
+            continue; // This git does not know the option yet, so it cannot write the form either.
+        }
+        assert_eq!(repo.index().is_some(), plain, "{setup:?}");
+        std::fs::write(repo.tree.join("f3"), "LINE 0003\n").unwrap();
+        std::fs::write(repo.tree.join("new"), "").unwrap();
+        assert_eq!(repo.seen(20), (vec!["f3".into()], vec!["new".into()]), "{setup:?}");
+    }
+    let repo = Repo::new(8, "sha256");
+    assert!(repo.index().is_none(), "twenty bytes do not fit");
+    assert!(Index::read(&repo.tree.join(".git/index"), 32).is_some());
+    std::fs::write(repo.tree.join("f3"), "LINE 0003\n").unwrap();
+    assert_eq!(repo.seen(32), (vec!["f3".into()], Vec::new()));
+}
+
+#[test]
+fn an_index_that_is_missing_or_empty_is_no_error() {
+    let repo = Repo::new(0, "sha1");
+    assert_eq!(repo.seen(20), (Vec::new(), Vec::new()));
+    let repo = Repo::new(2, "sha1");
+    std::fs::remove_file(repo.tree.join(".git/index")).unwrap();
+    let (changed, _) = repo.seen(20);
+    assert_eq!(changed.len(), 2, "both count as deleted from the index: {changed:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+    #[test]
+    fn no_bytes_make_the_reader_stumble(at in 0usize..600, value: u8, cut in 0usize..600) {
+        thread_local! {
+            static SOUND: Vec<u8> = {
+                let repo = Repo::new(5, "sha1");
+                std::fs::read(repo.tree.join(".git/index")).unwrap()
+            };
+        }
+        let mut bytes = SOUND.with(Clone::clone);
+        let len = bytes.len();
+        bytes[at % len] = value;
+        bytes.truncate(len - cut % len);
+        let temp = tempfile::tempdir().unwrap();
+        std::fs::write(temp.path().join("index"), &bytes).unwrap();
+        if let Some(index) = Index::read(&temp.path().join("index"), 20) {
+            let _ = (index.hidden(), index.settled(temp.path()));
+        }
+    }
+}
