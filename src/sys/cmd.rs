@@ -6,12 +6,16 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use super::path::{self, Found};
 
 /// Variables that helper programs get from ours. Nothing that names a repository, a session
 /// or a secret.
@@ -176,7 +180,14 @@ impl Cmd {
     pub fn run(self) -> Result<Output, CmdError> {
         let call = self.call();
         let program = self.program.to_string_lossy().into_owned();
-        let mut command = Command::new(&self.program);
+        // By its full path: a name that is looked up in a changed environment makes the standard
+        // library fork, which costs three times as much as posix_spawn.
+        let search = self.env.iter().rev().find(|(n, _)| n == "PATH").map(|(_, v)| v.clone()).unwrap_or_default();
+        let path = match path::find(&program, &search) {
+            Found::At(path) | Found::NotExecutable(path) => path,
+            Found::Missing => return Err(CmdError::Missing { program }),
+        };
+        let mut command = Command::new(path);
         command.args(&self.args).env_clear().envs(self.env);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command.stdin(match (self.stdin.is_some(), self.held) {
@@ -187,68 +198,103 @@ impl Cmd {
         if let Some(cwd) = &self.cwd {
             command.current_dir(cwd);
         }
-        let mut child = command.spawn().map_err(|source| match source.kind() {
-            // The same error stands for a working folder that is gone.
-            std::io::ErrorKind::NotFound if self.cwd.as_ref().is_none_or(|c| c.is_dir()) => {
-                CmdError::Missing { program: program.clone() }
-            }
-            _ => CmdError::Spawn { program: program.clone(), source },
+        let failed = |source| CmdError::Spawn { program: program.clone(), source };
+        let mut child = command.spawn().map_err(failed)?;
+        let pidfd = pidfd(&child).map_err(|e| {
+            let _ = child.kill().and_then(|()| child.wait());
+            failed(e.into())
         })?;
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let input = self.stdin.unwrap_or_default();
-        let cap = self.cap;
-        let mut late = false;
-        let (out, err) = std::thread::scope(|scope| {
+        let (mut out, mut err) = (Drain::new(stdout, self.cap), Drain::new(stderr, 256 << 10));
+        let ended = std::thread::scope(|scope| {
             if let Some(mut pipe) = stdin {
                 // A program that stops reading its input says so by its exit code.
                 scope.spawn(move || drop(pipe.write_all(&input)));
             }
-            let err = scope.spawn(move || stderr.map(|p| drain(p, 256 << 10)).unwrap_or_default());
-            let out = scope.spawn(move || stdout.map(|p| drain(p, cap)).unwrap_or_default());
-            late = !ends_within(child.id(), self.limit);
-            (out.join().unwrap_or_default(), err.join().unwrap_or_default())
-        });
-        let status = child.wait().map_err(|source| CmdError::Spawn { program, source })?;
-        if late {
-            return Err(CmdError::TimedOut { call, limit: self.limit });
-        }
-        Ok(Output { code: status.code(), stdout: out.0, stderr: err.0, truncated: out.1 })
-    }
-}
-
-/// Waits on the pidfd; kills the child when the time is up. `true` when it ended by itself.
-fn ends_within(pid: u32, limit: Duration) -> bool {
-    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
-        return true;
-    };
-    // It is our child and not reaped yet, so the pid is still its own.
-    let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else {
-        return true;
-    };
-    let started = Instant::now();
-    loop {
-        let left = limit.saturating_sub(started.elapsed());
-        let timeout = Timespec::try_from(left).ok();
-        match poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], timeout.as_ref()) {
-            Ok(0) => {
+            let ended = ends_within(&pidfd, &mut out, &mut err, self.limit);
+            if !ended {
                 // It may have ended in this instant; then the signal goes nowhere.
                 let _ = pidfd_send_signal(&pidfd, Signal::KILL);
-                return false;
             }
-            Err(rustix::io::Errno::INTR) => {}
-            Ok(_) | Err(_) => return true,
+            ended
+        });
+        let status = child.wait().map_err(failed)?;
+        if !ended {
+            return Err(CmdError::TimedOut { call, limit: self.limit });
         }
+        Ok(Output { code: status.code(), stdout: out.kept, stderr: err.kept, truncated: out.more })
     }
 }
 
-/// Reads to the end, keeps at most `cap` bytes; the flag says that more was thrown away.
-fn drain(mut pipe: impl Read, cap: usize) -> (Vec<u8>, bool) {
-    let mut kept = Vec::new();
-    let full = pipe.by_ref().take(cap as u64).read_to_end(&mut kept).is_ok() && kept.len() == cap;
-    let mut sink = [0; 64 << 10];
-    let mut more = false;
-    while full && matches!(pipe.read(&mut sink), Ok(n) if n > 0) {
-        more = true;
+/// It is our child and not reaped yet, so the pid is still its own.
+fn pidfd(child: &Child) -> rustix::io::Result<OwnedFd> {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
+    pidfd_open(pid, PidfdFlags::empty())
+}
+
+/// Reads both outputs until they and the process have ended; `false` when the time was up first.
+fn ends_within(
+    pidfd: &OwnedFd,
+    out: &mut Drain<impl Read + AsFd>,
+    err: &mut Drain<impl Read + AsFd>,
+    limit: Duration,
+) -> bool {
+    let started = Instant::now();
+    let mut running = true;
+    while running || out.pipe.is_some() || err.pipe.is_some() {
+        let timeout = Timespec::try_from(limit.saturating_sub(started.elapsed())).ok();
+        // What has ended already is asked about nothing.
+        let watch = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
+        let sources = [out.fd(), err.fd(), running.then(|| pidfd.as_fd())];
+        let mut polled: Vec<PollFd<'_>> = sources.iter().flatten().map(|fd| watch(*fd)).collect();
+        match poll(&mut polled, timeout.as_ref()) {
+            Ok(0) => return false,
+            Ok(_) => {}
+            Err(Errno::INTR) => continue,
+            Err(_) => return false,
+        }
+        let mut answers = polled.iter().map(|p| !p.revents().is_empty());
+        let mut ready = sources.map(|source| source.is_some() && answers.next().unwrap_or(false)).into_iter();
+        let (out_ready, err_ready, over) = (ready.next(), ready.next(), ready.next());
+        if out_ready == Some(true) {
+            out.read();
+        }
+        if err_ready == Some(true) {
+            err.read();
+        }
+        running &= over != Some(true);
     }
-    (kept, more)
+    true
+}
+
+/// One output: at most `cap` bytes are kept, the rest is read and thrown away.
+struct Drain<P> {
+    /// Gone at its end.
+    pipe: Option<P>,
+    cap: usize,
+    kept: Vec<u8>,
+    more: bool,
+}
+
+impl<P: Read + AsFd> Drain<P> {
+    fn new(pipe: Option<P>, cap: usize) -> Self {
+        Self { pipe, cap, kept: Vec::new(), more: false }
+    }
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.pipe.as_ref().map(AsFd::as_fd)
+    }
+    /// Takes what is there; never waits after the pipe was reported ready.
+    fn read(&mut self) {
+        let mut buffer = [0; 64 << 10];
+        match self.pipe.as_mut().map(|pipe| pipe.read(&mut buffer)) {
+            Some(Ok(n)) if n > 0 => {
+                let room = n.min(self.cap - self.kept.len());
+                self.kept.extend_from_slice(&buffer[..room]);
+                self.more |= room < n;
+            }
+            Some(Err(e)) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            _ => self.pipe = None,
+        }
+    }
 }
