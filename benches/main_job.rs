@@ -45,7 +45,13 @@ impl Place {
         place.run("git", &["repack", "-adq"]);
         place.run(VNX, &["-q", "init"]);
         // Both sides open a window in a session that exists, on a server that runs.
-        place.run("tmux", &["new-session", "-d", "-s", "vnx-repo", "-x", "200", "-y", "50", "--", "sleep", "100000"]);
+        // It ends with this process, however that ends.
+        let owner = format!("--pid={}", std::process::id());
+        let first = ["--", "tail", "-f", "/dev/null", &owner];
+        place.run(
+            "tmux",
+            &[["new-session", "-d", "-s", "vnx-repo", "-x", "200", "-y", "50"].as_slice(), &first].concat(),
+        );
         place
     }
 

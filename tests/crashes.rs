@@ -103,17 +103,25 @@ fn the_worker() {
     kill_twenty_times(Victim::Worker, 3);
 }
 
-/// Everything of vnx at once, as a power cut would, and then whoever comes next.
+/// Everything of vnx and git at once, as a power cut would, in the dispatch and again in its
+/// recovery; then whoever comes next.
 #[test]
 fn all_of_it_at_once() {
     let world = World::new();
-    for moment in moments(4).take(10) {
-        let child = world.start_script("echo a > a; sleep 0.05; git add a; git commit -qm a");
-        std::thread::sleep(moment);
+    let cut_power = |after: Duration| {
+        std::thread::sleep(after);
         for (pid, _) in world.processes() {
             let _ = Pid::from_raw(pid).map(|pid| kill_process(pid, Signal::KILL));
         }
+    };
+    let mut moments = moments(4);
+    for _ in 0..25 {
+        let child = world.start_script("echo a > a; sleep 0.02; git add a; git commit -qm a");
+        cut_power(moments.next().unwrap());
         child.wait_with_output().unwrap();
+        let recovery = world.start(&["ps"]);
+        cut_power(moments.next().unwrap() / 4);
+        recovery.wait_with_output().unwrap();
     }
     world.until("the stories to be finished", || {
         world.vnx(&["ps"]).expect(0);

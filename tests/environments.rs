@@ -274,3 +274,23 @@ fn doctor_mends_what_it_can_and_only_when_told() {
     assert_eq!(report["schema"], "vnx.doctor/1");
     assert_eq!(report["ok"], true);
 }
+
+/// The lock does not stop a dispatch, but no branch can be deleted while it stands.
+#[test]
+fn a_lock_that_a_killed_git_left_is_named() {
+    let world = World::new();
+    let lock = world.repo.join(".git/packed-refs.lock");
+    std::fs::write(&lock, "").unwrap();
+    let row = |run: &crate::common::Run| {
+        run.json()["checks"].as_array().unwrap().iter().find(|c| c["id"] == "git locks").cloned()
+    };
+    assert_eq!(row(&world.vnx(&["doctor", "--json"])), None, "a young one belongs to a git that runs");
+    let then = std::time::SystemTime::now() - std::time::Duration::from_mins(2);
+    std::fs::File::options().write(true).open(&lock).unwrap().set_modified(then).unwrap();
+    let found = row(&world.vnx(&["doctor", "--json"]).expect(1)).expect("a row of its own");
+    assert!(found["what"].as_str().unwrap().contains("packed-refs.lock"), "{found}");
+    let fix = found["fix"].as_str().unwrap();
+    let command = fix.split_once("rm ").unwrap().1;
+    assert!(world.command("sh").args(["-c", &format!("rm {command}")]).status().unwrap().success());
+    world.vnx(&["doctor"]).expect(0);
+}

@@ -385,8 +385,24 @@ fn lost(project: &Project) -> Vec<DispatchId> {
     .collect()
 }
 
+/// A git that was killed leaves its lock files, and every later git that needs them fails.
+fn stale_locks(project: &Project) -> Option<Check> {
+    let locks = Git::repository(&project.located.common_dir).stale_locks(Duration::from_mins(1));
+    let first = locks.first()?;
+    let count = locks.len();
+    let what =
+        format!("lock files of git older than a minute, as a killed one leaves: {count}, first {}", first.display());
+    let fix = format!("if no git runs here, rm {}", locks.iter().map(|p| quoted(p)).collect::<Vec<_>>().join(" "));
+    Some(Check::new("git locks", Level::Warn, what, fix))
+}
+
+/// For a shell.
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', "'\\''"))
+}
+
 fn leftovers(project: &Project) -> Vec<Check> {
-    let mut rows = Vec::new();
+    let mut rows: Vec<Check> = stale_locks(project).into_iter().collect();
     let lost = lost(project);
     if !lost.is_empty() {
         let what = format!("{} dispatches lost their supervisor, first {}", lost.len(), lost[0]);
