@@ -24,10 +24,10 @@ fn every_kind_of_tampering_is_named() {
     swapped.swap(4, 5);
     let table = [
         (sound.replacen("\"decision\":\"investigate\"", "\"decision\":\"accept\"", 1), 1, "edited"),
-        (without(3), 1, "unlinked"),
-        (without(0), 1, "unlinked"),
-        (join(&swapped), 1, "unlinked"),
-        (join(&[&lines[..2], &lines[1..]].concat()), 1, "unlinked"),
+        (without(3), 1, "deleted"),
+        (without(0), 1, "deleted"),
+        (join(&swapped), 1, "reordered"),
+        (join(&[&lines[..2], &lines[1..]].concat()), 1, "inserted"),
         (sound.replace("\"v\":1", "\"v\":2"), 1, "format"),
         (sound.replacen('\n', "\n\n", 1), 1, "format"),
         (format!("\u{feff}{sound}"), 1, "format"),

@@ -301,12 +301,16 @@ pub(super) enum ReceiptsCommand {
 pub(super) enum AuditCommand {
     /// Read every byte of the ledger and check it
     ///
-    /// Exit codes: 0 verified, 1 broken, 2 usage, 4 torn tail only, 5 nothing to verify,
-    /// 74 I/O error.
+    /// Exit codes: 0 verified, 1 broken, 2 usage, 3 not what was anchored, 4 torn tail only,
+    /// 5 cannot decide (nothing to verify, or no anchor where one is required), 74 I/O error,
+    /// 75 lock timeout.
     Verify {
         /// Verify this file instead of the project's ledger
         #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,
+        /// Check hashes and links only; do not parse payloads
+        #[arg(long)]
+        quick: bool,
         /// Print JSON
         #[arg(long)]
         json: bool,

@@ -5,15 +5,16 @@ use super::args::AuditCommand;
 use super::exit::Answer;
 use super::screen::{Tone, printable, toned};
 use crate::domain::Fault;
-use crate::ledger::verify::{Status, verify};
+use crate::ledger::verify::{Options, Status, verify};
 
 pub(super) fn run(context: &Context, command: &AuditCommand) -> Result<Answer, Fault> {
-    let AuditCommand::Verify { file, json } = command;
+    let AuditCommand::Verify { file, quick, json } = command;
+    let options = Options { quick: *quick, ..Options::default() };
     let report = if let Some(file) = file {
-        verify(file, None)
+        verify(file, &options)
     } else {
         let project = context.project_as_it_is()?;
-        verify(&project.ledger().file(), Some(project.id()))
+        verify(&project.ledger().file(), &Options { project: Some(project.id()), ..options })
     };
     let answer = Answer::Own(report.status.exit_code());
     if *json {
@@ -24,7 +25,8 @@ pub(super) fn run(context: &Context, command: &AuditCommand) -> Result<Answer, F
         Status::Verified => (Tone::Good, "verified"),
         Status::Broken => (Tone::Bad, "broken"),
         Status::TornTail => (Tone::Doubt, "torn tail"),
-        Status::NoLedger => (Tone::Bad, "no ledger"),
+        Status::AnchorMismatch => (Tone::Bad, "not what was anchored"),
+        Status::Undecided => (Tone::Bad, "undecided"),
         Status::Unreadable => (Tone::Bad, "unreadable"),
     };
     let head = report.head.map(|h| format!(", head {}", h.short())).unwrap_or_default();

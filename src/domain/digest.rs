@@ -2,12 +2,13 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use sha2::Digest as _;
 
 /// A SHA-256 digest; text form is 64 lower-case hex digits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(into = "String")]
 pub struct Digest([u8; 32]);
 
 impl Digest {
@@ -25,22 +26,50 @@ impl Digest {
         hasher.update(body);
         Self(hasher.finalize().into())
     }
+    /// An inner node of RFC 6962 section 2.1: SHA-256(0x01 ‖ left ‖ right).
+    pub fn node(left: &Self, right: &Self) -> Self {
+        let mut bytes = [1; 65];
+        bytes[1..33].copy_from_slice(&left.0);
+        bytes[33..].copy_from_slice(&right.0);
+        Self::of(&bytes)
+    }
+    /// The 32 bytes.
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+    /// A digest of these 32 bytes.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+    /// The text form as bytes.
+    pub fn hex(&self) -> [u8; 64] {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut hex = [0; 64];
+        for (pair, byte) in hex.as_chunks_mut::<2>().0.iter_mut().zip(self.0) {
+            *pair = [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
+        }
+        hex
+    }
     /// Reads exactly 64 lower-case hex digits.
     pub fn from_hex(hex: &[u8]) -> Option<Self> {
-        let digit = |b: u8| match b {
-            b'0'..=b'9' => Some(b - b'0'),
-            b'a'..=b'f' => Some(b - b'a' + 10),
-            _ => None,
+        /// The value of each digit; 0xff for what is none.
+        const VALUES: [u8; 256] = {
+            let mut values = [0xff; 256];
+            let mut digit = 0;
+            while digit < 16 {
+                values[b"0123456789abcdef"[digit as usize] as usize] = digit;
+                digit += 1;
+            }
+            values
         };
         let pairs: &[[u8; 2]; 32] = hex.as_chunks::<2>().0.try_into().ok()?;
-        if hex.len() != 64 {
-            return None;
-        }
-        let mut bytes = [0; 32];
+        let (mut bytes, mut seen) = ([0; 32], 0);
         for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
-            *byte = digit(*high)? << 4 | digit(*low)?;
+            let (high, low) = (VALUES[usize::from(*high)], VALUES[usize::from(*low)]);
+            seen |= high | low;
+            *byte = high << 4 | low & 15;
         }
-        Some(Self(bytes))
+        (hex.len() == 64 && seen < 16).then_some(Self(bytes))
     }
     /// The first 12 hex digits, for people.
     pub fn short(&self) -> String {
@@ -50,7 +79,7 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&String::from_utf8_lossy(&self.hex()))
     }
 }
 impl From<Digest> for String {
@@ -58,13 +87,23 @@ impl From<Digest> for String {
         digest.to_string()
     }
 }
-impl TryFrom<String> for Digest {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        Self::from_hex(text.as_bytes()).ok_or_else(|| format!("{text:?} is not 64 lower-case hex digits"))
+/// Without a `String` in between: a verification reads millions of them.
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Hex;
+        impl Visitor<'_> for Hex {
+            type Value = Digest;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("64 lower-case hex digits")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Digest, E> {
+                let wrong = || E::invalid_value(de::Unexpected::Str(text), &self);
+                Digest::from_hex(text.as_bytes()).ok_or_else(wrong)
+            }
+        }
+        from.deserialize_str(Hex)
     }
 }
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,6 +9,7 @@ pub mod digest;
 pub mod event;
 pub mod fault;
 pub mod id;
+pub mod merkle;
 pub mod outcome;
 pub mod plan;
 pub mod receipt;

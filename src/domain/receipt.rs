@@ -405,6 +405,13 @@ impl Entry {
     pub fn of(dispatch: &DispatchId, body: Body) -> Self {
         Self { dispatch: Some(dispatch.clone()), attempt: 1, body }
     }
+    /// Whether `key` is the key of this entry; makes no text of its own in the usual case.
+    pub fn has_key(&self, key: &str) -> bool {
+        let owner = self.dispatch.as_ref().map_or("ledger", DispatchId::as_str);
+        let rest = key.strip_prefix(owner).and_then(|k| k.strip_prefix('/'));
+        let rest = rest.and_then(|k| k.strip_prefix(self.body.kind().word()));
+        (self.attempt == 1 && rest == Some("/1")) || self.key() == key
+    }
     /// The idempotency key: `<dispatch>/<kind>/<attempt>`, with the constraint for overrides.
     pub fn key(&self) -> String {
         let kind = self.body.kind().word();

@@ -19,6 +19,18 @@ impl Timestamp {
     pub fn micros(self) -> i64 {
         self.0.as_microsecond()
     }
+    /// Reads exactly the form that this type prints: `2026-11-21T01:02:03.456789Z`.
+    pub fn strict(text: &str) -> Option<Self> {
+        let bytes = text.as_bytes();
+        let shape = b"0000-00-00T00:00:00.000000Z";
+        let fits = |(byte, shape): (&u8, &u8)| if *shape == b'0' { byte.is_ascii_digit() } else { byte == shape };
+        if bytes.len() != shape.len() || !bytes.iter().zip(shape).all(fits) {
+            return None;
+        }
+        let at: jiff::Timestamp = text.parse().ok()?;
+        // A leap second would be read as another moment than it prints.
+        (&bytes[17..19] <= b"59".as_slice()).then_some(Self(at))
+    }
     /// `YYYYMMDD-HHMMSS`, the head of a dispatch id.
     pub fn compact(self) -> String {
         self.0.strftime("%Y%m%d-%H%M%S").to_string()
@@ -59,5 +71,9 @@ mod tests {
         let at = Timestamp::from_micros(1_795_255_323_000_001).unwrap();
         assert_eq!(at.to_string(), "2026-11-21T10:02:03.000001Z");
         assert_eq!(Timestamp::try_from(at.to_string()).unwrap(), at);
+        assert_eq!(Timestamp::strict(&at.to_string()), Some(at));
+        for other in ["2026-11-21T10:02:03Z", "2026-11-21T10:02:60.000001Z", "2026-11-21 10:02:03.000001Z", "", "é"] {
+            assert_eq!(Timestamp::strict(other), None, "{other}");
+        }
     }
 }

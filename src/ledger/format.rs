@@ -8,15 +8,14 @@
 //! leaf hash of RFC 6962. `prev` and `hash` stand at fixed offsets from the two ends, so the
 //! chain can be checked without a JSON parser.
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
-
 use crate::domain::receipt::{Body, Entry, Kind};
 use crate::domain::redact::Redactor;
 use crate::domain::{Digest, DispatchId, Timestamp};
 
 /// The longest line in bytes, without its line feed.
 pub const MAX_LINE: usize = 1 << 20;
+/// The largest integer that every JSON reader keeps exactly: 2^53 - 1.
+pub const MAX_INTEGER: u64 = (1 << 53) - 1;
 /// The format version that this code writes; it refuses newer ones by name.
 pub const VERSION: u32 = 1;
 
@@ -77,21 +76,35 @@ pub fn build(
     Ok((line, hash))
 }
 
-/// The two digests and the sequence number of a line, by offset alone.
+/// What stands at fixed offsets of a line: all that the chain is made of, without a JSON parser.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Links {
-    /// `prev`.
-    pub prev: Digest,
+pub struct Links<'a> {
+    /// `prev`, as 64 hex digits.
+    pub prev: &'a [u8],
     /// `seq`.
     pub seq: u64,
-    /// `hash`, as it stands in the line.
-    pub hash: Digest,
-    /// `hash`, as it should be.
-    pub computed: Digest,
+    /// What stands between `seq` and `hash`, from the comma on.
+    rest: &'a [u8],
+    /// The bytes that are hashed.
+    pub body: &'a [u8],
+    /// `hash` as it stands in the line, as 64 bytes that should be hex digits.
+    pub hash: &'a [u8],
+}
+
+impl Links<'_> {
+    /// `hash`, if it is what it should be.
+    pub fn sound_hash(&self) -> Result<Digest, (Digest, String)> {
+        let computed = Digest::leaf(self.body);
+        if computed.hex() == *self.hash {
+            Ok(computed)
+        } else {
+            Err((computed, String::from_utf8_lossy(self.hash).into_owned()))
+        }
+    }
 }
 
 /// Reads the links of a line (without line feed) at their fixed offsets.
-pub fn links(line: &[u8]) -> Result<Links, String> {
+pub fn links(line: &[u8]) -> Result<Links<'_>, String> {
     if line.len() > MAX_LINE {
         return Err(format!("the line is longer than {MAX_LINE} bytes"));
     }
@@ -105,67 +118,65 @@ pub fn links(line: &[u8]) -> Result<Links, String> {
         ),
         None => "the line does not begin as a receipt does".to_owned(),
     })?;
-    let prev = rest.get(..64).and_then(Digest::from_hex).ok_or("prev is not 64 lower-case hex digits")?;
-    let rest = rest.get(64..).and_then(|r| r.strip_prefix(AFTER_PREV)).ok_or("seq does not follow prev")?;
-    let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
-    let seq = std::str::from_utf8(&rest[..digits])
-        .ok()
-        .filter(|d| *d == "0" || !d.starts_with('0'))
-        .and_then(|d| d.parse::<u64>().ok())
-        .ok_or("seq is not a number")?;
+    let (prev, rest) = rest.split_at_checked(64).ok_or("the line is too short")?;
+    let rest = rest.strip_prefix(AFTER_PREV).ok_or("seq does not follow prev")?;
+    let (seq, rest) = number(rest).ok_or("seq is not a number")?;
     let cut = line.len().checked_sub(SUFFIX).ok_or("the line is too short")?;
     let (body, suffix) = line.split_at(cut);
     let hash = suffix
         .strip_prefix(BEFORE_HASH)
         .and_then(|s| s.strip_suffix(TAIL))
-        .and_then(Digest::from_hex)
         .ok_or("the line does not end with its hash")?;
-    Ok(Links { prev, seq, hash, computed: Digest::leaf(body) })
+    let rest = rest.len().checked_sub(SUFFIX).and_then(|n| rest.get(..n)).ok_or("the line is too short")?;
+    Ok(Links { prev, seq, rest, body, hash })
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Line<'a> {
-    v: u32,
-    prev: Digest,
-    seq: u64,
-    ts: Timestamp,
-    kind: String,
-    dispatch: Option<DispatchId>,
-    attempt: Option<u32>,
-    key: String,
-    #[serde(borrow)]
-    data: &'a RawValue,
-    hash: Digest,
+/// A number without sign, leading zeros or a value that JSON readers would round.
+fn number(text: &[u8]) -> Option<(u64, &[u8])> {
+    let digits = text.iter().take_while(|b| b.is_ascii_digit()).count();
+    let (number, rest) = text.split_at(digits);
+    let number = std::str::from_utf8(number).ok().filter(|d| *d == "0" || !d.starts_with('0'))?;
+    number.parse().ok().filter(|n| *n <= MAX_INTEGER).map(|n| (n, rest))
 }
 
-/// Parses a line strictly: known kind, known members, right types, no duplicate members.
+/// Parses a line strictly: members in their order, known kind, known members of the payload,
+/// right types, no duplicates, and the key that belongs to it.
 pub fn parse(line: &[u8]) -> Result<Receipt, String> {
-    let text = std::str::from_utf8(line).map_err(|_| "the line is not UTF-8".to_owned())?;
-    let read: Line<'_> = serde_json::from_str(text).map_err(|e| format!("the line is not a receipt: {e}"))?;
-    if read.v != VERSION {
-        return Err(format!("format version {} is not {VERSION}; use a newer vnx", read.v));
+    let links = links(line)?;
+    let digest = |hex| Digest::from_hex(hex).ok_or("a digest is not 64 lower-case hex digits");
+    let (prev, hash) = (digest(links.prev)?, digest(links.hash)?);
+    let (ts, key, Entry { dispatch, attempt, body }) = links.entry()?;
+    Ok(Receipt { seq: links.seq, ts, key: key.to_owned(), dispatch, attempt, body, hash, prev })
+}
+
+impl<'a> Links<'a> {
+    /// The members between `seq` and `hash`.
+    pub fn entry(&self) -> Result<(Timestamp, &'a str, Entry), String> {
+        let wrong = |what: &str| format!("{what} is not as the format has it");
+        let text = std::str::from_utf8(self.rest).map_err(|_| "the line is not UTF-8".to_owned())?;
+        let (ts, rest) = plain(text, ",\"ts\":\"").ok_or_else(|| wrong("ts"))?;
+        let ts = Timestamp::strict(ts).ok_or_else(|| wrong("ts"))?;
+        let (word, mut rest) = plain(rest, ",\"kind\":\"").ok_or_else(|| wrong("kind"))?;
+        let kind = Kind::from_word(word).ok_or_else(|| format!("kind {word:?} is not known to this vnx"))?;
+        let (mut dispatch, mut attempt) = (None, 1);
+        if let Some((id, after)) = plain(rest, ",\"dispatch\":\"") {
+            dispatch = Some(DispatchId::parse(id).map_err(|e| e.what)?);
+            let after = after.strip_prefix(",\"attempt\":").ok_or_else(|| wrong("attempt"))?;
+            let digits = after.bytes().take_while(u8::is_ascii_digit).count();
+            let n = number(after.as_bytes()).and_then(|(n, _)| u32::try_from(n).ok()).filter(|n| *n > 0);
+            (attempt, rest) = (n.ok_or_else(|| wrong("attempt"))?, &after[digits..]);
+        }
+        let (key, rest) = plain(rest, ",\"key\":\"").ok_or_else(|| wrong("key"))?;
+        let data = rest.strip_prefix(",\"data\":").ok_or_else(|| wrong("data"))?;
+        let body = Body::from_json(kind, data).map_err(|e| format!("the payload is not a {word}: {e}"))?;
+        let entry = Entry { dispatch, attempt, body };
+        if entry.has_key(key) { Ok((ts, key, entry)) } else { Err(wrong("key")) }
     }
-    let kind = Kind::from_word(&read.kind).ok_or_else(|| format!("kind {:?} is not known to this vnx", read.kind))?;
-    let body =
-        Body::from_json(kind, read.data.get()).map_err(|e| format!("the payload is not a {}: {e}", read.kind))?;
-    if read.dispatch.is_some() != read.attempt.is_some() {
-        return Err("dispatch and attempt go together".to_owned());
-    }
-    let receipt = Receipt {
-        seq: read.seq,
-        ts: read.ts,
-        dispatch: read.dispatch,
-        attempt: read.attempt.unwrap_or(1),
-        key: read.key,
-        body,
-        hash: read.hash,
-        prev: read.prev,
-    };
-    // Two readers of one line must see one receipt: the offsets and the parser have to agree.
-    let by_offset = links(line)?;
-    if (by_offset.prev, by_offset.seq, by_offset.hash) != (receipt.prev, receipt.seq, receipt.hash) {
-        return Err("the members and their offsets disagree".to_owned());
-    }
-    Ok(receipt)
+}
+
+/// The value of a text member that needs no escapes, and what follows its closing quote.
+fn plain<'a>(text: &'a str, member: &str) -> Option<(&'a str, &'a str)> {
+    let text = text.strip_prefix(member)?;
+    let end = memchr::memchr(b'"', text.as_bytes())?;
+    (!text[..end].contains('\\')).then_some((&text[..end], &text[end + 1..]))
 }

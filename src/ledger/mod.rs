@@ -4,6 +4,7 @@
 //! read without a lock: a complete line never changes again.
 
 mod append;
+mod chunk;
 pub mod format;
 mod read;
 pub mod verify;

@@ -2,7 +2,7 @@ use std::fs;
 
 use proptest::prelude::*;
 
-use super::verify::{Status, verify};
+use super::verify::{Flaw, Options, Report, Status};
 use super::*;
 use crate::domain::receipt::{Body, DispatchRefused, DispatchRequested, Entry};
 use crate::domain::{DispatchId, Name};
@@ -26,8 +26,12 @@ fn ledger(receipts: usize) -> (tempfile::TempDir, Ledger) {
     (folder, ledger)
 }
 
+fn verify(ledger: &Ledger) -> Report {
+    super::verify::verify(&ledger.file(), &Options { project: Some(&name()), ..Options::default() })
+}
+
 fn status(ledger: &Ledger) -> Status {
-    verify(&ledger.file(), Some(&name())).status
+    verify(ledger).status
 }
 
 #[test]
@@ -37,7 +41,7 @@ fn what_is_appended_verifies_and_reads_back() {
     let first = ledger.append(&[entry(1), entry(2)]).unwrap();
     let later = ledger.append(&[entry(3)]).unwrap();
     assert_eq!((first[0].seq, first[1].seq, later[0].seq), (1, 2, 3));
-    let report = verify(&ledger.file(), Some(&name()));
+    let report = verify(&ledger);
     assert_eq!((report.status, report.receipts), (Status::Verified, 4));
     let last = ledger.last(2).unwrap();
     assert_eq!(last.iter().map(|r| r.seq).collect::<Vec<_>>(), [2, 3]);
@@ -45,7 +49,9 @@ fn what_is_appended_verifies_and_reads_back() {
     let mut from = ledger.from(later[0].offset).unwrap();
     assert_eq!(from.next_receipt().unwrap().unwrap().seq, 3);
     assert!(from.next_receipt().unwrap().is_none());
-    assert_eq!(verify(&ledger.file(), Some(&Name::parse("t", "other").unwrap())).status, Status::Broken);
+    let other = Name::parse("t", "other").unwrap();
+    let report = super::verify::verify(&ledger.file(), &Options { project: Some(&other), ..Options::default() });
+    assert_eq!(report.first_bad.unwrap().kind, Flaw::WrongProject);
 }
 
 #[test]
@@ -68,7 +74,7 @@ fn a_torn_tail_is_quarantined_and_recorded_and_nothing_is_glued_to_it() {
         fs::write(ledger.file(), &whole[..cut]).unwrap();
         assert_eq!(status(&ledger), Status::TornTail, "cut at {cut}");
         ledger.append(&[entry(9)]).unwrap();
-        let report = verify(&ledger.file(), Some(&name()));
+        let report = verify(&ledger);
         assert_eq!((report.status, report.recoveries, report.receipts), (Status::Verified, 1, 4), "cut at {cut}");
         let Body::LedgerRecovered(recovered) = &ledger.last(2).unwrap()[0].body else { panic!("not recorded") };
         assert_eq!(fs::read(ledger.quarantine().join(&recovered.quarantine)).unwrap(), whole[last_line..cut]);
@@ -107,7 +113,7 @@ fn threads_that_append_at_once_lose_nothing() {
             });
         }
     });
-    let report = verify(&ledger.file(), Some(&name()));
+    let report = verify(&ledger);
     assert_eq!((report.status, report.receipts), (Status::Verified, 201));
 }
 
@@ -115,13 +121,16 @@ fn threads_that_append_at_once_lose_nothing() {
 fn an_empty_or_missing_ledger_is_never_a_pass() {
     let (_folder, ledger) = ledger(2);
     fs::write(ledger.file(), b"").unwrap();
-    assert_eq!(status(&ledger), Status::NoLedger);
+    assert_eq!(status(&ledger), Status::Undecided);
     fs::remove_file(ledger.file()).unwrap();
-    assert_eq!(status(&ledger), Status::NoLedger);
+    assert_eq!(status(&ledger), Status::Undecided);
     assert!(matches!(ledger.append(&[entry(1)]), Err(LedgerError::Missing(_))));
 }
 
 proptest! {
+    // Each case writes a whole ledger.
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     /// Any single byte changed at any offset is found.
     #[test]
     fn every_changed_byte_is_found(at in 0_usize..10_000, to in any::<u8>()) {
@@ -134,18 +143,101 @@ proptest! {
         prop_assert_ne!(status(&ledger), Status::Verified);
     }
 
-    /// Removing, doubling or swapping whole lines is found, except at the very end.
+    /// Removing, doubling or swapping whole lines is found and named, in a ledger of many chunks.
     #[test]
-    fn every_moved_line_is_found(a in 0_usize..5, b in 0_usize..5, how in 0..3) {
-        let (_folder, ledger) = ledger(6);
-        let text = fs::read_to_string(ledger.file()).unwrap();
-        let mut lines: Vec<&str> = text.lines().collect();
-        match how {
-            0 => drop(lines.remove(a)),
-            1 => lines.insert(a, lines[a]),
-            _ => { prop_assume!(a != b); lines.swap(a, b); }
-        }
+    fn every_moved_line_is_found(a in 0_usize..1999, b in 0_usize..1999, how in 0..3) {
+        let lines: Vec<String> = LONG.with(|text| text.lines().map(str::to_owned).collect());
+        let (a, b) = (a.min(b), a.max(b));
+        prop_assume!(a != b);
+        let mut changed = lines.clone();
+        let flaw = match how {
+            0 => { changed.remove(a); Flaw::Deleted }
+            1 => { changed.insert(b + 1, lines[a].clone()); Flaw::Inserted }
+            _ => { changed.swap(a, b); Flaw::Reordered }
+        };
+        let (_folder, ledger) = ledger(1);
+        fs::write(ledger.file(), changed.join("\n") + "\n").unwrap();
+        let report = verify(&ledger);
+        let bad = report.first_bad.unwrap();
+        prop_assert_eq!((report.status, bad.kind), (Status::Broken, flaw), "{}", bad.reason);
+        let line = if how == 1 { b + 2 } else { a + 1 };
+        prop_assert_eq!(bad.line, line as u64);
+        let before: usize = changed[..line - 1].iter().map(|l| l.len() + 1).sum();
+        prop_assert_eq!(bad.offset, before as u64);
+    }
+
+    /// A line that is rewritten together with its hash does not fit the line after it.
+    #[test]
+    fn a_rewritten_line_is_found(at in 1_usize..1999) {
+        let mut lines: Vec<String> = LONG.with(|text| text.lines().map(str::to_owned).collect());
+        let body = lines[at].rsplit_once(",\"hash\":\"").unwrap().0.replace("\"agent\":\"test\"", "\"agent\":\"tess\"");
+        lines[at] = format!("{body},\"hash\":\"{}\"}}", Digest::leaf(body.as_bytes()));
+        let (_folder, ledger) = ledger(1);
         fs::write(ledger.file(), lines.join("\n") + "\n").unwrap();
-        prop_assert_eq!(status(&ledger), Status::Broken);
+        let report = verify(&ledger);
+        if at == 1999 {
+            prop_assert_eq!(report.status, Status::Verified, "only an anchor can tell");
+        } else {
+            prop_assert_eq!(report.first_bad.map(|b| (b.kind, b.line)), Some((Flaw::Forked, at as u64 + 2)));
+        }
+    }
+
+    /// The roots of one pass are those of the leaves, wherever chunks are cut.
+    #[test]
+    fn roots_come_with_the_verification(mut sizes in proptest::collection::vec(1_u64..2100, 1..5)) {
+        sizes.sort_unstable();
+        sizes.dedup();
+        let (_folder, ledger) = ledger(1);
+        LONG.with(|text| fs::write(ledger.file(), text)).unwrap();
+        let report = super::verify::verify(&ledger.file(), &Options { roots: Some(&sizes), ..Options::default() });
+        let mut tree = crate::domain::merkle::CompactRange::empty(0);
+        LONG.with(|text| for line in text.lines() {
+            tree.push(format::parse(line.as_bytes()).unwrap().hash);
+            assert_eq!(report.roots.get(&tree.end()), sizes.contains(&tree.end()).then(|| tree.root()).as_ref());
+        });
+        prop_assert_eq!(report.tree, Some(tree));
+    }
+}
+
+thread_local! {
+    /// The text of a ledger of 2,000 receipts, larger than a few chunks.
+    static LONG: String = {
+        let (_folder, ledger) = ledger(1);
+        ledger.append(&(1..2000).map(entry).collect::<Vec<_>>()).unwrap();
+        fs::read_to_string(ledger.file()).unwrap()
+    };
+}
+
+#[test]
+fn parser_tricks_are_no_receipts() {
+    let (_folder, ledger) = ledger(2);
+    let good = fs::read_to_string(ledger.file()).unwrap();
+    let line = good.lines().nth(1).unwrap();
+    let body = line.rsplit_once(",\"hash\":\"").unwrap().0;
+    let tricks = [
+        ("a duplicate member", body.replace("\"agent\":\"test\"", "\"agent\":\"test\",\"agent\":\"tesx\"")),
+        ("an unknown member", body.replace("\"agent\":\"test\"", "\"agent\":\"test\",\"x\":1")),
+        (
+            "another order",
+            body.replace("\"attempt\":1,\"key\"", "\"key\"").replace(",\"data\"", ",\"attempt\":1,\"data\""),
+        ),
+        ("a hash inside", body.replace("\"data\":{", "\"hash\":\"00\",\"data\":{")),
+        ("a foreign key", body.replace("/dispatch.requested/1", "/dispatch.requested/2")),
+        ("another kind", body.replace("\"kind\":\"dispatch.requested\"", "\"kind\":\"dispatch.blessed\"")),
+        ("a float", body.replace("\"attempt\":1,", "\"attempt\":1.0,")),
+        ("a leading zero", body.replace("\"seq\":1,", "\"seq\":01,")),
+        ("a number beyond 2^53", body.replace("\"seq\":1,", "\"seq\":9007199254740992,")),
+        ("another version", body.replace("{\"v\":1,", "{\"v\":2,")),
+        ("a local time", body.replace("Z\",\"kind\"", "+01:00\",\"kind\"")),
+        ("a lone surrogate", body.replace("\"agent\":\"test\"", "\"agent\":\"\\ud800\"")),
+        ("a byte order mark", format!("\u{feff}{body}")),
+        ("a carriage return", body.to_owned()),
+    ];
+    for (what, body) in tricks {
+        let end = if what == "a carriage return" { "\r\n" } else { "\n" };
+        let forged = format!("{body},\"hash\":\"{}\"}}{end}", Digest::leaf(body.as_bytes()));
+        assert_ne!(forged.trim_end_matches('\n'), line, "{what} changed nothing");
+        fs::write(ledger.file(), format!("{}\n{forged}", good.lines().next().unwrap())).unwrap();
+        assert_eq!(status(&ledger), Status::Broken, "{what}");
     }
 }

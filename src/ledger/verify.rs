@@ -1,15 +1,22 @@
 //! `verify`: reads every byte, trusts none.
 //!
 //! For each line: its format, its own hash, its link to the line before, its sequence number,
-//! and a strict parse whose result must agree with the fixed offsets. The first fault ends it:
-//! what stands after a broken receipt proves nothing.
+//! and a strict parse of the payload. The first fault ends it: what stands after a broken
+//! receipt proves nothing. Every line proves itself and each link is between two neighbours, so
+//! the lines are checked by several threads and the pieces are joined in order.
 
-use std::io::{BufRead, BufReader, Read};
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
-use super::format::{self, MAX_LINE};
+use super::chunk::{Chunk, End, Source};
+use super::format;
+use crate::domain::merkle::CompactRange;
 use crate::domain::receipt::{Body, Kind};
 use crate::domain::{Digest, Name};
 use crate::sys::files;
@@ -22,10 +29,12 @@ pub enum Status {
     Verified,
     /// A line was changed, inserted, removed or moved.
     Broken,
+    /// The receipts are sound in themselves, but they are not those that were anchored.
+    AnchorMismatch,
     /// Everything is sound except an incomplete last line; the next writer repairs that.
     TornTail,
-    /// There is nothing that could be verified.
-    NoLedger,
+    /// Nothing that could be verified, or nothing that it could be held against.
+    Undecided,
     /// The file could not be read.
     Unreadable,
 }
@@ -36,11 +45,47 @@ impl Status {
         match self {
             Self::Verified => 0,
             Self::Broken => 1,
+            Self::AnchorMismatch => 3,
             Self::TornTail => 4,
-            Self::NoLedger => 5,
+            Self::Undecided => 5,
             Self::Unreadable => 74,
         }
     }
+}
+
+/// What is wrong, in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Flaw {
+    /// A line's hash does not fit its bytes.
+    Edited,
+    /// Receipts between two lines are gone.
+    Deleted,
+    /// A line stands where none was: a copy or a forged one.
+    Inserted,
+    /// Lines changed places.
+    Reordered,
+    /// The line follows another receipt than the one that stands before it: one of them was
+    /// rewritten together with its hash, or comes from another ledger.
+    Forked,
+    /// Not a receipt of this format.
+    Format,
+    /// The ledger of another project.
+    WrongProject,
+    /// Fewer receipts than were anchored.
+    Truncated,
+    /// Other receipts than were anchored.
+    Rewritten,
+    /// An anchor that is not what it should be.
+    BadAnchor,
+    /// The last line is incomplete.
+    Torn,
+    /// No ledger, or nothing in it.
+    Missing,
+    /// No anchor where one is required.
+    Unanchored,
+    /// It cannot be read.
+    Unreadable,
 }
 
 /// The first fault.
@@ -50,8 +95,8 @@ pub struct Fault {
     pub line: u64,
     /// Byte offset at which the line begins.
     pub offset: u64,
-    /// `edited`, `unlinked`, `sequence`, `format` or `project`.
-    pub kind: &'static str,
+    /// What kind of fault.
+    pub kind: Flaw,
     /// One line for people.
     pub reason: String,
     /// What should stand there, where that can be said.
@@ -67,6 +112,8 @@ pub struct Report {
     pub schema: &'static str,
     /// What it came to.
     pub status: Status,
+    /// Payloads were parsed too, not only hashes and links checked.
+    pub strict: bool,
     /// Sound receipts, from the first on.
     pub receipts: u64,
     /// Sound bytes.
@@ -79,130 +126,337 @@ pub struct Report {
     pub recoveries: u64,
     /// The first fault.
     pub first_bad: Option<Fault>,
+    /// The roots at the sizes that were asked for, as far as there are that many receipts.
+    #[serde(skip)]
+    pub roots: BTreeMap<u64, Digest>,
+    /// The tree over all sound receipts, if roots were asked for.
+    #[serde(skip)]
+    pub tree: Option<CompactRange>,
 }
 
-/// Verifies the file at `path`. With `project`, a ledger of another project is a fault.
-pub fn verify(path: &Path, project: Option<&Name>) -> Report {
-    let mut report = Report {
-        schema: "vnx.verify/1",
-        status: Status::Verified,
-        receipts: 0,
-        bytes: 0,
-        ledger: None,
-        head: None,
-        recoveries: 0,
-        first_bad: None,
-    };
-    let unreadable = |report: &mut Report, e: &std::io::Error| {
-        report.status = Status::Unreadable;
-        report.first_bad = Some(fault(report, "unreadable", format!("cannot read {}: {e}", path.display())));
-    };
-    let refused = path.is_symlink().then(|| std::io::Error::other("it is a symbolic link"));
-    let file = match refused.map_or_else(|| files::open_regular(path), Err) {
-        Ok(file) => file,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            report.status = Status::NoLedger;
-            report.first_bad = Some(fault(&report, "missing", format!("there is no ledger at {}", path.display())));
+/// What to look at.
+#[derive(Clone, Copy, Default)]
+pub struct Options<'a> {
+    /// A ledger of another project is a fault.
+    pub project: Option<&'a Name>,
+    /// Hashes and links only: payloads are not parsed.
+    pub quick: bool,
+    /// Sizes at which the root is wanted, ascending; `None` builds no tree.
+    pub roots: Option<&'a [u64]>,
+    /// Goes on from a proven state instead of from the beginning.
+    pub since: Option<&'a Since>,
+    /// Hears how many bytes are done, from time to time.
+    pub progress: Option<&'a (dyn Fn(u64) + Sync)>,
+}
+
+/// A state of the ledger that is proven by other means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Since {
+    /// The tree up to there.
+    pub tree: CompactRange,
+    /// The hash of its last receipt.
+    pub head: Digest,
+    /// Where the next line begins.
+    pub offset: u64,
+    /// The ledger's id.
+    pub ledger: String,
+}
+
+impl Report {
+    fn new(options: &Options<'_>) -> Self {
+        let since = options.since;
+        Self {
+            schema: "vnx.verify/2",
+            status: Status::Verified,
+            strict: !options.quick,
+            receipts: since.map_or(0, |s| s.tree.end()),
+            bytes: since.map_or(0, |s| s.offset),
+            ledger: since.map(|s| s.ledger.clone()),
+            head: since.map(|s| s.head),
+            recoveries: 0,
+            first_bad: None,
+            roots: BTreeMap::new(),
+            tree: options.roots.map(|_| since.map_or_else(|| CompactRange::empty(0), |s| s.tree.clone())),
+        }
+    }
+
+    /// Ends the verification with this fault, unless it ended already.
+    pub fn fail(&mut self, status: Status, kind: Flaw, reason: impl Into<String>) -> &mut Fault {
+        self.status = status;
+        let (line, offset) = (self.receipts + 1, self.bytes);
+        self.first_bad.insert(Fault { line, offset, kind, reason: reason.into(), expected: None, found: None })
+    }
+}
+
+impl Fault {
+    /// Says what should be there and what is.
+    pub fn differs(&mut self, expected: &dyn Display, found: &dyn Display) {
+        (self.expected, self.found) = (Some(expected.to_string()), Some(found.to_string()));
+    }
+}
+
+/// Verifies the file at `path`.
+pub fn verify(path: &Path, options: &Options<'_>) -> Report {
+    let mut report = Report::new(options);
+    let source = match open(path).and_then(|file| Source::new(file, report.bytes)) {
+        Ok(source) => source,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let reason = format!("there is no ledger at {}", path.display());
+            report.fail(Status::Undecided, Flaw::Missing, reason);
             return report;
         }
         Err(e) => {
-            unreadable(&mut report, &e);
+            report.fail(Status::Unreadable, Flaw::Unreadable, format!("cannot read {}: {e}", path.display()));
             return report;
         }
     };
-    // Reads, not mmap: a file that shrinks under a map raises SIGBUS.
-    let mut reader = BufReader::with_capacity(256 << 10, file);
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        // A line that never ends must not fill the memory.
-        match reader.by_ref().take(MAX_LINE as u64 + 2).read_until(b'\n', &mut line) {
-            Ok(0) => break,
-            Ok(_) => {}
-            Err(e) => {
-                unreadable(&mut report, &e);
-                return report;
+    let joiner = Joiner { report, options, waiting: BTreeMap::new(), next: 0, doubt: None };
+    let (source, joiner) = (Mutex::new(source), Mutex::new(joiner));
+    let over = AtomicBool::new(false);
+    let work = || {
+        let mut chunk = Chunk::default();
+        while !over.load(Ordering::Relaxed) {
+            let next = source.lock().unwrap_or_else(PoisonError::into_inner).next(&mut chunk);
+            let piece = match next {
+                Ok(false) => break,
+                Ok(true) => Piece::of(&chunk, options),
+                Err(e) => Piece::unreadable(&chunk, format!("cannot read {}: {e}", path.display())),
+            };
+            let mut joiner = joiner.lock().unwrap_or_else(PoisonError::into_inner);
+            if !joiner.take(chunk.index, piece) {
+                over.store(true, Ordering::Relaxed);
             }
         }
-        if line.pop_if(|b| *b == b'\n').is_none() {
-            if line.len() > MAX_LINE {
-                report.status = Status::Broken;
-                report.first_bad = Some(fault(&report, "format", "the line is longer than the format allows".into()));
-            } else {
-                report.status = Status::TornTail;
-                report.first_bad =
-                    Some(fault(&report, "torn", format!("the last {} bytes are an incomplete line", line.len())));
-            }
-            return report;
+    };
+    std::thread::scope(|scope| {
+        let others = std::thread::available_parallelism().map_or(1, usize::from) - 1;
+        // A short ledger is read before a second thread would have begun.
+        let large = std::fs::metadata(path).is_ok_and(|m| m.len() > 1 << 20);
+        for _ in 0..if large { others } else { 0 } {
+            scope.spawn(work);
         }
-        if let Err(bad) = check(&mut report, &line, project) {
-            report.status = Status::Broken;
-            report.first_bad = Some(bad);
-            return report;
-        }
+        work();
+    });
+    let Joiner { mut report, doubt, .. } = joiner.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if let Some(seq) = doubt {
+        settle(path, &mut report, seq);
     }
-    if report.receipts == 0 {
-        report.status = Status::NoLedger;
-        report.first_bad =
-            Some(fault(&report, "missing", "the ledger is empty; a ledger has at least its first receipt".into()));
+    if report.receipts == 0 && report.first_bad.is_none() {
+        let reason = "the ledger is empty; a ledger has at least its first receipt";
+        report.fail(Status::Undecided, Flaw::Missing, reason);
     }
     report
 }
 
-fn fault(report: &Report, kind: &'static str, reason: String) -> Fault {
-    Fault { line: report.receipts + 1, offset: report.bytes, kind, reason, expected: None, found: None }
+/// A regular file and no link, for the verifier as for everybody else.
+fn open(path: &Path) -> io::Result<std::fs::File> {
+    if path.is_symlink() {
+        return Err(io::Error::other("it is a symbolic link"));
+    }
+    files::open_regular(path)
 }
 
-fn check(report: &mut Report, line: &[u8], project: Option<&Name>) -> Result<(), Fault> {
-    let differs = |kind, reason: &str, expected: String, found: String| Fault {
-        expected: Some(expected),
-        found: Some(found),
-        ..fault(report, kind, reason.to_owned())
-    };
-    let links = format::links(line).map_err(|reason| fault(report, "format", reason))?;
-    if links.hash != links.computed {
-        return Err(differs(
-            "edited",
-            "the receipt was edited: its hash does not fit its bytes",
-            links.computed.to_string(),
-            links.hash.to_string(),
-        ));
+/// Whether receipts are missing or only elsewhere shows in the rest of the file.
+fn settle(path: &Path, report: &mut Report, seq: u64) {
+    let needle = format!("\",\"seq\":{seq},\"ts\":\"");
+    let Some(bad) = &mut report.first_bad else { return };
+    let Ok(mut source) = open(path).and_then(|file| Source::new(file, bad.offset)) else { return };
+    let mut chunk = Chunk::default();
+    while matches!(source.next(&mut chunk), Ok(true)) {
+        if memchr::memmem::find(&chunk.bytes, needle.as_bytes()).is_some() {
+            bad.kind = Flaw::Reordered;
+            bad.reason = format!("receipt {seq} should stand here; it stands further down");
+            return;
+        }
     }
-    let prev = report.head.unwrap_or(Digest::ZERO);
-    if links.prev != prev {
-        let reason =
-            "the receipt does not follow the one before it: something was removed, inserted, moved or rewritten";
-        return Err(differs("unlinked", reason, prev.to_string(), links.prev.to_string()));
+}
+
+/// What one chunk came to.
+#[derive(Debug, Default)]
+struct Piece {
+    /// `prev` and `seq` of its first line: the joiner holds them against the chunk before.
+    first: Option<(Vec<u8>, u64)>,
+    /// The hash of its last sound line, also as it stands there.
+    last: Option<(Digest, [u8; 64])>,
+    receipts: u64,
+    bytes: u64,
+    recoveries: u64,
+    ledger: Option<String>,
+    /// The tree over its lines, cut at the sizes whose roots are wanted.
+    ranges: Vec<CompactRange>,
+    /// A fault after the sound lines.
+    fault: Option<PieceFault>,
+}
+
+#[derive(Debug)]
+struct PieceFault {
+    status: Status,
+    kind: Flaw,
+    reason: String,
+    differs: Option<(String, String)>,
+    /// The sequence number that is missing, if receipts may be elsewhere.
+    doubt: Option<u64>,
+}
+
+impl PieceFault {
+    fn new(status: Status, kind: Flaw, reason: impl Into<String>) -> Self {
+        Self { status, kind, reason: reason.into(), differs: None, doubt: None }
     }
-    if links.seq != report.receipts {
-        return Err(differs(
-            "sequence",
-            "the sequence number is wrong",
-            report.receipts.to_string(),
-            links.seq.to_string(),
-        ));
+    fn broken(kind: Flaw, reason: impl Into<String>) -> Self {
+        Self::new(Status::Broken, kind, reason)
     }
-    let receipt = format::parse(line).map_err(|reason| fault(report, "format", reason))?;
-    match &receipt.body {
-        Body::LedgerCreated(created) if links.seq == 0 => {
-            if let Some(project) = project.filter(|p| **p != created.project) {
-                return Err(differs(
-                    "project",
-                    "the ledger belongs to another project",
-                    project.to_string(),
-                    created.project.to_string(),
-                ));
+    fn differing(mut self, expected: &dyn Display, found: &dyn Display) -> Self {
+        self.differs = Some((expected.to_string(), found.to_string()));
+        self
+    }
+}
+
+impl Piece {
+    fn unreadable(chunk: &Chunk, reason: String) -> Self {
+        let fault = Some(PieceFault::new(Status::Unreadable, Flaw::Unreadable, reason));
+        Self { bytes: chunk.bytes.len() as u64, fault, ..Self::default() }
+    }
+
+    fn of(chunk: &Chunk, options: &Options<'_>) -> Self {
+        let mut piece = Self::default();
+        let mut begin = 0;
+        for feed in memchr::memchr_iter(b'\n', &chunk.bytes) {
+            if let Err(fault) = piece.line(&chunk.bytes[begin..feed], options) {
+                piece.fault = Some(fault);
+                return piece;
             }
-            report.ledger = Some(created.ledger.clone());
+            begin = feed + 1;
+            piece.bytes = begin as u64;
         }
-        body if (body.kind() == Kind::LedgerCreated) != (links.seq == 0) => {
-            return Err(fault(report, "format", "the first receipt, and no other, must be ledger.created".into()));
-        }
-        Body::LedgerRecovered(_) => report.recoveries += 1,
-        _ => {}
+        piece.fault = match chunk.end {
+            End::More | End::Clean => None,
+            End::Torn(bytes) => Some(PieceFault::new(
+                Status::TornTail,
+                Flaw::Torn,
+                format!("the last {bytes} bytes are an incomplete line"),
+            )),
+            End::Endless => Some(PieceFault::broken(Flaw::Format, "the line is longer than the format allows")),
+        };
+        piece
     }
-    report.head = Some(links.hash);
-    report.receipts += 1;
-    report.bytes += line.len() as u64 + 1;
+
+    fn line(&mut self, line: &[u8], options: &Options<'_>) -> Result<(), PieceFault> {
+        let bad = |reason| PieceFault::broken(Flaw::Format, reason);
+        let links = format::links(line).map_err(bad)?;
+        let hash = links.sound_hash().map_err(|(computed, found)| {
+            let reason = "the receipt was edited: its hash does not fit its bytes";
+            PieceFault::broken(Flaw::Edited, reason).differing(&computed, &found)
+        })?;
+        match (&self.first, &self.last) {
+            (Some((_, first)), Some((_, last))) => follows(last, first + self.receipts, links.prev, links.seq)?,
+            _ => self.first = Some((links.prev.to_vec(), links.seq)),
+        }
+        if !options.quick || links.seq == 0 {
+            let (_, _, entry) = links.entry().map_err(bad)?;
+            match entry.body {
+                Body::LedgerCreated(created) if links.seq == 0 => {
+                    if let Some(project) = options.project.filter(|p| **p != created.project) {
+                        let reason = "the ledger belongs to another project";
+                        let fault = PieceFault::broken(Flaw::WrongProject, reason);
+                        return Err(fault.differing(project, &created.project));
+                    }
+                    self.ledger = Some(created.ledger);
+                }
+                body if (body.kind() == Kind::LedgerCreated) != (links.seq == 0) => {
+                    return Err(bad("the first receipt, and no other, must be ledger.created".into()));
+                }
+                Body::LedgerRecovered(_) => self.recoveries += 1,
+                _ => {}
+            }
+        }
+        if let Some(sizes) = options.roots {
+            match self.ranges.last_mut() {
+                Some(range) if sizes.binary_search(&range.end()).is_err() => range.push(hash),
+                _ => {
+                    let mut range = CompactRange::empty(links.seq);
+                    range.push(hash);
+                    self.ranges.push(range);
+                }
+            }
+        }
+        self.last = links.hash.try_into().ok().map(|hex| (hash, hex));
+        self.receipts += 1;
+        Ok(())
+    }
+}
+
+/// Holds a line's links against what came before it.
+fn follows(head: &[u8; 64], expected: u64, prev: &[u8], seq: u64) -> Result<(), PieceFault> {
+    if seq != expected {
+        let (kind, reason) = if seq > expected {
+            (Flaw::Deleted, format!("receipts {expected} to {} are gone", seq - 1))
+        } else {
+            (Flaw::Inserted, format!("receipt {seq} stood before already: a line was inserted here or above"))
+        };
+        let mut fault = PieceFault::broken(kind, reason).differing(&expected, &seq);
+        fault.doubt = (kind == Flaw::Deleted).then_some(expected);
+        return Err(fault);
+    }
+    if head != prev {
+        let reason = "the receipt does not follow the one before it: one of them was rewritten or comes from elsewhere";
+        return Err(PieceFault::broken(Flaw::Forked, reason)
+            .differing(&String::from_utf8_lossy(head), &String::from_utf8_lossy(prev)));
+    }
     Ok(())
+}
+
+/// Puts the pieces together in their order.
+struct Joiner<'a> {
+    report: Report,
+    options: &'a Options<'a>,
+    /// Pieces that came before their turn: at most one of each thread.
+    waiting: BTreeMap<u64, Piece>,
+    next: u64,
+    doubt: Option<u64>,
+}
+
+impl Joiner<'_> {
+    /// Takes a piece; `false` when nothing after it matters.
+    fn take(&mut self, index: u64, piece: Piece) -> bool {
+        self.waiting.insert(index, piece);
+        while let Some(piece) = self.waiting.remove(&self.next) {
+            self.next += 1;
+            if let Err(fault) = self.join(piece) {
+                let PieceFault { status, kind, reason, differs, doubt } = fault;
+                self.doubt = doubt;
+                let bad = self.report.fail(status, kind, reason);
+                if let Some((expected, found)) = differs {
+                    bad.differs(&expected, &found);
+                }
+                return false;
+            }
+        }
+        true
+    }
+
+    fn join(&mut self, piece: Piece) -> Result<(), PieceFault> {
+        let report = &mut self.report;
+        if let Some((prev, seq)) = piece.first {
+            follows(&report.head.unwrap_or(Digest::ZERO).hex(), report.receipts, &prev, seq)?;
+        }
+        if let Some(tree) = &mut report.tree {
+            for range in &piece.ranges {
+                if !tree.join(range) {
+                    return Err(PieceFault::broken(Flaw::Format, "the tree has a gap"));
+                }
+                if self.options.roots.is_some_and(|sizes| sizes.binary_search(&tree.end()).is_ok()) {
+                    report.roots.insert(tree.end(), tree.root());
+                }
+            }
+        }
+        report.receipts += piece.receipts;
+        report.bytes += piece.bytes;
+        report.recoveries += piece.recoveries;
+        report.head = piece.last.map(|(hash, _)| hash).or(report.head);
+        report.ledger = report.ledger.take().or(piece.ledger);
+        if let Some(progress) = self.options.progress {
+            progress(report.bytes);
+        }
+        piece.fault.map_or(Ok(()), Err)
+    }
 }
