@@ -14,6 +14,7 @@ pub mod ledger;
 pub mod project;
 pub mod tmux;
 
+pub mod anchor;
 pub mod prompt;
 pub mod provider;
 pub mod worker;

@@ -72,6 +72,24 @@ fn sha256sum_alone_verifies_a_line() {
     assert!(include_str!("../receipts/SPEC.md").contains("(printf '\\0'; head -c -75 line) | sha256sum"));
 }
 
+/// The whole walk that SPEC.md prints, as printed.
+#[test]
+fn a_shell_with_sha256sum_and_jq_verifies_the_whole_ledger() {
+    let world = two_dispatches();
+    let spec = include_str!("../receipts/SPEC.md");
+    let walk = spec.split("```sh\n").find(|block| block.contains("jq -r")).unwrap().split("```").next().unwrap();
+    let run = || {
+        let folder = world.ledger();
+        world.command("sh").current_dir(folder.parent().unwrap()).args(["-c", walk]).output().unwrap()
+    };
+    let output = run();
+    let head = world.vnx(&["audit-chain", "verify", "--json"]).expect(0).json()["head"].as_str().unwrap().to_owned();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), format!("head {head}\n"));
+    let text = std::fs::read_to_string(world.ledger()).unwrap();
+    std::fs::write(world.ledger(), text.replacen("\"code\":0", "\"code\":1", 1)).unwrap();
+    assert_eq!(run().status.code(), Some(1));
+}
+
 #[test]
 fn tail_follows_what_is_appended() {
     let world = two_dispatches();

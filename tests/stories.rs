@@ -13,6 +13,7 @@
 
 mod common;
 
+mod anchors;
 mod bad_input;
 mod crashes;
 mod documentation;

@@ -308,12 +308,41 @@ pub(super) enum AuditCommand {
         /// Verify this file instead of the project's ledger
         #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,
+        /// Hold the file against this checkpoint (three lines: origin, size, base64 root)
+        #[arg(long, value_name = "CHECKPOINT", requires = "file")]
+        against: Vec<PathBuf>,
         /// Check hashes and links only; do not parse payloads
         #[arg(long)]
         quick: bool,
+        /// Read only what came after the last anchor, which must be signed
+        #[arg(long, conflicts_with = "file")]
+        since_anchor: bool,
+        /// Nothing may lie after the last anchor (or --against), and there must be one
+        #[arg(long)]
+        require_anchor: bool,
+        /// Where the anchors are: a full ref name, or REMOTE/NAME of a remote-tracking ref
+        #[arg(long, value_name = "REF", conflicts_with = "file")]
+        anchor_ref: Option<String>,
         /// Print JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Write an anchor: a signed checkpoint outside of the ledger
+    ///
+    /// It goes to refs/vnx/anchors of this repository, signed if git is configured to sign with
+    /// an SSH key (gpg.format ssh, user.signingkey). Push it with
+    /// `git push origin refs/vnx/anchors`.
+    Seal {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Prove that a receipt is in the ledger, for somebody who has only a checkpoint
+    ///
+    /// Prints JSON that receipts/verify.py checks.
+    Prove {
+        /// Its sequence number
+        seq: u64,
     },
 }
 

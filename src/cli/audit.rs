@@ -1,36 +1,140 @@
-//! `vnx audit-chain verify`.
+//! `vnx audit-chain verify | seal | prove`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use super::Context;
 use super::args::AuditCommand;
 use super::exit::Answer;
 use super::screen::{Tone, printable, toned};
+use crate::anchor::{self, ANCHORS, Anchored, Audit};
 use crate::domain::Fault;
-use crate::ledger::verify::{Options, Status, verify};
+use crate::domain::checkpoint::Checkpoint;
+use crate::ledger::verify::{Report, Status};
+use crate::sys::files;
 
 pub(super) fn run(context: &Context, command: &AuditCommand) -> Result<Answer, Fault> {
-    let AuditCommand::Verify { file, quick, json } = command;
-    let options = Options { quick: *quick, ..Options::default() };
-    let report = if let Some(file) = file {
-        verify(file, &options)
-    } else {
-        let project = context.project_as_it_is()?;
-        verify(&project.ledger().file(), &Options { project: Some(project.id()), ..options })
-    };
-    let answer = Answer::Own(report.status.exit_code());
-    if *json {
-        context.screen.json(&report);
-        return Ok(answer);
+    match command {
+        AuditCommand::Verify { file: Some(file), against, quick, require_anchor, json, .. } => {
+            let progress = progress(context, file);
+            let options = anchor::Options {
+                quick: *quick,
+                require: *require_anchor,
+                progress: Some(&progress),
+                ..anchor::Options::default()
+            };
+            verify_file(context, file, against, &options, *json)
+        }
+        AuditCommand::Verify { quick, since_anchor, require_anchor, anchor_ref, json, .. } => {
+            let project = context.project_as_it_is()?;
+            let reference = anchor_ref.as_deref().map_or(Ok(ANCHORS.to_owned()), full_name)?;
+            let progress = progress(context, &project.ledger().file());
+            let audit = anchor::audit(
+                &project,
+                &anchor::Options {
+                    reference: &reference,
+                    quick: *quick,
+                    require: *require_anchor,
+                    since: *since_anchor,
+                    unsigned: false,
+                    progress: Some(&progress),
+                },
+            );
+            context.screen.progress("");
+            Ok(show(context, &audit, *json))
+        }
+        AuditCommand::Seal { json } => seal(context, *json),
+        AuditCommand::Prove { seq } => {
+            context.screen.json(&anchor::prove(&context.project_as_it_is()?, *seq)?);
+            Ok(Answer::Good)
+        }
     }
+}
+
+fn full_name(reference: &str) -> Result<String, Fault> {
+    let full = if reference.starts_with("refs/") { reference.to_owned() } else { format!("refs/remotes/{reference}") };
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/-_.".contains(c);
+    if full.chars().all(plain) && !full.contains("..") && !full.ends_with(['/', '.']) {
+        return Ok(full);
+    }
+    Err(Fault::input(format!("--anchor-ref {reference:?} is not the name of a ref"))
+        .fix("for example refs/vnx/anchors, or origin/vnx/anchors"))
+}
+
+/// Shows how far it is, on a terminal, when it takes longer than a moment.
+fn progress(context: &Context, file: &Path) -> impl Fn(u64) + Sync + use<> {
+    let (screen, total) = (context.screen, std::fs::metadata(file).map_or(0, |m| m.len()).max(1));
+    let next = Mutex::new(Instant::now() + Duration::from_millis(500));
+    move |done| {
+        let Ok(mut next) = next.try_lock() else { return };
+        if Instant::now() > *next {
+            *next = Instant::now() + Duration::from_millis(100);
+            screen.progress(&format!("verifying {:>3} %", done * 100 / total));
+        }
+    }
+}
+
+fn verify_file(
+    context: &Context,
+    file: &Path,
+    against: &[PathBuf],
+    options: &anchor::Options<'_>,
+    json: bool,
+) -> Result<Answer, Fault> {
+    let checkpoints: Vec<Checkpoint> = against.iter().map(|path| checkpoint(path)).collect::<Result<_, _>>()?;
+    let report = anchor::audit_file(file, &checkpoints, options);
+    context.screen.progress("");
+    if json {
+        context.screen.json(&report);
+    } else {
+        tell(context, &report, None);
+    }
+    Ok(Answer::Own(report.status.exit_code()))
+}
+
+fn checkpoint(path: &Path) -> Result<Checkpoint, Fault> {
+    let bytes = files::read_capped(path, 1 << 20)?
+        .ok_or_else(|| Fault::input(format!("there is no file {}", path.display())).fix("check --against"))?;
+    String::from_utf8(bytes).ok().and_then(|text| Checkpoint::parse(&text)).ok_or_else(|| {
+        Fault::input(format!("{} is not a checkpoint", path.display()))
+            .fix("three lines: origin, size, base64 root; as `git show refs/vnx/anchors:checkpoint` prints them")
+    })
+}
+
+fn show(context: &Context, audit: &Audit, json: bool) -> Answer {
+    if json {
+        context.screen.json(audit);
+    } else {
+        tell(context, &audit.report, Some(&audit.anchors));
+    }
+    Answer::Own(audit.report.status.exit_code())
+}
+
+fn tell(context: &Context, report: &Report, anchors: Option<&Anchored>) {
     let (tone, word) = match report.status {
         Status::Verified => (Tone::Good, "verified"),
         Status::Broken => (Tone::Bad, "broken"),
-        Status::TornTail => (Tone::Doubt, "torn tail"),
         Status::AnchorMismatch => (Tone::Bad, "not what was anchored"),
+        Status::TornTail => (Tone::Doubt, "torn tail"),
         Status::Undecided => (Tone::Bad, "undecided"),
         Status::Unreadable => (Tone::Bad, "unreadable"),
     };
     let head = report.head.map(|h| format!(", head {}", h.short())).unwrap_or_default();
     context.screen.answer(&format!("{}  {} receipts are sound{head}", toned(tone, word), report.receipts));
+    if let Some(anchors) = anchors {
+        let signer = anchors.signer.as_ref().map(|s| format!(", signed by {}", printable(s))).unwrap_or_default();
+        context.screen.answer(&match (anchors.count, anchors.unanchored) {
+            (0, _) => {
+                "  no anchor: whoever can write the file can rewrite all of it (`vnx audit-chain seal`)".to_owned()
+            }
+            (count, 0) => format!("  anchors: {count}, the last one covers all of it{signer}"),
+            (count, n) => {
+                let after = if n > 0 { format!("; {n} receipts lie after it") } else { String::new() };
+                format!("  anchors: {count}, the last one covers {}{signer}{after}", anchors.size)
+            }
+        });
+    }
     if report.recoveries > 0 {
         context
             .screen
@@ -44,5 +148,29 @@ pub(super) fn run(context: &Context, command: &AuditCommand) -> Result<Answer, F
             }
         }
     }
-    Ok(answer)
+}
+
+fn seal(context: &Context, json: bool) -> Result<Answer, Fault> {
+    let sealed = match anchor::seal(&context.project_as_it_is()?)? {
+        Ok(sealed) => sealed,
+        Err(audit) => {
+            context.screen.story("no anchor was written: the ledger does not verify");
+            return Ok(show(context, &audit, json));
+        }
+    };
+    if json {
+        context.screen.json(&sealed);
+        return Ok(Answer::Good);
+    }
+    let word = if sealed.new { "anchored" } else { "anchored already" };
+    let signed = if sealed.signed { "signed" } else { "unsigned" };
+    let commit = &sealed.commit[..sealed.commit.len().min(12)];
+    context.screen.answer(&format!(
+        "{}  {} receipts, root {}, {signed} commit {commit} on {ANCHORS}",
+        toned(Tone::Good, word),
+        sealed.size,
+        sealed.root.short()
+    ));
+    context.screen.story(&format!("push it, so that others hold it too: git push <remote> {ANCHORS}"));
+    Ok(Answer::Good)
 }

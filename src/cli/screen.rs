@@ -96,6 +96,16 @@ impl Screen {
         }
     }
 
+    /// Replaces the line that tells how far something is; an empty one takes it away. Only where
+    /// somebody watches.
+    pub(super) fn progress(self, line: &str) {
+        use std::io::IsTerminal;
+        let mut err = std::io::stderr().lock();
+        if !self.quiet && err.is_terminal() {
+            let _ = write!(err, "\r\u{1b}[K{line}").and_then(|()| err.flush());
+        }
+    }
+
     /// A line that only `--verbose` shows.
     pub(super) fn detail(self, line: &str) {
         if self.verbose {

@@ -80,6 +80,7 @@ kinds! {
     WorktreeRemoved "worktree.removed" Ride "The worktree is gone.";
     WorktreeKept "worktree.kept" Ride "The worktree stays, and why.";
     DispatchClosed "dispatch.closed" Wait "What people call the receipt.";
+    AnchorWritten "anchor.written" Wait "A checkpoint of the ledger stands outside of it.";
 }
 
 /// Payload of `ledger.created`.
@@ -378,6 +379,20 @@ pub struct DispatchClosed {
     pub recovered: bool,
 }
 
+/// Payload of `anchor.written`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AnchorWritten {
+    /// How many receipts the anchor covers.
+    pub size: u64,
+    /// The root of the Merkle tree over them.
+    pub root: Digest,
+    /// The commit that holds it.
+    pub commit: String,
+    /// The commit is signed.
+    pub signed: bool,
+}
+
 impl DispatchClosed {
     /// Shorthand for lists.
     pub fn outcome(&self) -> Outcome {
@@ -418,6 +433,7 @@ impl Entry {
         let owner = self.dispatch.as_ref().map_or("ledger", DispatchId::as_str);
         match &self.body {
             Body::OverrideUsed(o) => format!("{owner}/{kind}/{}/{}", self.attempt, o.constraint),
+            Body::AnchorWritten(a) => format!("{owner}/{kind}/{}/{}", self.attempt, a.size),
             _ => format!("{owner}/{kind}/{}", self.attempt),
         }
     }

@@ -8,6 +8,7 @@
 mod config;
 mod diff;
 mod index;
+mod objects;
 mod rescue;
 mod status;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use config::GitConfig;
+pub use objects::NewCommit;
 pub use rescue::Rescue;
 pub use status::{HeadAt, Hidden, Staged, Status};
 

@@ -6,6 +6,7 @@
 
 use std::path::Path;
 
+use super::objects::as_vnx;
 use super::{Git, Result, expect};
 
 /// What to put into a rescue commit.
@@ -47,11 +48,6 @@ impl Git {
         for parent in rescue.parents {
             cmd = cmd.args(["-p", parent]);
         }
-        let identity = ["GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"].into_iter().map(|n| (n, "vnx"));
-        let email = ["GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"].into_iter().map(|n| (n, "vnx@localhost"));
-        for (name, value) in identity.chain(email) {
-            cmd = cmd.env(name, value);
-        }
-        Ok(expect("commit-tree", cmd.stdin(rescue.message).run()?)?.text())
+        Ok(expect("commit-tree", as_vnx(cmd).stdin(rescue.message).run()?)?.text())
     }
 }

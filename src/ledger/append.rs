@@ -41,7 +41,8 @@ impl Ledger {
         let ledger = format!("{:032x}", u128::from_be_bytes(random));
         let body = LedgerCreated { ledger, project: project.clone(), vnx: env!("CARGO_PKG_VERSION").to_owned() };
         let entry = Entry::ledger(Body::LedgerCreated(body));
-        let (line, _) = format::build(&entry, &Digest::ZERO, 0, sys::now(), &self.redactor)?;
+        let built = format::build(&entry, &Digest::ZERO, 0, sys::now(), &self.redactor);
+        let (line, _) = built.map_err(|reason| LedgerError::Unfit { reason })?;
         // The file appears with its first line or not at all.
         files::replace(&self.file(), format!("{line}\n").as_bytes())?;
         let sync = |path| File::open(path).and_then(|f| f.sync_all());
@@ -95,10 +96,8 @@ impl Ledger {
         let mut done = Vec::new();
         let start = head.end;
         for entry in recovered.iter().chain(entries) {
-            let (line, hash) = format::build(entry, &head.hash, head.seq + 1, sys::now(), &self.redactor)?;
-            if line.len() > MAX_LINE {
-                return Err(LedgerError::TooLong { bytes: line.len() });
-            }
+            let built = format::build(entry, &head.hash, head.seq + 1, sys::now(), &self.redactor);
+            let (line, hash) = built.map_err(|reason| LedgerError::Unfit { reason })?;
             done.push(Appended { seq: head.seq + 1, hash, offset: start + bytes.len() as u64 });
             bytes.extend_from_slice(line.as_bytes());
             bytes.push(b'\n');

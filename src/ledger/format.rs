@@ -49,18 +49,23 @@ pub struct Receipt {
 
 /// Builds the line of `entry` (without line feed) and its hash. Secrets are replaced here,
 /// before the hash, because a secret in a chain can never be taken out again.
+///
+/// # Errors
+/// A payload that no reader would take back as it is.
 pub fn build(
     entry: &Entry,
     prev: &Digest,
     seq: u64,
     ts: Timestamp,
     redactor: &Redactor,
-) -> Result<(String, Digest), serde_json::Error> {
+) -> Result<(String, Digest), String> {
     use std::fmt::Write as _;
     let mut line = String::with_capacity(1024);
-    let data = entry.body.to_json()?;
+    let data = entry.body.to_json().map_err(|e| e.to_string())?;
     let data = redactor.redact(&data);
-    let quoted = |text: &str| serde_json::to_string(text);
+    if beyond(&data) {
+        return Err(format!("a number is not within {MAX_INTEGER}"));
+    }
     // Writing to a String cannot fail.
     let _ = write!(
         line,
@@ -70,9 +75,15 @@ pub fn build(
     if let Some(dispatch) = &entry.dispatch {
         let _ = write!(line, ",\"dispatch\":\"{dispatch}\",\"attempt\":{}", entry.attempt);
     }
-    let _ = write!(line, ",\"key\":{},\"data\":{data}", quoted(&entry.key())?);
+    // A key is made of ids and needs no escapes.
+    let _ = write!(line, ",\"key\":\"{}\",\"data\":{data}", entry.key());
     let hash = Digest::leaf(line.as_bytes());
     let _ = write!(line, ",\"hash\":\"{hash}\"}}");
+    if line.len() > MAX_LINE {
+        return Err(format!("its line of {} bytes is over the limit of {MAX_LINE}", line.len()));
+    }
+    // What a reader would not take back must not get in.
+    links(line.as_bytes()).and_then(|links| links.entry().map(drop))?;
     Ok((line, hash))
 }
 
@@ -150,6 +161,13 @@ pub fn parse(line: &[u8]) -> Result<Receipt, String> {
 }
 
 impl<'a> Links<'a> {
+    /// Whether the line says that it is of this kind, without a look at anything else.
+    pub fn says(&self, kind: Kind) -> bool {
+        // `,"ts":"2026-11-21T01:02:03.456789Z"` has a fixed length.
+        let word = self.rest.get(35..).and_then(|r| r.strip_prefix(b",\"kind\":\""));
+        word.and_then(|w| w.strip_prefix(kind.word().as_bytes())).is_some_and(|after| after.starts_with(b"\""))
+    }
+
     /// The members between `seq` and `hash`.
     pub fn entry(&self) -> Result<(Timestamp, &'a str, Entry), String> {
         let wrong = |what: &str| format!("{what} is not as the format has it");
@@ -168,9 +186,42 @@ impl<'a> Links<'a> {
         }
         let (key, rest) = plain(rest, ",\"key\":\"").ok_or_else(|| wrong("key"))?;
         let data = rest.strip_prefix(",\"data\":").ok_or_else(|| wrong("data"))?;
+        if beyond(data) {
+            return Err(format!("a number of the payload is not within {MAX_INTEGER}"));
+        }
         let body = Body::from_json(kind, data).map_err(|e| format!("the payload is not a {word}: {e}"))?;
         let entry = Entry { dispatch, attempt, body };
         if entry.has_key(key) { Ok((ts, key, entry)) } else { Err(wrong("key")) }
+    }
+}
+
+/// Whether a JSON text holds an integer beyond [`MAX_INTEGER`], which not every reader keeps.
+pub(super) fn beyond(json: &str) -> bool {
+    let bytes = json.as_bytes();
+    // A number that large has 16 digits in a row, so every 16th byte is enough to find one.
+    let mut at = 15;
+    while let Some(byte) = bytes.get(at) {
+        if !byte.is_ascii_digit() {
+            at += 16;
+            continue;
+        }
+        let start = bytes[..at].iter().rposition(|b| !b.is_ascii_digit()).map_or(0, |p| p + 1);
+        let end = bytes[at..].iter().position(|b| !b.is_ascii_digit()).map_or(bytes.len(), |p| at + p);
+        let is_number = start == 0 || b":,[-".contains(&bytes[start - 1]);
+        if end - start >= 16 && is_number && holds_beyond(&serde_json::from_str(json).unwrap_or_default()) {
+            return true;
+        }
+        at = end + 15;
+    }
+    false
+}
+
+fn holds_beyond(value: &serde_json::Value) -> bool {
+    match value {
+        serde_json::Value::Number(n) => n.as_i64().is_none_or(|n| n.unsigned_abs() > MAX_INTEGER),
+        serde_json::Value::Array(items) => items.iter().any(holds_beyond),
+        serde_json::Value::Object(members) => members.values().any(holds_beyond),
+        _ => false,
     }
 }
 

@@ -36,11 +36,11 @@ pub enum LedgerError {
     /// The file was replaced while it was open.
     #[error("the ledger file was replaced while it was being written")]
     Replaced,
-    /// A receipt would be longer than a line may be.
-    #[error("a receipt of {bytes} bytes is over the limit of {} bytes", format::MAX_LINE)]
-    TooLong {
-        /// Its length.
-        bytes: usize,
+    /// A receipt that readers would refuse.
+    #[error("a receipt was refused: {reason}")]
+    Unfit {
+        /// What is wrong with it.
+        reason: String,
     },
     /// The write failed and was rolled back: the receipt does not exist.
     #[error("the receipt could not be written and was rolled back: {source}")]
@@ -61,9 +61,6 @@ pub enum LedgerError {
     /// The lock did not come free.
     #[error("{0}")]
     Lock(Fault),
-    /// A payload could not be turned into JSON; a bug.
-    #[error("a receipt could not be serialised: {0}")]
-    Serialise(#[from] serde_json::Error),
 }
 
 impl From<LedgerError> for Fault {
@@ -85,7 +82,7 @@ impl From<LedgerError> for Fault {
             }
             LedgerError::Path(error) => error.into(),
             LedgerError::Lock(fault) => fault,
-            LedgerError::TooLong { .. } | LedgerError::Serialise(_) => Self::internal(what),
+            LedgerError::Unfit { .. } => Self::internal(what),
         }
     }
 }

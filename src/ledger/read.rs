@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use super::format::{self, Receipt};
 use super::{Head, Ledger, LedgerError};
 use crate::domain::DispatchId;
-use crate::domain::receipt::Kind;
+use crate::domain::receipt::{Body, Kind, LedgerCreated};
 use crate::sys::files::{self, At};
 
 impl Ledger {
@@ -20,6 +20,15 @@ impl Ledger {
         match files::open_regular(&path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(LedgerError::Missing(path)),
             other => Ok(other.at("open", &path)?),
+        }
+    }
+
+    /// The first receipt, which says which ledger this is.
+    pub fn created(&self) -> Result<LedgerCreated, LedgerError> {
+        let broken = || LedgerError::BrokenHead { reason: "the first line is no ledger.created".to_owned() };
+        match self.from(0)?.next_receipt()?.map(|r| r.body) {
+            Some(Body::LedgerCreated(created)) => Ok(created),
+            _ => Err(broken()),
         }
     }
 

@@ -15,9 +15,9 @@ use std::sync::{Mutex, PoisonError};
 use serde::Serialize;
 
 use super::chunk::{Chunk, End, Source};
-use super::format;
+use super::format::{self, MAX_LINE};
 use crate::domain::merkle::CompactRange;
-use crate::domain::receipt::{Body, Kind};
+use crate::domain::receipt::{AnchorWritten, Body, Kind};
 use crate::domain::{Digest, Name};
 use crate::sys::files;
 
@@ -126,6 +126,9 @@ pub struct Report {
     pub recoveries: u64,
     /// The first fault.
     pub first_bad: Option<Fault>,
+    /// The last anchor that the ledger itself knows of, and the receipt that says so.
+    #[serde(skip)]
+    pub last_anchor: Option<(u64, AnchorWritten)>,
     /// The roots at the sizes that were asked for, as far as there are that many receipts.
     #[serde(skip)]
     pub roots: BTreeMap<u64, Digest>,
@@ -175,6 +178,7 @@ impl Report {
             head: since.map(|s| s.head),
             recoveries: 0,
             first_bad: None,
+            last_anchor: None,
             roots: BTreeMap::new(),
             tree: options.roots.map(|_| since.map_or_else(|| CompactRange::empty(0), |s| s.tree.clone())),
         }
@@ -198,6 +202,11 @@ impl Fault {
 /// Verifies the file at `path`.
 pub fn verify(path: &Path, options: &Options<'_>) -> Report {
     let mut report = Report::new(options);
+    if options.since.is_some_and(|since| !stands_at(path, since)) {
+        let why = "the receipt that the anchor ends with does not stand where it stood";
+        report.fail(Status::AnchorMismatch, Flaw::Rewritten, why);
+        return report;
+    }
     let source = match open(path).and_then(|file| Source::new(file, report.bytes)) {
         Ok(source) => source,
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -248,6 +257,17 @@ pub fn verify(path: &Path, options: &Options<'_>) -> Report {
     report
 }
 
+/// Whether the line before `since.offset` is the last one that is proven.
+fn stands_at(path: &Path, since: &Since) -> bool {
+    use std::os::unix::fs::FileExt;
+    let start = since.offset.saturating_sub(MAX_LINE as u64 + 2);
+    let mut before = vec![0; usize::try_from(since.offset - start).unwrap_or(0)];
+    let read = open(path).and_then(|file| file.read_exact_at(&mut before, start));
+    let line = before.strip_suffix(b"\n").map(|b| &b[memchr::memrchr(b'\n', b).map_or(0, |at| at + 1)..]);
+    let links = line.and_then(|line| format::links(line).ok());
+    read.is_ok() && links.is_some_and(|l| l.seq + 1 == since.tree.end() && l.sound_hash() == Ok(since.head))
+}
+
 /// A regular file and no link, for the verifier as for everybody else.
 fn open(path: &Path) -> io::Result<std::fs::File> {
     if path.is_symlink() {
@@ -282,6 +302,7 @@ struct Piece {
     bytes: u64,
     recoveries: u64,
     ledger: Option<String>,
+    last_anchor: Option<(u64, AnchorWritten)>,
     /// The tree over its lines, cut at the sizes whose roots are wanted.
     ranges: Vec<CompactRange>,
     /// A fault after the sound lines.
@@ -351,7 +372,7 @@ impl Piece {
             (Some((_, first)), Some((_, last))) => follows(last, first + self.receipts, links.prev, links.seq)?,
             _ => self.first = Some((links.prev.to_vec(), links.seq)),
         }
-        if !options.quick || links.seq == 0 {
+        if !options.quick || links.seq == 0 || links.says(Kind::AnchorWritten) {
             let (_, _, entry) = links.entry().map_err(bad)?;
             match entry.body {
                 Body::LedgerCreated(created) if links.seq == 0 => {
@@ -366,6 +387,7 @@ impl Piece {
                     return Err(bad("the first receipt, and no other, must be ledger.created".into()));
                 }
                 Body::LedgerRecovered(_) => self.recoveries += 1,
+                Body::AnchorWritten(anchor) => self.last_anchor = Some((links.seq, anchor)),
                 _ => {}
             }
         }
@@ -454,6 +476,7 @@ impl Joiner<'_> {
         report.recoveries += piece.recoveries;
         report.head = piece.last.map(|(hash, _)| hash).or(report.head);
         report.ledger = report.ledger.take().or(piece.ledger);
+        report.last_anchor = piece.last_anchor.or(report.last_anchor.take());
         if let Some(progress) = self.options.progress {
             progress(report.bytes);
         }
