@@ -206,7 +206,7 @@ fn round_trip(project: &Project, seen: &Snapshot) -> Check {
     let repository = Git::repository(&project.located.common_dir);
     let tried = || -> Result<(), Fault> {
         let _guard = lock::exclusive(&project.paths.repo_lock(), Duration::from_secs(30))?;
-        let made = repository.create_branch(&id.branch_ref(), &base.commit);
+        let made = repository.create_branch(&id.branch_ref(), &base.commit, None);
         let added = made.and_then(|()| repository.worktree_add_bare(&path, &id.branch(), "vnx doctor", None));
         let _ = files::delete_tree(&path);
         let forgotten = repository.worktree_forget(&path);

@@ -9,10 +9,10 @@ use crate::sys::files;
 
 impl Git {
     /// Creates a branch that must not exist yet. `self` is the repository.
-    pub fn create_branch(&self, full_name: &str, commit: &str) -> Result<()> {
+    pub fn create_branch(&self, full_name: &str, commit: &str, held: Option<File>) -> Result<()> {
         // The empty old value means "must not exist".
         let args = ["update-ref", "--no-deref", "-m", "vnx: dispatch", full_name, commit, ""];
-        expect("update-ref", self.cmd().args(args).run()?).map(drop)
+        expect("update-ref", self.cmd().args(args).holding(held).run()?).map(drop)
     }
 
     /// Registers a worktree on an existing branch with a lock, without files. Short: runs under

@@ -28,13 +28,13 @@ pub fn create(tree: &Tree<'_>, repo_lock: &Path, alive: Option<&File>) -> Result
     let root = tree.path.parent().unwrap_or(Path::new("/"));
     std::fs::create_dir_all(root).at("create", root)?;
     let repository = tree.repository();
+    let held = || alive.and_then(|lock| lock.try_clone().ok());
     // Fails if the branch exists; from here on it is ours.
-    repository.create_branch(&tree.id.branch_ref(), tree.base).map_err(|e| {
+    repository.create_branch(&tree.id.branch_ref(), tree.base, held()).map_err(|e| {
         Fault::environment(format!("branch {} cannot be made: {e}", tree.id.branch()))
             .fix("delete it, or choose another --id")
     })?;
     let guard = lock::exclusive(repo_lock, Duration::from_mins(1));
-    let held = || alive.and_then(|lock| lock.try_clone().ok());
     let added = guard.and_then(|_held| {
         Ok(repository.worktree_add_bare(tree.path, &tree.id.branch(), &tree.lock_reason(), held())?)
     });
