@@ -25,3 +25,4 @@ mod panes;
 mod parallel;
 mod teardown;
 mod workers;
+mod writers;

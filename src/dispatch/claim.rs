@@ -78,7 +78,10 @@ fn fill(project: &Project, request: &Request, planned: &Planned, folder: &Path) 
     files::create_new(&folder.join("prompt.md"), planned.prompt.as_bytes())?;
     // Last, because recovery takes a folder with a plan for a claim that was meant.
     files::create_new(&folder.join("plan.json"), planned.json.as_bytes())?;
-    project.ledger().append(&entries(planned, Digest::of(yaml.as_bytes())))?;
+    let ledger = project.ledger();
+    ledger.append(&entries(planned, Digest::of(yaml.as_bytes())))?;
+    // It may have been used up; the plan has seen that there is space again.
+    ledger.fill_reserve();
     Ok(())
 }
 

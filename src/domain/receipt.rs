@@ -67,6 +67,7 @@ macro_rules! kinds {
 kinds! {
     LedgerCreated "ledger.created" Wait "The first receipt of a ledger.";
     LedgerRecovered "ledger.recovered" Wait "A torn tail was moved to quarantine.";
+    LedgerIoError "ledger.io_error" Wait "The disk did not confirm receipts, and the file was written anew.";
     DispatchRequested "dispatch.requested" Ride "Somebody asked for a dispatch.";
     DispatchRefused "dispatch.refused" Wait "Policy refused a dispatch; nothing was claimed.";
     DispatchClaimed "dispatch.claimed" Ride "The id is taken and the plan is fixed.";
@@ -107,6 +108,16 @@ pub struct LedgerRecovered {
     pub sha256: Digest,
     /// The file in `quarantine/` that holds it.
     pub quarantine: String,
+}
+
+/// Payload of `ledger.io_error`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LedgerIoError {
+    /// The length of the file that was written anew.
+    pub bytes: u64,
+    /// What the system had said.
+    pub error: String,
 }
 
 /// Payload of `dispatch.requested`.

@@ -1,23 +1,29 @@
 //! The one writer.
 //!
-//! Lock, re-read and re-hash the tail, repair it if a crash tore it, build the lines, one
-//! `write`, unlock, then wait for the disk where the kinds ask for it. Unlocking before the
-//! sync is safe because the file only grows: a later writer's sync covers all earlier bytes.
+//! Lock, re-read and re-hash the tail, repair it if a crash tore it, leave out what was written
+//! before, build the lines, one `write`, unlock, then wait for the disk where the kinds ask for
+//! it. Unlocking before the sync is safe because the file only grows: a later writer's sync
+//! covers all earlier bytes, and writers that wait at the same time share it.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
 use rustix::fs::OFlags;
 
 use super::format::{self, MAX_LINE};
-use super::{Head, Ledger, LedgerError, PATIENCE};
-use crate::domain::receipt::{Body, Durability, Entry, LedgerCreated, LedgerRecovered};
+use super::{Head, Ledger, LedgerError, PATIENCE, disk};
+use crate::domain::receipt::{Body, Durability, Entry, Kind, LedgerCreated, LedgerIoError, LedgerRecovered};
 use crate::domain::{Digest, Name};
 use crate::sys::files::{self, At};
 use crate::sys::{self, lock};
 
-/// A receipt that was written.
+/// Space that is given back when the disk is full, so that what must be said still fits.
+const RESERVE: u64 = 1 << 20;
+
+/// How much of the end is read to begin with; more only if no line is that short.
+pub(super) const TAIL: u64 = 64 << 10;
+
+/// A receipt that was written, now or before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Appended {
     /// Its sequence number.
@@ -26,6 +32,22 @@ pub struct Appended {
     pub hash: Digest,
     /// Where its line begins in the file.
     pub offset: u64,
+    /// It stood there already; nothing was written.
+    pub repeated: bool,
+}
+
+/// The end of a ledger as its file shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tail {
+    pub(super) head: Head,
+    /// Something follows that is no whole line.
+    pub(super) torn: bool,
+}
+
+/// What a write holds: both locks go when it does.
+struct Writing {
+    file: File,
+    _lock: File,
 }
 
 impl Ledger {
@@ -44,28 +66,45 @@ impl Ledger {
         let built = format::build(&entry, &Digest::ZERO, 0, sys::now(), &self.redactor);
         let (line, _) = built.map_err(|reason| LedgerError::Unfit { reason })?;
         // The file appears with its first line or not at all.
-        files::replace(&self.file(), format!("{line}\n").as_bytes())?;
-        let sync = |path| File::open(path).and_then(|f| f.sync_all());
-        sync(self.file()).map_err(|source| LedgerError::NotSynced { source })?;
-        sync(self.folder.clone()).map_err(|source| LedgerError::NotSynced { source })?;
+        disk::publish(&self.file(), format!("{line}\n").as_bytes())
+            .map_err(|source| LedgerError::NotWritten { source })?;
         drop(guard);
+        self.fill_reserve();
         Ok(true)
     }
 
     /// Appends receipts in one write and returns when they are as durable as their kinds ask.
+    ///
+    /// A receipt that stands there already, with the same key and payload, is not written again.
+    ///
+    /// # Errors
+    /// The same key with another payload is [`LedgerError::Conflict`]. After any error nothing
+    /// that this call was to write is acknowledged.
     pub fn append(&self, entries: &[Entry]) -> Result<Vec<Appended>, LedgerError> {
-        let wait = entries.iter().any(|e| e.body.kind().durability() == Durability::Wait);
-        let (file, done) = self.write(entries)?;
-        if wait {
-            file.sync_data().map_err(|source| LedgerError::NotSynced { source })?;
+        let (file, done) = match self.write(entries) {
+            Err(LedgerError::NotWritten { source }) if is_full(&source) && self.free_reserve() => {
+                self.write(entries)?
+            }
+            other => other?,
+        };
+        if entries.iter().any(|e| e.body.kind().durability() == Durability::Wait) {
+            self.confirm(&file)?;
         }
         Ok(done)
     }
 
     /// Waits until everything that is in the file now is on the disk.
     pub fn sync(&self) -> Result<(), LedgerError> {
-        let file = self.open()?;
-        file.sync_data().map_err(|source| LedgerError::NotSynced { source })
+        self.confirm(&self.open()?)
+    }
+
+    /// A failed sync is not tried again: the kernel forgets the pages that it could not write,
+    /// and the second try would succeed without them. The mark makes the next writer copy the file.
+    fn confirm(&self, file: &File) -> Result<(), LedgerError> {
+        disk::sync(file).map_err(|source| {
+            let _ = files::replace(&self.poisoned(), source.to_string().as_bytes());
+            LedgerError::NotSynced { source }
+        })
     }
 
     fn open(&self) -> Result<File, LedgerError> {
@@ -77,64 +116,151 @@ impl Ledger {
         }
     }
 
-    fn write(&self, entries: &[Entry]) -> Result<(File, Vec<Appended>), LedgerError> {
+    /// Takes both locks. The one on `LOCK` is what outlives a replaced ledger file; the one on the
+    /// file itself holds even if somebody deletes `LOCK` meanwhile.
+    fn begin(&self) -> Result<Writing, LedgerError> {
         if !self.file().exists() {
             return Err(LedgerError::Missing(self.file()));
         }
-        let guard = lock::exclusive(&self.lock_file(), PATIENCE).map_err(LedgerError::Lock)?;
-        let mut file = self.open()?;
+        let lock = lock::exclusive(&self.lock_file(), PATIENCE).map_err(LedgerError::Lock)?;
         let path = self.file();
-        let (opened, named) =
-            (file.metadata().at("examine", &path)?, std::fs::symlink_metadata(&path).at("examine", &path)?);
-        if (opened.dev(), opened.ino()) != (named.dev(), named.ino()) {
-            return Err(LedgerError::Replaced);
+        loop {
+            let file = self.open()?;
+            lock::exclusive_file(&file, &path, PATIENCE).map_err(LedgerError::Lock)?;
+            let (opened, named) =
+                (file.metadata().at("examine", &path)?, std::fs::symlink_metadata(&path).at("examine", &path)?);
+            if (opened.dev(), opened.ino()) == (named.dev(), named.ino()) {
+                return Ok(Writing { file, _lock: lock });
+            }
+            // Another writer has put a copy in its place, which it does before it lets go.
         }
-        let (mut head, torn) = self.read_head(&file)?;
-        let recovered = if torn { Some(self.repair(&file, head)?) } else { None };
+    }
 
+    fn write(&self, entries: &[Entry]) -> Result<(File, Vec<Appended>), LedgerError> {
+        let mut writing = self.begin()?;
+        let mut notes = Vec::new();
+        if self.poisoned().exists() {
+            notes.push(self.heal(&writing.file)?);
+            drop(writing);
+            writing = self.begin()?;
+        }
+        let tail = self.read_tail(&writing.file)?;
+        if tail.torn {
+            notes.push(self.repair(&writing.file, tail.head)?);
+        }
+        let (mut head, start) = (tail.head, tail.head.end);
         let mut bytes = Vec::new();
-        let mut done = Vec::new();
-        let start = head.end;
-        for entry in recovered.iter().chain(entries) {
+        let mut done: Vec<(String, Appended)> = Vec::new();
+        for (entry, noted) in notes.iter().map(|e| (e, true)).chain(entries.iter().map(|e| (e, false))) {
+            let key = entry.key();
+            if let Some(known) = self.known(&writing.file, entry, start, &bytes)? {
+                done.push((key, known));
+                continue;
+            }
             let built = format::build(entry, &head.hash, head.seq + 1, sys::now(), &self.redactor);
             let (line, hash) = built.map_err(|reason| LedgerError::Unfit { reason })?;
-            done.push(Appended { seq: head.seq + 1, hash, offset: start + bytes.len() as u64 });
+            let written = Appended { seq: head.seq + 1, hash, offset: start + bytes.len() as u64, repeated: false };
             bytes.extend_from_slice(line.as_bytes());
             bytes.push(b'\n');
             head = Head { seq: head.seq + 1, hash, end: start + bytes.len() as u64 };
+            if !noted {
+                done.push((key, written));
+            }
         }
+        let file = &writing.file;
         // One write: a crash tears at most the end, and the next writer sees that it is torn.
-        let result = file.write(&bytes);
+        let result = if bytes.is_empty() { Ok(0) } else { disk::append(file, &bytes) };
         if !matches!(result, Ok(n) if n == bytes.len()) {
-            let rolled_back = file.set_len(start);
+            let rolled_back = disk::truncate(file, start);
             let source = match (result, rolled_back) {
                 (Err(e), _) | (Ok(_), Err(e)) => e,
                 (Ok(_), Ok(())) => std::io::Error::new(std::io::ErrorKind::StorageFull, "short write"),
             };
             return Err(LedgerError::NotWritten { source });
         }
-        drop(guard);
-        Ok((file, done.split_off(usize::from(recovered.is_some()))))
+        // Before the lock on it goes with the last descriptor.
+        let Writing { file, _lock } = writing;
+        file.unlock().at("unlock", &self.file())?;
+        Ok((file, done.into_iter().map(|(_, a)| a).collect()))
+    }
+
+    /// The receipt that was written before under the key of `entry`, in the file up to `end` or
+    /// among the lines of this call.
+    fn known(&self, file: &File, entry: &Entry, end: u64, new: &[u8]) -> Result<Option<Appended>, LedgerError> {
+        // Receipts of the ledger itself tell of moments, which do not repeat.
+        let Some(dispatch) = &entry.dispatch else { return Ok(None) };
+        let member = |key: &str| format!(",\"key\":\"{key}\",");
+        let (key, first) = (entry.key(), format!("{dispatch}/{}/{}", Kind::DispatchRequested.word(), entry.attempt));
+        let (wanted, stop) = (member(&key), member(&first));
+        let found = match memchr::memmem::find(new, wanted.as_bytes()) {
+            Some(at) => Some((new.to_vec(), at, end)),
+            // A dispatch begins with its request, and its id is claimed once: that one is new.
+            None if key == first => None,
+            None => self.look_back(file, end, wanted.as_bytes(), stop.as_bytes())?,
+        };
+        let Some((block, at, offset)) = found else { return Ok(None) };
+        let begin = memchr::memrchr(b'\n', &block[..at]).map_or(0, |p| p + 1);
+        let length = memchr::memchr(b'\n', &block[begin..]).unwrap_or(block.len() - begin);
+        let receipt =
+            format::parse(&block[begin..begin + length]).map_err(|reason| LedgerError::BrokenHead { reason })?;
+        if format::payload(&receipt.body, &self.redactor) == format::payload(&entry.body, &self.redactor) {
+            let (seq, hash) = (receipt.seq, receipt.hash);
+            return Ok(Some(Appended { seq, hash, offset: offset + begin as u64, repeated: true }));
+        }
+        Err(LedgerError::Conflict { key, seq: receipt.seq })
+    }
+
+    /// Looks for a line that holds `wanted`, from the end on, until one holds `stop`. Returns a block
+    /// of whole lines around it, its place in the block, and the block's in the file.
+    fn look_back(
+        &self,
+        file: &File,
+        end: u64,
+        wanted: &[u8],
+        stop: &[u8],
+    ) -> Result<Option<(Vec<u8>, usize, u64)>, LedgerError> {
+        let (mut end, mut size) = (end, 16_u64 << 10);
+        while end > 0 {
+            let start = end.saturating_sub(size);
+            let mut block = vec![0; usize::try_from(end - start).unwrap_or(0)];
+            disk::read(file, &mut block, start).at("read", &self.file())?;
+            // Only whole lines count; the rest goes with the block before.
+            let cut = if start == 0 { 0 } else { memchr::memchr(b'\n', &block).map_or(block.len(), |p| p + 1) };
+            if cut == block.len() {
+                size *= 4;
+                continue;
+            }
+            if let Some(at) = memchr::memmem::rfind(&block[cut..], wanted) {
+                return Ok(Some((block, cut + at, start)));
+            }
+            if memchr::memmem::rfind(&block[cut..], stop).is_some() {
+                return Ok(None);
+            }
+            end = start + cut as u64;
+            size = (size * 4).min(4 << 20);
+        }
+        Ok(None)
     }
 
     /// The last complete line, re-hashed, and whether a torn fragment follows it.
-    pub(super) fn read_head(&self, file: &File) -> Result<(Head, bool), LedgerError> {
+    pub(super) fn read_tail(&self, file: &File) -> Result<Tail, LedgerError> {
         let broken = |reason: &str| LedgerError::BrokenHead { reason: reason.to_owned() };
         let len = file.metadata().at("examine", &self.file())?.len();
-        let mut window = 64_u64 << 10;
+        let mut window = TAIL;
         loop {
             let from = len.saturating_sub(window);
             let mut tail = vec![0; usize::try_from(len - from).unwrap_or(0)];
-            file.read_exact_at(&mut tail, from).at("read", &self.file())?;
+            disk::read(file, &mut tail, from).at("read", &self.file())?;
+            tail.truncate(format::written(&tail, from));
             let last_feed = tail.iter().rposition(|b| *b == b'\n');
             let before = last_feed.and_then(|end| tail[..end].iter().rposition(|b| *b == b'\n'));
             match (last_feed, before) {
                 (Some(end), Some(start)) => {
-                    let head = head_of(&tail[start + 1..end], from + end as u64 + 1, len)?;
-                    return follows(&tail[..start], &tail[start + 1..end], head);
+                    let found = tail_at(&tail[start + 1..end], from + end as u64 + 1, len)?;
+                    return follows(&tail[..start], &tail[start + 1..end], found);
                 }
                 (Some(end), None) if from == 0 => {
-                    return head_of(&tail[..end], end as u64 + 1, len);
+                    return tail_at(&tail[..end], end as u64 + 1, len);
                 }
                 _ if from == 0 => return Err(broken("there is no complete line")),
                 // A line and a fragment of the longest kind fit into this much.
@@ -151,33 +277,77 @@ impl Ledger {
         let path = self.file();
         let len = file.metadata().at("examine", &path)?.len();
         let mut fragment = vec![0; usize::try_from(len - head.end).unwrap_or(0)];
-        file.read_exact_at(&mut fragment, head.end).at("read", &path)?;
+        disk::read(file, &mut fragment, head.end).at("read", &path)?;
+        let anchor = format!("\"kind\":\"{}\"", Kind::AnchorWritten.word());
+        if memchr::memmem::find(&fragment, anchor.as_bytes()).is_some() {
+            let reason = "what follows the last sound line was anchored, so it is not cut off".to_owned();
+            return Err(LedgerError::BrokenHead { reason });
+        }
         let sha256 = Digest::of(&fragment);
         let name = format!("{}-{}.part", head.end, sha256.short());
-        let kept = self.quarantine().join(&name);
         files::private_folder(&self.quarantine())?;
-        files::replace(&kept, &fragment)?;
-        File::open(&kept).and_then(|f| f.sync_all()).map_err(|source| LedgerError::NotSynced { source })?;
-        file.set_len(head.end).at("cut", &path)?;
+        let kept = disk::publish(&self.quarantine().join(&name), &fragment);
+        kept.map_err(|source| LedgerError::NotWritten { source })?;
+        disk::truncate(file, head.end).at("cut", &path)?;
         let body = LedgerRecovered { offset: head.end, bytes: fragment.len() as u64, sha256, quarantine: name };
         Ok(Entry::ledger(Body::LedgerRecovered(body)))
     }
+
+    /// After a failed sync nobody knows which pages are on the disk: the file is written anew, from
+    /// what can be read, and takes the old one's place. Only under the lock.
+    fn heal(&self, file: &File) -> Result<Entry, LedgerError> {
+        let path = self.file();
+        let error = std::fs::read_to_string(self.poisoned()).unwrap_or_default();
+        let len = file.metadata().at("examine", &path)?.len();
+        let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+        disk::read(file, &mut bytes, 0).at("read", &path)?;
+        disk::publish(&path, &bytes).map_err(|source| LedgerError::NotWritten { source })?;
+        files::remove(&self.poisoned())?;
+        Ok(Entry::ledger(Body::LedgerIoError(LedgerIoError { bytes: len, error })))
+    }
+
+    /// Sets space aside for the moment when the disk is full. Best effort: without it only the
+    /// receipts of that moment are missing.
+    pub fn fill_reserve(&self) {
+        let path = self.folder.join("RESERVE");
+        if std::fs::metadata(&path).is_ok_and(|m| m.len() >= RESERVE) {
+            return;
+        }
+        if let Ok(file) = lock::open(&path) {
+            let _ = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, RESERVE);
+        }
+    }
+
+    /// `true` when there was something to give back.
+    fn free_reserve(&self) -> bool {
+        let path = self.folder.join("RESERVE");
+        let had = std::fs::metadata(&path).is_ok_and(|m| m.len() > 0);
+        had && std::fs::remove_file(&path).is_ok()
+    }
+
+    fn poisoned(&self) -> std::path::PathBuf {
+        self.folder.join("POISONED")
+    }
 }
 
-fn head_of(line: &[u8], end: u64, len: u64) -> Result<(Head, bool), LedgerError> {
+fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+}
+
+fn tail_at(line: &[u8], end: u64, len: u64) -> Result<Tail, LedgerError> {
     let broken = |reason| LedgerError::BrokenHead { reason };
     let links = format::links(line).map_err(broken)?;
     let hash = links.sound_hash().map_err(|_| broken(format!("receipt {} has the wrong hash", links.seq)))?;
-    Ok((Head { seq: links.seq, hash, end }, end < len))
+    Ok(Tail { head: Head { seq: links.seq, hash, end }, torn: end < len })
 }
 
 /// The last line must also follow the one before it, where that one is in reach.
-fn follows(before: &[u8], last: &[u8], head: (Head, bool)) -> Result<(Head, bool), LedgerError> {
-    let Some(at) = before.iter().rposition(|b| *b == b'\n') else { return Ok(head) };
+fn follows(before: &[u8], last: &[u8], found: Tail) -> Result<Tail, LedgerError> {
+    let Some(at) = before.iter().rposition(|b| *b == b'\n') else { return Ok(found) };
     let broken = |reason: String| LedgerError::BrokenHead { reason };
     let (last, before) = (format::links(last).map_err(broken)?, format::links(&before[at + 1..]).map_err(broken)?);
     if before.sound_hash().is_err() || last.prev != before.hash || last.seq != before.seq + 1 {
         return Err(broken(format!("receipt {} does not follow the one before it", last.seq)));
     }
-    Ok(head)
+    Ok(found)
 }

@@ -14,6 +14,8 @@ use crate::domain::{Digest, DispatchId, Timestamp};
 
 /// The longest line in bytes, without its line feed.
 pub const MAX_LINE: usize = 1 << 20;
+/// What a disk writes as a whole, at least.
+const SECTOR: usize = 512;
 /// The largest integer that every JSON reader keeps exactly: 2^53 - 1.
 pub const MAX_INTEGER: u64 = (1 << 53) - 1;
 /// The format version that this code writes; it refuses newer ones by name.
@@ -85,6 +87,24 @@ pub fn build(
     // What a reader would not take back must not get in.
     links(line.as_bytes()).and_then(|links| links.entry().map(drop))?;
     Ok((line, hash))
+}
+
+/// The payload as it would stand in a line.
+pub(super) fn payload(body: &Body, redactor: &Redactor) -> Option<String> {
+    body.to_json().ok().map(|json| redactor.redact(&json).into_owned())
+}
+
+/// How many of these bytes, which stand at `offset` of the file, were ever written. A crash can
+/// lose sectors of what was appended last and keep others; then they are zeros, which no receipt
+/// holds. Everything from the line on that has such a sector is torn.
+pub(super) fn written(bytes: &[u8], offset: u64) -> usize {
+    let Some(zero) = memchr::memchr(0, bytes) else { return bytes.len() };
+    let into = usize::try_from(offset % SECTOR as u64).unwrap_or(0);
+    let first = (SECTOR - into) % SECTOR;
+    let sectors = bytes.get(first..).unwrap_or_default().chunks(SECTOR);
+    let lost = sectors.enumerate().find(|(_, sector)| sector.iter().all(|b| *b == 0)).map(|(n, _)| first + n * SECTOR);
+    let lost = lost.or_else(|| bytes[zero..].iter().all(|b| *b == 0).then_some(zero));
+    lost.map_or(bytes.len(), |at| memchr::memrchr(b'\n', &bytes[..at]).map_or(0, |feed| feed + 1))
 }
 
 /// What stands at fixed offsets of a line: all that the chain is made of, without a JSON parser.

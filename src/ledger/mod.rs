@@ -5,8 +5,10 @@
 
 mod append;
 mod chunk;
+mod disk;
 pub mod format;
 mod read;
+mod report;
 pub mod verify;
 
 use std::io;
@@ -33,14 +35,19 @@ pub enum LedgerError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The file was replaced while it was open.
-    #[error("the ledger file was replaced while it was being written")]
-    Replaced,
     /// A receipt that readers would refuse.
     #[error("a receipt was refused: {reason}")]
     Unfit {
         /// What is wrong with it.
         reason: String,
+    },
+    /// The key was used before, with another payload.
+    #[error("receipt {seq} has the key {key} already, with another payload")]
+    Conflict {
+        /// The key.
+        key: String,
+        /// The receipt that has it.
+        seq: u64,
     },
     /// The write failed and was rolled back: the receipt does not exist.
     #[error("the receipt could not be written and was rolled back: {source}")]
@@ -69,7 +76,7 @@ impl From<LedgerError> for Fault {
         match error {
             LedgerError::Missing(_) => Self::environment(what)
                 .fix("`vnx init` makes one in a new project; in an old one, restore it from where it went"),
-            LedgerError::BrokenHead { .. } | LedgerError::Replaced => {
+            LedgerError::BrokenHead { .. } => {
                 Self::environment(what).fix("run `vnx audit-chain verify`; nothing is appended to a broken chain")
             }
             LedgerError::NotWritten { source } | LedgerError::NotSynced { source }
@@ -82,7 +89,7 @@ impl From<LedgerError> for Fault {
             }
             LedgerError::Path(error) => error.into(),
             LedgerError::Lock(fault) => fault,
-            LedgerError::Unfit { .. } => Self::internal(what),
+            LedgerError::Unfit { .. } | LedgerError::Conflict { .. } => Self::internal(what),
         }
     }
 }
@@ -141,5 +148,7 @@ impl Ledger {
     }
 }
 
+#[cfg(test)]
+mod faults;
 #[cfg(test)]
 mod tests;

@@ -35,7 +35,7 @@ impl Ledger {
     /// Re-hashes the last complete line. The cheap health check of every dispatch.
     pub fn head(&self) -> Result<Head, LedgerError> {
         let file = self.open_read()?;
-        self.read_head(&file).map(|(head, _)| head)
+        self.read_tail(&file).map(|tail| tail.head)
     }
 
     /// The last `n` receipts, oldest first. Reads backwards, so the cost does not grow with

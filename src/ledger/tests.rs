@@ -7,16 +7,16 @@ use super::*;
 use crate::domain::receipt::{Body, DispatchRefused, DispatchRequested, Entry};
 use crate::domain::{DispatchId, Name};
 
-fn name() -> Name {
+pub(super) fn name() -> Name {
     Name::parse("test", "test").unwrap()
 }
 
-fn entry(n: usize) -> Entry {
+pub(super) fn entry(n: usize) -> Entry {
     let id = DispatchId::parse(&format!("20261121-100000-test-{n:04}")).unwrap();
     Entry::of(&id, Body::DispatchRequested(DispatchRequested { request: Digest::of(b"x"), agent: name() }))
 }
 
-fn ledger(receipts: usize) -> (tempfile::TempDir, Ledger) {
+pub(super) fn ledger(receipts: usize) -> (tempfile::TempDir, Ledger) {
     let folder = tempfile::tempdir().unwrap();
     let ledger = Ledger::at(folder.path());
     assert!(ledger.create(&name()).unwrap());
@@ -26,11 +26,11 @@ fn ledger(receipts: usize) -> (tempfile::TempDir, Ledger) {
     (folder, ledger)
 }
 
-fn verify(ledger: &Ledger) -> Report {
+pub(super) fn verify(ledger: &Ledger) -> Report {
     super::verify::verify(&ledger.file(), &Options { project: Some(&name()), ..Options::default() })
 }
 
-fn status(ledger: &Ledger) -> Status {
+pub(super) fn status(ledger: &Ledger) -> Status {
     verify(ledger).status
 }
 

@@ -12,192 +12,14 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use serde::Serialize;
-
+use super::append::TAIL;
 use super::chunk::{Chunk, End, Source};
 use super::format::{self, MAX_LINE};
+pub use super::report::{Fault, Flaw, Options, Report, Since, Status};
+use crate::domain::Digest;
 use crate::domain::merkle::CompactRange;
 use crate::domain::receipt::{AnchorWritten, Body, Kind};
-use crate::domain::{Digest, Name};
 use crate::sys::files;
-
-/// What the verification came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Status {
-    /// Every line is what it was when it was written, up to the end of the file.
-    Verified,
-    /// A line was changed, inserted, removed or moved.
-    Broken,
-    /// The receipts are sound in themselves, but they are not those that were anchored.
-    AnchorMismatch,
-    /// Everything is sound except an incomplete last line; the next writer repairs that.
-    TornTail,
-    /// Nothing that could be verified, or nothing that it could be held against.
-    Undecided,
-    /// The file could not be read.
-    Unreadable,
-}
-
-impl Status {
-    /// The exit code of `audit-chain verify`.
-    pub fn exit_code(self) -> u8 {
-        match self {
-            Self::Verified => 0,
-            Self::Broken => 1,
-            Self::AnchorMismatch => 3,
-            Self::TornTail => 4,
-            Self::Undecided => 5,
-            Self::Unreadable => 74,
-        }
-    }
-}
-
-/// What is wrong, in one word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Flaw {
-    /// A line's hash does not fit its bytes.
-    Edited,
-    /// Receipts between two lines are gone.
-    Deleted,
-    /// A line stands where none was: a copy or a forged one.
-    Inserted,
-    /// Lines changed places.
-    Reordered,
-    /// The line follows another receipt than the one that stands before it: one of them was
-    /// rewritten together with its hash, or comes from another ledger.
-    Forked,
-    /// Not a receipt of this format.
-    Format,
-    /// The ledger of another project.
-    WrongProject,
-    /// Fewer receipts than were anchored.
-    Truncated,
-    /// Other receipts than were anchored.
-    Rewritten,
-    /// An anchor that is not what it should be.
-    BadAnchor,
-    /// The last line is incomplete.
-    Torn,
-    /// No ledger, or nothing in it.
-    Missing,
-    /// No anchor where one is required.
-    Unanchored,
-    /// It cannot be read.
-    Unreadable,
-}
-
-/// The first fault.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Fault {
-    /// Line number, from 1.
-    pub line: u64,
-    /// Byte offset at which the line begins.
-    pub offset: u64,
-    /// What kind of fault.
-    pub kind: Flaw,
-    /// One line for people.
-    pub reason: String,
-    /// What should stand there, where that can be said.
-    pub expected: Option<String>,
-    /// What stands there.
-    pub found: Option<String>,
-}
-
-/// The whole answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Report {
-    /// Format of this report.
-    pub schema: &'static str,
-    /// What it came to.
-    pub status: Status,
-    /// Payloads were parsed too, not only hashes and links checked.
-    pub strict: bool,
-    /// Sound receipts, from the first on.
-    pub receipts: u64,
-    /// Sound bytes.
-    pub bytes: u64,
-    /// The ledger's random id, from its first receipt.
-    pub ledger: Option<String>,
-    /// The hash of the last sound receipt.
-    pub head: Option<Digest>,
-    /// How many torn tails were recovered in its history.
-    pub recoveries: u64,
-    /// The first fault.
-    pub first_bad: Option<Fault>,
-    /// The last anchor that the ledger itself knows of, and the receipt that says so.
-    #[serde(skip)]
-    pub last_anchor: Option<(u64, AnchorWritten)>,
-    /// The roots at the sizes that were asked for, as far as there are that many receipts.
-    #[serde(skip)]
-    pub roots: BTreeMap<u64, Digest>,
-    /// The tree over all sound receipts, if roots were asked for.
-    #[serde(skip)]
-    pub tree: Option<CompactRange>,
-}
-
-/// What to look at.
-#[derive(Clone, Copy, Default)]
-pub struct Options<'a> {
-    /// A ledger of another project is a fault.
-    pub project: Option<&'a Name>,
-    /// Hashes and links only: payloads are not parsed.
-    pub quick: bool,
-    /// Sizes at which the root is wanted, ascending; `None` builds no tree.
-    pub roots: Option<&'a [u64]>,
-    /// Goes on from a proven state instead of from the beginning.
-    pub since: Option<&'a Since>,
-    /// Hears how many bytes are done, from time to time.
-    pub progress: Option<&'a (dyn Fn(u64) + Sync)>,
-}
-
-/// A state of the ledger that is proven by other means.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Since {
-    /// The tree up to there.
-    pub tree: CompactRange,
-    /// The hash of its last receipt.
-    pub head: Digest,
-    /// Where the next line begins.
-    pub offset: u64,
-    /// The ledger's id.
-    pub ledger: String,
-}
-
-impl Report {
-    fn new(options: &Options<'_>) -> Self {
-        let since = options.since;
-        Self {
-            schema: "vnx.verify/2",
-            status: Status::Verified,
-            strict: !options.quick,
-            receipts: since.map_or(0, |s| s.tree.end()),
-            bytes: since.map_or(0, |s| s.offset),
-            ledger: since.map(|s| s.ledger.clone()),
-            head: since.map(|s| s.head),
-            recoveries: 0,
-            first_bad: None,
-            last_anchor: None,
-            roots: BTreeMap::new(),
-            tree: options.roots.map(|_| since.map_or_else(|| CompactRange::empty(0), |s| s.tree.clone())),
-        }
-    }
-
-    /// Ends the verification with this fault, unless it ended already.
-    pub fn fail(&mut self, status: Status, kind: Flaw, reason: impl Into<String>) -> &mut Fault {
-        self.status = status;
-        let (line, offset) = (self.receipts + 1, self.bytes);
-        self.first_bad.insert(Fault { line, offset, kind, reason: reason.into(), expected: None, found: None })
-    }
-}
-
-impl Fault {
-    /// Says what should be there and what is.
-    pub fn differs(&mut self, expected: &dyn Display, found: &dyn Display) {
-        (self.expected, self.found) = (Some(expected.to_string()), Some(found.to_string()));
-    }
-}
 
 /// Verifies the file at `path`.
 pub fn verify(path: &Path, options: &Options<'_>) -> Report {
@@ -250,6 +72,10 @@ pub fn verify(path: &Path, options: &Options<'_>) -> Report {
     if let Some(seq) = doubt {
         settle(path, &mut report, seq);
     }
+    if is_torn(path, &report) {
+        let reason = "the last bytes were never written: a crash lost sectors of them";
+        report.fail(Status::TornTail, Flaw::Torn, reason);
+    }
     if report.receipts == 0 && report.first_bad.is_none() {
         let reason = "the ledger is empty; a ledger has at least its first receipt";
         report.fail(Status::Undecided, Flaw::Missing, reason);
@@ -274,6 +100,22 @@ fn open(path: &Path) -> io::Result<std::fs::File> {
         return Err(io::Error::other("it is a symbolic link"));
     }
     files::open_regular(path)
+}
+
+/// Whether the first fault is a line that a crash tore: as the writer sees it, who repairs it.
+fn is_torn(path: &Path, report: &Report) -> bool {
+    use std::os::unix::fs::FileExt;
+    if !report.first_bad.as_ref().is_some_and(|bad| matches!(bad.kind, Flaw::Format | Flaw::Edited)) {
+        return false;
+    }
+    let read = || -> io::Result<Vec<u8>> {
+        let file = open(path)?;
+        let rest = file.metadata()?.len().saturating_sub(report.bytes).min(TAIL);
+        let mut bytes = vec![0; usize::try_from(rest).unwrap_or(0)];
+        file.read_exact_at(&mut bytes, report.bytes)?;
+        Ok(bytes)
+    };
+    read().is_ok_and(|bytes| (bytes.len() as u64) < TAIL && format::written(&bytes, report.bytes) == 0)
 }
 
 /// Whether receipts are missing or only elsewhere shows in the rest of the file.

@@ -1,7 +1,7 @@
 //! Advisory locks (`flock`): released by the kernel when their holder dies, never deleted.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -34,15 +34,27 @@ pub fn try_exclusive(path: &Path) -> Result<Option<File>, PathError> {
     }
 }
 
-/// Takes the lock, waiting up to `patience`. The kernel has no timed `flock`, so this polls,
-/// starting at 100 µs: locks here are held for microseconds to milliseconds.
+/// Takes the lock, waiting up to `patience`. A lock file that was replaced meanwhile is not the
+/// one that others will take: then the new one is.
 pub fn exclusive(path: &Path, patience: Duration) -> Result<File, Fault> {
+    loop {
+        let file = open(path)?;
+        exclusive_file(&file, path, patience)?;
+        let (held, named) = (file.metadata().at("examine", path)?, std::fs::symlink_metadata(path));
+        if named.is_ok_and(|n| (n.dev(), n.ino()) == (held.dev(), held.ino())) {
+            return Ok(file);
+        }
+    }
+}
+
+/// The same for an open file; `path` is its name in messages. The kernel has no timed `flock`, so
+/// this polls, starting at 100 µs: locks here are held for microseconds to milliseconds.
+pub fn exclusive_file(file: &File, path: &Path, patience: Duration) -> Result<(), Fault> {
     let started = Instant::now();
     let mut pause = Duration::from_micros(100);
-    let file = open(path)?;
     loop {
         match file.try_lock() {
-            Ok(()) => return Ok(file),
+            Ok(()) => return Ok(()),
             Err(TryLockError::WouldBlock) if started.elapsed() < patience => {
                 std::thread::sleep(pause);
                 pause = (pause * 2).min(Duration::from_millis(1));
