@@ -15,6 +15,7 @@ import sys
 KINDS = """ledger.created ledger.recovered ledger.io_error dispatch.requested dispatch.refused dispatch.claimed
 override.used dispatch.prepared dispatch.started dispatch.exited dispatch.collected dispatch.judged worktree.rescued worktree.removed
 worktree.kept dispatch.closed anchor.written""".split()
+OWN = [kind for kind in KINDS if kind.startswith(("ledger.", "anchor.")) or kind == "dispatch.refused"]
 MEMBERS = ["v", "prev", "seq", "ts", "kind", "key", "data", "hash"]
 OF_DISPATCH = MEMBERS[:5] + ["dispatch", "attempt"] + MEMBERS[5:]
 LINE = re.compile(rb'\{"v":1,"prev":"([0-9a-f]{64})","seq":(0|[1-9][0-9]{0,15}),"ts":".*,"hash":"([0-9a-f]{64})"\}', re.S)
@@ -54,9 +55,10 @@ def receipt(line):
                             parse_constant=integer)
     except (ValueError, RecursionError) as error:
         raise Broken(f"not JSON: {error}") from error
-    if list(parsed) not in (MEMBERS, OF_DISPATCH):
-        raise Broken("members are missing, unknown or in another order")
-    kind, owner = parsed["kind"], parsed.get("dispatch", "ledger")
+    kind, owner = parsed.get("kind"), parsed.get("dispatch", "ledger")
+    names = MEMBERS if kind in OWN else OF_DISPATCH
+    if list(parsed) not in (names, names[:-2] + ["redacted"] + names[-2:]) or not 0 < int(parsed.get("redacted", 1)):
+        raise Broken("members are missing, unknown, in another order or out of range")
     if kind not in KINDS or not TIME.fullmatch(parsed["ts"]) or not isinstance(parsed["data"], dict):
         raise Broken("kind, ts or data is not as the format has it")
     key = f"{owner}/{kind}/{parsed.get('attempt', 1)}"
@@ -143,6 +145,5 @@ def main(args):
 
 
 if __name__ == "__main__":
-    result = main(sys.argv[1:])
-    print(result[1])
-    sys.exit(result[0])
+    status, message = main(sys.argv[1:])
+    sys.exit(print(message) or status)

@@ -7,6 +7,7 @@ use super::span::Span;
 
 /// What a worker may do without being asked, mapped to each CLI's own modes by its manifest.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Permissions {
     /// Read files and history; change nothing.
@@ -31,6 +32,7 @@ impl Permissions {
 
 /// What a dispatch must leave behind to be accepted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Deliverable {
     /// Commits on the dispatch branch.

@@ -8,6 +8,7 @@ use super::outcome::Outcome;
 
 /// Token counts and money of one dispatch. Unknown stays `None`, it is never 0.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Usage {
     /// Input tokens that were not read from a cache.

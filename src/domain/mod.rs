@@ -15,6 +15,8 @@ pub mod outcome;
 pub mod plan;
 pub mod receipt;
 pub mod redact;
+#[cfg(test)]
+mod schema;
 pub mod span;
 pub mod time;
 pub mod tree;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// The three answers of `judge`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Decision {
     /// Positive evidence that the work is done.
@@ -44,6 +45,7 @@ macro_rules! outcomes {
     ($($variant:ident $word:literal $retry:expr, $hint:literal;)*) => {
         /// What happened. Closed: a word that is not here cannot be recorded.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[cfg_attr(test, derive(schemars::JsonSchema))]
         pub enum Outcome {
             $(#[doc = $hint] #[serde(rename = $word)] $variant,)*
         }

@@ -16,6 +16,7 @@ use super::time::Timestamp;
 
 /// How the worker is connected.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Lane {
     /// Pipes and an event stream.
@@ -74,6 +75,7 @@ impl ParserKind {
 
 /// The commit that the dispatch starts from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Base {
     /// How it was named: a branch, a tag, `HEAD`.

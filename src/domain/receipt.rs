@@ -44,6 +44,11 @@ macro_rules! kinds {
                 match self { $(Self::$variant => Durability::$durability,)* }
             }
         }
+        /// The schema of the payload of a kind.
+        #[cfg(test)]
+        pub(super) fn schema_of(kind: Kind, generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+            match kind { $(Kind::$variant => generator.subschema_for::<$variant>(),)* }
+        }
         /// A typed payload; its kind is its variant.
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub enum Body { $(#[doc = $doc] $variant($variant),)* }
@@ -84,8 +89,23 @@ kinds! {
     AnchorWritten "anchor.written" Wait "A checkpoint of the ledger stands outside of it.";
 }
 
+impl Kind {
+    /// Whether receipts of this kind belong to a dispatch; the others are the ledger's own.
+    pub fn is_of_dispatch(self) -> bool {
+        !matches!(
+            self,
+            Self::LedgerCreated
+                | Self::LedgerRecovered
+                | Self::LedgerIoError
+                | Self::DispatchRefused
+                | Self::AnchorWritten
+        )
+    }
+}
+
 /// Payload of `ledger.created`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct LedgerCreated {
     /// 128 random bits in hex, so that no other ledger can be swapped in.
@@ -98,6 +118,7 @@ pub struct LedgerCreated {
 
 /// Payload of `ledger.recovered`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct LedgerRecovered {
     /// Offset in bytes at which the fragment began.
@@ -112,6 +133,7 @@ pub struct LedgerRecovered {
 
 /// Payload of `ledger.io_error`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct LedgerIoError {
     /// The length of the file that was written anew.
@@ -122,6 +144,7 @@ pub struct LedgerIoError {
 
 /// Payload of `dispatch.requested`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DispatchRequested {
     /// SHA-256 of `request.yaml`.
@@ -132,6 +155,7 @@ pub struct DispatchRequested {
 
 /// Payload of `dispatch.refused`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DispatchRefused {
     /// The role asked for.
@@ -144,6 +168,7 @@ pub struct DispatchRefused {
 
 /// Payload of `dispatch.claimed`: enough to finish the story if every other file is lost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DispatchClaimed {
     /// SHA-256 of `plan.json`.
@@ -171,6 +196,7 @@ pub struct DispatchClaimed {
 
 /// Payload of `override.used`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct OverrideUsed {
     /// The constraint set aside.
@@ -181,6 +207,7 @@ pub struct OverrideUsed {
 
 /// Payload of `dispatch.prepared`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DispatchPrepared {
     /// The commit that is checked out.
@@ -193,6 +220,7 @@ pub struct DispatchPrepared {
 
 /// Payload of `dispatch.started`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DispatchStarted {
     /// Process id of the worker, also its session and process group.
@@ -205,6 +233,7 @@ pub struct DispatchStarted {
 
 /// Payload of `dispatch.exited`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DispatchExited {
     /// How it ended.
@@ -221,6 +250,7 @@ pub struct DispatchExited {
 
 /// The size of a change.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DiffStat {
     /// Files changed.
@@ -235,6 +265,7 @@ pub struct DiffStat {
 
 /// Payload of `dispatch.collected`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DispatchCollected {
     /// Facts of the worktree.
@@ -255,6 +286,7 @@ pub struct DispatchCollected {
 
 /// Payload of `dispatch.judged`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DispatchJudged {
     /// The verdict.
@@ -265,6 +297,7 @@ pub struct DispatchJudged {
 
 /// Payload of `worktree.rescued`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct WorktreeRescued {
     /// The ref that keeps the rescue commit.
@@ -279,6 +312,7 @@ pub struct WorktreeRescued {
 
 /// Payload of `worktree.removed`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct WorktreeRemoved {
     /// Its class.
@@ -289,6 +323,7 @@ pub struct WorktreeRemoved {
 
 /// Payload of `worktree.kept`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct WorktreeKept {
     /// Its class.
@@ -299,6 +334,7 @@ pub struct WorktreeKept {
 
 /// What became of the worktree, in one word for lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TreeEnd {
     /// There is none: it was never made, or the worker took it away.
@@ -311,6 +347,7 @@ pub enum TreeEnd {
 
 /// Teardown as the closing receipt tells it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Teardown {
     /// The class.
@@ -326,6 +363,7 @@ pub struct Teardown {
 
 /// Durations of one dispatch in milliseconds.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Durations {
     /// From claim to the worker's start.
@@ -338,6 +376,7 @@ pub struct Durations {
 
 /// Payload of `dispatch.closed`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DispatchClosed {
     /// SHA-256 of `request.yaml`, if the dispatch folder still had it.
@@ -392,6 +431,7 @@ pub struct DispatchClosed {
 
 /// Payload of `anchor.written`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AnchorWritten {
     /// How many receipts the anchor covers.

@@ -89,14 +89,21 @@ impl Redactor {
 
     /// The text without its secrets; borrowed when there are none.
     pub fn redact<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        self.redact_counted(text).0
+    }
+
+    /// The same, and how many were replaced.
+    pub fn redact_counted<'t>(&self, text: &'t str) -> (Cow<'t, str>, u64) {
         // Without its keyword pass the redactor still works, only slower.
         if self.keywords.as_ref().is_some_and(|k| !k.is_match(text)) {
-            return Cow::Borrowed(text);
+            return (Cow::Borrowed(text), 0);
         }
-        let mut out = Cow::Borrowed(text);
+        let (mut out, mut count) = (Cow::Borrowed(text), 0);
         for (name, value) in &self.known {
-            if out.contains(value.as_str()) {
+            let found = out.matches(value.as_str()).count() as u64;
+            if found > 0 {
                 out = Cow::Owned(out.replace(value.as_str(), &format!("[redacted:{name}]")));
+                count += found;
             }
         }
         for shape in &SHAPES {
@@ -106,12 +113,14 @@ impl Redactor {
             let Some(regex) = shape.compiled.get_or_init(|| Regex::new(shape.pattern).ok()) else {
                 continue;
             };
-            if regex.is_match(&out) {
+            let found = regex.find_iter(&out).count() as u64;
+            if found > 0 {
                 let replacement = format!("[redacted:{}]", shape.name);
                 out = Cow::Owned(regex.replace_all(&out, replacement.as_str()).into_owned());
+                count += found;
             }
         }
-        out
+        (out, count)
     }
 }
 
@@ -147,5 +156,7 @@ mod tests {
         assert_eq!(redactor.redact("a pa\"ss\\word b"), "a [redacted:MY_KEY] b");
         assert_eq!(redactor.redact(r#"{"x":"pa\"ss\\word"}"#), r#"{"x":"[redacted:MY_KEY]"}"#);
         assert_eq!(redactor.redact("abc"), "abc");
+        let twice = "pa\"ss\\word, pa\"ss\\word and Bearer abcdefghijklmnopqrstuvwx";
+        assert_eq!(redactor.redact_counted(twice).1, 3);
     }
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// Yes, no, or we could not tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Tri {
     /// Proven true.
@@ -24,6 +25,7 @@ impl From<bool> for Tri {
 
 /// What is true of a worktree, read after its process tree is empty.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TreeFacts {
     /// Tracked files differ from HEAD, in the index or on disk.
@@ -105,6 +107,7 @@ fn any<const N: usize>(facts: [Tri; N]) -> Tri {
 
 /// What kind of worktree it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TreeClass {
     /// Every fact no, HEAD at the base.
@@ -154,6 +157,7 @@ impl TreeClass {
 
 /// What happens to the folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TreeFate {
     /// Renamed into the trash, then deleted.
@@ -166,6 +170,7 @@ pub enum TreeFate {
 
 /// What happens to `vnx/<id>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum BranchFate {
     /// Deleted, with its expected old value.
@@ -176,6 +181,7 @@ pub enum BranchFate {
 
 /// The default action of a class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TreeAction {
     /// The folder.

@@ -12,6 +12,7 @@ use super::tree::Tri;
 
 /// How the worker's process ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "how", rename_all = "snake_case")]
 pub enum End {
     /// It never ran.
@@ -43,6 +44,7 @@ pub enum End {
 
 /// Proof that nothing of the worker's process tree is left.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Containment {
     /// The tree was seen to be empty at the end.
@@ -95,6 +97,7 @@ pub struct Evidence {
 
 /// The one verdict: it drives the exit code, the receipt, the text and the JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Verdict {
     /// Accept, investigate or reject.

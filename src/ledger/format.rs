@@ -64,7 +64,7 @@ pub fn build(
     use std::fmt::Write as _;
     let mut line = String::with_capacity(1024);
     let data = entry.body.to_json().map_err(|e| e.to_string())?;
-    let data = redactor.redact(&data);
+    let (data, redacted) = redactor.redact_counted(&data);
     if beyond(&data) {
         return Err(format!("a number is not within {MAX_INTEGER}"));
     }
@@ -78,7 +78,11 @@ pub fn build(
         let _ = write!(line, ",\"dispatch\":\"{dispatch}\",\"attempt\":{}", entry.attempt);
     }
     // A key is made of ids and needs no escapes.
-    let _ = write!(line, ",\"key\":\"{}\",\"data\":{data}", entry.key());
+    let _ = write!(line, ",\"key\":\"{}\"", entry.key());
+    if redacted > 0 {
+        let _ = write!(line, ",\"redacted\":{redacted}");
+    }
+    let _ = write!(line, ",\"data\":{data}");
     let hash = Digest::leaf(line.as_bytes());
     let _ = write!(line, ",\"hash\":\"{hash}\"}}");
     if line.len() > MAX_LINE {
@@ -205,12 +209,24 @@ impl<'a> Links<'a> {
             (attempt, rest) = (n.ok_or_else(|| wrong("attempt"))?, &after[digits..]);
         }
         let (key, rest) = plain(rest, ",\"key\":\"").ok_or_else(|| wrong("key"))?;
+        let mut rest = rest;
+        if let Some(after) = rest.strip_prefix(",\"redacted\":") {
+            let digits = after.bytes().take_while(u8::is_ascii_digit).count();
+            number(after.as_bytes()).filter(|(n, _)| *n > 0).ok_or_else(|| wrong("redacted"))?;
+            rest = &after[digits..];
+        }
         let data = rest.strip_prefix(",\"data\":").ok_or_else(|| wrong("data"))?;
         if beyond(data) {
             return Err(format!("a number of the payload is not within {MAX_INTEGER}"));
         }
         let body = Body::from_json(kind, data).map_err(|e| format!("the payload is not a {word}: {e}"))?;
         let entry = Entry { dispatch, attempt, body };
+        if entry.dispatch.is_some() != kind.is_of_dispatch() {
+            return Err(format!(
+                "a {word} does {}belong to a dispatch",
+                if kind.is_of_dispatch() { "" } else { "not " }
+            ));
+        }
         if entry.has_key(key) { Ok((ts, key, entry)) } else { Err(wrong("key")) }
     }
 }

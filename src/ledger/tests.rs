@@ -98,7 +98,9 @@ fn secrets_are_gone_before_the_hash() {
     let reason = "key sk-ant-api03-abcdefghijklmnopqrst leaked".to_owned();
     let body = Body::DispatchRefused(DispatchRefused { agent: name(), rule: "x".into(), reason });
     ledger.append(&[Entry::ledger(body)]).unwrap();
-    assert!(!fs::read_to_string(ledger.file()).unwrap().contains("abcdefghijklmnopqrst"));
+    let text = fs::read_to_string(ledger.file()).unwrap();
+    assert!(!text.contains("abcdefghijklmnopqrst"));
+    assert_eq!(text.matches(",\"redacted\":1,\"data\":").count(), 1, "{text}");
     assert_eq!(status(&ledger), Status::Verified);
 }
 
@@ -222,6 +224,13 @@ fn parser_tricks_are_no_receipts() {
             body.replace("\"attempt\":1,\"key\"", "\"key\"").replace(",\"data\"", ",\"attempt\":1,\"data\""),
         ),
         ("a hash inside", body.replace("\"data\":{", "\"hash\":\"00\",\"data\":{")),
+        ("a redaction of nothing", body.replace("\"data\":", "\"redacted\":0,\"data\":")),
+        ("a redaction elsewhere", body.replace("\"key\":", "\"redacted\":1,\"key\":")),
+        (
+            "a receipt of nobody",
+            body.replace("\"dispatch\":\"20261121-100000-test-0001\",\"attempt\":1,", "")
+                .replace("20261121-100000-test-0001/", "ledger/"),
+        ),
         ("a foreign key", body.replace("/dispatch.requested/1", "/dispatch.requested/2")),
         ("another kind", body.replace("\"kind\":\"dispatch.requested\"", "\"kind\":\"dispatch.blessed\"")),
         ("a float", body.replace("\"attempt\":1,", "\"attempt\":1.0,")),

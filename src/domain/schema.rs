@@ -1,0 +1,115 @@
+//! The JSON Schemas of `receipts/schema/`, made from the types that write and read receipts.
+//!
+//! `VNX_BLESS=1 cargo test --lib schema` writes them anew.
+
+use std::borrow::Cow;
+use std::path::PathBuf;
+
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde_json::{Value, json};
+
+use super::receipt::{Kind, schema_of};
+use super::{Digest, DispatchId, Name};
+
+const ID: &str = "^[a-z0-9][a-z0-9-]{0,62}$";
+const HASH: &str = "^[0-9a-f]{64}$";
+
+macro_rules! text {
+    ($type:ty, $name:literal, $pattern:expr) => {
+        impl JsonSchema for $type {
+            fn schema_name() -> Cow<'static, str> {
+                $name.into()
+            }
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "string", "pattern": $pattern })
+            }
+        }
+    };
+}
+text!(Digest, "Digest", HASH);
+text!(Name, "Name", ID);
+text!(DispatchId, "DispatchId", ID);
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("receipts/schema")
+}
+
+/// The schema of a whole line of this kind.
+fn schema(kind: Kind) -> Value {
+    let mut generator = SchemaSettings::draft2020_12().into_generator();
+    let data = schema_of(kind, &mut generator);
+    let definitions = generator.take_definitions(true);
+    let mut properties = json!({
+        "v": { "const": 1 },
+        "prev": { "type": "string", "pattern": HASH, "description": "`hash` of the line before; zeros in the first." },
+        "seq": { "type": "integer", "minimum": 0, "maximum": 9_007_199_254_740_991_u64 },
+        "ts": { "type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:[0-5]\d\.\d{6}Z$" },
+        "kind": { "const": kind.word() },
+        "key": { "type": "string" },
+        "redacted": { "type": "integer", "minimum": 1, "description": "How many secrets were replaced in `data`." },
+        "data": data,
+        "hash": { "type": "string", "pattern": HASH, "description": "SHA-256(0x00 || the line up to `,\"hash\"`)." },
+    });
+    let mut required = vec!["v", "prev", "seq", "ts", "kind", "key", "data", "hash"];
+    if kind.is_of_dispatch() {
+        properties["dispatch"] = json!({ "type": "string", "pattern": ID });
+        properties["attempt"] = json!({ "type": "integer", "minimum": 1, "maximum": u32::MAX });
+        required.extend(["dispatch", "attempt"]);
+    }
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": kind.word(),
+        "type": "object",
+        "properties": properties,
+        "required": required,
+        "additionalProperties": false,
+        "$defs": definitions,
+    })
+}
+
+#[test]
+fn the_schemas_are_those_of_the_types() {
+    let bless = std::env::var_os("VNX_BLESS").is_some();
+    for kind in Kind::ALL {
+        let path = folder().join(format!("{}.json", kind.word()));
+        let text = serde_json::to_string_pretty(&schema(*kind)).unwrap() + "\n";
+        if bless {
+            std::fs::write(&path, &text).unwrap();
+        }
+        let written = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(written == text, "{} differs; VNX_BLESS=1 cargo test --lib schema writes it", path.display());
+    }
+    assert_eq!(std::fs::read_dir(folder()).unwrap().count(), Kind::ALL.len(), "a file of no kind");
+}
+
+#[test]
+fn receipts_fit_their_schemas_and_tampered_ones_do_not() {
+    let golden = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("receipts/golden");
+    let read = |name: &str| std::fs::read_to_string(golden.join(name)).unwrap();
+    let fits = |line: &str| {
+        let value: Value = serde_json::from_str(line).unwrap();
+        let kind = value["kind"].as_str().and_then(Kind::from_word);
+        kind.is_some_and(|kind| jsonschema::validator_for(&schema(kind)).unwrap().is_valid(&value))
+    };
+    let mut kinds = std::collections::BTreeSet::new();
+    for line in read("sound.ndjson").lines() {
+        assert!(fits(line), "{line}");
+        kinds.insert(serde_json::from_str::<Value>(line).unwrap()["kind"].to_string());
+    }
+    assert!(kinds.len() >= 9, "{kinds:?}");
+    for (file, line) in [("unknown-kind.ndjson", 1), ("other-version.ndjson", 0)] {
+        assert!(!fits(read(file).lines().nth(line).unwrap()), "{file}");
+    }
+    let closed = read("sound.ndjson").lines().find(|l| l.contains("dispatch.closed")).unwrap().to_owned();
+    for (from, to) in [
+        ("\"decision\":\"accept\"", "\"decision\":\"blessed\""),
+        ("\"outcome\":\"done\"", "\"outcome\":\"well\""),
+        ("\"commits\":1", "\"commits\":\"1\""),
+        ("\"verdict\":{", "\"verdict\":{\"extra\":1,"),
+        ("\"lane\":\"headless\"", "\"lane\":\"fast\""),
+    ] {
+        assert!(closed.contains(from), "{from}");
+        assert!(!fits(&closed.replace(from, to)), "{to}");
+    }
+}
