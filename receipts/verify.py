@@ -12,9 +12,9 @@ import json
 import re
 import sys
 
-KINDS = """ledger.created ledger.recovered ledger.io_error dispatch.requested dispatch.refused dispatch.claimed
-override.used dispatch.prepared dispatch.started dispatch.exited dispatch.collected dispatch.judged worktree.rescued worktree.removed
-worktree.kept dispatch.closed anchor.written""".split()
+KINDS = """ledger.created ledger.recovered ledger.io_error ledger.sealed ledger.opened dispatch.requested
+dispatch.refused dispatch.claimed override.used dispatch.prepared dispatch.started dispatch.exited dispatch.collected
+dispatch.judged worktree.rescued worktree.removed worktree.kept dispatch.closed anchor.written""".split()
 OWN = [kind for kind in KINDS if kind.startswith(("ledger.", "anchor.")) or kind == "dispatch.refused"]
 MEMBERS = ["v", "prev", "seq", "ts", "kind", "key", "data", "hash"]
 OF_DISPATCH = MEMBERS[:5] + ["dispatch", "attempt"] + MEMBERS[5:]

@@ -73,10 +73,10 @@ fn start(folder: &Path, writer: usize, from: usize, to: usize) -> Child {
 
 /// Everything acknowledged stands where its writer was told, once, and the ledger is sound.
 fn check(folder: &Path, ledger: &Ledger, writers: usize) -> usize {
-    let report = verify(&ledger.file(), &Options::default());
+    let report = verify(ledger.folder(), &Options::default());
     assert_eq!(report.status, Status::Verified, "{report:?}");
     let mut seqs: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-    let mut reader = ledger.from(0).unwrap();
+    let mut reader = ledger.all().unwrap();
     while let Some(receipt) = reader.next_receipt().unwrap() {
         seqs.entry(receipt.key).or_default().push(receipt.seq);
     }

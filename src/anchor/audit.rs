@@ -98,7 +98,7 @@ pub fn audit(project: &Project, options: &Options<'_>) -> Audit {
     let known: Vec<&Checkpoint> = known.chain(seen.as_ref().ok().into_iter().flatten()).collect();
     let sizes = sizes_of(&known);
     let mut report = verify::verify(
-        &project.ledger().file(),
+        project.ledger().folder(),
         &verify::Options {
             project: Some(project.id()),
             quick: options.quick,
@@ -193,7 +193,7 @@ fn start(repository: &Git, newest: Option<&Anchor>, signer: Option<&str>) -> Res
         .and_then(|r| Some((r.tree(&anchor.checkpoint)?, r)))
         .ok_or("the last anchor does not say how to go on from it")?;
     let ledger = anchor.checkpoint.origin.trim_start_matches("vnx/").to_owned();
-    Ok(Since { tree, head: resume.head, offset: resume.offset, ledger })
+    Ok(Since { tree, head: resume.head, segment: resume.segment, offset: resume.offset, ledger })
 }
 
 /// Every checkpoint must have been true of this ledger. Those up to `from` are proven already.

@@ -42,7 +42,7 @@ pub fn prove(project: &Project, seq: u64) -> Result<Proof, Fault> {
     let sides = inclusion_path(seq, size);
     let mut ranges: Vec<CompactRange> = sides.iter().map(|side| CompactRange::empty(side.start)).collect();
     let mut wanted = None;
-    let mut reader = ledger.from(0)?;
+    let mut reader = ledger.all()?;
     for at in 0..size {
         let broken = |why: &str| Fault::environment(format!("receipt {at} {why}")).fix("run `vnx audit-chain verify`");
         let (_, line) = reader.next_line()?.ok_or_else(|| broken("is missing"))?;

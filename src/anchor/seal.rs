@@ -48,7 +48,8 @@ pub fn seal(project: &Project) -> Result<Result<Sealed, Audit>, Fault> {
         return Ok(Ok(Sealed { schema: "vnx.seal/1", size, root: *root, commit: commit.clone(), signed, new: false }));
     }
     second_reading(project, &checkpoint)?;
-    let resume = Resume { offset: audit.report.bytes, head, nodes: tree.nodes() };
+    let place = &audit.report.position;
+    let resume = Resume { segment: place.segment, offset: place.offset, head, nodes: tree.nodes() };
     let (commit, signed) = write(project, &checkpoint, &resume, tree, audit.anchors.commit.as_deref())?;
     let Checkpoint { size, root, .. } = checkpoint;
     let body = AnchorWritten { size, root, commit: commit.clone(), signed };
@@ -62,7 +63,7 @@ pub fn seal(project: &Project) -> Result<Result<Sealed, Audit>, Fault> {
 fn second_reading(project: &Project, checkpoint: &Checkpoint) -> Result<(), Fault> {
     let sizes = [checkpoint.size];
     let options = verify::Options { quick: true, roots: Some(&sizes), ..verify::Options::default() };
-    let again = verify::verify(&project.ledger().file(), &options);
+    let again = verify::verify(project.ledger().folder(), &options);
     if again.roots.get(&checkpoint.size) == Some(&checkpoint.root) {
         return Ok(());
     }

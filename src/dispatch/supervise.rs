@@ -69,6 +69,8 @@ pub fn supervise(paths: &Paths, id: &DispatchId) -> Result<(), Fault> {
     tell(&Progress::Closed);
     // Nobody waits for this: it must not slow down those who work.
     let _ = rustix::process::nice(19);
+    // Sealed segments of the ledger become small; so far they are only large.
+    ledger.pack()?;
     // What is left is only disk space; the next command goes on where this one stops.
     if let Some(worktrees) = Path::new(&plan.worktree).parent() {
         worktree::empty_trash(worktrees, &paths.trash_lock(), Duration::from_hours(1))?;

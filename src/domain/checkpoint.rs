@@ -45,7 +45,9 @@ impl Checkpoint {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Resume {
-    /// The byte at which the next receipt begins.
+    /// The segment in which the next receipt begins, from 1.
+    pub segment: u32,
+    /// The byte in it.
     pub offset: u64,
     /// The hash of the last receipt.
     pub head: Digest,

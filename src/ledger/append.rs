@@ -40,13 +40,25 @@ pub struct Appended {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Tail {
     pub(super) head: Head,
+    /// Where the last line begins.
+    pub(super) begin: u64,
     /// Something follows that is no whole line.
     pub(super) torn: bool,
 }
 
+/// What a search for an earlier receipt came to.
+enum Looked {
+    /// It stands in this block, at this place of it; the block begins here in the file.
+    At(Vec<u8>, usize, u64),
+    /// The dispatch begins in this file, and the receipt is not there.
+    Never,
+    /// The dispatch does not begin in this file.
+    NotHere,
+}
+
 /// What a write holds: both locks go when it does.
-struct Writing {
-    file: File,
+pub(super) struct Writing {
+    pub(super) file: File,
     _lock: File,
 }
 
@@ -56,7 +68,7 @@ impl Ledger {
         files::private_folder(&self.folder)?;
         files::private_folder(&self.quarantine())?;
         let guard = lock::exclusive(&self.lock_file(), PATIENCE).map_err(LedgerError::Lock)?;
-        if self.file().exists() {
+        if self.file().exists() || !self.sealed()?.is_empty() {
             return Ok(false);
         }
         let random: [u8; 16] = sys::random().map_err(LedgerError::Lock)?;
@@ -100,7 +112,7 @@ impl Ledger {
 
     /// A failed sync is not tried again: the kernel forgets the pages that it could not write,
     /// and the second try would succeed without them. The mark makes the next writer copy the file.
-    fn confirm(&self, file: &File) -> Result<(), LedgerError> {
+    pub(super) fn confirm(&self, file: &File) -> Result<(), LedgerError> {
         disk::sync(file).map_err(|source| {
             let _ = files::replace(&self.poisoned(), source.to_string().as_bytes());
             LedgerError::NotSynced { source }
@@ -119,7 +131,7 @@ impl Ledger {
     /// Takes both locks. The one on `LOCK` is what outlives a replaced ledger file; the one on the
     /// file itself holds even if somebody deletes `LOCK` meanwhile.
     fn begin(&self) -> Result<Writing, LedgerError> {
-        if !self.file().exists() {
+        if !self.file().exists() && !self.finish_rotation()? {
             return Err(LedgerError::Missing(self.file()));
         }
         let lock = lock::exclusive(&self.lock_file(), PATIENCE).map_err(LedgerError::Lock)?;
@@ -144,9 +156,13 @@ impl Ledger {
             drop(writing);
             writing = self.begin()?;
         }
-        let tail = self.read_tail(&writing.file)?;
+        let mut tail = self.read_tail(&writing.file)?;
         if tail.torn {
             notes.push(self.repair(&writing.file, tail.head)?);
+        } else if self.rotate(&writing, &tail)? {
+            drop(writing);
+            writing = self.begin()?;
+            tail = self.read_tail(&writing.file)?;
         }
         let (mut head, start) = (tail.head, tail.head.end);
         let mut bytes = Vec::new();
@@ -196,7 +212,12 @@ impl Ledger {
             Some(at) => Some((new.to_vec(), at, end)),
             // A dispatch begins with its request, and its id is claimed once: that one is new.
             None if key == first => None,
-            None => self.look_back(file, end, wanted.as_bytes(), stop.as_bytes())?,
+            None => match self.look_back(file, end, wanted.as_bytes(), stop.as_bytes())? {
+                Looked::At(block, at, offset) => Some((block, at, offset)),
+                Looked::Never => None,
+                // It may have begun in a segment that is sealed by now.
+                Looked::NotHere => self.look_in_sealed(wanted.as_bytes(), stop.as_bytes())?,
+            },
         };
         let Some((block, at, offset)) = found else { return Ok(None) };
         let begin = memchr::memrchr(b'\n', &block[..at]).map_or(0, |p| p + 1);
@@ -210,15 +231,8 @@ impl Ledger {
         Err(LedgerError::Conflict { key, seq: receipt.seq })
     }
 
-    /// Looks for a line that holds `wanted`, from the end on, until one holds `stop`. Returns a block
-    /// of whole lines around it, its place in the block, and the block's in the file.
-    fn look_back(
-        &self,
-        file: &File,
-        end: u64,
-        wanted: &[u8],
-        stop: &[u8],
-    ) -> Result<Option<(Vec<u8>, usize, u64)>, LedgerError> {
+    /// Looks for a line that holds `wanted`, from the end on, until one holds `stop`.
+    fn look_back(&self, file: &File, end: u64, wanted: &[u8], stop: &[u8]) -> Result<Looked, LedgerError> {
         let (mut end, mut size) = (end, 16_u64 << 10);
         while end > 0 {
             let start = end.saturating_sub(size);
@@ -231,13 +245,26 @@ impl Ledger {
                 continue;
             }
             if let Some(at) = memchr::memmem::rfind(&block[cut..], wanted) {
-                return Ok(Some((block, cut + at, start)));
+                return Ok(Looked::At(block, cut + at, start));
             }
             if memchr::memmem::rfind(&block[cut..], stop).is_some() {
-                return Ok(None);
+                return Ok(Looked::Never);
             }
             end = start + cut as u64;
             size = (size * 4).min(4 << 20);
+        }
+        Ok(Looked::NotHere)
+    }
+
+    fn look_in_sealed(&self, wanted: &[u8], stop: &[u8]) -> Result<Option<(Vec<u8>, usize, u64)>, LedgerError> {
+        for segment in self.sealed()?.iter().rev() {
+            let bytes = segment.read().at("read", &segment.path)?;
+            if let Some(at) = memchr::memmem::rfind(&bytes, wanted) {
+                return Ok(Some((bytes, at, 0)));
+            }
+            if memchr::memmem::rfind(&bytes, stop).is_some() {
+                break;
+            }
         }
         Ok(None)
     }
@@ -256,11 +283,11 @@ impl Ledger {
             let before = last_feed.and_then(|end| tail[..end].iter().rposition(|b| *b == b'\n'));
             match (last_feed, before) {
                 (Some(end), Some(start)) => {
-                    let found = tail_at(&tail[start + 1..end], from + end as u64 + 1, len)?;
+                    let found = tail_at(&tail[start + 1..end], from + start as u64 + 1, len)?;
                     return follows(&tail[..start], &tail[start + 1..end], found);
                 }
                 (Some(end), None) if from == 0 => {
-                    return tail_at(&tail[..end], end as u64 + 1, len);
+                    return tail_at(&tail[..end], 0, len);
                 }
                 _ if from == 0 => return Err(broken("there is no complete line")),
                 // A line and a fragment of the longest kind fit into this much.
@@ -334,11 +361,12 @@ fn is_full(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }
 
-fn tail_at(line: &[u8], end: u64, len: u64) -> Result<Tail, LedgerError> {
+fn tail_at(line: &[u8], begin: u64, len: u64) -> Result<Tail, LedgerError> {
     let broken = |reason| LedgerError::BrokenHead { reason };
     let links = format::links(line).map_err(broken)?;
     let hash = links.sound_hash().map_err(|_| broken(format!("receipt {} has the wrong hash", links.seq)))?;
-    Ok(Tail { head: Head { seq: links.seq, hash, end }, torn: end < len })
+    let end = begin + line.len() as u64 + 1;
+    Ok(Tail { head: Head { seq: links.seq, hash, end }, begin, torn: end < len })
 }
 
 /// The last line must also follow the one before it, where that one is in reach.

@@ -3,95 +3,109 @@
 //! Reads, not mmap: a file that shrinks under a map raises SIGBUS. Whoever is free takes the next
 //! chunk under a lock and works on it outside, so memory does not grow with the ledger.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::collections::VecDeque;
+use std::io::{self, Read};
 
 use super::format::MAX_LINE;
 
 /// How much is read at a time: a chunk and the hash state of a thread fit into its cache.
 const CHUNK: usize = 256 << 10;
 
-/// Whole lines of a ledger.
+/// Whole lines of one file of a ledger.
 #[derive(Debug, Default)]
 pub(super) struct Chunk {
     /// Its place among the chunks.
     pub(super) index: u64,
+    /// The number of its segment; 0 where that is not known.
+    pub(super) segment: u32,
+    /// The name of its segment, if it is a sealed one.
+    pub(super) name: Option<String>,
+    /// Its first line is the first of the file.
+    pub(super) begins: bool,
     /// The lines, each with its line feed.
     pub(super) bytes: Vec<u8>,
-    /// What follows the last line feed of the file.
+    /// What follows the last line feed.
     pub(super) end: End,
 }
 
 /// How a chunk ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum End {
-    /// Another one follows.
+    /// Another one follows, or nothing.
     #[default]
-    More,
-    /// The file is over.
     Clean,
-    /// The file ends with this many bytes that are no whole line.
+    /// The last file ends with this many bytes that are no whole line.
     Torn(usize),
+    /// The same in a file that another one follows.
+    Cut(usize),
     /// The next line is longer than a line may be.
     Endless,
 }
 
+/// One file of a ledger, as far as it is to be read.
+pub(super) struct Part<'a> {
+    pub(super) segment: u32,
+    pub(super) name: Option<String>,
+    pub(super) reader: Box<dyn Read + Send + 'a>,
+    /// It is read from its beginning.
+    pub(super) whole: bool,
+}
+
 /// Where chunks come from.
-#[derive(Debug)]
-pub(super) struct Source {
-    file: io::Take<File>,
+pub(super) struct Source<'a> {
+    parts: VecDeque<Part<'a>>,
     /// The beginning of a line whose end was not read yet.
     carry: Vec<u8>,
     index: u64,
-    over: bool,
+    /// Nothing of the first part was read yet.
+    fresh: bool,
 }
 
-impl Source {
-    /// Everything from byte `offset` up to where the file ends now: what is appended later is
-    /// none of this reader's business.
-    pub(super) fn new(mut file: File, offset: u64) -> io::Result<Self> {
-        let len = file.metadata()?.len();
-        file.seek(SeekFrom::Start(offset))?;
-        Ok(Self { file: file.take(len.saturating_sub(offset)), carry: Vec::new(), index: 0, over: false })
+impl<'a> Source<'a> {
+    pub(super) fn new(parts: impl IntoIterator<Item = Part<'a>>) -> Self {
+        Self { parts: parts.into_iter().collect(), carry: Vec::new(), index: 0, fresh: true }
     }
 
     /// Fills `chunk` with the next lines; `false` when there are none.
     pub(super) fn next(&mut self, chunk: &mut Chunk) -> io::Result<bool> {
         chunk.bytes.clear();
-        if self.over {
-            return Ok(false);
-        }
+        let Some(part) = self.parts.front_mut() else { return Ok(false) };
         chunk.index = self.index;
         self.index += 1;
+        (chunk.segment, chunk.name) = (part.segment, part.name.clone());
+        chunk.begins = std::mem::take(&mut self.fresh) && part.whole;
+        chunk.end = End::Clean;
         chunk.bytes.append(&mut self.carry);
         loop {
             let room = CHUNK.saturating_sub(chunk.bytes.len()).max(CHUNK / 4);
             let before = chunk.bytes.len();
-            self.file.by_ref().take(room as u64).read_to_end(&mut chunk.bytes)?;
+            part.reader.by_ref().take(room as u64).read_to_end(&mut chunk.bytes)?;
             let read = chunk.bytes.len() - before;
             if let Some(feed) = memchr::memrchr(b'\n', &chunk.bytes[before..]) {
                 self.carry.extend_from_slice(&chunk.bytes[before + feed + 1..]);
                 chunk.bytes.truncate(before + feed + 1);
                 if read == room {
-                    chunk.end = End::More;
                     return Ok(true);
                 }
             } else {
                 self.carry.append(&mut chunk.bytes);
             }
             if read < room {
-                self.over = true;
+                self.parts.pop_front();
+                self.fresh = true;
                 chunk.end = match self.carry.len() {
                     0 => End::Clean,
                     n if n > MAX_LINE => End::Endless,
-                    n => End::Torn(n),
+                    n if self.parts.is_empty() => End::Torn(n),
+                    n => End::Cut(n),
                 };
                 return Ok(true);
             }
             // A line that goes on: what there is of it stays in front.
             chunk.bytes.append(&mut self.carry);
             if chunk.bytes.len() > MAX_LINE + 1 {
-                (self.over, chunk.end) = (true, End::Endless);
+                self.parts.clear();
+                chunk.end = End::Endless;
                 chunk.bytes.clear();
                 return Ok(true);
             }

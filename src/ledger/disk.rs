@@ -33,6 +33,12 @@ pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
+/// Gives a file another name, in place of what has it.
+pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fault::next("rename")?;
+    std::fs::rename(from, to)
+}
+
 /// Reads the whole buffer.
 pub(super) fn read(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
     fault::next("read")?;

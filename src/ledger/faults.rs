@@ -27,11 +27,12 @@ fn keys(ledger: &Ledger) -> Vec<String> {
 }
 
 /// Runs `append` with every fault at every call, on a ledger as `prepare` leaves it.
-fn everywhere(prepare: impl Fn(&Ledger)) {
+fn everywhere(limit: u64, prepare: impl Fn(&Ledger)) {
     let mut runs = 0;
     for mode in MODES {
         for at in 1.. {
             let (_folder, ledger) = ledger(3);
+            let ledger = ledger.with_limit(Limit { receipts: limit, ..Limit::default() });
             prepare(&ledger);
             let acknowledged = [1, 2].map(|n| entry(n).key());
             let new = [entry(7), waiting(7)];
@@ -59,6 +60,8 @@ fn everywhere(prepare: impl Fn(&Ledger)) {
                 Err(_) => assert!(new == [0, 0] || new == [1, 1], "{told}: half of it is there"),
             }
             assert!(!ledger.folder().join("POISONED").exists(), "{told}");
+            let sealed = keys.iter().filter(|k| k.contains("ledger.sealed")).count();
+            assert!(if limit < 3 { sealed <= 2 } else { sealed == 0 }, "{told}: {keys:?}");
             runs += 1;
             if !came {
                 assert!(result.is_ok(), "{told}");
@@ -71,12 +74,18 @@ fn everywhere(prepare: impl Fn(&Ledger)) {
 
 #[test]
 fn every_call_of_an_append_may_fail() {
-    everywhere(|_| {});
+    everywhere(1000, |_| {});
+}
+
+#[test]
+fn every_call_of_a_seal_may_fail() {
+    // Three receipts are as many as fit: the next append begins a segment.
+    everywhere(2, |_| {});
 }
 
 #[test]
 fn every_call_of_a_repair_may_fail() {
-    everywhere(|ledger| {
+    everywhere(1000, |ledger| {
         let mut bytes = fs::read(ledger.file()).unwrap();
         bytes.extend_from_slice(b"{\"v\":1,\"prev\":\"torn");
         fs::write(ledger.file(), bytes).unwrap();
@@ -85,7 +94,7 @@ fn every_call_of_a_repair_may_fail() {
 
 #[test]
 fn every_call_after_a_failed_sync_may_fail() {
-    everywhere(|ledger| fs::write(ledger.folder().join("POISONED"), "EIO").unwrap());
+    everywhere(1000, |ledger| fs::write(ledger.folder().join("POISONED"), "EIO").unwrap());
 }
 
 #[test]

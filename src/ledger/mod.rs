@@ -9,6 +9,7 @@ mod disk;
 pub mod format;
 mod read;
 mod report;
+mod segment;
 pub mod verify;
 
 use std::io;
@@ -18,6 +19,7 @@ use std::time::Duration;
 pub use append::Appended;
 pub use format::Receipt;
 pub use read::Follow;
+pub use segment::Limit;
 
 use crate::domain::redact::Redactor;
 use crate::domain::{Digest, Fault};
@@ -102,6 +104,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Ledger {
     folder: PathBuf,
     redactor: Redactor,
+    limit: Limit,
 }
 
 /// The end of the ledger: what the next receipt chains to.
@@ -118,12 +121,18 @@ pub struct Head {
 impl Ledger {
     /// The ledger in `folder`, whether it exists or not.
     pub fn at(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into(), redactor: Redactor::default() }
+        Self { folder: folder.into(), redactor: Redactor::default(), limit: Limit::default() }
     }
     /// The same ledger with a redactor that knows this dispatch's secrets.
     #[must_use]
     pub fn with_redactor(mut self, redactor: Redactor) -> Self {
         self.redactor = redactor;
+        self
+    }
+    /// The same ledger with other limits of its segments.
+    #[must_use]
+    pub fn with_limit(mut self, limit: Limit) -> Self {
+        self.limit = limit;
         self
     }
     /// Its folder.
@@ -132,7 +141,7 @@ impl Ledger {
     }
     /// The open segment.
     pub fn file(&self) -> PathBuf {
-        self.folder.join("ledger.ndjson")
+        self.folder.join(segment::OPEN)
     }
     /// The line of one receipt, exactly as it stands in the file.
     pub fn line_of(&self, seq: u64) -> Result<Option<Vec<u8>>, LedgerError> {
@@ -150,5 +159,7 @@ impl Ledger {
 
 #[cfg(test)]
 mod faults;
+#[cfg(test)]
+mod segments;
 #[cfg(test)]
 mod tests;

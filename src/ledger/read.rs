@@ -1,10 +1,13 @@
 //! Reading without a lock: complete lines never change, so a reader stops at the last line feed.
 
+use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Seek, SeekFrom};
-use std::os::unix::fs::FileExt;
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
 
 use super::format::{self, Receipt};
+use super::segment::{self, Segment};
 use super::{Head, Ledger, LedgerError};
 use crate::domain::DispatchId;
 use crate::domain::receipt::{Body, Kind, LedgerCreated};
@@ -26,7 +29,7 @@ impl Ledger {
     /// The first receipt, which says which ledger this is.
     pub fn created(&self) -> Result<LedgerCreated, LedgerError> {
         let broken = || LedgerError::BrokenHead { reason: "the first line is no ledger.created".to_owned() };
-        match self.from(0)?.next_receipt()?.map(|r| r.body) {
+        match self.all()?.next_receipt()?.map(|r| r.body) {
             Some(Body::LedgerCreated(created)) => Ok(created),
             _ => Err(broken()),
         }
@@ -78,58 +81,111 @@ impl Ledger {
         Ok(found)
     }
 
-    /// Hands out complete lines, last first, until `enough` says so or the file begins.
+    /// Hands out complete lines, last first, until `enough` says so or the ledger begins.
     fn backwards(&self, mut enough: impl FnMut(&[u8]) -> Result<bool, LedgerError>) -> Result<(), LedgerError> {
-        let path = self.file();
-        let file = self.open_read()?;
-        let mut end = file.metadata().at("examine", &path)?.len();
-        let mut carry: Vec<u8> = Vec::new();
-        let mut complete = false;
-        while end > 0 {
-            let start = end.saturating_sub(256 << 10);
-            let mut block = vec![0; usize::try_from(end - start).unwrap_or(0)];
-            file.read_exact_at(&mut block, start).at("read", &path)?;
-            block.append(&mut carry);
-            // Everything after the first line feed of the block is whole lines; what stands
-            // before it goes with the block before.
-            let cut =
-                if start == 0 { 0 } else { block.iter().position(|b| *b == b'\n').map_or(block.len(), |p| p + 1) };
-            let rest = block.split_off(cut);
-            carry = block;
-            let mut lines: Vec<&[u8]> = rest.split(|b| *b == b'\n').collect();
-            if !complete && !lines.is_empty() {
-                // What follows the last line feed of the file: nothing, or a line being written.
-                lines.pop();
-                complete = !rest.is_empty();
-            }
-            for line in lines.into_iter().rev().filter(|l| !l.is_empty()) {
-                if enough(line)? {
-                    return Ok(());
+        for (segment, file) in self.open_segments()?.into_iter().rev() {
+            let done = if segment.packed {
+                let bytes = segment.read().at("read", &segment.path)?;
+                let mut done = false;
+                for line in bytes.split(|b| *b == b'\n').rev().filter(|l| !l.is_empty()) {
+                    done = enough(line)?;
+                    if done {
+                        break;
+                    }
                 }
+                done
+            } else {
+                backwards_in(&file, &segment.path, &mut enough)?
+            };
+            if done {
+                break;
             }
-            end = start;
         }
         Ok(())
     }
 
-    /// All receipts of the file from byte `offset` on, which must be the start of a line.
+    fn open_segments(&self) -> Result<Vec<(Segment, File)>, LedgerError> {
+        let all = segment::open_all(&self.folder).at("open", &self.folder)?;
+        all.ok_or_else(|| LedgerError::Missing(self.file()))
+    }
+
+    /// All receipts of the open segment from byte `offset` on, which must be the start of a line.
     pub fn from(&self, offset: u64) -> Result<Follow, LedgerError> {
         let path = self.file();
         let mut file = self.open_read()?;
         file.seek(SeekFrom::Start(offset)).at("read", &path)?;
-        Ok(Follow { reader: BufReader::with_capacity(256 << 10, file), partial: Vec::new() })
+        let open = BufReader::with_capacity(256 << 10, file);
+        Ok(Follow { path, sealed: VecDeque::new(), open, offset, partial: Vec::new(), last: None })
     }
+
+    /// All receipts from the first on, through all segments.
+    pub fn all(&self) -> Result<Follow, LedgerError> {
+        let mut sealed = VecDeque::new();
+        let mut open = None;
+        for (segment, file) in self.open_segments()? {
+            if segment.name().is_none() {
+                open = Some(file);
+            } else {
+                let reader = segment::unpacked(file, segment.packed).at("read", &segment.path)?;
+                sealed.push_back(BufReader::with_capacity(256 << 10, reader));
+            }
+        }
+        let open = open.ok_or_else(|| LedgerError::Missing(self.file()))?;
+        let open = BufReader::with_capacity(256 << 10, open);
+        Ok(Follow { path: self.file(), sealed, open, offset: 0, partial: Vec::new(), last: None })
+    }
+}
+
+/// The same for one file that can be read at any place; `true` when it was enough.
+fn backwards_in(
+    file: &File,
+    path: &Path,
+    enough: &mut impl FnMut(&[u8]) -> Result<bool, LedgerError>,
+) -> Result<bool, LedgerError> {
+    let mut end = file.metadata().at("examine", path)?.len();
+    let mut carry: Vec<u8> = Vec::new();
+    let mut complete = false;
+    while end > 0 {
+        let start = end.saturating_sub(256 << 10);
+        let mut block = vec![0; usize::try_from(end - start).unwrap_or(0)];
+        file.read_exact_at(&mut block, start).at("read", path)?;
+        block.append(&mut carry);
+        // Everything after the first line feed of the block is whole lines; what stands before
+        // it goes with the block before.
+        let cut = if start == 0 { 0 } else { block.iter().position(|b| *b == b'\n').map_or(block.len(), |p| p + 1) };
+        let rest = block.split_off(cut);
+        carry = block;
+        let mut lines: Vec<&[u8]> = rest.split(|b| *b == b'\n').collect();
+        if !complete && !lines.is_empty() {
+            // What follows the last line feed of the file: nothing, or a line being written.
+            lines.pop();
+            complete = !rest.is_empty();
+        }
+        for line in lines.into_iter().rev().filter(|l| !l.is_empty()) {
+            if enough(line)? {
+                return Ok(true);
+            }
+        }
+        end = start;
+    }
+    Ok(false)
 }
 
 fn parse(line: &[u8]) -> Result<Receipt, LedgerError> {
     format::parse(line).map_err(|reason| LedgerError::BrokenHead { reason })
 }
 
-/// Reads receipts forward; after the end it can be asked again when the file has grown.
-#[derive(Debug)]
+/// Reads receipts forward; after the end it can be asked again when the ledger has grown. It goes
+/// on in the next segment when one is sealed, and says so when what it has read is taken away.
 pub struct Follow {
-    reader: BufReader<File>,
+    path: PathBuf,
+    sealed: VecDeque<BufReader<Box<dyn Read + Send>>>,
+    open: BufReader<File>,
+    /// How much of the open segment was read.
+    offset: u64,
     partial: Vec<u8>,
+    /// The last line that was handed out.
+    last: Option<Vec<u8>>,
 }
 
 impl Follow {
@@ -146,12 +202,53 @@ impl Follow {
     }
 
     fn next_raw(&mut self) -> Result<Option<Vec<u8>>, LedgerError> {
-        let read = self.reader.read_until(b'\n', &mut self.partial);
-        read.map_err(|source| LedgerError::NotWritten { source })?;
-        if self.partial.last() != Some(&b'\n') {
-            return Ok(None);
+        loop {
+            let read = match self.sealed.front_mut() {
+                Some(reader) => reader.read_until(b'\n', &mut self.partial),
+                None => self.open.read_until(b'\n', &mut self.partial),
+            };
+            let read = read.at("read", &self.path)?;
+            if self.sealed.is_empty() {
+                self.offset += read as u64;
+            }
+            if self.partial.last() == Some(&b'\n') {
+                self.partial.pop();
+                let line = std::mem::take(&mut self.partial);
+                self.last = Some(line.clone());
+                return Ok(Some(line));
+            }
+            if self.sealed.pop_front().is_some() {
+                continue;
+            }
+            if !self.reopened()? {
+                return Ok(None);
+            }
         }
-        self.partial.pop();
-        Ok(Some(std::mem::take(&mut self.partial)))
+    }
+
+    /// At the end: whether another file has taken the open segment's place, which is then read on.
+    fn reopened(&mut self) -> Result<bool, LedgerError> {
+        let broken = |reason: &str| LedgerError::BrokenHead { reason: reason.to_owned() };
+        let len = self.open.get_ref().metadata().at("examine", &self.path)?.len();
+        if len < self.offset {
+            return Err(broken("the ledger became shorter while it was followed"));
+        }
+        let Ok(file) = files::open_regular(&self.path) else { return Ok(false) };
+        let (new, old) = (file.metadata().at("examine", &self.path)?, self.open.get_ref().metadata());
+        let old = old.at("examine", &self.path)?;
+        if (new.dev(), new.ino()) == (old.dev(), old.ino()) || len > self.offset {
+            return Ok(false);
+        }
+        let links = self.last.as_deref().and_then(|line| format::links(line).ok());
+        let sealed = links.is_some_and(|links| links.says(Kind::LedgerSealed));
+        // A segment that was written anew after a failed sync goes on where the old one ended.
+        self.offset = if sealed { 0 } else { self.offset };
+        if new.len() < self.offset {
+            return Err(broken("the ledger was replaced by a shorter one while it was followed"));
+        }
+        self.partial.clear();
+        self.open = BufReader::with_capacity(256 << 10, file);
+        self.open.seek(SeekFrom::Start(self.offset)).at("read", &self.path)?;
+        Ok(true)
     }
 }

@@ -79,9 +79,12 @@ pub enum Flaw {
 /// The first fault.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Fault {
-    /// Line number, from 1.
+    /// The sealed segment it is in; absent for the open one, or a single file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// Line number in that file, from 1.
     pub line: u64,
-    /// Byte offset at which the line begins.
+    /// Byte offset in that file at which the line begins.
     pub offset: u64,
     /// What kind of fault.
     pub kind: Flaw,
@@ -91,6 +94,19 @@ pub struct Fault {
     pub expected: Option<String>,
     /// What stands there.
     pub found: Option<String>,
+}
+
+/// A place in a ledger.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Position {
+    /// The number of the segment; 0 where that is not known.
+    pub segment: u32,
+    /// Its name, if it is sealed.
+    pub name: Option<String>,
+    /// The byte in it.
+    pub offset: u64,
+    /// How many receipts lie before it in the ledger.
+    pub before: u64,
 }
 
 /// The whole answer.
@@ -114,6 +130,9 @@ pub struct Report {
     pub recoveries: u64,
     /// The first fault.
     pub first_bad: Option<Fault>,
+    /// Where the last sound receipt ends.
+    #[serde(skip)]
+    pub position: Position,
     /// The last anchor that the ledger itself knows of, and the receipt that says so.
     #[serde(skip)]
     pub last_anchor: Option<(u64, AnchorWritten)>,
@@ -147,7 +166,9 @@ pub struct Since {
     pub tree: CompactRange,
     /// The hash of its last receipt.
     pub head: Digest,
-    /// Where the next line begins.
+    /// The segment that goes on, and where in it the next line begins.
+    pub segment: u32,
+    /// The byte in it.
     pub offset: u64,
     /// The ledger's id.
     pub ledger: String,
@@ -161,22 +182,33 @@ impl Report {
             status: Status::Verified,
             strict: !options.quick,
             receipts: since.map_or(0, |s| s.tree.end()),
-            bytes: since.map_or(0, |s| s.offset),
+            bytes: 0,
             ledger: since.map(|s| s.ledger.clone()),
             head: since.map(|s| s.head),
             recoveries: 0,
             first_bad: None,
+            position: since.map_or_else(Position::default, |s| Position {
+                segment: s.segment,
+                offset: s.offset,
+                ..Position::default()
+            }),
             last_anchor: None,
             roots: BTreeMap::new(),
             tree: options.roots.map(|_| since.map_or_else(|| CompactRange::empty(0), |s| s.tree.clone())),
         }
     }
 
+    /// Goes on in another file.
+    pub(super) fn enter(&mut self, segment: u32, name: Option<&str>) {
+        self.position = Position { segment, name: name.map(str::to_owned), offset: 0, before: self.receipts };
+    }
+
     /// Ends the verification with this fault, unless it ended already.
     pub fn fail(&mut self, status: Status, kind: Flaw, reason: impl Into<String>) -> &mut Fault {
         self.status = status;
-        let (line, offset) = (self.receipts + 1, self.bytes);
-        self.first_bad.insert(Fault { line, offset, kind, reason: reason.into(), expected: None, found: None })
+        let Position { name: file, offset, before, .. } = self.position.clone();
+        let line = self.receipts - before + 1;
+        self.first_bad.insert(Fault { file, line, offset, kind, reason: reason.into(), expected: None, found: None })
     }
 }
 

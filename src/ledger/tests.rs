@@ -27,7 +27,7 @@ pub(super) fn ledger(receipts: usize) -> (tempfile::TempDir, Ledger) {
 }
 
 pub(super) fn verify(ledger: &Ledger) -> Report {
-    super::verify::verify(&ledger.file(), &Options { project: Some(&name()), ..Options::default() })
+    super::verify::verify(ledger.folder(), &Options { project: Some(&name()), ..Options::default() })
 }
 
 pub(super) fn status(ledger: &Ledger) -> Status {
@@ -50,7 +50,7 @@ fn what_is_appended_verifies_and_reads_back() {
     assert_eq!(from.next_receipt().unwrap().unwrap().seq, 3);
     assert!(from.next_receipt().unwrap().is_none());
     let other = Name::parse("t", "other").unwrap();
-    let report = super::verify::verify(&ledger.file(), &Options { project: Some(&other), ..Options::default() });
+    let report = super::verify::verify(ledger.folder(), &Options { project: Some(&other), ..Options::default() });
     assert_eq!(report.first_bad.unwrap().kind, Flaw::WrongProject);
 }
 
@@ -191,7 +191,7 @@ proptest! {
         sizes.dedup();
         let (_folder, ledger) = ledger(1);
         LONG.with(|text| fs::write(ledger.file(), text)).unwrap();
-        let report = super::verify::verify(&ledger.file(), &Options { roots: Some(&sizes), ..Options::default() });
+        let report = super::verify::verify(ledger.folder(), &Options { roots: Some(&sizes), ..Options::default() });
         let mut tree = crate::domain::merkle::CompactRange::empty(0);
         LONG.with(|text| for line in text.lines() {
             tree.push(format::parse(line.as_bytes()).unwrap().hash);

@@ -7,41 +7,170 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::append::TAIL;
-use super::chunk::{Chunk, End, Source};
+use super::chunk::{Chunk, End, Part, Source};
 use super::format::{self, MAX_LINE};
 pub use super::report::{Fault, Flaw, Options, Report, Since, Status};
+use super::segment::{self, Segment};
 use crate::domain::Digest;
 use crate::domain::merkle::CompactRange;
 use crate::domain::receipt::{AnchorWritten, Body, Kind};
-use crate::sys::files;
 
-/// Verifies the file at `path`.
+/// Verifies the ledger at `path`: a folder with its segments, or one file.
 pub fn verify(path: &Path, options: &Options<'_>) -> Report {
-    let mut report = Report::new(options);
-    if options.since.is_some_and(|since| !stands_at(path, since)) {
-        let why = "the receipt that the anchor ends with does not stand where it stood";
-        report.fail(Status::AnchorMismatch, Flaw::Rewritten, why);
-        return report;
+    let report = Report::new(options);
+    match Files::open(path) {
+        Ok(Some(files)) => files.verify(report, options),
+        Ok(None) => {
+            failed(report, Status::Undecided, Flaw::Missing, format!("there is no ledger at {}", path.display()))
+        }
+        Err(e) => failed(report, Status::Unreadable, Flaw::Unreadable, format!("cannot read {}: {e}", path.display())),
     }
-    let source = match open(path).and_then(|file| Source::new(file, report.bytes)) {
-        Ok(source) => source,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let reason = format!("there is no ledger at {}", path.display());
+}
+
+/// Verifies a segment that was read already, as what follows the receipt before `seq`.
+pub(super) fn verify_bytes(bytes: &[u8], seq: u64, prev: Digest, options: &Options<'_>) -> Report {
+    let mut report = Report::new(options);
+    (report.receipts, report.head) = (seq, (seq > 0).then_some(prev));
+    report.tree = Some(CompactRange::empty(seq));
+    let options = Options { roots: Some(&[]), ..*options };
+    let part = Part { segment: 0, name: None, reader: Box::new(bytes), whole: true };
+    run(Source::new([part]), report, &options, bytes.len() as u64).0
+}
+
+fn failed(mut report: Report, status: Status, kind: Flaw, reason: String) -> Report {
+    report.fail(status, kind, reason);
+    report
+}
+
+/// The files of a ledger, opened once: what is sealed or appended meanwhile changes nothing.
+struct Files(Vec<(Segment, File, u64)>);
+
+impl Files {
+    fn open(path: &Path) -> io::Result<Option<Self>> {
+        let all = if path.is_dir() {
+            segment::open_all(path)?
+        } else {
+            let packed = path.extension().is_some_and(|e| e == "zst");
+            let only = Segment { number: 0, path: path.to_owned(), packed };
+            match only.open() {
+                Ok(file) => Some(vec![(only, file)]),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+                Err(e) => return Err(e),
+            }
+        };
+        let Some(all) = all else { return Ok(None) };
+        let measured = all.into_iter().map(|(s, f)| f.metadata().map(|m| (s, f, m.len())));
+        measured.collect::<io::Result<Vec<_>>>().map(|files| Some(Self(files)))
+    }
+
+    fn len(&self) -> u64 {
+        self.0.iter().map(|(_, _, len)| len).sum()
+    }
+
+    /// What is to be read, from byte `offset` of segment `number` on.
+    fn parts(&self, number: u32, offset: u64) -> io::Result<Vec<Part<'_>>> {
+        let from = self.0.iter().filter(|(s, ..)| s.number >= number);
+        from.map(|(segment, file, len)| {
+            let skip = if segment.number == number { offset } else { 0 };
+            let mut file = file.try_clone()?;
+            file.seek(SeekFrom::Start(if segment.packed { 0 } else { skip }))?;
+            let reader: Box<dyn Read + Send> = if segment.packed {
+                let mut reader = segment::unpacked(file, true)?;
+                io::copy(&mut reader.by_ref().take(skip), &mut io::sink())?;
+                reader
+            } else {
+                Box::new(file.take(len.saturating_sub(skip)))
+            };
+            Ok(Part { segment: segment.number, name: segment.name(), reader, whole: skip == 0 })
+        })
+        .collect()
+    }
+
+    fn verify(&self, mut report: Report, options: &Options<'_>) -> Report {
+        let (number, offset) = options.since.map_or((0, 0), |s| (s.segment, s.offset));
+        if options.since.is_some_and(|since| !self.stands_at(since)) {
+            let why = "the receipt that the anchor ends with does not stand where it stood";
+            report.fail(Status::AnchorMismatch, Flaw::Rewritten, why);
+            return report;
+        }
+        let parts = match self.parts(number, offset) {
+            Ok(parts) => parts,
+            Err(e) => return failed(report, Status::Unreadable, Flaw::Unreadable, e.to_string()),
+        };
+        let (mut report, doubt) = run(Source::new(parts), report, options, self.len());
+        if let Some(seq) = doubt {
+            self.settle(&mut report, seq);
+        }
+        if self.is_torn(&report) {
+            let reason = "the last bytes were never written: a crash lost sectors of them";
+            report.fail(Status::TornTail, Flaw::Torn, reason);
+        }
+        if report.receipts == 0 && report.first_bad.is_none() {
+            let reason = "the ledger is empty; a ledger has at least its first receipt";
             report.fail(Status::Undecided, Flaw::Missing, reason);
-            return report;
         }
-        Err(e) => {
-            report.fail(Status::Unreadable, Flaw::Unreadable, format!("cannot read {}: {e}", path.display()));
-            return report;
+        report
+    }
+
+    /// Whether the line before where `since` ends is the last one that is proven.
+    fn stands_at(&self, since: &Since) -> bool {
+        let start = since.offset.saturating_sub(MAX_LINE as u64 + 2);
+        let read = || -> io::Result<Vec<u8>> {
+            let mut before = Vec::new();
+            if let Some(part) = self.parts(since.segment, start)?.into_iter().find(|p| p.segment == since.segment) {
+                part.reader.take(since.offset - start).read_to_end(&mut before)?;
+            }
+            Ok(before)
+        };
+        let before = read().unwrap_or_default();
+        let line = before.strip_suffix(b"\n").map(|b| &b[memchr::memrchr(b'\n', b).map_or(0, |at| at + 1)..]);
+        let links = line.and_then(|line| format::links(line).ok());
+        links.is_some_and(|l| l.seq + 1 == since.tree.end() && l.sound_hash() == Ok(since.head))
+    }
+
+    /// Whether the first fault is a line that a crash tore: as the writer sees it, who repairs it.
+    fn is_torn(&self, report: &Report) -> bool {
+        use std::os::unix::fs::FileExt;
+        let is_last = self.0.last().is_some_and(|(s, ..)| s.number == report.position.segment && !s.packed);
+        if !is_last || !report.first_bad.as_ref().is_some_and(|b| matches!(b.kind, Flaw::Format | Flaw::Edited)) {
+            return false;
         }
-    };
-    let joiner = Joiner { report, options, waiting: BTreeMap::new(), next: 0, doubt: None };
+        let offset = report.position.offset;
+        let read = || -> Option<Vec<u8>> {
+            let (_, file, len) = self.0.last()?;
+            let mut bytes = vec![0; usize::try_from(len.saturating_sub(offset).min(TAIL)).ok()?];
+            file.read_exact_at(&mut bytes, offset).ok()?;
+            Some(bytes)
+        };
+        read().is_some_and(|bytes| (bytes.len() as u64) < TAIL && format::written(&bytes, offset) == 0)
+    }
+
+    /// Whether receipts are missing or only elsewhere shows in the rest of the ledger.
+    fn settle(&self, report: &mut Report, seq: u64) {
+        let needle = format!("\",\"seq\":{seq},\"ts\":\"");
+        let Ok(parts) = self.parts(report.position.segment, report.position.offset) else { return };
+        let Some(bad) = &mut report.first_bad else { return };
+        let (mut source, mut chunk) = (Source::new(parts), Chunk::default());
+        while matches!(source.next(&mut chunk), Ok(true)) {
+            if memchr::memmem::find(&chunk.bytes, needle.as_bytes()).is_some() {
+                bad.kind = Flaw::Reordered;
+                bad.reason = format!("receipt {seq} should stand here; it stands further down");
+                return;
+            }
+        }
+    }
+}
+
+/// Checks all chunks of a source and joins what they come to.
+fn run(source: Source<'_>, report: Report, options: &Options<'_>, bytes: u64) -> (Report, Option<u64>) {
+    let joiner = Joiner { report, options, waiting: BTreeMap::new(), next: 0, doubt: None, sealed: false };
     let (source, joiner) = (Mutex::new(source), Mutex::new(joiner));
     let over = AtomicBool::new(false);
     let work = || {
@@ -51,7 +180,7 @@ pub fn verify(path: &Path, options: &Options<'_>) -> Report {
             let piece = match next {
                 Ok(false) => break,
                 Ok(true) => Piece::of(&chunk, options),
-                Err(e) => Piece::unreadable(&chunk, format!("cannot read {}: {e}", path.display())),
+                Err(e) => Piece::unreadable(format!("cannot read on: {e}")),
             };
             let mut joiner = joiner.lock().unwrap_or_else(PoisonError::into_inner);
             if !joiner.take(chunk.index, piece) {
@@ -62,75 +191,13 @@ pub fn verify(path: &Path, options: &Options<'_>) -> Report {
     std::thread::scope(|scope| {
         let others = std::thread::available_parallelism().map_or(1, usize::from) - 1;
         // A short ledger is read before a second thread would have begun.
-        let large = std::fs::metadata(path).is_ok_and(|m| m.len() > 1 << 20);
-        for _ in 0..if large { others } else { 0 } {
+        for _ in 0..if bytes > 1 << 20 { others } else { 0 } {
             scope.spawn(work);
         }
         work();
     });
-    let Joiner { mut report, doubt, .. } = joiner.into_inner().unwrap_or_else(PoisonError::into_inner);
-    if let Some(seq) = doubt {
-        settle(path, &mut report, seq);
-    }
-    if is_torn(path, &report) {
-        let reason = "the last bytes were never written: a crash lost sectors of them";
-        report.fail(Status::TornTail, Flaw::Torn, reason);
-    }
-    if report.receipts == 0 && report.first_bad.is_none() {
-        let reason = "the ledger is empty; a ledger has at least its first receipt";
-        report.fail(Status::Undecided, Flaw::Missing, reason);
-    }
-    report
-}
-
-/// Whether the line before `since.offset` is the last one that is proven.
-fn stands_at(path: &Path, since: &Since) -> bool {
-    use std::os::unix::fs::FileExt;
-    let start = since.offset.saturating_sub(MAX_LINE as u64 + 2);
-    let mut before = vec![0; usize::try_from(since.offset - start).unwrap_or(0)];
-    let read = open(path).and_then(|file| file.read_exact_at(&mut before, start));
-    let line = before.strip_suffix(b"\n").map(|b| &b[memchr::memrchr(b'\n', b).map_or(0, |at| at + 1)..]);
-    let links = line.and_then(|line| format::links(line).ok());
-    read.is_ok() && links.is_some_and(|l| l.seq + 1 == since.tree.end() && l.sound_hash() == Ok(since.head))
-}
-
-/// A regular file and no link, for the verifier as for everybody else.
-fn open(path: &Path) -> io::Result<std::fs::File> {
-    if path.is_symlink() {
-        return Err(io::Error::other("it is a symbolic link"));
-    }
-    files::open_regular(path)
-}
-
-/// Whether the first fault is a line that a crash tore: as the writer sees it, who repairs it.
-fn is_torn(path: &Path, report: &Report) -> bool {
-    use std::os::unix::fs::FileExt;
-    if !report.first_bad.as_ref().is_some_and(|bad| matches!(bad.kind, Flaw::Format | Flaw::Edited)) {
-        return false;
-    }
-    let read = || -> io::Result<Vec<u8>> {
-        let file = open(path)?;
-        let rest = file.metadata()?.len().saturating_sub(report.bytes).min(TAIL);
-        let mut bytes = vec![0; usize::try_from(rest).unwrap_or(0)];
-        file.read_exact_at(&mut bytes, report.bytes)?;
-        Ok(bytes)
-    };
-    read().is_ok_and(|bytes| (bytes.len() as u64) < TAIL && format::written(&bytes, report.bytes) == 0)
-}
-
-/// Whether receipts are missing or only elsewhere shows in the rest of the file.
-fn settle(path: &Path, report: &mut Report, seq: u64) {
-    let needle = format!("\",\"seq\":{seq},\"ts\":\"");
-    let Some(bad) = &mut report.first_bad else { return };
-    let Ok(mut source) = open(path).and_then(|file| Source::new(file, bad.offset)) else { return };
-    let mut chunk = Chunk::default();
-    while matches!(source.next(&mut chunk), Ok(true)) {
-        if memchr::memmem::find(&chunk.bytes, needle.as_bytes()).is_some() {
-            bad.kind = Flaw::Reordered;
-            bad.reason = format!("receipt {seq} should stand here; it stands further down");
-            return;
-        }
-    }
+    let Joiner { report, doubt, .. } = joiner.into_inner().unwrap_or_else(PoisonError::into_inner);
+    (report, doubt)
 }
 
 /// What one chunk came to.
@@ -145,6 +212,12 @@ struct Piece {
     recoveries: u64,
     ledger: Option<String>,
     last_anchor: Option<(u64, AnchorWritten)>,
+    /// The segment it belongs to, its name if that is sealed, and whether it begins it.
+    segment: u32,
+    name: Option<String>,
+    begins: bool,
+    /// Its last line seals its segment.
+    sealed: bool,
     /// The tree over its lines, cut at the sizes whose roots are wanted.
     ranges: Vec<CompactRange>,
     /// A fault after the sound lines.
@@ -175,13 +248,13 @@ impl PieceFault {
 }
 
 impl Piece {
-    fn unreadable(chunk: &Chunk, reason: String) -> Self {
-        let fault = Some(PieceFault::new(Status::Unreadable, Flaw::Unreadable, reason));
-        Self { bytes: chunk.bytes.len() as u64, fault, ..Self::default() }
+    fn unreadable(reason: String) -> Self {
+        Self { fault: Some(PieceFault::new(Status::Unreadable, Flaw::Unreadable, reason)), ..Self::default() }
     }
 
     fn of(chunk: &Chunk, options: &Options<'_>) -> Self {
-        let mut piece = Self::default();
+        let mut piece =
+            Self { segment: chunk.segment, name: chunk.name.clone(), begins: chunk.begins, ..Self::default() };
         let mut begin = 0;
         for feed in memchr::memchr_iter(b'\n', &chunk.bytes) {
             if let Err(fault) = piece.line(&chunk.bytes[begin..feed], options) {
@@ -192,7 +265,8 @@ impl Piece {
             piece.bytes = begin as u64;
         }
         piece.fault = match chunk.end {
-            End::More | End::Clean => None,
+            End::Clean => None,
+            End::Cut(_) => Some(PieceFault::broken(Flaw::Format, "a sealed segment ends in the middle of a line")),
             End::Torn(bytes) => Some(PieceFault::new(
                 Status::TornTail,
                 Flaw::Torn,
@@ -214,7 +288,12 @@ impl Piece {
             (Some((_, first)), Some((_, last))) => follows(last, first + self.receipts, links.prev, links.seq)?,
             _ => self.first = Some((links.prev.to_vec(), links.seq)),
         }
-        if !options.quick || links.seq == 0 || links.says(Kind::AnchorWritten) {
+        let structural = [Kind::AnchorWritten, Kind::LedgerSealed, Kind::LedgerOpened];
+        let first = self.begins && self.receipts == 0;
+        if self.sealed {
+            return Err(bad("a receipt follows the one that seals its segment".into()));
+        }
+        if !options.quick || first || structural.iter().any(|kind| links.says(*kind)) {
             let (_, _, entry) = links.entry().map_err(bad)?;
             match entry.body {
                 Body::LedgerCreated(created) if links.seq == 0 => {
@@ -228,6 +307,12 @@ impl Piece {
                 body if (body.kind() == Kind::LedgerCreated) != (links.seq == 0) => {
                     return Err(bad("the first receipt, and no other, must be ledger.created".into()));
                 }
+                Body::LedgerOpened(opened) if first && [0, opened.segment].contains(&self.segment) => {}
+                body if first != matches!(body, Body::LedgerOpened(_) | Body::LedgerCreated(_)) => {
+                    return Err(bad("a segment begins with ledger.created or ledger.opened, in its order".into()));
+                }
+                Body::LedgerOpened(_) => return Err(bad("the segment has another number than its place".into())),
+                Body::LedgerSealed(_) => self.sealed = true,
                 Body::LedgerRecovered(_) => self.recoveries += 1,
                 Body::AnchorWritten(anchor) => self.last_anchor = Some((links.seq, anchor)),
                 _ => {}
@@ -277,6 +362,8 @@ struct Joiner<'a> {
     waiting: BTreeMap<u64, Piece>,
     next: u64,
     doubt: Option<u64>,
+    /// The last line so far seals its segment.
+    sealed: bool,
 }
 
 impl Joiner<'_> {
@@ -300,8 +387,17 @@ impl Joiner<'_> {
 
     fn join(&mut self, piece: Piece) -> Result<(), PieceFault> {
         let report = &mut self.report;
+        if piece.begins {
+            report.enter(piece.segment, piece.name.as_deref());
+        }
         if let Some((prev, seq)) = piece.first {
             follows(&report.head.unwrap_or(Digest::ZERO).hex(), report.receipts, &prev, seq)?;
+            // A chain that goes on must do so in the next file, and only after a seal.
+            if report.receipts > 0 && self.sealed != piece.begins && self.next > 1 {
+                let reason = "segments end with ledger.sealed, and nothing follows that in the same file";
+                return Err(PieceFault::broken(Flaw::Format, reason));
+            }
+            self.sealed = piece.sealed;
         }
         if let Some(tree) = &mut report.tree {
             for range in &piece.ranges {
@@ -315,6 +411,7 @@ impl Joiner<'_> {
         }
         report.receipts += piece.receipts;
         report.bytes += piece.bytes;
+        report.position.offset += piece.bytes;
         report.recoveries += piece.recoveries;
         report.head = piece.last.map(|(hash, _)| hash).or(report.head);
         report.ledger = report.ledger.take().or(piece.ledger);

@@ -3,6 +3,9 @@
 //! A kind that is not here cannot be written, and a reader refuses it by name. Later kinds
 //! (gates, approvals, merges, anchors) arrive together with the code that writes them.
 
+mod ledger;
+
+pub use ledger::{AnchorWritten, LedgerCreated, LedgerIoError, LedgerOpened, LedgerRecovered, LedgerSealed};
 use serde::{Deserialize, Serialize};
 
 use super::agent::{Deliverable, Permissions};
@@ -73,6 +76,8 @@ kinds! {
     LedgerCreated "ledger.created" Wait "The first receipt of a ledger.";
     LedgerRecovered "ledger.recovered" Wait "A torn tail was moved to quarantine.";
     LedgerIoError "ledger.io_error" Wait "The disk did not confirm receipts, and the file was written anew.";
+    LedgerSealed "ledger.sealed" Wait "The last receipt of a segment.";
+    LedgerOpened "ledger.opened" Wait "The first receipt of the next segment.";
     DispatchRequested "dispatch.requested" Ride "Somebody asked for a dispatch.";
     DispatchRefused "dispatch.refused" Wait "Policy refused a dispatch; nothing was claimed.";
     DispatchClaimed "dispatch.claimed" Ride "The id is taken and the plan is fixed.";
@@ -97,49 +102,12 @@ impl Kind {
             Self::LedgerCreated
                 | Self::LedgerRecovered
                 | Self::LedgerIoError
+                | Self::LedgerSealed
+                | Self::LedgerOpened
                 | Self::DispatchRefused
                 | Self::AnchorWritten
         )
     }
-}
-
-/// Payload of `ledger.created`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct LedgerCreated {
-    /// 128 random bits in hex, so that no other ledger can be swapped in.
-    pub ledger: String,
-    /// The project it belongs to.
-    pub project: Name,
-    /// The version of vnx that created it.
-    pub vnx: String,
-}
-
-/// Payload of `ledger.recovered`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct LedgerRecovered {
-    /// Offset in bytes at which the fragment began.
-    pub offset: u64,
-    /// Its length in bytes.
-    pub bytes: u64,
-    /// Its digest.
-    pub sha256: Digest,
-    /// The file in `quarantine/` that holds it.
-    pub quarantine: String,
-}
-
-/// Payload of `ledger.io_error`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct LedgerIoError {
-    /// The length of the file that was written anew.
-    pub bytes: u64,
-    /// What the system had said.
-    pub error: String,
 }
 
 /// Payload of `dispatch.requested`.
@@ -429,21 +397,6 @@ pub struct DispatchClosed {
     pub recovered: bool,
 }
 
-/// Payload of `anchor.written`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct AnchorWritten {
-    /// How many receipts the anchor covers.
-    pub size: u64,
-    /// The root of the Merkle tree over them.
-    pub root: Digest,
-    /// The commit that holds it.
-    pub commit: String,
-    /// The commit is signed.
-    pub signed: bool,
-}
-
 impl DispatchClosed {
     /// Shorthand for lists.
     pub fn outcome(&self) -> Outcome {
@@ -485,6 +438,9 @@ impl Entry {
         match &self.body {
             Body::OverrideUsed(o) => format!("{owner}/{kind}/{}/{}", self.attempt, o.constraint),
             Body::AnchorWritten(a) => format!("{owner}/{kind}/{}/{}", self.attempt, a.size),
+            Body::LedgerSealed(LedgerSealed { segment, .. }) | Body::LedgerOpened(LedgerOpened { segment, .. }) => {
+                format!("{owner}/{kind}/{}/{segment}", self.attempt)
+            }
             _ => format!("{owner}/{kind}/{}", self.attempt),
         }
     }
