@@ -1,29 +1,30 @@
 #!/usr/bin/env python3
 """Verifies a vnx ledger or an inclusion proof; written from SPEC.md, standard library only.
 
-    verify.py LEDGER [CHECKPOINT ...]   every line, then each checkpoint (files with three lines)
-    verify.py --proof PROOF             what `vnx audit-chain prove` printed
+    verify.py LEDGER [CHECKPOINT ...]      a file, or a folder of segments; then each checkpoint (files of three lines)
+    verify.py --proof PROOF CHECKPOINT     what `vnx audit-chain prove` printed, against a checkpoint from elsewhere
 
 Exit codes: 0 verified, 1 broken, 2 usage, 3 not what a checkpoint says, 4 torn tail, 5 nothing to verify, 74 unreadable.
 """
 import base64
+import datetime
+import functools
 import hashlib
 import json
+import pathlib
 import re
+import subprocess
 import sys
 
-KINDS = """ledger.created ledger.recovered ledger.io_error ledger.sealed ledger.opened dispatch.requested
-dispatch.refused dispatch.claimed override.used dispatch.prepared dispatch.started dispatch.exited dispatch.collected
-dispatch.judged worktree.rescued worktree.removed worktree.kept dispatch.closed anchor.written""".split()
-OWN = [kind for kind in KINDS if kind.startswith(("ledger.", "anchor.")) or kind == "dispatch.refused"]
-MEMBERS = ["v", "prev", "seq", "ts", "kind", "key", "data", "hash"]
-OF_DISPATCH = MEMBERS[:5] + ["dispatch", "attempt"] + MEMBERS[5:]
-LINE = re.compile(rb'\{"v":1,"prev":"([0-9a-f]{64})","seq":(0|[1-9][0-9]{0,15}),"ts":".*,"hash":"([0-9a-f]{64})"\}', re.S)
-TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:[0-5]\d\.\d{6}Z")
-
-
-class Broken(Exception):
-    pass
+OWN = "ledger.created ledger.recovered ledger.io_error ledger.sealed ledger.opened dispatch.refused anchor.written".split()
+KINDS = OWN + """dispatch.requested dispatch.claimed override.used dispatch.prepared dispatch.started dispatch.exited
+dispatch.collected dispatch.judged worktree.rescued worktree.removed worktree.kept dispatch.closed""".split()
+SUFFIX = {"override.used": "constraint", "anchor.written": "size", "ledger.sealed": "segment", "ledger.opened": "segment"}
+LINE = re.compile(
+    rb'\{"v":1,"prev":"([0-9a-f]{64})","seq":(0|[1-9][0-9]{0,15}),"ts":"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:'
+    rb'[0-9]{2}\.[0-9]{6})Z","kind":"([a-z_.]+)"(?:,"dispatch":"([a-z0-9][a-z0-9-]{0,62})","attempt":([1-9][0-9]{0,9}))?'
+    rb',"key":"([^"\\]*)"(?:,"redacted":[1-9][0-9]{0,15})?,"data":(\{.*\}),"hash":"([0-9a-f]{64})"\}', re.S)
+Broken = type("Broken", (Exception,), {})
 
 
 def node(left, right):
@@ -32,39 +33,36 @@ def node(left, right):
 
 def members(pairs):
     if len({name for name, _ in pairs}) != len(pairs):
-        raise Broken("a member stands twice")
+        raise ValueError("a member stands twice")
     return dict(pairs)
 
 
 def integer(text):
-    if not text.lstrip("-").isdigit() or abs(int(text)) >= 2**53:
-        raise Broken(f"{text} is not an integer within 2^53")
+    if text == "-0" or not text.lstrip("-").isdigit() or abs(int(text)) >= 2**53:
+        raise ValueError(f"{text} is not an integer within 2^53")
     return int(text)
 
 
 def receipt(line):
-    """The links of one line (without LF), after everything that can be checked of it alone."""
     match = LINE.fullmatch(line)
     if len(line) > 1 << 20 or not match:
         raise Broken("not a receipt of version 1")
-    prev, seq, digest = match.groups()
-    if hashlib.sha256(b"\0" + line[:-75]).hexdigest().encode() != digest:
+    prev, seq, ts, kind, owner, attempt, key, data, digest = (part and part.decode("latin-1") for part in match.groups())
+    if hashlib.sha256(b"\0" + line[:-75]).hexdigest() != digest:
         raise Broken("edited: the hash does not fit the bytes")
     try:
-        parsed = json.loads(line.decode("utf-8"), object_pairs_hook=members, parse_int=integer, parse_float=integer,
-                            parse_constant=integer)
+        datetime.datetime.fromisoformat(ts)
+        data = json.loads(match.group(8).decode("utf-8"), object_pairs_hook=members, parse_int=integer, parse_float=integer,
+                          parse_constant=integer)
+        json.dumps(data, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
-        raise Broken(f"not JSON: {error}") from error
-    kind, owner = parsed.get("kind"), parsed.get("dispatch", "ledger")
-    names = MEMBERS if kind in OWN else OF_DISPATCH
-    if list(parsed) not in (names, names[:-2] + ["redacted"] + names[-2:]) or not 0 < int(parsed.get("redacted", 1)):
-        raise Broken("members are missing, unknown, in another order or out of range")
-    if kind not in KINDS or not TIME.fullmatch(parsed["ts"]) or not isinstance(parsed["data"], dict):
-        raise Broken("kind, ts or data is not as the format has it")
-    key = f"{owner}/{kind}/{parsed.get('attempt', 1)}"
-    if parsed["key"] != key and not parsed["key"].startswith(key + "/"):
+        raise Broken(f"not as the format has it: {error}") from error
+    suffix = f"/{data.get(SUFFIX[kind])}" if kind in SUFFIX else ""
+    if kind not in KINDS or (owner is None) != (kind in OWN) or max(int(attempt or 1) << 21, int(seq)) >= 2**53 or ts > "9999":
+        raise Broken("ts, kind, dispatch, attempt or seq is not as the format has it")
+    if key != f"{owner or 'ledger'}/{kind}/{attempt or 1}{suffix}":
         raise Broken("the key is that of another receipt")
-    return prev, int(seq), digest, kind
+    return int(seq), kind, data, prev, digest
 
 
 def push(stack, height, hash_):
@@ -75,75 +73,76 @@ def push(stack, height, hash_):
 
 
 def root(stack):
-    hash_ = stack[-1][1]
-    for _, left in reversed(stack[:-1]):
-        hash_ = node(left, hash_)
-    return hash_
+    return functools.reduce(lambda right, left: node(left[1], right), reversed(stack[:-1]), stack[-1][1])
 
 
-def checkpoint(text):
-    origin, size, encoded, end = text.split("\n")
-    if end or not origin.startswith("vnx/"):
-        raise ValueError("not a checkpoint")
-    return int(size), base64.b64decode(encoded, validate=True)
+def checkpoint(path):
+    match = re.fullmatch(rb"(vnx/[0-9a-f]+)\n([1-9][0-9]{0,14})\n([A-Za-z0-9+/]{43}=)\n", pathlib.Path(path).read_bytes())
+    if not match or base64.b64encode(base64.b64decode(match.group(3))) != match.group(3):
+        raise ValueError(f"{path} is not a checkpoint")
+    return match.group(1).decode(), int(match.group(2)), base64.b64decode(match.group(3))
+
+
+def segments(path):
+    if not path.is_dir():
+        return [open(path, "rb")]
+    sealed = {p.name[:-11] if p.suffix == ".zst" else p.name[:-7]: p for p in sorted(path.glob("[0-9]*.ndjson*"), reverse=True)}
+    packed = lambda p: subprocess.Popen(["zstd", "-dcq", p], stdout=subprocess.PIPE).stdout if p.suffix == ".zst" else open(p, "rb")
+    return [packed(p) for _, p in sorted(sealed.items())] + [open(path / "ledger.ndjson", "rb")]
 
 
 def ledger(path, checkpoints):
-    head, size, stack = b"0" * 64, 0, []
-    with open(path, "rb") as file:
+    head, size, stack, torn, other, origin, last = "0" * 64, 0, [], False, None, None, None
+    for file in segments(pathlib.Path(path)):
+        first = True
         while line := file.readline((1 << 20) + 2):
-            if not line.endswith(b"\n"):
-                if len(line) > 1 << 20:
-                    raise Broken(f"line {size + 1}: too long")
-                return 4, f"line {size + 1}: the last line is incomplete"
             try:
-                prev, seq, digest, kind = receipt(line[:-1])
-                if seq != size or prev != head or (kind == "ledger.created") != (size == 0):
+                if not line.endswith(b"\n") and len(line) > 1 << 20 or torn:
+                    raise Broken("too long, or after an incomplete line")
+                if torn := not line.endswith(b"\n"):
+                    continue
+                seq, kind, data, prev, digest = receipt(line[:-1])
+                begins = kind in ("ledger.created", "ledger.opened")
+                if (seq, prev, kind == "ledger.created") != (size, head, size == 0) or first != begins or (
+                        (last == "ledger.sealed") != (first and size > 0)):
                     raise Broken("does not follow the line before it")
             except Broken as why:
                 raise Broken(f"line {size + 1}: {why}") from why
-            head, size = digest, size + 1
-            push(stack, 0, bytes.fromhex(digest.decode()))
-            if any(covered == size and expected != root(stack) for covered, expected in checkpoints):
-                return 3, f"the first {size} receipts are not those of the checkpoint"
-    if any(covered > size for covered, _ in checkpoints):
-        return 3, f"a checkpoint covers more than the {size} receipts that are here"
-    return (0, f"{size} receipts are sound, head {head.decode()}") if size else (5, "the ledger is empty")
+            head, size, first, last, origin = digest, size + 1, False, kind, origin or f"vnx/{data.get('ledger')}"
+            push(stack, 0, bytes.fromhex(digest))
+            if any(covered == size and (name, expected) != (origin, root(stack)) for name, covered, expected in checkpoints):
+                other = other or f"the first {size} receipts are not those of the checkpoint"
+    if other or any(covered > size for _, covered, _ in checkpoints):
+        return 3, other or f"a checkpoint covers more than the {size} receipts that are here"
+    sound = (0, f"{size} receipts are sound, head {head}") if size else (5, "the ledger is empty")
+    return (4, f"line {size + 1}: the last line is incomplete") if torn else sound
 
 
-def proof(text):
-    given = json.loads(text)
-    size, expected = checkpoint(given["checkpoint"])
-    _, seq, digest, _ = receipt(given["receipt"].encode())
-    if seq != given["seq"] or seq >= size:
-        return 1, "the proof is about another receipt"
-    hash_, low, high, sides = bytes.fromhex(digest.decode()), 0, size, []
-    while high - low > 1:  # RFC 9162 section 2.1.3: the sibling is the half that the leaf is not in
+def proof(given, origin, size, expected):
+    seq, _, _, _, digest = receipt(given["receipt"].encode())
+    low, high, sides, hash_ = 0, size, [], bytes.fromhex(digest)
+    while seq < size and high - low > 1:  # RFC 9162 section 2.1.3: the sibling is the half that the leaf is not in
         middle = low + (1 << (high - low - 1).bit_length() - 1)
         sides.append(seq < middle)
         low, high = (low, middle) if seq < middle else (middle, high)
-    if len(sides) != len(given["path"]):
-        return 1, "the path has the wrong length"
+    if given["schema"] != "vnx.proof/1" or seq >= size or len(sides) != len(given["path"]):
+        return 1, "the proof does not fit the checkpoint"
     for is_left, sibling in zip(reversed(sides), map(bytes.fromhex, given["path"])):
         hash_ = node(hash_, sibling) if is_left else node(sibling, hash_)
-    return (0, f"receipt {seq} is among the {size} of the checkpoint") if hash_ == expected else (3, "another root")
+    return (0, f"receipt {seq} is among the {size} of {origin}") if hash_ == expected else (3, "another root")
 
 
 def main(args):
     try:
-        if len(args) == 2 and args[0] == "--proof":
-            return proof(open(args[1], encoding="utf-8").read())
+        if len(args) == 3 and args[0] == "--proof":
+            return proof(json.loads(pathlib.Path(args[1]).read_bytes()), *checkpoint(args[2]))
         if not args or args[0].startswith("-"):
             return 2, __doc__
-        return ledger(args[0], [checkpoint(open(p, encoding="utf-8").read()) for p in args[1:]])
-    except Broken as why:
-        return 1, str(why)
-    except FileNotFoundError as error:
-        return 5, str(error)
-    except (OSError, ValueError, KeyError) as error:
-        return 74, str(error)
+        return ledger(args[0], [checkpoint(path) for path in args[1:]])
+    except (OSError, ValueError, Broken, KeyError, TypeError, AttributeError) as why:
+        codes = [(FileNotFoundError, 5), (OSError, 74), (ValueError, 2), (Exception, 1)]
+        return next(code for kind, code in codes if isinstance(why, kind)), f"{type(why).__name__}: {why}"
 
 
 if __name__ == "__main__":
-    status, message = main(sys.argv[1:])
-    sys.exit(print(message) or status)
+    sys.exit(print((result := main(sys.argv[1:]))[1]) or result[0])

@@ -118,7 +118,7 @@ fn the_gate_wants_everything_anchored_and_from_where_others_can_see_it() {
 fn signed_anchors_are_checked_against_the_project_s_signers() {
     let world = anchored();
     let since = |code: i32| world.vnx(&["audit-chain", "verify", "--since-anchor"]).expect(code);
-    assert!(since(5).out.contains("not signed"), "nothing is built on an unsigned anchor");
+    assert!(since(5).out.contains("no signed anchor"), "nothing is built on an unsigned anchor");
     let key = |name: &str| {
         let path = world.root.join(name);
         let made = world.command("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&path).status();
@@ -153,25 +153,155 @@ fn signed_anchors_are_checked_against_the_project_s_signers() {
     std::fs::write(world.ledger(), &sound[..sound.len() / 3]).unwrap();
     since(3);
     std::fs::write(world.ledger(), &sound).unwrap();
-    // Somebody else's key.
+    assert!(since(0).out.contains("were not read again"), "it says what it did not look at");
+    world.vnx(&["audit-chain", "verify", "--since-anchor", "--require-anchor"]).expect(2);
+    // Somebody else's key signs nothing, and moves nothing.
     key("theirs");
     world.git(&["config", "user.signingkey", world.root.join("theirs.pub").to_str().unwrap()]);
+    let before = world.git(&["rev-parse", "refs/vnx/anchors"]);
+    assert!(world.vnx(&["audit-chain", "seal"]).expect(3).err.contains("allowed_signers"));
+    assert_eq!(world.git(&["rev-parse", "refs/vnx/anchors"]), before);
+    // Whoever takes the list away has not made it good.
+    for deed in [
+        "rm -f .vnx/allowed_signers",
+        ": > .vnx/allowed_signers",
+        "mkdir .vnx/allowed_signers",
+        "mkfifo .vnx/allowed_signers",
+    ] {
+        let _ = std::fs::remove_file(&signers);
+        let _ = std::fs::remove_dir(&signers);
+        assert!(world.command("sh").args(["-c", deed]).status().is_ok());
+        verify(5);
+    }
+    let _ = std::fs::remove_file(&signers);
+    let named = world.root.join("signers");
+    std::fs::write(&named, format!("me@vnx.invalid {}", std::fs::read_to_string(world.root.join("mine.pub")).unwrap()))
+        .unwrap();
+    world.vnx(&["audit-chain", "verify", "--allowed-signers", named.to_str().unwrap()]).expect(0);
+}
+
+/// Overwrites a loose object; git does not notice when it reads it.
+fn poison(world: &World, id: &str, old: &str, new: &str) {
+    let path = world.repo.join(format!(".git/objects/{}/{}", &id[..2], &id[2..]));
+    let script = "import sys, zlib, os\np, a, b = sys.argv[1:]\nd = zlib.decompress(open(p, 'rb').read()).split(b'\\0', 1)\n\
+        body = d[1].replace(a.encode(), b.encode())\nassert body != d[1]\nos.chmod(p, 0o644)\n\
+        open(p, 'wb').write(zlib.compress(d[0].split(b' ')[0] + b' %d\\0' % len(body) + body))";
+    let status = world.command("python3").args(["-c", script]).arg(path).args([old, new]).status().unwrap();
+    assert!(status.success());
+}
+
+#[test]
+fn what_git_would_believe_is_not_believed() {
+    let world = anchored();
+    let report = |code: i32| {
+        let report = world.vnx(&["audit-chain", "verify", "--json"]).expect(code).json();
+        report["first_bad"]["kind"].as_str().unwrap_or("nothing").to_owned()
+    };
+    let sound = std::fs::read_to_string(world.ledger()).unwrap();
+    let anchor = world.git(&["rev-parse", "refs/vnx/anchors"]).trim().to_owned();
+    let blob = world.git(&["rev-parse", "refs/vnx/anchors:checkpoint"]).trim().to_owned();
+    let checkpoint = world.git(&["cat-file", "-p", &blob]);
+    let root = checkpoint.lines().nth(2).unwrap().to_owned();
+    // Another root, for the ledger as somebody would like it.
+    let forged = rewrite(&sound, "\"investigate\"", "\"accept\"");
+    let other = "A".repeat(43) + "=";
+    // The file in the tree is for people; the commit's own message counts.
+    poison(&world, &blob, &root, &other);
+    assert_eq!(report(0), "nothing");
+    poison(&world, &blob, &other, &root);
+    // A commit that is not what its id says.
+    poison(&world, &anchor, &root, &other);
+    assert_eq!(world.vnx(&["audit-chain", "verify"]).code, 5, "git has lost the anchor: nothing can be decided");
+    poison(&world, &anchor, &other, &root);
+    assert_eq!(report(0), "nothing");
+    // Something that stands in for it.
+    let message = world.git(&["log", "-1", "--format=%B", &anchor]).replace(&root, &other);
+    let tree = world.git(&["rev-parse", &format!("{anchor}^{{tree}}")]);
+    let replaced = world.git(&["commit-tree", tree.trim(), "-m", &message]);
+    world.git(&["replace", &anchor, replaced.trim()]);
+    assert_eq!(report(0), "nothing", "refs/replace does not count");
+    world.git(&["replace", "-d", &anchor]);
+    // A whole other ledger, with anchors of its own, as somebody with another home would make it.
+    std::fs::write(world.ledger(), &forged).unwrap();
+    assert_eq!(report(3), "rewritten");
+    std::fs::remove_dir_all(world.state()).unwrap();
+    world.git(&["update-ref", "-d", "refs/vnx/anchors"]);
+    let elsewhere = world.root.join("elsewhere");
+    let as_another =
+        |args: &[&str]| world.command(World::binary()).env("HOME", &elsewhere).args(args).output().unwrap().status;
+    assert!(as_another(&["init"]).success());
+    assert!(as_another(&["audit-chain", "seal"]).success());
+    assert_eq!(report(3), "rewritten", "the witness knows which ledger this repository has");
+}
+
+#[test]
+fn only_a_signature_of_ssh_counts() {
+    let world = World::new();
+    world.script("true").expect(4);
+    // A program that says yes to whatever it is asked.
+    let yes = world.root.join("yes");
+    let says = "#!/bin/sh\ntouch \"$0.ran\"\necho 'Good \"git\" signature for me@vnx.invalid with ED25519 key SHA256:x'\nexit 0\n";
+    std::fs::write(&yes, says).unwrap();
+    std::fs::set_permissions(&yes, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    for name in ["gpg.program", "gpg.x509.program", "gpg.openpgp.program", "gpg.ssh.program"] {
+        world.git(&["config", name, yes.to_str().unwrap()]);
+    }
     world.vnx(&["audit-chain", "seal"]).expect(0);
-    assert!(verify(5).out.contains("not signed by anybody"));
+    let made =
+        world.command("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(world.root.join("mine")).status();
+    assert!(made.unwrap().success());
+    let key = std::fs::read_to_string(world.root.join("mine.pub")).unwrap();
+    std::fs::write(world.repo.join(".vnx/allowed_signers"), format!("me@vnx.invalid {key}")).unwrap();
+    let raw = world.git(&["cat-file", "commit", "refs/vnx/anchors"]);
+    for kind in ["PGP MESSAGE", "PGP SIGNATURE", "SIGNED MESSAGE", "SSH SIGNATURE"] {
+        let signature = format!("gpgsig -----BEGIN {kind}-----\n \n AAAA\n -----END {kind}-----\n\n");
+        let signed = raw.replacen("\n\n", &format!("\n{signature}"), 1);
+        std::fs::write(world.root.join("commit"), signed).unwrap();
+        let id = world.git(&["hash-object", "-t", "commit", "-w", world.root.join("commit").to_str().unwrap()]);
+        world.git(&["update-ref", "refs/vnx/anchors", id.trim()]);
+        let verify = world.vnx(&["audit-chain", "verify"]);
+        assert!([3, 5].contains(&verify.code), "{kind}: {}", verify.out);
+        assert!(!verify.out.contains("signed by me"), "{kind}: {}", verify.out);
+    }
+    assert!(!world.root.join("yes.ran").exists(), "a program of the repository's configuration was run");
+}
+
+#[test]
+fn a_seal_that_was_cut_off_is_told_by_the_next_one_and_two_at_once_are_one() {
+    let world = anchored();
+    let text = std::fs::read_to_string(world.ledger()).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    std::fs::write(world.ledger(), lines[..lines.len() - 1].join("\n") + "\n").unwrap();
+    assert_eq!(world.vnx(&["audit-chain", "seal", "--json"]).expect(0).json()["new"], false);
+    assert_eq!(world.count("anchor.written"), 1, "the ledger tells of each");
+    world.vnx(&["audit-chain", "verify", "--require-anchor"]).expect(0);
+    world.script("true").expect(4);
+    let both = [world.start(&["audit-chain", "seal", "--json"]), world.start(&["audit-chain", "seal", "--json"])];
+    let new = both.map(|child| {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()["new"] == true
+    });
+    assert!(new[0] != new[1], "{new:?}");
+    assert_eq!(world.count("anchor.written"), 2);
 }
 
 #[test]
 fn a_proof_convinces_somebody_without_the_ledger() {
     let world = anchored();
     let count = world.receipts().len();
+    let trusted = world.root.join("trusted");
+    let trusted = trusted.to_str().unwrap();
+    std::fs::write(trusted, world.git(&["show", "refs/vnx/anchors:checkpoint"]) + "\n").unwrap();
     for seq in 0..count {
         let proof = world.vnx(&["audit-chain", "prove", &seq.to_string()]).expect(0);
         let file = world.root.join("proof.json");
         std::fs::write(&file, &proof.out).unwrap();
-        let (code, said) = python(&world, &["--proof", file.to_str().unwrap()]);
-        assert_eq!(code, 0, "{seq}: {said}");
+        let (code, said) = python(&world, &["--proof", file.to_str().unwrap(), trusted]);
+        // The last receipt tells of the anchor; what it proves is only this ledger's word.
+        assert_eq!(code, i32::from(seq + 1 == count), "{seq}: {said}");
         std::fs::write(&file, proof.out.replacen("\\\"ts\\\":\\\"2", "\\\"ts\\\":\\\"3", 1)).unwrap();
-        assert_ne!(python(&world, &["--proof", file.to_str().unwrap()]).0, 0);
+        assert_ne!(python(&world, &["--proof", file.to_str().unwrap(), trusted]).0, 0);
         assert_eq!(proof.json()["anchor"].is_null(), seq + 1 == count, "the last receipt tells of the anchor");
     }
     assert!(world.vnx(&["audit-chain", "prove", "999"]).expect(2).err.contains("there is no receipt 999"));

@@ -4,19 +4,20 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{ANCHORS, Anchor, AnchorError, allowed_signers, read, repository, resume, witness};
+use super::signature::Signers;
+use super::{ANCHORS, Anchor, AnchorError, read, repository, witness};
 use crate::domain::checkpoint::Checkpoint;
-use crate::git::Git;
+use crate::domain::receipt::AnchorWritten;
 use crate::ledger::verify::{self, Flaw, Report, Since, Status};
 use crate::project::Project;
 
-const UNSIGNED: &str = "the last anchor is not signed by anybody in .vnx/allowed_signers";
-
 /// What to hold the ledger against.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub struct Options<'a> {
-    /// The full name of the ref with the anchors.
-    pub reference: &'a str,
+    /// The full name of the ref with the anchors, if it is not this clone's own.
+    pub reference: Option<&'a str>,
+    /// Who is trusted to sign, if not whom the project names.
+    pub signers: Option<&'a Path>,
     /// Do not parse payloads.
     pub quick: bool,
     /// Nothing may lie after the last anchor, and there must be one.
@@ -27,12 +28,6 @@ pub struct Options<'a> {
     pub unsigned: bool,
     /// Hears how many bytes are done.
     pub progress: Option<&'a (dyn Fn(u64) + Sync)>,
-}
-
-impl Default for Options<'_> {
-    fn default() -> Self {
-        Self { reference: ANCHORS, quick: false, require: false, since: false, unsigned: false, progress: None }
-    }
 }
 
 /// What the ledger was held against.
@@ -52,6 +47,8 @@ pub struct Anchored {
     pub witness: Option<u64>,
     /// Receipts that no anchor covers, without the one that tells of the last anchor.
     pub unanchored: u64,
+    /// Receipts that were not read again, because a signed anchor covers them.
+    pub skipped: u64,
 }
 
 /// The whole answer.
@@ -64,90 +61,134 @@ pub struct Audit {
     pub anchors: Anchored,
 }
 
+/// What is known of a ledger from elsewhere; what could not be learnt says why.
+struct Known {
+    list: Result<Option<Vec<Anchor>>, AnchorError>,
+    signers: Result<Option<Signers>, String>,
+    /// Who signed the last anchor.
+    signer: Result<Option<String>, String>,
+    witness: Result<Vec<Checkpoint>, String>,
+}
+
+impl Known {
+    fn of(project: &Project, options: &Options<'_>) -> Self {
+        let list = read(&repository(project), options.reference.unwrap_or(ANCHORS));
+        let signers = Signers::of(project, options.signers);
+        let newest = list.as_ref().ok().and_then(|l| l.as_ref()?.first());
+        let signer = match (newest, &signers) {
+            (Some(anchor), Ok(Some(signers))) => signers.of_commit(&anchor.commit),
+            _ => Ok(None),
+        };
+        let origin = project.ledger().created().ok().map(|c| Checkpoint::origin_of(&c.ledger));
+        let witness = witness::read(&project.located.common_dir, origin.as_deref());
+        Self { list, signers, signer, witness }
+    }
+
+    fn anchors(&self) -> &[Anchor] {
+        self.list.as_ref().ok().and_then(Option::as_deref).unwrap_or_default()
+    }
+
+    fn checkpoints(&self) -> Vec<&Checkpoint> {
+        let anchors = self.anchors().iter().map(|a| &a.checkpoint);
+        anchors.chain(self.witness.iter().flatten()).collect()
+    }
+
+    /// Why nothing can be decided, whatever the ledger says.
+    fn undecided(&self) -> Option<String> {
+        match (&self.list, &self.signers, &self.signer, &self.witness) {
+            (Err(AnchorError::Git(e)), ..) => Some(e.to_string()),
+            (_, Err(why), ..) | (_, _, Err(why), _) | (.., Err(why)) => Some(why.clone()),
+            _ => None,
+        }
+    }
+
+    /// Why the last anchor is not one that is trusted, where only a signed one is.
+    fn untrusted(&self, told_signed: bool) -> Option<String> {
+        let newest = self.anchors().first();
+        match (&self.signers, &self.signer) {
+            (Ok(Some(_)), Ok(Some(_))) => None,
+            (Ok(Some(signers)), _) => Some(match newest {
+                Some(_) => format!("the last anchor is not signed by anybody in {}", signers.path().display()),
+                None => format!("{} names who signs anchors, and there is none", signers.path().display()),
+            }),
+            // Somebody took the list away.
+            _ if told_signed || newest.is_some_and(|a| a.commit.signature.is_some()) => {
+                Some("anchors are signed, and .vnx/allowed_signers names nobody who may".to_owned())
+            }
+            _ => None,
+        }
+    }
+}
+
 /// Verifies the ledger of a project against everything that is known of it.
 pub fn audit(project: &Project, options: &Options<'_>) -> Audit {
-    let repository = repository(project);
-    let mut anchors = Anchored {
-        reference: options.reference.to_owned(),
-        count: 0,
-        size: 0,
-        commit: None,
-        signer: None,
-        witness: None,
-        unanchored: 0,
+    let known = Known::of(project, options);
+    let newest = known.anchors().first();
+    let since = match (options.since, newest) {
+        (true, Some(anchor)) if matches!(known.signer, Ok(Some(_))) => start(anchor),
+        _ => None,
     };
-    let list = read(&repository, options.reference);
-    let newest = list.as_ref().ok().and_then(|l| l.first());
-    let signers = allowed_signers(project);
-    let signed = match (newest, &signers) {
-        (Some(anchor), Some(signers)) => repository.signer(&anchor.commit, signers).map_err(AnchorError::from),
-        _ => Ok(None),
-    };
-    if let Some(anchor) = newest {
-        anchors.count = list.as_ref().map_or(0, |l| l.len() as u64);
-        anchors.size = anchor.checkpoint.size;
-        anchors.commit = Some(anchor.commit.clone());
-        anchors.signer = signed.as_ref().ok().cloned().flatten();
-    }
-    let since = if options.since { start(&repository, newest, anchors.signer.as_deref()).map(Some) } else { Ok(None) };
-    let origin = project.ledger().created().map(|c| Checkpoint::origin_of(&c.ledger));
-    let seen = origin.as_ref().map_or(Ok(None), |origin| witness::read(origin));
-    anchors.witness = seen.as_ref().ok().and_then(|s| s.as_ref().map(|c| c.size));
-
-    let known = list.as_ref().map_or(&[][..], Vec::as_slice).iter().map(|a| &a.checkpoint);
-    let known: Vec<&Checkpoint> = known.chain(seen.as_ref().ok().into_iter().flatten()).collect();
-    let sizes = sizes_of(&known);
+    let checkpoints = known.checkpoints();
+    let sizes = sizes_of(&checkpoints);
     let mut report = verify::verify(
         project.ledger().folder(),
         &verify::Options {
             project: Some(project.id()),
             quick: options.quick,
             roots: Some(&sizes),
-            since: since.as_ref().ok().and_then(Option::as_ref),
+            since: since.as_ref(),
             progress: options.progress,
         },
     );
-    let covered = u64::from(
-        report
-            .last_anchor
-            .as_ref()
-            .is_some_and(|(seq, a)| *seq + 1 == report.receipts && Some(&a.commit) == anchors.commit.as_ref()),
-    );
-    anchors.unanchored = report.receipts.saturating_sub(anchors.size).saturating_sub(covered);
-    // A chain that is broken in itself needs no further reason.
-    if matches!(report.status, Status::Broken | Status::Unreadable) {
-        return Audit { report, anchors };
-    }
-    let bad = |report: &mut Report, why: String| {
-        report.fail(Status::AnchorMismatch, Flaw::BadAnchor, why);
+    let size = newest.map_or(0, |a| a.checkpoint.size);
+    let tells = |(seq, told): &(u64, _)| *seq + 1 == report.receipts && newest.is_some_and(|a| is_of(told, a));
+    let covered = u64::from(report.last_anchor.as_ref().is_some_and(tells));
+    let anchors = Anchored {
+        reference: options.reference.unwrap_or(ANCHORS).to_owned(),
+        count: known.anchors().len() as u64,
+        size,
+        commit: newest.map(|a| a.commit.id.clone()),
+        signer: known.signer.as_ref().ok().cloned().flatten(),
+        witness: known.witness.iter().flatten().map(|c| c.size).max(),
+        unanchored: report.receipts.saturating_sub(size).saturating_sub(covered),
+        skipped: since.as_ref().map_or(0, |s| s.tree.end()),
     };
-    match (&list, &signed, &since, &seen) {
-        (Err(e), ..) | (_, Err(e), ..) => bad(&mut report, e.to_string()),
-        (_, _, Err(why), _) => {
-            report.fail(Status::Undecided, Flaw::Unanchored, why.as_str());
+    // A chain that is broken in itself needs no further reason; then what is wrong, then what is
+    // not known.
+    if !matches!(report.status, Status::Broken | Status::Unreadable) {
+        compare(&mut report, &checkpoints, anchors.skipped, &witness::place_of(&project.located.common_dir));
+        if let (true, Err(AnchorError::Bad(why))) = (report.status != Status::AnchorMismatch, &known.list) {
+            report.fail(Status::AnchorMismatch, Flaw::BadAnchor, why.as_str());
         }
-        (.., Err(why)) => bad(&mut report, why.clone()),
-        (Ok(list), ..) => {
-            let from = since.as_ref().ok().and_then(Option::as_ref).map_or(0, |s| s.tree.end());
-            compare(&mut report, &known, from);
-            if report.status != Status::AnchorMismatch {
-                missing(&mut report, list, options);
-            }
+        if report.status != Status::AnchorMismatch {
+            missing(&mut report, &known, options);
         }
-    }
-    if report.status == Status::Verified {
-        let unsigned = newest.is_some() && signers.is_some() && anchors.signer.is_none() && !options.unsigned;
-        let why = match (anchors.count, anchors.unanchored) {
-            _ if unsigned => UNSIGNED.to_owned(),
-            (0, _) if options.require => format!("there is no anchor at {}", options.reference),
-            (_, n) if options.require && n > 0 => {
-                format!("{n} receipts lie after the last anchor, which covers {}", anchors.size)
-            }
-            _ => return Audit { report, anchors },
-        };
-        report.fail(Status::Undecided, Flaw::Unanchored, why);
+        if report.status == Status::Verified {
+            doubts(&mut report, &known, &anchors, options);
+        }
     }
     Audit { report, anchors }
+}
+
+/// What is sound and still decides nothing.
+fn doubts(report: &mut Report, known: &Known, anchors: &Anchored, options: &Options<'_>) {
+    let told_signed = report.last_anchor.as_ref().is_some_and(|(_, told)| told.signed);
+    let untrusted = known.untrusted(told_signed).filter(|_| !options.unsigned);
+    let why = match (anchors.count, anchors.unanchored) {
+        _ if known.undecided().is_some() => known.undecided().unwrap_or_default(),
+        _ if untrusted.is_some() => untrusted.unwrap_or_default(),
+        (0, _) if options.require || options.since || options.reference.is_some() => {
+            format!("there is no anchor at {}", anchors.reference)
+        }
+        _ if options.since && anchors.skipped == 0 => {
+            "no signed anchor says how to go on from it: .vnx/allowed_signers names nobody".to_owned()
+        }
+        (_, n) if options.require && n > 0 => {
+            format!("{n} receipts lie after the last anchor, which covers {}", anchors.size)
+        }
+        _ => return,
+    };
+    report.fail(Status::Undecided, Flaw::Unanchored, why);
 }
 
 /// Verifies a file by itself and against checkpoints that were kept elsewhere.
@@ -159,7 +200,7 @@ pub fn audit_file(file: &Path, checkpoints: &[Checkpoint], options: &Options<'_>
     let options = verify::Options { quick, roots, progress, ..verify::Options::default() };
     let mut report = verify::verify(file, &options);
     if !matches!(report.status, Status::Broken | Status::Unreadable) {
-        compare(&mut report, &known, 0);
+        compare(&mut report, &known, 0, "no part of this");
     }
     if require && report.status == Status::Verified {
         let size = sizes.last().copied().unwrap_or(0);
@@ -181,30 +222,24 @@ fn sizes_of(known: &[&Checkpoint]) -> Vec<u64> {
 }
 
 /// Where to go on from.
-fn start(repository: &Git, newest: Option<&Anchor>, signer: Option<&str>) -> Result<Since, String> {
-    let anchor = newest.ok_or("there is no anchor to go on from")?;
-    if signer.is_none() {
-        return Err(
-            "the last anchor is not signed by anybody in .vnx/allowed_signers, so nothing is built on it".into()
-        );
-    }
-    let found = resume(repository, anchor).map_err(|e| e.to_string())?;
-    let (tree, resume) = found
-        .and_then(|r| Some((r.tree(&anchor.checkpoint)?, r)))
-        .ok_or("the last anchor does not say how to go on from it")?;
-    let ledger = anchor.checkpoint.origin.trim_start_matches("vnx/").to_owned();
-    Ok(Since { tree, head: resume.head, segment: resume.segment, offset: resume.offset, ledger })
+fn start(anchor: &Anchor) -> Option<Since> {
+    let (resume, checkpoint) = (&anchor.resume, &anchor.checkpoint);
+    let ledger = checkpoint.origin.trim_start_matches("vnx/").to_owned();
+    let tree = resume.tree(checkpoint)?;
+    Some(Since { tree, head: resume.head, segment: resume.segment, offset: resume.offset, ledger })
 }
 
 /// Every checkpoint must have been true of this ledger. Those up to `from` are proven already.
-fn compare(report: &mut Report, known: &[&Checkpoint], from: u64) {
+fn compare(report: &mut Report, known: &[&Checkpoint], from: u64, place: &str) {
     let mut known = known.to_vec();
     known.sort_by_key(|c| c.size);
     let own = report.ledger.as_ref().map(|id| Checkpoint::origin_of(id));
     for checkpoint in known.into_iter().filter(|c| c.size > from || from == 0) {
         let Checkpoint { origin, size, root } = checkpoint;
         if own.as_ref().is_some_and(|own| own != origin) {
-            let why = "the anchors are of another ledger: this one took its place";
+            let why = format!(
+                "another ledger was anchored here, and this one took its place (if that was meant: the anchors are in {ANCHORS}, the witness is {place})"
+            );
             report.fail(Status::AnchorMismatch, Flaw::Rewritten, why).differs(origin, &own.unwrap_or_default());
             return;
         }
@@ -225,14 +260,27 @@ fn compare(report: &mut Report, known: &[&Checkpoint], from: u64) {
     }
 }
 
-/// An anchor that the ledger tells of must stand in this clone's own ref.
-fn missing(report: &mut Report, list: &[Anchor], options: &Options<'_>) {
-    let Some((_, told)) = report.last_anchor.clone().filter(|_| options.reference == ANCHORS) else { return };
-    if !list.iter().any(|a| a.commit == told.commit) {
-        let why = format!(
+/// The anchor that the ledger tells of last must stand in this clone's own ref, as it was told.
+fn missing(report: &mut Report, known: &Known, options: &Options<'_>) {
+    let Some((_, told)) = report.last_anchor.clone() else { return };
+    let found = known.anchors().iter().find(|a| a.commit.id == told.commit);
+    let why = match found {
+        Some(anchor) if is_of(&told, anchor) => return,
+        Some(_) => format!("the receipt of the anchor of {} receipts says something else than the anchor", told.size),
+        None if options.reference.is_some() || known.list.is_err() => return,
+        None => format!(
             "the ledger tells of an anchor of {} receipts, which {ANCHORS} does not have; fetch it from where it was pushed",
             told.size
-        );
-        report.fail(Status::AnchorMismatch, Flaw::BadAnchor, why).differs(&told.commit, &"nothing");
-    }
+        ),
+    };
+    let there = found.map_or_else(|| "nothing".to_owned(), |a| a.checkpoint.root.to_string());
+    let expected = found.map_or(told.commit.clone(), |_| told.root.to_string());
+    report.fail(Status::AnchorMismatch, Flaw::BadAnchor, why).differs(&expected, &there);
+}
+
+/// Whether this receipt tells of this anchor.
+fn is_of(told: &AnchorWritten, anchor: &Anchor) -> bool {
+    let Anchor { commit, checkpoint, .. } = anchor;
+    (&told.commit, told.size, told.root, told.signed)
+        == (&commit.id, checkpoint.size, checkpoint.root, commit.signature.is_some())
 }

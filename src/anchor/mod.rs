@@ -9,6 +9,7 @@
 mod audit;
 mod prove;
 mod seal;
+mod signature;
 mod witness;
 
 pub use audit::{Anchored, Audit, Options, audit, audit_file};
@@ -17,22 +18,24 @@ pub use seal::{Sealed, seal};
 
 use crate::domain::Fault;
 use crate::domain::checkpoint::{Checkpoint, Resume};
-use crate::git::{Git, GitError};
+use crate::git::{Commit, Git, GitError};
 use crate::project::Project;
 
 /// Where this clone keeps its anchors.
 pub const ANCHORS: &str = "refs/vnx/anchors";
-/// The file with the checkpoint in an anchor's tree, and the one that helps to go on from it.
+/// The file with the checkpoint in an anchor's tree, for people and for other tools. What counts
+/// stands in the message, which the signature covers.
 const CHECKPOINT: &str = "checkpoint";
-const RESUME: &str = "resume.json";
 
 /// One anchor.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Anchor {
+struct Anchor {
     /// The commit that holds it.
-    pub commit: String,
+    commit: Commit,
     /// What it says.
-    pub checkpoint: Checkpoint,
+    checkpoint: Checkpoint,
+    /// How to go on from it.
+    resume: Resume,
 }
 
 /// Why anchors cannot be used.
@@ -59,41 +62,46 @@ fn repository(project: &Project) -> Git {
     Git::repository(&project.located.common_dir)
 }
 
-/// The anchors of a ref, newest first; none where the ref does not exist.
-fn read(repository: &Git, reference: &str) -> Result<Vec<Anchor>, AnchorError> {
+/// The message of an anchor's commit: a subject, the checkpoint, and how to go on from it.
+fn message(checkpoint: &Checkpoint, resume: &Resume) -> Result<String, Fault> {
+    let resume = serde_json::to_string(resume).map_err(|e| Fault::internal(e.to_string()))?;
+    Ok(format!("anchor {} receipts\n\n{}\n{resume}\n", checkpoint.size, checkpoint.to_text()))
+}
+
+fn parse(commit: Commit) -> Option<Anchor> {
+    let mut parts = commit.message.splitn(3, "\n\n");
+    let (_subject, checkpoint, resume) = (parts.next()?, parts.next()?, parts.next()?);
+    let checkpoint = Checkpoint::parse(&format!("{checkpoint}\n"))?;
+    let resume: Resume = serde_json::from_str(resume).ok()?;
+    // It must lead to the anchor's own root.
+    resume.tree(&checkpoint)?;
+    Some(Anchor { commit, checkpoint, resume })
+}
+
+/// The anchors of a ref, newest first; `None` where the ref does not exist.
+fn read(repository: &Git, reference: &str) -> Result<Option<Vec<Anchor>>, AnchorError> {
     if repository.ref_commit(reference)?.is_none() {
-        return Ok(Vec::new());
+        return Ok(None);
     }
-    let commits = repository.first_parents(reference)?;
-    let names: Vec<String> = commits.iter().map(|c| format!("{c}:{CHECKPOINT}")).collect();
+    let ids = repository.first_parents(reference)?;
     let mut anchors: Vec<Anchor> = Vec::new();
-    for (commit, text) in commits.into_iter().zip(repository.files_of(&names)?) {
-        let bad = |what: &str| AnchorError::Bad(format!("anchor {} {what}", &commit[..commit.len().min(12)]));
-        let text = text.and_then(|t| String::from_utf8(t).ok()).ok_or_else(|| bad("holds no checkpoint"))?;
-        let checkpoint = Checkpoint::parse(&text).ok_or_else(|| bad("holds something else than a checkpoint"))?;
-        if let Some(younger) = anchors.last().map(|a| &a.checkpoint) {
-            if younger.origin != checkpoint.origin {
+    for commit in repository.raw_commits(&ids)? {
+        let id = commit.id.clone();
+        let bad = |what: &str| AnchorError::Bad(format!("anchor {} {what}", &id[..id.len().min(12)]));
+        let anchor = parse(commit).ok_or_else(|| bad("holds something else than a checkpoint"))?;
+        if let Some(younger) = anchors.last() {
+            if younger.commit.parents.first() != Some(&id) {
+                return Err(bad("is not the parent of the one after it"));
+            }
+            if younger.checkpoint.origin != anchor.checkpoint.origin {
                 return Err(bad("is of another ledger than the one after it"));
             }
-            if younger.size <= checkpoint.size {
+            if younger.checkpoint.size <= anchor.checkpoint.size {
                 return Err(bad("covers as much as the one after it"));
             }
         }
-        anchors.push(Anchor { commit, checkpoint });
+        anchors.push(anchor);
     }
-    Ok(anchors)
-}
-
-/// How to go on from an anchor; what it holds must lead to the anchor's own root.
-fn resume(repository: &Git, anchor: &Anchor) -> Result<Option<Resume>, GitError> {
-    let file = repository.files_of(&[format!("{}:{RESUME}", anchor.commit)])?.pop().flatten();
-    Ok(file.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
-}
-
-/// Who is trusted to sign; `None` where the project names nobody.
-fn allowed_signers(project: &Project) -> Option<std::path::PathBuf> {
-    let path = project.folder().join("allowed_signers");
-    let text = crate::sys::files::read_capped(&path, 1 << 20).ok()??;
-    let names_somebody = |line: &str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
-    String::from_utf8_lossy(&text).lines().any(names_somebody).then_some(path)
+    // A shallow clone ends early; the last anchor covers everything all the same.
+    Ok(Some(anchors))
 }

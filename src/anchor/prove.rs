@@ -30,7 +30,8 @@ pub struct Proof {
 /// receipt is younger than any anchor.
 pub fn prove(project: &Project, seq: u64) -> Result<Proof, Fault> {
     let ledger = project.ledger();
-    let anchor = read(&repository(project), ANCHORS)?.into_iter().next().filter(|a| a.checkpoint.size > seq);
+    let anchors = read(&repository(project), ANCHORS)?.unwrap_or_default();
+    let anchor = anchors.into_iter().next().filter(|a| a.checkpoint.size > seq);
     let size = match &anchor {
         Some(anchor) => anchor.checkpoint.size,
         None => ledger.head()?.seq + 1,
@@ -69,6 +70,6 @@ pub fn prove(project: &Project, seq: u64) -> Result<Proof, Fault> {
         seq,
         checkpoint: checkpoint.to_text(),
         path,
-        anchor: anchor.map(|a| a.commit),
+        anchor: anchor.map(|a| a.commit.id),
     })
 }

@@ -1,16 +1,19 @@
 //! `seal`: writes an anchor, from bytes that are read back from the disk, after the ledger was
 //! proven consistent with every anchor before.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
-use super::{ANCHORS, Audit, CHECKPOINT, Options, RESUME, allowed_signers, audit, repository, witness};
+use super::signature::Signers;
+use super::{ANCHORS, Anchor, Audit, CHECKPOINT, Options, audit, message, parse, read, repository, witness};
 use crate::domain::checkpoint::{Checkpoint, Resume};
-use crate::domain::merkle::CompactRange;
 use crate::domain::receipt::{AnchorWritten, Body, Entry};
 use crate::domain::{Digest, Fault};
 use crate::git::NewCommit;
 use crate::ledger::verify::{self, Status};
 use crate::project::Project;
+use crate::sys::lock;
 
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -27,11 +30,15 @@ pub struct Sealed {
     pub signed: bool,
     /// It was written now; otherwise nothing had happened since it was.
     pub new: bool,
+    /// The witness remembers it too; `false` for a user without a home.
+    pub witnessed: bool,
 }
 
 /// Writes an anchor of the ledger as it is now. `Err` with the audit when the ledger does not
 /// verify: then nothing is written.
 pub fn seal(project: &Project) -> Result<Result<Sealed, Audit>, Fault> {
+    // One at a time: the second one finds that nothing is left to do.
+    let _one = lock::exclusive(&project.paths.locks().join("seal.lock"), Duration::from_mins(1))?;
     let audit = audit(project, &Options { unsigned: true, ..Options::default() });
     if audit.report.status != Status::Verified {
         return Ok(Err(audit));
@@ -39,23 +46,30 @@ pub fn seal(project: &Project) -> Result<Result<Sealed, Audit>, Fault> {
     let (Some(tree), Some(ledger), Some(head)) = (&audit.report.tree, &audit.report.ledger, audit.report.head) else {
         return Err(Fault::internal("a verified ledger has a tree, an id and a head"));
     };
-    let checkpoint = Checkpoint { origin: Checkpoint::origin_of(ledger), size: tree.end(), root: tree.root() };
-    if let (0, Some(commit), Some(root)) =
-        (audit.anchors.unanchored, &audit.anchors.commit, audit.report.roots.get(&audit.anchors.size))
-        && (audit.anchors.signer.is_some() || allowed_signers(project).is_none())
-    {
-        let (size, signed) = (audit.anchors.size, audit.anchors.signer.is_some());
-        return Ok(Ok(Sealed { schema: "vnx.seal/1", size, root: *root, commit: commit.clone(), signed, new: false }));
+    let signers = Signers::of(project, None).map_err(|why| Fault::environment(why).fix("mend .vnx/allowed_signers"))?;
+    let newest = read(&repository(project), ANCHORS)?.unwrap_or_default().into_iter().next();
+    let newest_is_good = signers.is_none() || audit.anchors.signer.is_some();
+    let (anchor, new) = match newest {
+        Some(newest) if audit.anchors.unanchored == 0 && newest_is_good => (newest, false),
+        newest => {
+            let size = tree.end();
+            let checkpoint = Checkpoint { origin: Checkpoint::origin_of(ledger), size, root: tree.root() };
+            second_reading(project, &checkpoint)?;
+            let place = &audit.report.position;
+            let resume = Resume { segment: place.segment, offset: place.offset, head, nodes: tree.nodes() };
+            let parent = newest.map(|a| a.commit.id);
+            (write(project, &checkpoint, &resume, signers.as_ref(), parent.as_deref())?, true)
+        }
+    };
+    let Checkpoint { size, root, .. } = anchor.checkpoint;
+    let (commit, signed) = (anchor.commit.id.clone(), anchor.commit.signature.is_some());
+    // Also where an earlier seal was cut off before it could tell.
+    if audit.report.last_anchor.is_none_or(|(_, told)| told.commit != commit) {
+        let body = AnchorWritten { size, root, commit: commit.clone(), signed };
+        project.ledger().append(&[Entry::ledger(Body::AnchorWritten(body))])?;
     }
-    second_reading(project, &checkpoint)?;
-    let place = &audit.report.position;
-    let resume = Resume { segment: place.segment, offset: place.offset, head, nodes: tree.nodes() };
-    let (commit, signed) = write(project, &checkpoint, &resume, tree, audit.anchors.commit.as_deref())?;
-    let Checkpoint { size, root, .. } = checkpoint;
-    let body = AnchorWritten { size, root, commit: commit.clone(), signed };
-    project.ledger().append(&[Entry::ledger(Body::AnchorWritten(body))])?;
-    witness::remember(&checkpoint)?;
-    Ok(Ok(Sealed { schema: "vnx.seal/1", size, root, commit, signed, new: true }))
+    let witnessed = witness::remember(&project.located.common_dir, &anchor.checkpoint)?;
+    Ok(Ok(Sealed { schema: "vnx.seal/1", size, root, commit, signed, new, witnessed }))
 }
 
 /// A bit that flips in memory between reading and hashing would make a checkpoint that never
@@ -75,33 +89,37 @@ fn write(
     project: &Project,
     checkpoint: &Checkpoint,
     resume: &Resume,
-    tree: &CompactRange,
+    signers: Option<&Signers>,
     parent: Option<&str>,
-) -> Result<(String, bool), Fault> {
+) -> Result<Anchor, Fault> {
     let repository = repository(project);
-    let text = checkpoint.to_text();
-    let resume_text = serde_json::to_string(resume).map_err(|e| Fault::internal(e.to_string()))?;
     let config = repository.config()?;
     let signed = config.value("gpg.format") == Some("ssh") && config.value("user.signingkey").is_some();
-    if !signed && allowed_signers(project).is_some() {
+    if !signed && signers.is_some() {
         return Err(Fault::refused(
             "anchors of this project are signed, and git is not configured to sign with an SSH key",
         )
         .fix("git config --global gpg.format ssh; git config --global user.signingkey <public key file>"));
     }
-    let message = format!("anchor {} receipts\n\n{text}", checkpoint.size);
-    let files = [(CHECKPOINT, text.as_bytes()), (RESUME, resume_text.as_bytes())];
+    let message = message(checkpoint, resume)?;
+    let text = checkpoint.to_text();
+    let files = [(CHECKPOINT, text.as_bytes())];
     let commit = repository.write_commit(NewCommit { files: &files, parent, message: &message, signed })?;
-    // What git now has must be what was meant.
-    let back = repository.files_of(&[format!("{commit}:{CHECKPOINT}"), format!("{commit}:{RESUME}")])?;
-    let same = back == [Some(text.into_bytes()), Some(resume_text.into_bytes())]
-        && resume.tree(checkpoint).as_ref() == Some(tree);
-    if !same {
-        return Err(Fault::io("git did not keep the anchor as it was written").fix("run `git fsck`, then try again"));
+    // What git now has must be what was meant, and signed by somebody who is trusted.
+    let back = repository.raw_commits(std::slice::from_ref(&commit))?.pop().and_then(parse);
+    let anchor = back.filter(|a| &a.checkpoint == checkpoint && &a.resume == resume);
+    let anchor = anchor.ok_or_else(|| {
+        Fault::io("git did not keep the anchor as it was written").fix("run `git fsck`, then try again")
+    })?;
+    if let Some(signers) = signers
+        && signers.of_commit(&anchor.commit).map_err(Fault::environment)?.is_none()
+    {
+        return Err(Fault::refused(format!("the key that git signs with is not in {}", signers.path().display()))
+            .fix("add `<name> <public key>` to it, or set user.signingkey to a key that is"));
     }
     let moved = repository.move_ref(ANCHORS, &commit, parent, &format!("vnx: {} receipts", checkpoint.size));
     moved.map_err(|e| {
         Fault::busy(format!("{ANCHORS} was moved meanwhile: {e}")).fix("run `vnx audit-chain seal` again")
     })?;
-    Ok((commit, signed))
+    Ok(anchor)
 }

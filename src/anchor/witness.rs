@@ -1,39 +1,69 @@
 //! The witness: the last checkpoint of each ledger that this user has sealed, outside of the
-//! repository. Two rules, as for any witness of a transparency log: it never goes back, and it
-//! is held against the ledger whenever that is verified.
+//! repository, and which ledger each repository has. Two rules, as for any witness of a
+//! transparency log: it never goes back, and it is held against the ledger whenever that is
+//! verified.
 
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
+use crate::domain::Digest;
 use crate::domain::checkpoint::Checkpoint;
 use crate::sys::files::{self, PathError};
 
-/// `$XDG_STATE_HOME/vnx/witness/<ledger id>`; `None` for a user without a home.
-fn file(origin: &str) -> Option<PathBuf> {
+/// `$XDG_STATE_HOME/vnx/witness`; `None` for a user without a home.
+fn folder() -> Option<PathBuf> {
     let var = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
     let state = var("XDG_STATE_HOME").or_else(|| Some(var("HOME")?.join(".local/state")))?;
+    Some(state.join("vnx/witness"))
+}
+
+/// `<ledger id>` in that folder.
+fn file(origin: &str) -> Option<PathBuf> {
     let id = origin.strip_prefix("vnx/").filter(|id| !id.is_empty() && id.bytes().all(|b| b.is_ascii_hexdigit()))?;
-    Some(state.join("vnx/witness").join(id))
+    Some(folder()?.join(id))
 }
 
-/// What it remembers of a ledger. A file that cannot be understood is an error, not a blank.
-pub(super) fn read(origin: &str) -> Result<Option<Checkpoint>, String> {
-    let Some(path) = file(origin) else { return Ok(None) };
-    let Some(bytes) = files::read_capped(&path, 4096).map_err(|e| e.to_string())? else { return Ok(None) };
+/// `repository-<digest of its path>` in that folder: without it, another ledger in the place of
+/// this one would be one that the witness has never seen.
+fn place(repository: &Path) -> Option<PathBuf> {
+    let path = repository.canonicalize().unwrap_or_else(|_| repository.to_owned());
+    Some(folder()?.join(format!("repository-{}", Digest::of(path.as_os_str().as_bytes()).short())))
+}
+
+fn load(path: &Path) -> Result<Option<Checkpoint>, String> {
+    let Some(bytes) = files::read_capped(path, 4096).map_err(|e| e.to_string())? else { return Ok(None) };
     let checkpoint = String::from_utf8(bytes).ok().and_then(|text| Checkpoint::parse(&text));
-    match checkpoint.filter(|c| c.origin == origin) {
-        Some(checkpoint) => Ok(Some(checkpoint)),
-        None => Err(format!("the witness file {} is not a checkpoint of this ledger", path.display())),
-    }
+    checkpoint.map(Some).ok_or_else(|| format!("the witness file {} is not a checkpoint", path.display()))
 }
 
-/// Remembers a checkpoint whose consistency with the last one was proven.
-pub(super) fn remember(checkpoint: &Checkpoint) -> Result<(), PathError> {
-    let Some(path) = file(&checkpoint.origin) else { return Ok(()) };
-    if matches!(read(&checkpoint.origin), Ok(Some(known)) if known.size >= checkpoint.size) {
-        return Ok(());
+/// What it remembers of the ledger of a repository, which it knows to be `origin`. A file that
+/// cannot be understood is an error, not a blank.
+pub(super) fn read(repository: &Path, origin: Option<&str>) -> Result<Vec<Checkpoint>, String> {
+    let mut known = Vec::new();
+    for path in [place(repository), origin.and_then(file)].into_iter().flatten() {
+        known.extend(load(&path)?);
     }
-    if let Some(folder) = path.parent() {
-        files::private_folder(folder)?;
+    known.dedup();
+    Ok(known)
+}
+
+/// Where it remembers which ledger a repository has, for messages.
+pub(super) fn place_of(repository: &Path) -> String {
+    place(repository).map(|p| p.display().to_string()).unwrap_or_default()
+}
+
+/// Remembers a checkpoint whose consistency with the last one was proven. `false` where there is
+/// no place for it.
+pub(super) fn remember(repository: &Path, checkpoint: &Checkpoint) -> Result<bool, PathError> {
+    let (Some(folder), Some(by_id), Some(by_place)) = (folder(), file(&checkpoint.origin), place(repository)) else {
+        return Ok(false);
+    };
+    files::private_folder(&folder)?;
+    for path in [by_id, by_place] {
+        let is_older = |known: &Checkpoint| known.origin == checkpoint.origin && known.size >= checkpoint.size;
+        if !matches!(load(&path), Ok(Some(known)) if is_older(&known)) {
+            files::replace(&path, checkpoint.to_text().as_bytes())?;
+        }
     }
-    files::replace(&path, checkpoint.to_text().as_bytes())
+    Ok(true)
 }

@@ -315,7 +315,7 @@ pub(super) enum AuditCommand {
         #[arg(long)]
         quick: bool,
         /// Read only what came after the last anchor, which must be signed
-        #[arg(long, conflicts_with = "file")]
+        #[arg(long, conflicts_with_all = ["file", "require_anchor"])]
         since_anchor: bool,
         /// Nothing may lie after the last anchor (or --against), and there must be one
         #[arg(long)]
@@ -323,6 +323,9 @@ pub(super) enum AuditCommand {
         /// Where the anchors are: a full ref name, or REMOTE/NAME of a remote-tracking ref
         #[arg(long, value_name = "REF", conflicts_with = "file")]
         anchor_ref: Option<String>,
+        /// Who is trusted to sign anchors, instead of .vnx/allowed_signers
+        #[arg(long, value_name = "FILE", conflicts_with = "file")]
+        allowed_signers: Option<PathBuf>,
         /// Print JSON
         #[arg(long)]
         json: bool,

@@ -26,14 +26,15 @@ pub(super) fn run(context: &Context, command: &AuditCommand) -> Result<Answer, F
             };
             verify_file(context, file, against, &options, *json)
         }
-        AuditCommand::Verify { quick, since_anchor, require_anchor, anchor_ref, json, .. } => {
+        AuditCommand::Verify { quick, since_anchor, require_anchor, anchor_ref, allowed_signers, json, .. } => {
             let project = context.project_as_it_is()?;
-            let reference = anchor_ref.as_deref().map_or(Ok(ANCHORS.to_owned()), full_name)?;
+            let reference = anchor_ref.as_deref().map(full_name).transpose()?;
             let progress = progress(context, &project.ledger().file());
             let audit = anchor::audit(
                 &project,
                 &anchor::Options {
-                    reference: &reference,
+                    reference: reference.as_deref().filter(|r| *r != ANCHORS),
+                    signers: allowed_signers.as_deref(),
                     quick: *quick,
                     require: *require_anchor,
                     since: *since_anchor,
@@ -135,6 +136,10 @@ fn tell(context: &Context, report: &Report, anchors: Option<&Anchored>) {
             }
         });
     }
+    if anchors.is_some_and(|a| a.skipped > 0) {
+        let skipped = anchors.map_or(0, |a| a.skipped);
+        context.screen.answer(&format!("  the first {skipped} were not read again: the signed anchor covers them"));
+    }
     if report.recoveries > 0 {
         context
             .screen
@@ -171,6 +176,9 @@ fn seal(context: &Context, json: bool) -> Result<Answer, Fault> {
         sealed.size,
         sealed.root.short()
     ));
+    if !sealed.witnessed {
+        context.screen.story("no witness was written: neither HOME nor XDG_STATE_HOME is set");
+    }
     context.screen.story(&format!("push it, so that others hold it too: git push <remote> {ANCHORS}"));
     Ok(Answer::Good)
 }

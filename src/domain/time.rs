@@ -28,8 +28,10 @@ impl Timestamp {
             return None;
         }
         let at: jiff::Timestamp = text.parse().ok()?;
-        // A leap second would be read as another moment than it prints.
-        (&bytes[17..19] <= b"59".as_slice()).then_some(Self(at))
+        // A leap second would be read as another moment than it prints; not every reader knows the
+        // years 0000 and 9999.
+        let plain = &bytes[17..19] <= b"59".as_slice() && (&b"0001"[..]..&b"9999"[..]).contains(&&bytes[..4]);
+        plain.then_some(Self(at))
     }
     /// `YYYYMMDD-HHMMSS`, the head of a dispatch id.
     pub fn compact(self) -> String {
@@ -72,7 +74,15 @@ mod tests {
         assert_eq!(at.to_string(), "2026-11-21T10:02:03.000001Z");
         assert_eq!(Timestamp::try_from(at.to_string()).unwrap(), at);
         assert_eq!(Timestamp::strict(&at.to_string()), Some(at));
-        for other in ["2026-11-21T10:02:03Z", "2026-11-21T10:02:60.000001Z", "2026-11-21 10:02:03.000001Z", "", "é"] {
+        for other in [
+            "2026-11-21T10:02:03Z",
+            "2026-11-21T10:02:60.000001Z",
+            "2026-11-21 10:02:03.000001Z",
+            "",
+            "é",
+            "0000-01-01T00:00:00.000000Z",
+            "9999-01-01T00:00:00.000000Z",
+        ] {
             assert_eq!(Timestamp::strict(other), None, "{other}");
         }
     }

@@ -1,7 +1,5 @@
 //! Commits that vnx writes for itself, outside of any worktree: files in, commit out.
 
-use std::path::Path;
-
 use super::{Git, Result, expect, unreadable};
 use crate::sys::cmd::Cmd;
 
@@ -50,47 +48,98 @@ impl Git {
         Ok(expect("rev-list", output)?.text().lines().map(str::to_owned).collect())
     }
 
-    /// Files of commits, named as `<commit>:<path>`; `None` for one that is not there.
-    pub fn files_of(&self, names: &[String]) -> Result<Vec<Option<Vec<u8>>>> {
+    /// Reads commits as they stand in the object store, each held against its own id: git itself does
+    /// not when it reads a loose object, and whoever can write the store can write anything there.
+    /// Nothing stands in for them (`refs/replace`, grafts), nothing is fetched.
+    pub fn raw_commits(&self, ids: &[String]) -> Result<Vec<Commit>> {
         let bad = || unreadable("cat-file");
-        let output = self.cmd().args(["cat-file", "--batch"]).stdin(names.join("\n") + "\n").run()?;
-        let mut rest = &expect("cat-file", output)?.stdout[..];
-        let mut files = Vec::new();
-        for _ in names {
-            let end = rest.iter().position(|b| *b == b'\n').ok_or_else(bad)?;
-            let (header, after) = (String::from_utf8_lossy(&rest[..end]).into_owned(), &rest[end + 1..]);
-            rest = after;
-            let fields: Vec<&str> = header.rsplitn(3, ' ').collect();
-            match fields[..] {
-                ["missing", ..] => files.push(None),
-                [size, "blob", _] => {
-                    let size: usize = size.parse().map_err(|_| bad())?;
-                    files.push(Some(rest.get(..size).ok_or_else(bad)?.to_vec()));
-                    rest = rest.get(size + 1..).ok_or_else(bad)?;
-                }
-                _ => return Err(bad()),
-            }
+        if ids.is_empty() {
+            return Ok(Vec::new());
         }
-        Ok(files)
+        let output = self.cmd().args(["cat-file", "--batch"]).stdin(ids.join("\n") + "\n").run()?;
+        let mut rest = &expect("cat-file", output)?.stdout[..];
+        let mut commits = Vec::new();
+        for id in ids {
+            let end = rest.iter().position(|b| *b == b'\n').ok_or_else(bad)?;
+            let header = String::from_utf8_lossy(&rest[..end]).into_owned();
+            let size = header.strip_prefix(id.as_str()).and_then(|h| h.strip_prefix(" commit "));
+            let size: usize = size.and_then(|s| s.parse().ok()).ok_or_else(bad)?;
+            let raw = rest.get(end + 1..end + 1 + size).ok_or_else(bad)?;
+            rest = rest.get(end + size + 2..).ok_or_else(bad)?;
+            commits.push(Commit::parse(id, raw).ok_or_else(bad)?);
+        }
+        Ok(commits)
     }
+}
 
-    /// Who signed a commit, by the keys that `allowed` lists (ssh-keygen's ALLOWED SIGNERS);
-    /// `None` where it is not signed, or by nobody of them.
-    pub fn signer(&self, commit: &str, allowed: &Path) -> Result<Option<String>> {
-        let allowed = format!("gpg.ssh.allowedSignersFile={}", allowed.display());
-        let cmd = signing(self.cmd()).args(["-c", &allowed, "verify-commit", "--raw", commit]);
-        let output = cmd.run()?;
-        // `Good "git" signature for <principal> with <type> key <fingerprint>`
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        let named = text.lines().find_map(|l| l.strip_prefix("Good \"git\" signature for ")?.rsplit_once(" with "));
-        Ok(named.filter(|_| output.ok()).map(|(principal, _)| principal.to_owned()))
+/// A commit as it stands in the object store (gitformat: the header, an empty line, the message).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// Its id, which is the hash of what follows.
+    pub id: String,
+    /// The commits before it.
+    pub parents: Vec<String>,
+    /// The message.
+    pub message: String,
+    /// The signature in its header, whatever kind it is.
+    pub signature: Option<String>,
+    /// What was signed: the commit without the signature.
+    pub signed: Vec<u8>,
+}
+
+impl Commit {
+    /// `None` if these bytes are no commit, or not this one.
+    fn parse(id: &str, raw: &[u8]) -> Option<Self> {
+        if object_id(raw, id.len())? != id {
+            return None;
+        }
+        let text = std::str::from_utf8(raw).ok()?;
+        let (header, message) = text.split_once("\n\n")?;
+        let name = if id.len() == 64 { "gpgsig-sha256 " } else { "gpgsig " };
+        let (mut parents, mut signature, mut signed) = (Vec::new(), None::<String>, String::new());
+        let mut within = false;
+        for line in header.lines() {
+            match (line.strip_prefix(' '), line.strip_prefix(name)) {
+                (Some(more), _) if within => {
+                    signature.as_mut()?.push_str(&[more, "\n"].concat());
+                    continue;
+                }
+                (_, Some(first)) if signature.is_none() => {
+                    (within, signature) = (true, Some([first, "\n"].concat()));
+                    continue;
+                }
+                (_, Some(_)) => return None,
+                _ => within = false,
+            }
+            if let Some(parent) = line.strip_prefix("parent ") {
+                parents.push(parent.to_owned());
+            }
+            signed += &[line, "\n"].concat();
+        }
+        signed += &["\n", message].concat();
+        let (id, message) = (id.to_owned(), message.to_owned());
+        Some(Self { id, parents, message, signature, signed: signed.into_bytes() })
     }
+}
+
+/// The name of a commit object with this content, by the hash that names of `length` come from.
+fn object_id(raw: &[u8], length: usize) -> Option<String> {
+    use sha1::Digest as _;
+    let header = format!("commit {}\0", raw.len());
+    Some(match length {
+        40 => {
+            let hash = sha1::Sha1::new().chain_update(&header).chain_update(raw).finalize();
+            hash.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+        }
+        64 => crate::domain::Digest::of(&[header.as_bytes(), raw].concat()).to_string(),
+        _ => return None,
+    })
 }
 
 /// The repository's configuration may be a worker's: it does not name the programs that sign.
 fn signing(cmd: Cmd) -> Cmd {
     let cmd = cmd.args(["-c", "gpg.format=ssh", "-c", "gpg.ssh.program=ssh-keygen"]);
-    let cmd = cmd.args(["-c", "gpg.ssh.defaultKeyCommand=", "-c", "gpg.ssh.revocationFile="]);
+    let cmd = cmd.args(["-c", "gpg.ssh.defaultKeyCommand="]);
     match std::env::var_os("SSH_AUTH_SOCK") {
         Some(agent) => cmd.env("SSH_AUTH_SOCK", agent),
         None => cmd,

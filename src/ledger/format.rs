@@ -216,6 +216,10 @@ impl<'a> Links<'a> {
             rest = &after[digits..];
         }
         let data = rest.strip_prefix(",\"data\":").ok_or_else(|| wrong("data"))?;
+        // serde would also take an array of the members' values.
+        if !data.starts_with('{') || !data.ends_with('}') {
+            return Err(wrong("data"));
+        }
         if beyond(data) {
             return Err(format!("a number of the payload is not within {MAX_INTEGER}"));
         }

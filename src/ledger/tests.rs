@@ -231,6 +231,10 @@ fn parser_tricks_are_no_receipts() {
             body.replace("\"dispatch\":\"20261121-100000-test-0001\",\"attempt\":1,", "")
                 .replace("20261121-100000-test-0001/", "ledger/"),
         ),
+        (
+            "data as an array",
+            body.replace("\"data\":{\"request\":", "\"data\":[").replace(",\"agent\":\"test\"}", ",\"test\"]"),
+        ),
         ("a foreign key", body.replace("/dispatch.requested/1", "/dispatch.requested/2")),
         ("another kind", body.replace("\"kind\":\"dispatch.requested\"", "\"kind\":\"dispatch.blessed\"")),
         ("a float", body.replace("\"attempt\":1,", "\"attempt\":1.0,")),

@@ -429,7 +429,9 @@ impl Entry {
         let owner = self.dispatch.as_ref().map_or("ledger", DispatchId::as_str);
         let rest = key.strip_prefix(owner).and_then(|k| k.strip_prefix('/'));
         let rest = rest.and_then(|k| k.strip_prefix(self.body.kind().word()));
-        (self.attempt == 1 && rest == Some("/1")) || self.key() == key
+        let plain =
+            self.attempt == 1 && self.body.kind().is_of_dispatch() && !matches!(self.body, Body::OverrideUsed(_));
+        if plain { rest == Some("/1") } else { self.key() == key }
     }
     /// The idempotency key: `<dispatch>/<kind>/<attempt>`, with the constraint for overrides.
     pub fn key(&self) -> String {
