@@ -7,6 +7,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::sync::atomic::Ordering;
 
 use rustix::fs::OFlags;
 
@@ -44,6 +45,8 @@ pub(super) struct Tail {
     pub(super) begin: u64,
     /// Something follows that is no whole line.
     pub(super) torn: bool,
+    /// The last line seals its segment.
+    pub(super) sealed: bool,
 }
 
 /// What a search for an earlier receipt came to.
@@ -211,7 +214,7 @@ impl Ledger {
         let found = match memchr::memmem::find(new, wanted.as_bytes()) {
             Some(at) => Some((new.to_vec(), at, end)),
             // A dispatch begins with its request, and its id is claimed once: that one is new.
-            None if key == first => None,
+            None if key == first || memchr::memmem::find(new, stop.as_bytes()).is_some() => None,
             None => match self.look_back(file, end, wanted.as_bytes(), stop.as_bytes())? {
                 Looked::At(block, at, offset) => Some((block, at, offset)),
                 Looked::Never => None,
@@ -273,7 +276,8 @@ impl Ledger {
     pub(super) fn read_tail(&self, file: &File) -> Result<Tail, LedgerError> {
         let broken = |reason: &str| LedgerError::BrokenHead { reason: reason.to_owned() };
         let len = file.metadata().at("examine", &self.file())?.len();
-        let mut window = TAIL;
+        // What a crash may have left is looked for once; after that the end is what we made it.
+        let mut window = if self.looked.swap(true, Ordering::Relaxed) { 8 << 10 } else { TAIL };
         loop {
             let from = len.saturating_sub(window);
             let mut tail = vec![0; usize::try_from(len - from).unwrap_or(0)];
@@ -366,7 +370,8 @@ fn tail_at(line: &[u8], begin: u64, len: u64) -> Result<Tail, LedgerError> {
     let links = format::links(line).map_err(broken)?;
     let hash = links.sound_hash().map_err(|_| broken(format!("receipt {} has the wrong hash", links.seq)))?;
     let end = begin + line.len() as u64 + 1;
-    Ok(Tail { head: Head { seq: links.seq, hash, end }, begin, torn: end < len })
+    let sealed = links.says(Kind::LedgerSealed);
+    Ok(Tail { head: Head { seq: links.seq, hash, end }, begin, torn: end < len, sealed })
 }
 
 /// The last line must also follow the one before it, where that one is in reach.

@@ -166,6 +166,12 @@ pub fn links(line: &[u8]) -> Result<Links<'_>, String> {
     Ok(Links { prev, seq, rest, body, hash })
 }
 
+/// `seq` of a line, from its first bytes.
+pub(super) fn seq_of(start: &[u8]) -> Option<u64> {
+    let rest = start.strip_prefix(HEAD)?.get(64..)?.strip_prefix(AFTER_PREV)?;
+    number(rest).map(|(seq, _)| seq)
+}
+
 /// A number without sign, leading zeros or a value that JSON readers would round.
 fn number(text: &[u8]) -> Option<(u64, &[u8])> {
     let digits = text.iter().take_while(|b| b.is_ascii_digit()).count();

@@ -14,6 +14,7 @@ pub mod verify;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 pub use append::Appended;
@@ -105,6 +106,8 @@ pub struct Ledger {
     folder: PathBuf,
     redactor: Redactor,
     limit: Limit,
+    /// This process has looked at the end of the file for what a crash may have left.
+    looked: AtomicBool,
 }
 
 /// The end of the ledger: what the next receipt chains to.
@@ -121,7 +124,12 @@ pub struct Head {
 impl Ledger {
     /// The ledger in `folder`, whether it exists or not.
     pub fn at(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into(), redactor: Redactor::default(), limit: Limit::default() }
+        Self {
+            folder: folder.into(),
+            redactor: Redactor::default(),
+            limit: Limit::default(),
+            looked: AtomicBool::new(false),
+        }
     }
     /// The same ledger with a redactor that knows this dispatch's secrets.
     #[must_use]

@@ -125,12 +125,16 @@ impl Ledger {
     /// Seals the open segment if it is as long as one may be, and begins the next one. Only under
     /// the lock. Each step can be cut off: the next writer goes on from what it finds.
     pub(super) fn rotate(&self, writing: &Writing, tail: &Tail) -> Result<bool, LedgerError> {
-        let first = self.first_links(&writing.file)?;
-        let (last, _) = self.last_entry(&writing.file, tail)?;
-        let sealed = matches!(last.body, Body::LedgerSealed(_));
-        if !sealed && tail.head.end < self.limit.bytes && tail.head.seq - first.0 < self.limit.receipts {
-            return Ok(false);
+        let sealed = tail.sealed;
+        if !sealed && tail.head.end < self.limit.bytes {
+            let mut start = [0; 120];
+            let length = usize::try_from(tail.head.end).unwrap_or(usize::MAX).min(start.len());
+            disk::read(&writing.file, &mut start[..length], 0).at("read", &self.file())?;
+            if format::seq_of(&start).is_some_and(|first| tail.head.seq - first < self.limit.receipts) {
+                return Ok(false);
+            }
         }
+        let first = self.first_links(&writing.file)?;
         let number = self.sealed()?.last().map_or(1, |s| s.number + 1);
         let broken = |reason: &str| LedgerError::BrokenHead { reason: reason.to_owned() };
         // The tree so far, from what the disk has.
@@ -247,14 +251,6 @@ impl Ledger {
             }
             length *= 16;
         }
-    }
-
-    fn last_entry(&self, file: &File, tail: &Tail) -> Result<(Entry, u64), LedgerError> {
-        let mut bytes = vec![0; usize::try_from(tail.head.end - tail.begin).unwrap_or(0)];
-        disk::read(file, &mut bytes, tail.begin).at("read", &self.file())?;
-        let line = bytes.strip_suffix(b"\n").unwrap_or_default();
-        let read = format::parse(line).map_err(|reason| LedgerError::BrokenHead { reason })?;
-        Ok((Entry { dispatch: read.dispatch, attempt: read.attempt, body: read.body }, read.seq))
     }
 
     /// Compresses sealed segments, one after the other; each keeps its bytes, which are compared

@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::fs::OFlags;
 
@@ -48,23 +48,30 @@ pub fn exclusive(path: &Path, patience: Duration) -> Result<File, Fault> {
 }
 
 /// The same for an open file; `path` is its name in messages. The kernel has no timed `flock`, so
-/// this polls, starting at 100 µs: locks here are held for microseconds to milliseconds.
+/// whoever does not get it soon lets a thread wait for it, in the kernel's own queue.
 pub fn exclusive_file(file: &File, path: &Path, patience: Duration) -> Result<(), Fault> {
-    let started = Instant::now();
-    let mut pause = Duration::from_micros(100);
-    loop {
+    // Locks here are held for microseconds to milliseconds.
+    for _ in 0..20 {
         match file.try_lock() {
             Ok(()) => return Ok(()),
-            Err(TryLockError::WouldBlock) if started.elapsed() < patience => {
-                std::thread::sleep(pause);
-                pause = (pause * 2).min(Duration::from_millis(1));
-            }
-            Err(TryLockError::WouldBlock) => {
-                return Err(Fault::busy(format!("{} is held by another process for {patience:?}", path.display()))
-                    .fix("see `vnx ps`; the lock is free as soon as its holder ends"));
-            }
+            Err(TryLockError::WouldBlock) => std::thread::yield_now(),
             Err(TryLockError::Error(e)) => return Err(e).at("lock", path).map_err(Fault::from),
         }
+    }
+    let (send, receive) = std::sync::mpsc::channel();
+    // The lock belongs to the open file, not to the descriptor: what the thread gets is ours.
+    let same = file.try_clone().at("lock", path)?;
+    std::thread::spawn(move || {
+        let locked = same.lock();
+        if send.send(locked).is_err() {
+            // Nobody waits any more.
+            let _ = same.unlock();
+        }
+    });
+    match receive.recv_timeout(patience) {
+        Ok(locked) => Ok(locked.at("lock", path)?),
+        Err(_) => Err(Fault::busy(format!("{} is held by another process for {patience:?}", path.display()))
+            .fix("see `vnx ps`; the lock is free as soon as its holder ends")),
     }
 }
 
