@@ -147,3 +147,37 @@ fn a_dispatch_waits_for_the_disk_at_most_four_times() {
     }
     assert!((1..=4).contains(&ours), "{ours} syncs:\n{text}");
 }
+
+#[test]
+fn a_query_finds_what_is_asked_for_and_refuses_what_it_does_not_know() {
+    let world = two_dispatches();
+    let query = |args: &[&str]| {
+        let run = world.vnx(&[&["receipts", "query", "--json"], args].concat()).expect(0);
+        run.out.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap()).collect::<Vec<_>>()
+    };
+    let closed = query(&["--kind", "dispatch.closed"]);
+    assert_eq!(closed.len(), 2);
+    assert_eq!(query(&["--outcome", "done"]).len() + query(&["--outcome", "empty"]).len(), 2, "{closed:?}");
+    assert_eq!(query(&["--provider", "shell", "--kind", "dispatch.claimed"]).len(), 2);
+    assert_eq!(query(&["--agent", "code-reviewer"]).len(), 0);
+    let id = closed[0]["dispatch"].as_str().unwrap();
+    let story = query(&["--dispatch", id]);
+    assert!(story.len() >= 6 && story.iter().all(|r| r["dispatch"] == id), "{story:?}");
+    assert_eq!(story[0]["kind"], "dispatch.requested");
+    assert_eq!(query(&["--dispatch", id, "-n", "1"])[0]["kind"], "dispatch.closed");
+    let all = world.receipts().len();
+    assert_eq!(query(&["--since", "1h"]).len(), all);
+    assert_eq!(query(&["--until", "1h"]).len(), 0);
+    let then = closed[0]["ts"].as_str().unwrap();
+    assert_eq!(query(&["--since", then]).len() + query(&["--until", then]).len(), all);
+    for (args, named) in [
+        (["--kind", "dispatch.blessed"], "dispatch.closed"),
+        (["--outcome", "well"], "no_change_needed"),
+        (["--since", "yesterday"], "how long ago"),
+        (["--agent", "../x"], "a-z"),
+        (["--dispatch", "nobody"], "there is no dispatch"),
+    ] {
+        let run = world.vnx(&[&["receipts", "query"], &args[..]].concat()).expect(2);
+        assert!(run.err.contains(named), "{args:?}: {}", run.err);
+    }
+}

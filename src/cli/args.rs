@@ -287,6 +287,36 @@ pub(super) enum ReceiptsCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Find receipts: everything that is named must hold
+    Query {
+        /// Of this dispatch: its id, a unique prefix, or @last
+        #[arg(long, value_name = "ID")]
+        dispatch: Option<String>,
+        /// Of this kind, for example dispatch.closed
+        #[arg(long)]
+        kind: Option<String>,
+        /// Of dispatches of this agent
+        #[arg(long)]
+        agent: Option<String>,
+        /// Of dispatches on this provider
+        #[arg(long)]
+        provider: Option<String>,
+        /// Of dispatches that came out like this, for example empty
+        #[arg(long)]
+        outcome: Option<String>,
+        /// Written since then: a time (2026-11-21T00:00:00Z) or how long ago (90s, 10m, 2h)
+        #[arg(long, value_name = "WHEN")]
+        since: Option<String>,
+        /// Written before then
+        #[arg(long, value_name = "WHEN")]
+        until: Option<String>,
+        /// At most this many, the last ones
+        #[arg(short, default_value_t = 100)]
+        n: usize,
+        /// Print JSON, one receipt a line
+        #[arg(long)]
+        json: bool,
+    },
     /// Print one receipt
     Show {
         /// Its sequence number

@@ -4,15 +4,20 @@ use super::Context;
 use super::args::ReceiptsCommand;
 use super::exit::Answer;
 use super::screen::{Tone, printable, table, toned};
-use crate::domain::Fault;
+use crate::dispatch::view;
 use crate::domain::receipt::{Body, Kind};
-use crate::ledger::{Ledger, Receipt, format};
+use crate::domain::span::Span;
+use crate::domain::{Fault, Name, Outcome, Timestamp};
+use crate::ledger::{Filter, Ledger, Receipt, format};
+use crate::project::Project;
 use crate::sys::watch::FolderWatch;
 
 pub(super) fn run(context: &Context, command: &ReceiptsCommand) -> Result<Answer, Fault> {
     // Reading the past needs no recovery: it must be cheap and must change nothing.
-    let ledger = context.project_as_it_is()?.ledger();
+    let project = context.project_as_it_is()?;
+    let ledger = project.ledger();
     match *command {
+        ReceiptsCommand::Query { .. } => query(context, &project, command),
         ReceiptsCommand::List { n, all, json } => list(context, &ledger, n, all, json),
         ReceiptsCommand::Tail { n, follow, json } => tail(context, &ledger, n, follow, json),
         ReceiptsCommand::Show { seq, json } => show(context, &ledger, seq, json),
@@ -35,6 +40,61 @@ fn list(context: &Context, ledger: &Ledger, n: usize, all: bool, json: bool) -> 
     }
     print(context, &receipts);
     Ok(Answer::Good)
+}
+
+fn query(context: &Context, project: &Project, command: &ReceiptsCommand) -> Result<Answer, Fault> {
+    let ReceiptsCommand::Query { dispatch, kind, agent, provider, outcome, since, until, n, json } = command else {
+        return Err(Fault::internal("not a query"));
+    };
+    let name = |what, text: &Option<String>| text.as_deref().map(|t| Name::parse(what, t)).transpose();
+    let filter = Filter {
+        kind: kind.as_deref().map(|word| one_of("--kind", word, Kind::ALL, Kind::word)).transpose()?,
+        agent: name("agent", agent)?,
+        provider: name("provider", provider)?,
+        outcome: outcome.as_deref().map(|word| one_of("--outcome", word, Outcome::ALL, Outcome::word)).transpose()?,
+        since: since.as_deref().map(|text| moment("--since", text)).transpose()?,
+        until: until.as_deref().map(|text| moment("--until", text)).transpose()?,
+    };
+    let lines = match dispatch {
+        Some(id) => {
+            let mut lines = project.ledger().lines_of(&view::resolve(project, id)?)?;
+            lines.retain(|line| filter.wants(line));
+            lines.split_off(lines.len().saturating_sub(*n))
+        }
+        None => project.ledger().last_lines(*n, |line| filter.wants(line))?,
+    };
+    if *json {
+        for line in lines {
+            context.screen.bytes(&[&line[..], b"\n"].concat());
+        }
+        return Ok(Answer::Good);
+    }
+    if lines.is_empty() {
+        context.screen.story("no receipt is like that; `vnx receipts list --all` shows every one");
+    }
+    let receipts: Result<Vec<Receipt>, String> = lines.iter().map(|line| format::parse(line)).collect();
+    print(context, &receipts.map_err(Fault::environment)?);
+    Ok(Answer::Good)
+}
+
+fn one_of<T: Copy>(flag: &str, word: &str, all: &[T], of: impl Fn(T) -> &'static str) -> Result<T, Fault> {
+    all.iter().copied().find(|t| of(*t) == word).ok_or_else(|| {
+        let words: Vec<&str> = all.iter().map(|t| of(*t)).collect();
+        Fault::input(format!("{flag} {word:?} is not known")).fix(format!("one of: {}", words.join(", ")))
+    })
+}
+
+fn moment(flag: &str, text: &str) -> Result<Timestamp, Fault> {
+    if let Ok(ago) = Span::parse(text) {
+        let micros = i64::try_from(ago.0.saturating_mul(1000)).unwrap_or(i64::MAX);
+        if let Some(then) = Timestamp::from_micros(crate::sys::now().micros().saturating_sub(micros)) {
+            return Ok(then);
+        }
+    }
+    Timestamp::try_from(text.to_owned()).map_err(|_| {
+        Fault::input(format!("{flag} {text:?} is no moment"))
+            .fix("write 2026-11-21T00:00:00Z, or how long ago: 90s, 10m, 2h")
+    })
 }
 
 fn tail(context: &Context, ledger: &Ledger, n: usize, follow: bool, json: bool) -> Result<Answer, Fault> {

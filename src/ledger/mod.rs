@@ -6,6 +6,7 @@
 mod append;
 mod chunk;
 mod disk;
+mod filter;
 pub mod format;
 mod read;
 mod report;
@@ -18,6 +19,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 pub use append::Appended;
+pub use filter::Filter;
 pub use format::Receipt;
 pub use read::Follow;
 pub use segment::Limit;

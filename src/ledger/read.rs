@@ -68,14 +68,20 @@ impl Ledger {
 
     /// All receipts of one dispatch, oldest first. Stops at the one that requested it.
     pub fn of_dispatch(&self, id: &DispatchId) -> Result<Vec<Receipt>, LedgerError> {
+        self.lines_of(id)?.iter().map(|line| parse(line)).collect()
+    }
+
+    /// The same as lines, exactly as they stand in the file.
+    pub fn lines_of(&self, id: &DispatchId) -> Result<Vec<Vec<u8>>, LedgerError> {
         let needle = format!("\"dispatch\":\"{id}\"");
-        let mut found: Vec<Receipt> = Vec::new();
+        let mut found = Vec::new();
         self.backwards(|line| {
             // The member stands within the first bytes of the line.
-            if line[..line.len().min(400)].windows(needle.len()).any(|w| w == needle.as_bytes()) {
-                found.push(parse(line)?);
+            if memchr::memmem::find(&line[..line.len().min(400)], needle.as_bytes()).is_none() {
+                return Ok(false);
             }
-            Ok(found.last().is_some_and(|r| r.body.kind() == Kind::DispatchRequested))
+            found.push(line.to_vec());
+            Ok(format::links(line).is_ok_and(|links| links.says(Kind::DispatchRequested)))
         })?;
         found.reverse();
         Ok(found)
