@@ -303,8 +303,9 @@ impl Ledger {
         }
     }
 
-    /// Moves a torn fragment into quarantine and cuts it off. Only under the lock.
-    fn repair(&self, file: &File, head: Head) -> Result<Entry, LedgerError> {
+    /// What follows the last sound line. An error if it is more than a crash may have torn: a dispatch
+    /// is refused then, and `vnx doctor` says so.
+    pub(super) fn fragment(&self, file: &File, head: Head) -> Result<Vec<u8>, LedgerError> {
         let path = self.file();
         let len = file.metadata().at("examine", &path)?.len();
         let mut fragment = vec![0; usize::try_from(len - head.end).unwrap_or(0)];
@@ -314,6 +315,12 @@ impl Ledger {
             let reason = "what follows the last sound line was anchored, so it is not cut off".to_owned();
             return Err(LedgerError::BrokenHead { reason });
         }
+        Ok(fragment)
+    }
+
+    /// Moves a torn fragment into quarantine and cuts it off. Only under the lock.
+    fn repair(&self, file: &File, head: Head) -> Result<Entry, LedgerError> {
+        let (path, fragment) = (self.file(), self.fragment(file, head)?);
         let sha256 = Digest::of(&fragment);
         let name = format!("{}-{}.part", head.end, sha256.short());
         files::private_folder(&self.quarantine())?;

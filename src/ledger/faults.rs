@@ -215,6 +215,7 @@ fn what_was_anchored_is_not_cut_off() {
     fs::write(ledger.file(), &bytes).unwrap();
     assert!(matches!(ledger.append(&[entry(20)]), Err(LedgerError::BrokenHead { .. })));
     assert_eq!(fs::read(ledger.file()).unwrap(), bytes, "the evidence is untouched");
+    assert!(Ledger::at(ledger.folder()).head().is_err(), "doctor must not call it sound");
 }
 
 #[test]

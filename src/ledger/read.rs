@@ -38,7 +38,12 @@ impl Ledger {
     /// Re-hashes the last complete line. The cheap health check of every dispatch.
     pub fn head(&self) -> Result<Head, LedgerError> {
         let file = self.open_read()?;
-        self.read_tail(&file).map(|tail| tail.head)
+        let tail = self.read_tail(&file)?;
+        if tail.torn {
+            // The next writer repairs it, if it is one that may be.
+            self.fragment(&file, tail.head)?;
+        }
+        Ok(tail.head)
     }
 
     /// The last `n` receipts, oldest first. Reads backwards, so the cost does not grow with
