@@ -210,6 +210,26 @@ thread_local! {
     };
 }
 
+/// Threat T-25: clocks jump. Order comes from `seq`; time is what the writer says.
+#[test]
+fn a_clock_that_jumps_breaks_nothing() {
+    let (_folder, ledger) = ledger(2);
+    let head = ledger.head().unwrap();
+    let (mut text, mut prev) = (fs::read_to_string(ledger.file()).unwrap(), head.hash);
+    for (n, micros) in [4_070_908_800_000_000, 946_684_800_000_000, 0].into_iter().enumerate() {
+        let ts = crate::domain::Timestamp::from_micros(micros).unwrap();
+        let seq = head.seq + 1 + n as u64;
+        let (line, hash) = format::build(&entry(50 + n), &prev, seq, ts, &Redactor::default()).unwrap();
+        (text, prev) = (text + &line + "\n", hash);
+    }
+    fs::write(ledger.file(), text).unwrap();
+    assert_eq!(status(&ledger), Status::Verified);
+    assert_eq!(ledger.append(&[entry(60)]).unwrap()[0].seq, head.seq + 4);
+    let seqs: Vec<u64> = ledger.last(10).unwrap().iter().map(|r| r.seq).collect();
+    assert!(seqs.is_sorted());
+    assert_eq!(status(&ledger), Status::Verified);
+}
+
 #[test]
 fn parser_tricks_are_no_receipts() {
     let (_folder, ledger) = ledger(2);

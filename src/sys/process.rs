@@ -67,6 +67,18 @@ impl Process {
         fs::read(format!("/proc/{}/environ", self.pid))
             .is_ok_and(|bytes| bytes.split(|b| *b == 0).any(|entry| entry == assignment.as_bytes()))
     }
+
+    /// Whether it is between two programs: during an `exec` it shows neither arguments nor
+    /// environment, so nobody can tell whose it is. Threads of the kernel never show any.
+    pub fn is_between_programs(&self) -> bool {
+        const KERNEL_THREADS: i32 = 2;
+        let is_empty = |file| fs::read(format!("/proc/{}/{file}", self.pid)).is_ok_and(|bytes| bytes.is_empty());
+        !self.zombie
+            && self.pid != KERNEL_THREADS
+            && self.parent != KERNEL_THREADS
+            && is_empty("environ")
+            && is_empty("cmdline")
+    }
 }
 
 /// All processes now, by pid. `None` when `/proc` cannot be read.

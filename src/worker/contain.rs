@@ -71,28 +71,35 @@ impl Default for Sweep {
 pub fn sweep_lost(id: &DispatchId, session: Option<i32>, grace: Duration) -> Containment {
     let marker = format!("VNX_DISPATCH_ID={id}");
     let spare = process::own_line();
+    // Ours, and whether somebody could not be told from ours.
     let find = || {
         let all = process::all()?;
-        let ours =
-            |p: &Process| !spare.contains(&p.pid) && !p.zombie && (Some(p.session) == session || p.has_env(&marker));
-        Some(all.into_values().filter(ours).collect::<Vec<_>>())
+        let others: Vec<Process> = all.into_values().filter(|p| !spare.contains(&p.pid) && !p.zombie).collect();
+        let (ours, rest): (Vec<Process>, Vec<Process>) =
+            others.into_iter().partition(|p| Some(p.session) == session || p.has_env(&marker));
+        Some((ours, rest.iter().any(Process::is_between_programs)))
     };
     let mut proof = Containment::default();
-    let Some(mut left) = find() else { return proof };
+    let Some((mut left, mut unsure)) = find() else { return proof };
     proof.survivors = left.iter().map(Process::label).take(50).collect();
     let started = Instant::now();
-    let mut asked = false;
-    while !left.is_empty() && started.elapsed() < grace + Duration::from_secs(5) {
+    let (mut asked, mut seen_empty) = (false, 0);
+    // A listing is no snapshot: a child that is born behind it, of a parent that is gone before it is
+    // looked at, is in none. Two empty ones in a row are empty.
+    while seen_empty < 2 && started.elapsed() < grace + Duration::from_secs(5) {
         let kill = started.elapsed() >= grace;
-        if kill || !asked {
+        if !left.is_empty() && (kill || !asked) {
             let signal = if kill { Signal::KILL } else { Signal::TERM };
             let sent = u32::try_from(left.iter().filter(|p| p.signal(signal)).count()).unwrap_or(u32::MAX);
             *(if kill { &mut proof.sigkill } else { &mut proof.sigterm }) += sent;
             asked = true;
         }
         // Not our children, so nothing wakes us; the loop is bounded.
-        std::thread::sleep(Duration::from_millis(5));
-        left = find().unwrap_or(left);
+        std::thread::sleep(Duration::from_millis(2));
+        (left, unsure) = find().unwrap_or((left, unsure));
+        // Programs start within milliseconds; what stays unreadable is somebody else's.
+        let unsure = unsure && started.elapsed() < Duration::from_secs(1);
+        seen_empty = if left.is_empty() && !unsure { seen_empty + 1 } else { 0 };
     }
     proof.empty = left.is_empty();
     proof
