@@ -6,20 +6,13 @@
 
 Exit codes: 0 verified, 1 broken, 2 usage, 3 not what a checkpoint says, 4 torn tail, 5 nothing to verify, 74 unreadable.
 """
-import base64
-import datetime
-import functools
-import hashlib
-import json
-import pathlib
-import re
-import subprocess
-import sys
+import base64, datetime, functools, hashlib, json, pathlib, re, subprocess, sys
 
-OWN = "ledger.created ledger.recovered ledger.io_error ledger.sealed ledger.opened dispatch.refused anchor.written".split()
+OWN = "ledger.created ledger.recovered ledger.io_error ledger.sealed ledger.opened ledger.imported dispatch.refused anchor.written".split()
 KINDS = OWN + """dispatch.requested dispatch.claimed override.used dispatch.prepared dispatch.started dispatch.exited
 dispatch.collected dispatch.judged worktree.rescued worktree.removed worktree.kept dispatch.closed""".split()
-SUFFIX = {"override.used": "constraint", "anchor.written": "size", "ledger.sealed": "segment", "ledger.opened": "segment"}
+SUFFIX = {"override.used": "constraint", "anchor.written": "size", "ledger.sealed": "segment", "ledger.opened": "segment",
+          "ledger.imported": "sha256"}
 LINE = re.compile(
     rb'\{"v":1,"prev":"([0-9a-f]{64})","seq":(0|[1-9][0-9]{0,15}),"ts":"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:'
     rb'[0-9]{2}\.[0-9]{6})Z","kind":"([a-z_.]+)"(?:,"dispatch":"([a-z0-9][a-z0-9-]{0,62})","attempt":([1-9][0-9]{0,9}))?'
@@ -72,6 +65,12 @@ def push(stack, height, hash_):
     stack.append((height, hash_))
 
 
+def imported(folder, digest):  # the copy of an older ledger, which stands beside the segments
+    path = folder / "imported" / f"{digest}.ndjson"
+    if folder.is_dir() and (not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest):
+        raise Broken(f"{path} is gone or was edited")
+
+
 def root(stack):
     return functools.reduce(lambda right, left: node(left[1], right), reversed(stack[:-1]), stack[-1][1])
 
@@ -110,6 +109,8 @@ def ledger(path, checkpoints):
                 raise Broken(f"line {size + 1}: {why}") from why
             head, size, first, last, origin = digest, size + 1, False, kind, origin or f"vnx/{data.get('ledger')}"
             push(stack, 0, bytes.fromhex(digest))
+            if kind == "ledger.imported":
+                imported(pathlib.Path(path), data["sha256"])
             if any(covered == size and (name, expected) != (origin, root(stack)) for name, covered, expected in checkpoints):
                 other = other or f"the first {size} receipts are not those of the checkpoint"
     if other or any(covered > size for _, covered, _ in checkpoints):

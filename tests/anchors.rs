@@ -320,7 +320,9 @@ fn two_verifiers_find_the_same_in_every_golden_ledger() {
     let checkpoint = golden.join("checkpoint.txt");
     let checkpoint = checkpoint.to_str().unwrap();
     for case in cases {
-        let file = golden.join(format!("{}.ndjson", case["file"].as_str().unwrap()));
+        let name = case["file"].as_str().unwrap();
+        let folder = golden.join(name);
+        let file = if folder.is_dir() { folder } else { golden.join(format!("{name}.ndjson")) };
         let file = file.to_str().unwrap();
         let against: &[&str] = if case["checkpoint"] == true { &["--against", checkpoint] } else { &[] };
         let code = i32::try_from(case["exit"].as_i64().unwrap()).unwrap();
@@ -345,7 +347,9 @@ fn two_verifiers_find_the_same_in_every_golden_ledger() {
     let made = world.root.join("made");
     std::fs::create_dir(&made).unwrap();
     assert!(world.command("python3").arg(golden.join("make.py")).arg(&made).status().unwrap().success());
-    for name in crate::common::names(&made) {
-        assert_eq!(std::fs::read(made.join(&name)).unwrap(), std::fs::read(golden.join(&name)).unwrap(), "{name}");
-    }
+    // Git keeps no empty folder.
+    let _ = std::fs::remove_dir(made.join("imported-gone/imported"));
+    let mut diff = world.command("diff");
+    diff.args(["-r", "-x", "sound.ndjson", "-x", "make.py", "-x", "checkpoint.txt"]).arg(&made).arg(&golden);
+    assert!(diff.status().unwrap().success());
 }

@@ -18,6 +18,7 @@ mod bad_input;
 mod crashes;
 mod documentation;
 mod environments;
+mod imports;
 mod layering;
 mod ledger;
 mod main_job;

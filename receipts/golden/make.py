@@ -70,10 +70,30 @@ cases = {
     "second-beginning": (rewritten(6, LINES[:6] + [LINES[0].replace(b'"seq":0,', b'"seq":6,')]), 1, "format", 7, False),
 }
 
+# An older ledger that was taken over, in a folder with its copy.
+OLDER = b'{"dispatch_id":"d0","n":0,"status":"done","prev_hash":"%s"}\n' % (b"0" * 64)
+ID = hashlib.sha256(OLDER).hexdigest()
+told = (f'{{"sha256":"{ID}","bytes":{len(OLDER)},"lines":1,"status":"verified","chained":1,"epochs":0,"violations":0,'
+        '"name":"t0_receipts.ndjson"}').encode()
+import_line = sealed(b'{"v":1,"prev":"%s","seq":1,"ts":"2026-11-21T15:00:00.000000Z","kind":"ledger.imported",'
+                     b'"key":"ledger/ledger.imported/1/%s","data":%s' % (LINES[0][-67:-3], ID.encode(), told))
+folders = {
+    # name: (the copy, exit code, fault, line)
+    "imported": (OLDER, 0, None, None),
+    "imported-edited": (OLDER.replace(b"done", b"lost"), 1, "edited", 2),
+    "imported-gone": (None, 1, "deleted", 2),
+}
+
 if __name__ == "__main__":
     folder = pathlib.Path(sys.argv[1])
     expected = [{"file": "sound", "exit": 0, "kind": None, "line": None, "checkpoint": True}]
     for name, (content, code, kind, line, checkpoint) in cases.items():
         (folder / f"{name}.ndjson").write_bytes(content)
         expected.append({"file": name, "exit": code, "kind": kind, "line": line, "checkpoint": checkpoint})
+    for name, (copy, code, kind, line) in folders.items():
+        (folder / name / "imported").mkdir(parents=True, exist_ok=True)
+        (folder / name / "ledger.ndjson").write_bytes(LINES[0] + import_line)
+        if copy:
+            (folder / name / "imported" / f"{ID}.ndjson").write_bytes(copy)
+        expected.append({"file": name, "exit": code, "kind": kind, "line": line, "checkpoint": False})
     (folder / "expected.json").write_text(json.dumps(expected, indent=1) + "\n")

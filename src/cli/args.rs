@@ -370,6 +370,18 @@ pub(super) enum AuditCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Take over a ledger of the Python VNX (t0_receipts.ndjson)
+    ///
+    /// Its bytes are kept as they are, beside the segments; a receipt holds their digest and what
+    /// their own rules say of them: unchained, verified, segmented or broken. All of them are taken
+    /// over. The same bytes are taken over once.
+    Import {
+        /// The older ledger's file, which stays where it is
+        file: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Prove that a receipt is in the ledger, for somebody who has only a checkpoint
     ///
     /// Prints JSON that receipts/verify.py checks.

@@ -1,4 +1,4 @@
-//! `vnx audit-chain verify | seal | prove`.
+//! `vnx audit-chain verify | seal | import | prove`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -11,13 +11,14 @@ use super::screen::{Tone, printable, toned};
 use crate::anchor::{self, ANCHORS, Anchored, Audit};
 use crate::domain::Fault;
 use crate::domain::checkpoint::Checkpoint;
+use crate::domain::receipt::{ImportStatus, LedgerImported};
 use crate::ledger::verify::{Report, Status};
 use crate::sys::files;
 
 pub(super) fn run(context: &Context, command: &AuditCommand) -> Result<Answer, Fault> {
     match command {
         AuditCommand::Verify { file: Some(file), against, quick, require_anchor, json, .. } => {
-            let progress = progress(context, file);
+            let progress = progress(context, "verifying", file);
             let options = anchor::Options {
                 quick: *quick,
                 require: *require_anchor,
@@ -29,7 +30,7 @@ pub(super) fn run(context: &Context, command: &AuditCommand) -> Result<Answer, F
         AuditCommand::Verify { quick, since_anchor, require_anchor, anchor_ref, allowed_signers, json, .. } => {
             let project = context.project_as_it_is()?;
             let reference = anchor_ref.as_deref().map(full_name).transpose()?;
-            let progress = progress(context, &project.ledger().file());
+            let progress = progress(context, "verifying", &project.ledger().file());
             let audit = anchor::audit(
                 &project,
                 &anchor::Options {
@@ -46,6 +47,7 @@ pub(super) fn run(context: &Context, command: &AuditCommand) -> Result<Answer, F
             Ok(show(context, &audit, *json))
         }
         AuditCommand::Seal { json } => seal(context, *json),
+        AuditCommand::Import { file, json } => import(context, file, *json),
         AuditCommand::Prove { seq } => {
             context.screen.json(&anchor::prove(&context.project_as_it_is()?, *seq)?);
             Ok(Answer::Good)
@@ -63,15 +65,56 @@ fn full_name(reference: &str) -> Result<String, Fault> {
         .fix("for example refs/vnx/anchors, or origin/vnx/anchors"))
 }
 
+fn import(context: &Context, file: &Path, json: bool) -> Result<Answer, Fault> {
+    let ledger = context.project()?.ledger();
+    let progress = progress(context, "importing", file);
+    let (imported, written) = ledger.import(file, &progress)?;
+    context.screen.progress("");
+    if json {
+        context.screen.json(&serde_json::json!({
+            "schema": "vnx.import/1",
+            "seq": written.seq,
+            "new": !written.repeated,
+            "imported": imported,
+        }));
+        return Ok(Answer::Good);
+    }
+    let word = if written.repeated { "imported already" } else { "imported" };
+    context.screen.answer(&format!("{}  {}, as receipt {}", toned(Tone::Good, word), older(&imported), written.seq));
+    if let Some(bad) = &imported.first_bad {
+        let more =
+            if imported.violations > 1 { format!(" (the first of {})", imported.violations) } else { String::new() };
+        context.screen.answer(&format!("  line {}: {}{more}", bad.line, printable(&bad.reason)));
+    }
+    if imported.status != ImportStatus::Broken {
+        context.screen.story(
+            "its rules bind an entry only to the one before it; from here on this ledger's chain binds all of it",
+        );
+    }
+    Ok(Answer::Good)
+}
+
+/// An older ledger in half a line.
+fn older(imported: &LedgerImported) -> String {
+    let tone = match imported.status {
+        ImportStatus::Verified | ImportStatus::Segmented => Tone::Good,
+        ImportStatus::Unchained => Tone::Doubt,
+        ImportStatus::Broken => Tone::Bad,
+    };
+    let status = toned(tone, imported.status.word());
+    let lines = if imported.lines == 1 { "1 line".to_owned() } else { format!("{} lines", imported.lines) };
+    format!("{} of {lines}, by its own rules {status}", printable(&imported.name))
+}
+
 /// Shows how far it is, on a terminal, when it takes longer than a moment.
-fn progress(context: &Context, file: &Path) -> impl Fn(u64) + Sync + use<> {
+fn progress(context: &Context, what: &'static str, file: &Path) -> impl Fn(u64) + Sync + use<> {
     let (screen, total) = (context.screen, std::fs::metadata(file).map_or(0, |m| m.len()).max(1));
     let next = Mutex::new(Instant::now() + Duration::from_millis(500));
     move |done| {
         let Ok(mut next) = next.try_lock() else { return };
         if Instant::now() > *next {
             *next = Instant::now() + Duration::from_millis(100);
-            screen.progress(&format!("verifying {:>3} %", done * 100 / total));
+            screen.progress(&format!("{what} {:>3} %", done * 100 / total));
         }
     }
 }
@@ -144,6 +187,9 @@ fn tell(context: &Context, report: &Report, anchors: Option<&Anchored>) {
         context
             .screen
             .answer(&format!("  {} torn tails were recovered in its history, each with a receipt", report.recoveries));
+    }
+    for imported in &report.imported {
+        context.screen.answer(&format!("  imported: {}", older(imported)));
     }
     if let Some(bad) = &report.first_bad {
         context.screen.answer(&format!("  line {} (byte {}): {}", bad.line, bad.offset, printable(&bad.reason)));

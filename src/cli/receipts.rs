@@ -174,6 +174,9 @@ fn row(receipt: &Receipt) -> Vec<String> {
         Body::DispatchRefused(r) => (Tone::Bad, format!("refused by {}: {}", printable(&r.rule), printable(&r.reason))),
         Body::WorktreeKept(k) => (Tone::Doubt, format!("kept: {}", printable(&k.reason))),
         Body::LedgerRecovered(r) => (Tone::Doubt, format!("recovered a torn tail of {} bytes", r.bytes)),
+        Body::LedgerImported(i) => {
+            (Tone::Dim, format!("imported {} of {} lines: {}", printable(&i.name), i.lines, i.status.word()))
+        }
         other => (Tone::Dim, other.kind().word().to_owned()),
     };
     vec![

@@ -98,6 +98,33 @@ fn every_call_after_a_failed_sync_may_fail() {
 }
 
 #[test]
+fn every_call_of_an_import_may_fail() {
+    let entry = "{\"dispatch_id\":\"d\",\"status\":\"done\"}\n".repeat(9000);
+    for mode in MODES {
+        for at in 1.. {
+            let (folder, ledger) = ledger(3);
+            let older = folder.path().join("older.ndjson");
+            fs::write(&older, &entry).unwrap();
+            let (result, calls, came) = inject(at, mode, || ledger.import(&older, &|_| {}));
+            let told = format!("{mode:?} at call {at} of {calls:?}: {result:?}");
+            let report = verify(&ledger);
+            assert!(matches!(report.status, Status::Verified | Status::TornTail), "{told}: {report:?}");
+            let (imported, _) = ledger.import(&older, &|_| {}).unwrap_or_else(|e| panic!("{told}: {e}"));
+            let report = verify(&ledger);
+            assert_eq!((report.status, report.imported.len()), (Status::Verified, 1), "{told}: {report:?}");
+            assert_eq!(imported.lines, 9000);
+            let copies = fs::read_dir(ledger.folder().join("imported")).unwrap().count();
+            assert_eq!(copies, 2, "{told}: the copy and the lock");
+            assert_eq!(keys(&ledger).iter().filter(|k| k.contains("dispatch.requested")).count(), 2, "{told}");
+            if !came {
+                assert!(result.is_ok(), "{told}");
+                break;
+            }
+        }
+    }
+}
+
+#[test]
 fn every_call_of_a_creation_may_fail() {
     for mode in MODES {
         for at in 1.. {

@@ -8,6 +8,8 @@ mod chunk;
 mod disk;
 mod filter;
 pub mod format;
+mod import;
+pub mod older;
 mod read;
 mod report;
 mod segment;
@@ -54,6 +56,14 @@ pub enum LedgerError {
         /// The receipt that has it.
         seq: u64,
     },
+    /// What was to be imported is no older ledger.
+    #[error("{} {why}", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What it is instead.
+        why: String,
+    },
     /// The write failed and was rolled back: the receipt does not exist.
     #[error("the receipt could not be written and was rolled back: {source}")]
     NotWritten {
@@ -92,6 +102,8 @@ impl From<LedgerError> for Fault {
             LedgerError::NotWritten { .. } | LedgerError::NotSynced { .. } => {
                 Self::io(what).fix("check the disk, then `vnx audit-chain verify`")
             }
+            LedgerError::Foreign { .. } => Self::input(what)
+                .fix("name the older ledger's file, for example t0_receipts.ndjson; nothing was taken over"),
             LedgerError::Path(error) => error.into(),
             LedgerError::Lock(fault) => fault,
             LedgerError::Unfit { .. } | LedgerError::Conflict { .. } => Self::internal(what),

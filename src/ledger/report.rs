@@ -6,7 +6,7 @@ use std::fmt::Display;
 use serde::Serialize;
 
 use crate::domain::merkle::CompactRange;
-use crate::domain::receipt::AnchorWritten;
+use crate::domain::receipt::{AnchorWritten, LedgerImported};
 use crate::domain::{Digest, Name};
 
 /// What the verification came to.
@@ -128,6 +128,9 @@ pub struct Report {
     pub head: Option<Digest>,
     /// How many torn tails were recovered in its history.
     pub recoveries: u64,
+    /// The older ledgers that were taken over, each with what its own rules say of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub imported: Vec<LedgerImported>,
     /// The first fault.
     pub first_bad: Option<Fault>,
     /// Where the last sound receipt ends.
@@ -186,6 +189,7 @@ impl Report {
             ledger: since.map(|s| s.ledger.clone()),
             head: since.map(|s| s.head),
             recoveries: 0,
+            imported: Vec::new(),
             first_bad: None,
             position: since.map_or_else(Position::default, |s| Position {
                 segment: s.segment,
@@ -213,6 +217,10 @@ impl Report {
 }
 
 impl Fault {
+    /// Names another line than the one after the last sound one.
+    pub(super) fn stands_at(&mut self, line: u64, place: Position) {
+        (self.file, self.line, self.offset) = (place.name, line, place.offset);
+    }
     /// Says what should be there and what is.
     pub fn differs(&mut self, expected: &dyn Display, found: &dyn Display) {
         (self.expected, self.found) = (Some(expected.to_string()), Some(found.to_string()));

@@ -16,17 +16,18 @@ use std::sync::{Mutex, PoisonError};
 use super::append::TAIL;
 use super::chunk::{Chunk, End, Part, Source};
 use super::format::{self, MAX_LINE};
-pub use super::report::{Fault, Flaw, Options, Report, Since, Status};
+use super::import;
+pub use super::report::{Fault, Flaw, Options, Position, Report, Since, Status};
 use super::segment::{self, Segment};
 use crate::domain::Digest;
 use crate::domain::merkle::CompactRange;
-use crate::domain::receipt::{AnchorWritten, Body, Kind};
+use crate::domain::receipt::{AnchorWritten, Body, Kind, LedgerImported};
 
 /// Verifies the ledger at `path`: a folder with its segments, or one file.
 pub fn verify(path: &Path, options: &Options<'_>) -> Report {
     let report = Report::new(options);
     match Files::open(path) {
-        Ok(Some(files)) => files.verify(report, options),
+        Ok(Some(files)) => files.verify(path, report, options),
         Ok(None) => {
             failed(report, Status::Undecided, Flaw::Missing, format!("there is no ledger at {}", path.display()))
         }
@@ -93,7 +94,7 @@ impl Files {
         .collect()
     }
 
-    fn verify(&self, mut report: Report, options: &Options<'_>) -> Report {
+    fn verify(&self, path: &Path, mut report: Report, options: &Options<'_>) -> Report {
         let (number, offset) = options.since.map_or((0, 0), |s| (s.segment, s.offset));
         if options.since.is_some_and(|since| !self.stands_at(since)) {
             let why = "the receipt that the anchor ends with does not stand where it stood";
@@ -104,7 +105,7 @@ impl Files {
             Ok(parts) => parts,
             Err(e) => return failed(report, Status::Unreadable, Flaw::Unreadable, e.to_string()),
         };
-        let (mut report, doubt) = run(Source::new(parts), report, options, self.len());
+        let (mut report, doubt, imports) = run(Source::new(parts), report, options, self.len());
         if let Some(seq) = doubt {
             self.settle(&mut report, seq);
         }
@@ -115,6 +116,10 @@ impl Files {
         if report.receipts == 0 && report.first_bad.is_none() {
             let reason = "the ledger is empty; a ledger has at least its first receipt";
             report.fail(Status::Undecided, Flaw::Missing, reason);
+        }
+        // A file that was copied alone has no imported ones beside it.
+        if report.first_bad.is_none() && path.is_dir() {
+            check_imports(path, &mut report, imports);
         }
         report
     }
@@ -169,8 +174,14 @@ impl Files {
 }
 
 /// Checks all chunks of a source and joins what they come to.
-fn run(source: Source<'_>, report: Report, options: &Options<'_>, bytes: u64) -> (Report, Option<u64>) {
-    let joiner = Joiner { report, options, waiting: BTreeMap::new(), next: 0, doubt: None, sealed: false };
+fn run(
+    source: Source<'_>,
+    report: Report,
+    options: &Options<'_>,
+    bytes: u64,
+) -> (Report, Option<u64>, Vec<(u64, Position)>) {
+    let joiner =
+        Joiner { report, options, waiting: BTreeMap::new(), next: 0, doubt: None, sealed: false, imports: Vec::new() };
     let (source, joiner) = (Mutex::new(source), Mutex::new(joiner));
     let over = AtomicBool::new(false);
     let work = || {
@@ -196,8 +207,34 @@ fn run(source: Source<'_>, report: Report, options: &Options<'_>, bytes: u64) ->
         }
         work();
     });
-    let Joiner { report, doubt, .. } = joiner.into_inner().unwrap_or_else(PoisonError::into_inner);
-    (report, doubt)
+    let Joiner { report, doubt, imports, .. } = joiner.into_inner().unwrap_or_else(PoisonError::into_inner);
+    (report, doubt, imports)
+}
+
+/// Holds the copies of older ledgers against the receipts that took them over, which stand at these
+/// places.
+fn check_imports(folder: &Path, report: &mut Report, places: Vec<(u64, Position)>) {
+    let found = report.imported.iter().zip(places).find_map(|(imported, place)| {
+        let path = import::place(folder, &imported.sha256);
+        let name = path.display();
+        let (status, kind, reason, found) = match import::digest_of(&path) {
+            Ok((sha256, _)) if sha256 == imported.sha256 => return None,
+            Ok((sha256, _)) => {
+                (Status::Broken, Flaw::Edited, format!("{name} was edited since it was imported"), Some(sha256))
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                (Status::Broken, Flaw::Deleted, format!("{name}, which was imported here, is gone"), None)
+            }
+            Err(e) => (Status::Unreadable, Flaw::Unreadable, format!("cannot read {name}: {e}"), None),
+        };
+        Some((place, status, kind, reason, imported.sha256, found))
+    });
+    let Some(((line, place), status, kind, reason, expected, found)) = found else { return };
+    let bad = report.fail(status, kind, reason);
+    bad.stands_at(line, place);
+    if let Some(found) = found {
+        bad.differs(&expected, &found);
+    }
 }
 
 /// What one chunk came to.
@@ -212,6 +249,8 @@ struct Piece {
     recoveries: u64,
     ledger: Option<String>,
     last_anchor: Option<(u64, AnchorWritten)>,
+    /// The imports that its lines tell of, with the line and the byte of the chunk.
+    imports: Vec<(u64, u64, LedgerImported)>,
     /// The segment it belongs to, its name if that is sealed, and whether it begins it.
     segment: u32,
     name: Option<String>,
@@ -288,7 +327,7 @@ impl Piece {
             (Some((_, first)), Some((_, last))) => follows(last, first + self.receipts, links.prev, links.seq)?,
             _ => self.first = Some((links.prev.to_vec(), links.seq)),
         }
-        let structural = [Kind::AnchorWritten, Kind::LedgerSealed, Kind::LedgerOpened];
+        let structural = [Kind::AnchorWritten, Kind::LedgerSealed, Kind::LedgerOpened, Kind::LedgerImported];
         let first = self.begins && self.receipts == 0;
         if self.sealed {
             return Err(bad("a receipt follows the one that seals its segment".into()));
@@ -315,6 +354,7 @@ impl Piece {
                 Body::LedgerSealed(_) => self.sealed = true,
                 Body::LedgerRecovered(_) => self.recoveries += 1,
                 Body::AnchorWritten(anchor) => self.last_anchor = Some((links.seq, anchor)),
+                Body::LedgerImported(imported) => self.imports.push((self.receipts, self.bytes, imported)),
                 _ => {}
             }
         }
@@ -364,6 +404,8 @@ struct Joiner<'a> {
     doubt: Option<u64>,
     /// The last line so far seals its segment.
     sealed: bool,
+    /// Where the receipts of imports stand.
+    imports: Vec<(u64, Position)>,
 }
 
 impl Joiner<'_> {
@@ -408,6 +450,13 @@ impl Joiner<'_> {
                     report.roots.insert(tree.end(), tree.root());
                 }
             }
+        }
+        for (receipts, bytes, imported) in piece.imports {
+            let Position { segment, name, offset, before } = report.position.clone();
+
+            let line = report.receipts - before + receipts + 1;
+            self.imports.push((line, Position { segment, name, offset: offset + bytes, before }));
+            report.imported.push(imported);
         }
         report.receipts += piece.receipts;
         report.bytes += piece.bytes;

@@ -71,6 +71,71 @@ pub struct LedgerOpened {
     pub nodes: Vec<Digest>,
 }
 
+/// What the rules of an older ledger say of it. They bind an entry only to the one before it, so
+/// none of these words means what it means for a ledger of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum ImportStatus {
+    /// No entry is chained.
+    Unchained,
+    /// One chain from the first entry on.
+    Verified,
+    /// Chains that begin anew, or only after unchained entries.
+    Segmented,
+    /// A line breaks the rules.
+    Broken,
+}
+
+impl ImportStatus {
+    /// The word in receipts.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Unchained => "unchained",
+            Self::Verified => "verified",
+            Self::Segmented => "segmented",
+            Self::Broken => "broken",
+        }
+    }
+}
+
+/// A line of an older ledger that breaks its rules.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ImportViolation {
+    /// Its number, from 1.
+    pub line: u64,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// Payload of `ledger.imported`: an older ledger was taken over, as a segment of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct LedgerImported {
+    /// SHA-256 of the file; its copy is `imported/<sha256>.ndjson`.
+    pub sha256: Digest,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// Its lines that are not blank.
+    pub lines: u64,
+    /// What its own rules say of it.
+    pub status: ImportStatus,
+    /// Entries that are chained.
+    pub chained: u64,
+    /// Markers that begin a chain anew.
+    pub epochs: u64,
+    /// Lines that break its rules.
+    pub violations: u64,
+    /// The first of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_bad: Option<ImportViolation>,
+    /// The name that the file had.
+    pub name: String,
+}
+
 /// Payload of `anchor.written`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]

@@ -5,7 +5,10 @@
 
 mod ledger;
 
-pub use ledger::{AnchorWritten, LedgerCreated, LedgerIoError, LedgerOpened, LedgerRecovered, LedgerSealed};
+pub use ledger::{
+    AnchorWritten, ImportStatus, ImportViolation, LedgerCreated, LedgerImported, LedgerIoError, LedgerOpened,
+    LedgerRecovered, LedgerSealed,
+};
 use serde::{Deserialize, Serialize};
 
 use super::agent::{Deliverable, Permissions};
@@ -78,6 +81,7 @@ kinds! {
     LedgerIoError "ledger.io_error" Wait "The disk did not confirm receipts, and the file was written anew.";
     LedgerSealed "ledger.sealed" Wait "The last receipt of a segment.";
     LedgerOpened "ledger.opened" Wait "The first receipt of the next segment.";
+    LedgerImported "ledger.imported" Wait "An older ledger was taken over.";
     DispatchRequested "dispatch.requested" Ride "Somebody asked for a dispatch.";
     DispatchRefused "dispatch.refused" Wait "Policy refused a dispatch; nothing was claimed.";
     DispatchClaimed "dispatch.claimed" Ride "The id is taken and the plan is fixed.";
@@ -104,6 +108,7 @@ impl Kind {
                 | Self::LedgerIoError
                 | Self::LedgerSealed
                 | Self::LedgerOpened
+                | Self::LedgerImported
                 | Self::DispatchRefused
                 | Self::AnchorWritten
         )
@@ -439,6 +444,7 @@ impl Entry {
         let owner = self.dispatch.as_ref().map_or("ledger", DispatchId::as_str);
         match &self.body {
             Body::OverrideUsed(o) => format!("{owner}/{kind}/{}/{}", self.attempt, o.constraint),
+            Body::LedgerImported(i) => format!("{owner}/{kind}/{}/{}", self.attempt, i.sha256),
             Body::AnchorWritten(a) => format!("{owner}/{kind}/{}/{}", self.attempt, a.size),
             Body::LedgerSealed(LedgerSealed { segment, .. }) | Body::LedgerOpened(LedgerOpened { segment, .. }) => {
                 format!("{owner}/{kind}/{}/{segment}", self.attempt)
