@@ -2,7 +2,7 @@
 """Verifies a vnx ledger or an inclusion proof; written from SPEC.md, standard library only.
 
     verify.py LEDGER [CHECKPOINT ...]      a file, or a folder of segments; then each checkpoint (files of three lines)
-    verify.py --proof PROOF CHECKPOINT     what `vnx audit-chain prove` printed, against a checkpoint from elsewhere
+    verify.py --proof PROOF CHECKPOINT     what `audit-chain prove` or `receipts export` printed, against one from elsewhere
 
 Exit codes: 0 verified, 1 broken, 2 usage, 3 not what a checkpoint says, 4 torn tail, 5 nothing to verify, 74 unreadable.
 """
@@ -65,12 +65,6 @@ def push(stack, height, hash_):
     stack.append((height, hash_))
 
 
-def imported(folder, digest):  # the copy of an older ledger, which stands beside the segments
-    path = folder / "imported" / f"{digest}.ndjson"
-    if folder.is_dir() and (not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest):
-        raise Broken(f"{path} is gone or was edited")
-
-
 def root(stack):
     return functools.reduce(lambda right, left: node(left[1], right), reversed(stack[:-1]), stack[-1][1])
 
@@ -109,8 +103,10 @@ def ledger(path, checkpoints):
                 raise Broken(f"line {size + 1}: {why}") from why
             head, size, first, last, origin = digest, size + 1, False, kind, origin or f"vnx/{data.get('ledger')}"
             push(stack, 0, bytes.fromhex(digest))
-            if kind == "ledger.imported":
-                imported(pathlib.Path(path), data["sha256"])
+            if kind == "ledger.imported" and pathlib.Path(path).is_dir():
+                copy = pathlib.Path(path, "imported", f"{data['sha256']}.ndjson")
+                if not copy.is_file() or hashlib.sha256(copy.read_bytes()).hexdigest() != data["sha256"]:
+                    raise Broken(f"{copy} is gone or was edited")
             if any(covered == size and (name, expected) != (origin, root(stack)) for name, covered, expected in checkpoints):
                 other = other or f"the first {size} receipts are not those of the checkpoint"
     if other or any(covered > size for _, covered, _ in checkpoints):
@@ -120,17 +116,20 @@ def ledger(path, checkpoints):
 
 
 def proof(given, origin, size, expected):
-    seq, _, _, _, digest = receipt(given["receipt"].encode())
-    low, high, sides, hash_ = 0, size, [], bytes.fromhex(digest)
-    while seq < size and high - low > 1:  # RFC 9162 section 2.1.3: the sibling is the half that the leaf is not in
-        middle = low + (1 << (high - low - 1).bit_length() - 1)
-        sides.append(seq < middle)
-        low, high = (low, middle) if seq < middle else (middle, high)
-    if given["schema"] != "vnx.proof/1" or seq >= size or len(sides) != len(given["path"]):
-        return 1, "the proof does not fit the checkpoint"
-    for is_left, sibling in zip(reversed(sides), map(bytes.fromhex, given["path"])):
-        hash_ = node(hash_, sibling) if is_left else node(sibling, hash_)
-    return (0, f"receipt {seq} is among the {size} of {origin}") if hash_ == expected else (3, "another root")
+    items = given["receipts"] if given["schema"] == "vnx.export/1" else [given]
+    for item in items:
+        seq, digest = (item["seq"], item["hash"]) if item.get("redacted") else receipt(item["receipt"].encode())[::4]
+        low, high, sides, hash_ = 0, size, [], bytes.fromhex(digest)
+        while seq < size and high - low > 1:  # RFC 9162 section 2.1.3: the sibling is the half that the leaf is not in
+            middle = low + (1 << (high - low - 1).bit_length() - 1)
+            sides.append(seq < middle)
+            low, high = (low, middle) if seq < middle else (middle, high)
+        fits = 0 <= seq < size and len(sides) == len(item["path"])
+        for is_left, sibling in zip(reversed(sides), map(bytes.fromhex, item["path"])):
+            hash_ = node(hash_, sibling) if is_left else node(sibling, hash_)
+        if not fits or hash_ != expected:
+            return 3 if fits else 1, f"receipt {seq}: the proof leads to another root, or nowhere"
+    return 0, f"{len(items)} of the {size} receipts of {origin}"
 
 
 def main(args):

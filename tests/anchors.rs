@@ -308,6 +308,53 @@ fn a_proof_convinces_somebody_without_the_ledger() {
 }
 
 #[test]
+fn an_export_shows_what_it_may_and_proves_what_it_shows() {
+    let world = anchored();
+    let id = world.last_id();
+    let trusted = world.root.join("trusted");
+    std::fs::write(&trusted, world.git(&["show", "refs/vnx/anchors:checkpoint"]) + "\n").unwrap();
+    let check = |text: &str| {
+        let file = world.root.join("export.json");
+        std::fs::write(&file, text).unwrap();
+        python(&world, &["--proof", file.to_str().unwrap(), trusted.to_str().unwrap()])
+    };
+    let export = |args: &[&str]| world.vnx(&[&["receipts", "export"], args].concat());
+    let whole = export(&["--dispatch", &id]).expect(0);
+    let json = whole.json();
+    let receipts = json["receipts"].as_array().unwrap();
+    assert!(receipts.len() > 8 && receipts.iter().all(|r| r["redacted"] == 0), "{json}");
+    let lines = std::fs::read_to_string(world.ledger()).unwrap();
+    assert!(receipts.iter().all(|r| lines.contains(r["receipt"].as_str().unwrap())));
+    assert_eq!(check(&whole.out).0, 0);
+    // Another text, another place, another path.
+    assert_eq!(check(&whole.out.replacen("dispatch.closed", "dispatch.clozed", 1)).0, 1);
+    let path = receipts[0]["path"][0].as_str().unwrap();
+    assert_eq!(check(&whole.out.replacen(path, &"0".repeat(64), 1)).0, 3);
+    // What is not for others.
+    let home = world.root.to_str().unwrap();
+    assert!(whole.out.contains(home), "the plan's worktree is a path");
+    let hidden = export(&["--dispatch", &id, "--redact", home, "--redact", "worker: exit [0-9]+"]).expect(0);
+    assert!(!hidden.out.contains(home) && !hidden.out.contains("worker: exit"), "{}", hidden.out);
+    let count = hidden.json()["receipts"].as_array().unwrap().iter().filter(|r| r["redacted"] != 0).count();
+    assert!(count > 0 && count < receipts.len());
+    assert_eq!(check(&hidden.out).0, 0, "their hashes are proven all the same");
+    let markdown = export(&["--kind", "dispatch.closed", "--markdown"]).expect(0).out;
+    assert!(markdown.contains(&format!("| {id} | ")), "{markdown}");
+    let json = markdown.split("```json\n").nth(1).unwrap().split("\n```").next().unwrap();
+    assert_eq!(check(json), (0, format!("2 of the {} receipts of {}\n", lines.lines().count() - 1, origin(&world))));
+    // The newest receipt is younger than the anchor.
+    let err = export(&[]).expect(0).err;
+    assert!(err.contains("vnx audit-chain seal"), "{err}");
+    assert!(export(&["--redact", "("]).expect(2).err.contains("--redact"));
+    assert!(export(&["--redact", "x*"]).expect(2).err.contains("empty text"));
+    assert!(export(&["--agent", "nobody"]).expect(2).err.contains("nothing to export"));
+}
+
+fn origin(world: &World) -> String {
+    world.git(&["show", "refs/vnx/anchors:checkpoint"]).lines().next().unwrap().to_owned()
+}
+
+#[test]
 fn two_verifiers_find_the_same_in_every_golden_ledger() {
     let world = World::bare("repo");
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("receipts/golden");

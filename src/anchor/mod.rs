@@ -7,12 +7,14 @@
 //! anchor can.
 
 mod audit;
+mod export;
 mod prove;
 mod seal;
 mod signature;
 mod witness;
 
 pub use audit::{Anchored, Audit, Options, audit, audit_file};
+pub use export::{Export, Exported, export};
 pub use prove::{Proof, prove};
 pub use seal::{Sealed, seal};
 

@@ -261,6 +261,32 @@ pub(super) struct CancelArgs {
     pub(super) json: bool,
 }
 
+/// Which receipts.
+#[derive(Debug, Args)]
+pub(super) struct FilterArgs {
+    /// Of this dispatch: its id, a unique prefix, or @last
+    #[arg(long, value_name = "ID")]
+    pub(super) dispatch: Option<String>,
+    /// Of this kind, for example dispatch.closed
+    #[arg(long)]
+    pub(super) kind: Option<String>,
+    /// Of dispatches of this agent
+    #[arg(long)]
+    pub(super) agent: Option<String>,
+    /// Of dispatches on this provider
+    #[arg(long)]
+    pub(super) provider: Option<String>,
+    /// Of dispatches that came out like this, for example empty
+    #[arg(long)]
+    pub(super) outcome: Option<String>,
+    /// Written since then: a time (2026-11-21T00:00:00Z) or how long ago (90s, 10m, 2h)
+    #[arg(long, value_name = "WHEN")]
+    pub(super) since: Option<String>,
+    /// Written before then
+    #[arg(long, value_name = "WHEN")]
+    pub(super) until: Option<String>,
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum ReceiptsCommand {
     /// List the last receipts
@@ -289,33 +315,27 @@ pub(super) enum ReceiptsCommand {
     },
     /// Find receipts: everything that is named must hold
     Query {
-        /// Of this dispatch: its id, a unique prefix, or @last
-        #[arg(long, value_name = "ID")]
-        dispatch: Option<String>,
-        /// Of this kind, for example dispatch.closed
-        #[arg(long)]
-        kind: Option<String>,
-        /// Of dispatches of this agent
-        #[arg(long)]
-        agent: Option<String>,
-        /// Of dispatches on this provider
-        #[arg(long)]
-        provider: Option<String>,
-        /// Of dispatches that came out like this, for example empty
-        #[arg(long)]
-        outcome: Option<String>,
-        /// Written since then: a time (2026-11-21T00:00:00Z) or how long ago (90s, 10m, 2h)
-        #[arg(long, value_name = "WHEN")]
-        since: Option<String>,
-        /// Written before then
-        #[arg(long, value_name = "WHEN")]
-        until: Option<String>,
+        #[command(flatten)]
+        filter: FilterArgs,
         /// At most this many, the last ones
         #[arg(short, default_value_t = 100)]
         n: usize,
         /// Print JSON, one receipt a line
         #[arg(long)]
         json: bool,
+    },
+    /// Copy receipts for somebody else: redacted, with proofs against the last anchor
+    ///
+    /// `receipts/verify.py --proof EXPORT CHECKPOINT` checks the JSON; the Markdown ends with it.
+    Export {
+        #[command(flatten)]
+        filter: FilterArgs,
+        /// Also replace what this regular expression matches in a text; may be repeated
+        #[arg(long, value_name = "REGEX", allow_hyphen_values = true)]
+        redact: Vec<String>,
+        /// Write Markdown instead of JSON
+        #[arg(long)]
+        markdown: bool,
     },
     /// Print one receipt
     Show {

@@ -7,6 +7,7 @@ mod demo;
 mod dispatch;
 mod doctor;
 mod exit;
+mod export;
 mod init;
 mod live;
 mod logs;

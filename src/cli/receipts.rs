@@ -1,8 +1,9 @@
-//! `vnx receipts list | tail | show`.
+//! `vnx receipts list | tail | query | export | show`.
 
 use super::Context;
-use super::args::ReceiptsCommand;
+use super::args::{FilterArgs, ReceiptsCommand};
 use super::exit::Answer;
+use super::export;
 use super::screen::{Tone, printable, table, toned};
 use crate::dispatch::view;
 use crate::domain::receipt::{Body, Kind};
@@ -16,11 +17,15 @@ pub(super) fn run(context: &Context, command: &ReceiptsCommand) -> Result<Answer
     // Reading the past needs no recovery: it must be cheap and must change nothing.
     let project = context.project_as_it_is()?;
     let ledger = project.ledger();
-    match *command {
-        ReceiptsCommand::Query { .. } => query(context, &project, command),
-        ReceiptsCommand::List { n, all, json } => list(context, &ledger, n, all, json),
-        ReceiptsCommand::Tail { n, follow, json } => tail(context, &ledger, n, follow, json),
-        ReceiptsCommand::Show { seq, json } => show(context, &ledger, seq, json),
+    match command {
+        ReceiptsCommand::Query { filter, n, json } => query(context, &lines(&project, filter, *n)?, *json),
+        ReceiptsCommand::Export { filter, redact, markdown } => {
+            let lines = lines(&project, filter, usize::MAX)?;
+            export::run(context, &project, &lines, redact, *markdown)
+        }
+        ReceiptsCommand::List { n, all, json } => list(context, &ledger, *n, *all, *json),
+        ReceiptsCommand::Tail { n, follow, json } => tail(context, &ledger, *n, *follow, *json),
+        ReceiptsCommand::Show { seq, json } => show(context, &ledger, *seq, *json),
     }
 }
 
@@ -42,30 +47,33 @@ fn list(context: &Context, ledger: &Ledger, n: usize, all: bool, json: bool) -> 
     Ok(Answer::Good)
 }
 
-fn query(context: &Context, project: &Project, command: &ReceiptsCommand) -> Result<Answer, Fault> {
-    let ReceiptsCommand::Query { dispatch, kind, agent, provider, outcome, since, until, n, json } = command else {
-        return Err(Fault::internal("not a query"));
-    };
+/// The lines that are asked for, oldest first: the last `n` of them.
+fn lines(project: &Project, asked: &FilterArgs, n: usize) -> Result<Vec<Vec<u8>>, Fault> {
     let name = |what, text: &Option<String>| text.as_deref().map(|t| Name::parse(what, t)).transpose();
     let filter = Filter {
-        kind: kind.as_deref().map(|word| one_of("--kind", word, Kind::ALL, Kind::word)).transpose()?,
-        agent: name("agent", agent)?,
-        provider: name("provider", provider)?,
-        outcome: outcome.as_deref().map(|word| one_of("--outcome", word, Outcome::ALL, Outcome::word)).transpose()?,
-        since: since.as_deref().map(|text| moment("--since", text)).transpose()?,
-        until: until.as_deref().map(|text| moment("--until", text)).transpose()?,
+        kind: asked.kind.as_deref().map(|word| one_of("--kind", word, Kind::ALL, Kind::word)).transpose()?,
+        agent: name("agent", &asked.agent)?,
+        provider: name("provider", &asked.provider)?,
+        outcome: asked
+            .outcome
+            .as_deref()
+            .map(|word| one_of("--outcome", word, Outcome::ALL, Outcome::word))
+            .transpose()?,
+        since: asked.since.as_deref().map(|text| moment("--since", text)).transpose()?,
+        until: asked.until.as_deref().map(|text| moment("--until", text)).transpose()?,
     };
-    let lines = match dispatch {
-        Some(id) => {
-            let mut lines = project.ledger().lines_of(&view::resolve(project, id)?)?;
-            lines.retain(|line| filter.wants(line));
-            lines.split_off(lines.len().saturating_sub(*n))
-        }
-        None => project.ledger().last_lines(*n, |line| filter.wants(line))?,
+    let Some(id) = &asked.dispatch else {
+        return Ok(project.ledger().last_lines(n, |line| filter.wants(line))?);
     };
-    if *json {
+    let mut lines = project.ledger().lines_of(&view::resolve(project, id)?)?;
+    lines.retain(|line| filter.wants(line));
+    Ok(lines.split_off(lines.len().saturating_sub(n)))
+}
+
+fn query(context: &Context, lines: &[Vec<u8>], json: bool) -> Result<Answer, Fault> {
+    if json {
         for line in lines {
-            context.screen.bytes(&[&line[..], b"\n"].concat());
+            context.screen.bytes(&[line, &b"\n"[..]].concat());
         }
         return Ok(Answer::Good);
     }
@@ -165,7 +173,7 @@ fn print(context: &Context, receipts: &[Receipt]) {
     }
 }
 
-fn row(receipt: &Receipt) -> Vec<String> {
+pub(super) fn row(receipt: &Receipt) -> Vec<String> {
     let (tone, what) = match &receipt.body {
         Body::DispatchClosed(c) => (
             Tone::of(c.verdict.decision),

@@ -5,6 +5,7 @@
 //! perfect subtrees that cover a run of leaves. Ranges that touch can be joined, so parts of a
 //! ledger can be hashed apart, and a range from 0 is all that is needed to go on.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::digest::Digest;
@@ -59,7 +60,11 @@ impl CompactRange {
     }
     /// Adds the next leaf.
     pub fn push(&mut self, leaf: Digest) {
-        self.add(Node { start: self.end, level: 0, hash: leaf });
+        self.push_seen(leaf, |_| {});
+    }
+    /// Adds the next leaf, and shows every perfect subtree that is complete with it.
+    fn push_seen(&mut self, leaf: Digest, seen: impl FnMut(&Node)) {
+        self.add(Node { start: self.end, level: 0, hash: leaf }, seen);
     }
     /// Adds the range that begins where this one ends; `false` (and nothing) if it does not.
     #[must_use]
@@ -67,14 +72,16 @@ impl CompactRange {
         if right.begin != self.end {
             return false;
         }
-        right.nodes.iter().for_each(|node| self.add(*node));
+        right.nodes.iter().for_each(|node| self.add(*node, |_| {}));
         true
     }
-    fn add(&mut self, mut node: Node) {
+    fn add(&mut self, mut node: Node, mut seen: impl FnMut(&Node)) {
         self.end = node.start + (1 << node.level);
+        seen(&node);
         // A left sibling stands at an even place of its level.
         while let Some(left) = self.nodes.pop_if(|l| l.level == node.level && (l.start >> l.level) & 1 == 0) {
             node = Node { start: left.start, level: node.level + 1, hash: Digest::node(&left.hash, &node.hash) };
+            seen(&node);
         }
         self.nodes.push(node);
     }
@@ -103,6 +110,49 @@ pub fn inclusion_path(index: u64, size: u64) -> Vec<Range<u64>> {
     }
     path.reverse();
     path
+}
+
+/// Inclusion proofs of many leaves, collected while all leaves of the tree go by once.
+#[derive(Debug, Clone)]
+pub struct Paths {
+    size: u64,
+    tree: CompactRange,
+    /// The subtrees that the proofs are made of, each with its hash once that is known.
+    subtrees: BTreeMap<(u64, u64), Option<Digest>>,
+}
+
+impl Paths {
+    /// For the leaves `indices` of a tree of `size` leaves.
+    pub fn new(indices: impl IntoIterator<Item = u64>, size: u64) -> Self {
+        let sides = indices.into_iter().flat_map(|index| inclusion_path(index, size));
+        let subtrees = sides.map(|side| ((side.start, side.end), None)).collect();
+        Self { size, tree: CompactRange::empty(0), subtrees }
+    }
+    /// Takes the next leaf.
+    pub fn push(&mut self, leaf: Digest) {
+        let Self { size, tree, subtrees } = self;
+        tree.push_seen(leaf, |node| {
+            if let Some(hash) = subtrees.get_mut(&(node.start, node.start + (1 << node.level))) {
+                *hash = Some(node.hash);
+            }
+        });
+        // What is left is not perfect: it ends where the tree ends.
+        if tree.end == *size {
+            for ((start, _), hash) in subtrees.iter_mut().filter(|(_, hash)| hash.is_none()) {
+                let right = tree.nodes.iter().filter(|node| node.start >= *start).copied().collect();
+                *hash = Some(CompactRange { begin: *start, end: *size, nodes: right }.root());
+            }
+        }
+    }
+    /// The root, once all leaves were taken.
+    pub fn root(&self) -> Option<Digest> {
+        (self.tree.end == self.size).then(|| self.tree.root())
+    }
+    /// The proof of a leaf that was asked for, once all leaves were taken.
+    pub fn path(&self, index: u64) -> Option<Vec<Digest>> {
+        let hash = |side: Range<u64>| self.subtrees.get(&(side.start, side.end)).copied().flatten();
+        inclusion_path(index, self.size).into_iter().map(hash).collect()
+    }
 }
 
 /// The largest power of two below `n`, which is at least 2.
@@ -195,6 +245,22 @@ mod tests {
             prop_assert_eq!(whole.root(), definition(&leaves));
             prop_assert!(!whole.join(&CompactRange::empty(n + 1)));
             prop_assert_eq!(CompactRange::from_nodes(n, &whole.nodes()), Some(whole));
+        }
+
+        #[test]
+        fn proofs_collected_together_are_those_of_each(size in 1u64..200, wanted in proptest::collection::btree_set(0u64..200, 0..20)) {
+            let leaves = leaves(size);
+            let mut paths = Paths::new(wanted.iter().copied(), size);
+            for leaf in &leaves {
+                prop_assert_eq!(paths.root(), None);
+                paths.push(*leaf);
+            }
+            prop_assert_eq!(paths.root(), Some(definition(&leaves)));
+            for index in wanted.into_iter().filter(|i| *i < size) {
+                let alone: Vec<Digest> =
+                    inclusion_path(index, size).into_iter().map(|r| range(&leaves, r).root()).collect();
+                prop_assert_eq!(paths.path(index), Some(alone));
+            }
         }
 
         #[test]
