@@ -217,6 +217,16 @@ fn project(count: usize) {
         "20 ms",
     );
     line("receipts list -n 20", vnx(&["receipts", "list", "-n", "20"]), "true", nothing, "20 ms");
+    let begun = Instant::now();
+    let middle = receipts(count / 4)[0].dispatch.clone().unwrap().to_string();
+    let query = ["receipts", "query", "--dispatch", middle.as_str()];
+    assert!(command(VNX, &query).contains("accept done"));
+    println!("{:<52} {:>8.1} ms", "the same without state.db, which it makes", begun.elapsed().as_secs_f64() * 1e3);
+    line("receipts query --dispatch", vnx(&query), "true", nothing, "20 ms");
+    for _ in 0..2 {
+        ledger.pack().unwrap();
+    }
+    line("receipts query --dispatch, segments compressed", vnx(&query), "true", nothing, "20 ms");
     line("verify with the roots of the anchors", vnx(&["audit-chain", "verify"]), "openssl dgst -sha256", digest, "-");
 }
 

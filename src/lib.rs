@@ -17,6 +17,7 @@ pub mod tmux;
 pub mod anchor;
 pub mod prompt;
 pub mod provider;
+pub mod state;
 pub mod worker;
 pub mod worktree;
 

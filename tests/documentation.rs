@@ -37,6 +37,7 @@ fn every_command_has_help_and_every_name_in_the_readme_exists() {
         "cancel",
         "receipts",
         "audit-chain",
+        "rebuild",
         "path",
         "demo",
     ] {

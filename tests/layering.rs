@@ -9,7 +9,7 @@ const ROWS: [&[&str]; 6] = [
     &["domain"],
     &["sys"],
     &["project", "ledger", "git", "tmux"],
-    &["provider", "prompt", "worktree", "worker", "anchor"],
+    &["provider", "prompt", "worktree", "worker", "anchor", "state"],
     &["dispatch"],
     &["cli"],
 ];

@@ -24,6 +24,7 @@ mod ledger;
 mod main_job;
 mod panes;
 mod parallel;
+mod projections;
 mod teardown;
 mod workers;
 mod writers;

@@ -66,6 +66,8 @@ pub(super) enum Command {
     /// Prove the ledger
     #[command(subcommand)]
     AuditChain(AuditCommand),
+    /// Make the projections (state.db) anew from the ledger
+    Rebuild(JsonArgs),
     /// Print where things are
     Path(PathArgs),
     /// The whole story in a throw-away repository, without account or network

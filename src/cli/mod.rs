@@ -12,6 +12,7 @@ mod init;
 mod live;
 mod logs;
 mod path;
+mod rebuild;
 mod receipts;
 mod screen;
 mod show;
@@ -94,6 +95,7 @@ fn run(context: &Context, command: Command) -> Result<Answer, Fault> {
         Command::Attach(args) => logs::attach(context, &args),
         Command::Receipts(args) => receipts::run(context, &args),
         Command::AuditChain(args) => audit::run(context, &args),
+        Command::Rebuild(args) => rebuild::run(context, &args),
         Command::Path(args) => path::run(context, &args),
         Command::Demo(args) => demo::run(context, &args),
         Command::Supervise(args) => {

@@ -1,5 +1,7 @@
 //! `vnx receipts list | tail | query | export | show`.
 
+use std::time::{Duration, Instant};
+
 use super::Context;
 use super::args::{FilterArgs, ReceiptsCommand};
 use super::exit::Answer;
@@ -18,14 +20,14 @@ pub(super) fn run(context: &Context, command: &ReceiptsCommand) -> Result<Answer
     let project = context.project_as_it_is()?;
     let ledger = project.ledger();
     match command {
-        ReceiptsCommand::Query { filter, n, json } => query(context, &lines(&project, filter, *n)?, *json),
+        ReceiptsCommand::Query { filter, n, json } => query(context, &lines(context, &project, filter, *n)?, *json),
         ReceiptsCommand::Export { filter, redact, markdown } => {
-            let lines = lines(&project, filter, usize::MAX)?;
+            let lines = lines(context, &project, filter, usize::MAX)?;
             export::run(context, &project, &lines, redact, *markdown)
         }
         ReceiptsCommand::List { n, all, json } => list(context, &ledger, *n, *all, *json),
         ReceiptsCommand::Tail { n, follow, json } => tail(context, &ledger, *n, *follow, *json),
-        ReceiptsCommand::Show { seq, json } => show(context, &ledger, *seq, *json),
+        ReceiptsCommand::Show { seq, json } => show(context, &project, *seq, *json),
     }
 }
 
@@ -48,7 +50,7 @@ fn list(context: &Context, ledger: &Ledger, n: usize, all: bool, json: bool) -> 
 }
 
 /// The lines that are asked for, oldest first: the last `n` of them.
-fn lines(project: &Project, asked: &FilterArgs, n: usize) -> Result<Vec<Vec<u8>>, Fault> {
+fn lines(context: &Context, project: &Project, asked: &FilterArgs, n: usize) -> Result<Vec<Vec<u8>>, Fault> {
     let name = |what, text: &Option<String>| text.as_deref().map(|t| Name::parse(what, t)).transpose();
     let filter = Filter {
         kind: asked.kind.as_deref().map(|word| one_of("--kind", word, Kind::ALL, Kind::word)).transpose()?,
@@ -65,9 +67,20 @@ fn lines(project: &Project, asked: &FilterArgs, n: usize) -> Result<Vec<Vec<u8>>
     let Some(id) = &asked.dispatch else {
         return Ok(project.ledger().last_lines(n, |line| filter.wants(line))?);
     };
-    let mut lines = project.ledger().lines_of(&view::resolve(project, id)?)?;
+    let mut lines = view::lines(project, id, &indexing(context))?;
+    context.screen.progress("");
     lines.retain(|line| filter.wants(line));
     Ok(lines.split_off(lines.len().saturating_sub(n)))
+}
+
+/// Tells how many receipts were taken into the projections, when that takes longer than a moment.
+pub(super) fn indexing(context: &Context) -> impl Fn(u64) + use<> {
+    let (screen, begun) = (context.screen, Instant::now());
+    move |receipts| {
+        if begun.elapsed() > Duration::from_millis(500) {
+            screen.progress(&format!("reading the ledger: {receipts} receipts"));
+        }
+    }
 }
 
 fn query(context: &Context, lines: &[Vec<u8>], json: bool) -> Result<Answer, Fault> {
@@ -137,8 +150,10 @@ fn tail(context: &Context, ledger: &Ledger, n: usize, follow: bool, json: bool) 
     }
 }
 
-fn show(context: &Context, ledger: &Ledger, seq: u64, json: bool) -> Result<Answer, Fault> {
-    let Some(line) = ledger.line_of(seq)? else {
+fn show(context: &Context, project: &Project, seq: u64, json: bool) -> Result<Answer, Fault> {
+    let line = view::line(project, seq, &indexing(context))?;
+    context.screen.progress("");
+    let Some(line) = line else {
         return Err(
             Fault::input(format!("there is no receipt {seq}")).fix("`vnx receipts list --all` shows what there is")
         );

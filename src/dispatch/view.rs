@@ -8,8 +8,9 @@ use super::supervise::read_plan;
 use crate::domain::plan::Plan;
 use crate::domain::receipt::{Body, DispatchClosed};
 use crate::domain::{DispatchId, Fault, Timestamp};
-use crate::ledger::Receipt;
+use crate::ledger::{Receipt, format};
 use crate::project::Project;
+use crate::state::{State as Projections, StateError};
 use crate::sys::files;
 use crate::sys::lock;
 use crate::worker::control::{self, Answer, Request, State};
@@ -70,6 +71,31 @@ pub fn resolve(project: &Project, text: &str) -> Result<DispatchId, Fault> {
     }
 }
 
+/// The lines of the dispatch that is meant by an id, a unique prefix of one, or `@last`. It need not
+/// have a folder any more. Asks the projections; where they cannot be used, the ledger is read.
+pub fn lines(project: &Project, text: &str, progress: &dyn Fn(u64)) -> Result<Vec<Vec<u8>>, Fault> {
+    let known = Projections::ask(project, progress, |state| {
+        let ids = state.dispatches_like(text)?;
+        let meant = ids.first().filter(|id| ids.len() == 1 || id.as_str() == text);
+        meant.filter(|_| !text.is_empty()).map(|id| state.lines_of(id)).transpose()
+    });
+    match known {
+        Ok(Some(lines)) => Ok(lines),
+        Err(StateError::Ledger(error)) => Err(error.into()),
+        // The folders know of more: what is not in the ledger yet, and what is ambiguous.
+        Ok(None) | Err(_) => Ok(project.ledger().lines_of(&resolve(project, text)?)?),
+    }
+}
+
+/// The line of one receipt, exactly as it stands in the ledger.
+pub fn line(project: &Project, seq: u64, progress: &dyn Fn(u64)) -> Result<Option<Vec<u8>>, Fault> {
+    match Projections::ask(project, progress, |state| state.line_of(seq)) {
+        Err(StateError::Ledger(error)) => Err(error.into()),
+        Err(_) => Ok(project.ledger().line_of(seq)?),
+        Ok(line) => Ok(line),
+    }
+}
+
 /// The closing receipt of a dispatch, if it is closed.
 pub fn closed(project: &Project, id: &DispatchId) -> Result<Option<DispatchClosed>, Fault> {
     let receipts = receipts(project, id)?;
@@ -80,9 +106,18 @@ pub fn closed(project: &Project, id: &DispatchId) -> Result<Option<DispatchClose
     ))
 }
 
-/// All receipts of a dispatch.
+/// All receipts of a dispatch, oldest first.
 pub fn receipts(project: &Project, id: &DispatchId) -> Result<Vec<Receipt>, Fault> {
-    Ok(project.ledger().of_dispatch(id)?)
+    let lines = match project.ledger().recent_lines_of(id)? {
+        Some(lines) => lines,
+        None => match Projections::ask(project, &|_| {}, |state| state.lines_of(id)) {
+            Err(StateError::Ledger(error)) => return Err(error.into()),
+            Err(_) => project.ledger().lines_of(id)?,
+            Ok(lines) => lines,
+        },
+    };
+    let parse = |line: &Vec<u8>| format::parse(line).map_err(|why| StateError::Receipt(why).into());
+    lines.iter().map(parse).collect()
 }
 
 /// The plan of a dispatch.

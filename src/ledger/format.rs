@@ -198,8 +198,8 @@ impl<'a> Links<'a> {
         word.and_then(|w| w.strip_prefix(kind.word().as_bytes())).is_some_and(|after| after.starts_with(b"\""))
     }
 
-    /// The members between `seq` and `hash`.
-    pub fn entry(&self) -> Result<(Timestamp, &'a str, Entry), String> {
+    /// What stands before the payload, and everything from `key` on.
+    fn head(&self) -> Result<(Head, &'a str), String> {
         let wrong = |what: &str| format!("{what} is not as the format has it");
         let text = std::str::from_utf8(self.rest).map_err(|_| "the line is not UTF-8".to_owned())?;
         let (ts, rest) = plain(text, ",\"ts\":\"").ok_or_else(|| wrong("ts"))?;
@@ -214,6 +214,18 @@ impl<'a> Links<'a> {
             let n = number(after.as_bytes()).and_then(|(n, _)| u32::try_from(n).ok()).filter(|n| *n > 0);
             (attempt, rest) = (n.ok_or_else(|| wrong("attempt"))?, &after[digits..]);
         }
+        Ok((Head { ts, kind, dispatch, attempt }, rest))
+    }
+
+    /// When it was written, of which kind it is, and the dispatch it belongs to.
+    pub fn subject(&self) -> Result<(Timestamp, Kind, Option<DispatchId>), String> {
+        self.head().map(|(head, _)| (head.ts, head.kind, head.dispatch))
+    }
+
+    /// The members between `seq` and `hash`.
+    pub fn entry(&self) -> Result<(Timestamp, &'a str, Entry), String> {
+        let wrong = |what: &str| format!("{what} is not as the format has it");
+        let (Head { ts, kind, dispatch, attempt }, rest) = self.head()?;
         let (key, rest) = plain(rest, ",\"key\":\"").ok_or_else(|| wrong("key"))?;
         let mut rest = rest;
         if let Some(after) = rest.strip_prefix(",\"redacted\":") {
@@ -229,6 +241,7 @@ impl<'a> Links<'a> {
         if beyond(data) {
             return Err(format!("a number of the payload is not within {MAX_INTEGER}"));
         }
+        let word = kind.word();
         let body = Body::from_json(kind, data).map_err(|e| format!("the payload is not a {word}: {e}"))?;
         let entry = Entry { dispatch, attempt, body };
         if entry.dispatch.is_some() != kind.is_of_dispatch() {
@@ -239,6 +252,14 @@ impl<'a> Links<'a> {
         }
         if entry.has_key(key) { Ok((ts, key, entry)) } else { Err(wrong("key")) }
     }
+}
+
+/// The members of a line before its key.
+struct Head {
+    ts: Timestamp,
+    kind: Kind,
+    dispatch: Option<DispatchId>,
+    attempt: u32,
 }
 
 /// Whether a JSON text holds an integer beyond [`MAX_INTEGER`], which not every reader keeps.

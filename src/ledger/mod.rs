@@ -10,6 +10,8 @@ mod filter;
 pub mod format;
 mod import;
 pub mod older;
+mod packed;
+mod place;
 mod read;
 mod report;
 mod segment;
@@ -23,6 +25,7 @@ use std::time::Duration;
 pub use append::Appended;
 pub use filter::Filter;
 pub use format::Receipt;
+pub use place::Place;
 pub use read::Follow;
 pub use segment::Limit;
 

@@ -78,18 +78,33 @@ impl Ledger {
 
     /// The same as lines, exactly as they stand in the file.
     pub fn lines_of(&self, id: &DispatchId) -> Result<Vec<Vec<u8>>, LedgerError> {
+        self.lines_within(id, u64::MAX).map(|(lines, _)| lines)
+    }
+
+    /// The same if all of them stand near the end of the ledger.
+    pub fn recent_lines_of(&self, id: &DispatchId) -> Result<Option<Vec<Vec<u8>>>, LedgerError> {
+        self.lines_within(id, 1 << 20).map(|(lines, whole)| whole.then_some(lines))
+    }
+
+    /// The lines of a dispatch among the last `budget` bytes, and whether its first one is among them.
+    fn lines_within(&self, id: &DispatchId, budget: u64) -> Result<(Vec<Vec<u8>>, bool), LedgerError> {
         let needle = format!("\"dispatch\":\"{id}\"");
-        let mut found = Vec::new();
+        let (mut found, mut whole, mut seen) = (Vec::new(), false, 0);
         self.backwards(|line| {
+            seen += line.len() as u64;
+            if seen > budget {
+                return Ok(true);
+            }
             // The member stands within the first bytes of the line.
             if memchr::memmem::find(&line[..line.len().min(400)], needle.as_bytes()).is_none() {
                 return Ok(false);
             }
             found.push(line.to_vec());
-            Ok(format::links(line).is_ok_and(|links| links.says(Kind::DispatchRequested)))
+            whole = format::links(line).is_ok_and(|links| links.says(Kind::DispatchRequested));
+            Ok(whole)
         })?;
         found.reverse();
-        Ok(found)
+        Ok((found, whole))
     }
 
     /// Hands out complete lines, last first, until `enough` says so or the ledger begins.
@@ -115,7 +130,7 @@ impl Ledger {
         Ok(())
     }
 
-    fn open_segments(&self) -> Result<Vec<(Segment, File)>, LedgerError> {
+    pub(super) fn open_segments(&self) -> Result<Vec<(Segment, File)>, LedgerError> {
         let all = segment::open_all(&self.folder).at("open", &self.folder)?;
         all.ok_or_else(|| LedgerError::Missing(self.file()))
     }

@@ -3,11 +3,12 @@
 //! all of them.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::append::{Tail, Writing};
 use super::format;
+use super::packed;
 use super::verify::{self, Options, Status};
 use super::{Head, Ledger, LedgerError, disk};
 use crate::domain::Digest;
@@ -260,14 +261,11 @@ impl Ledger {
             let Some(_lock) = lock::try_exclusive(&self.folder.join("PACK"))? else { return Ok(()) };
             let failed = |source| LedgerError::NotWritten { source };
             let bytes = segment.read().at("read", &segment.path)?;
-            let mut packed = Vec::new();
-            let mut encoder = zstd::stream::write::Encoder::new(&mut packed, 3).map_err(failed)?;
-            let _ = encoder.include_checksum(true);
-            encoder.write_all(&bytes).and_then(|()| encoder.finish().map(drop)).map_err(failed)?;
+            let bytes_packed = packed::compress(&bytes).map_err(failed)?;
             let mut path = segment.path.clone().into_os_string();
             path.push(".zst");
             let packed_segment = Segment { path: path.into(), packed: true, ..segment.clone() };
-            disk::publish(&packed_segment.path, &packed).map_err(failed)?;
+            disk::publish(&packed_segment.path, &bytes_packed).map_err(failed)?;
             if packed_segment.read().at("read", &packed_segment.path)? == bytes {
                 files::remove(&segment.path)?;
             }

@@ -63,6 +63,14 @@ impl Paths {
     pub fn trash_lock(&self) -> PathBuf {
         self.locks().join("trash.lock")
     }
+    /// The projections of the ledger.
+    pub fn state_db(&self) -> PathBuf {
+        self.state.join("state.db")
+    }
+    /// Serialises whoever brings the projections up to date.
+    pub fn state_lock(&self) -> PathBuf {
+        self.locks().join("state.lock")
+    }
     /// Every folder that must exist.
     pub fn folders(&self) -> [PathBuf; 5] {
         [self.state.clone(), self.receipts(), self.dispatches(), self.open(), self.locks()]

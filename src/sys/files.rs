@@ -92,6 +92,14 @@ pub fn create_new(path: &Path, bytes: &[u8]) -> Result<(), PathError> {
     file.write_all(bytes).at("write", path)
 }
 
+/// Makes an empty file with mode 0600 where there is none.
+pub fn private_file(path: &Path) -> Result<(), PathError> {
+    match create_new(path, b"") {
+        Err(e) if e.source.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
+}
+
 /// Creates a folder and its parents with mode 0700; an existing one stays as it is.
 pub fn private_folder(path: &Path) -> Result<(), PathError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).at("create", path)
@@ -104,6 +112,12 @@ pub fn claim_folder(path: &Path) -> Result<bool, PathError> {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         Err(e) => Err(e).at("create", path),
     }
+}
+
+/// Gives a file another name, in place of what has it, once its bytes are on the disk.
+pub fn rename(from: &Path, to: &Path) -> Result<(), PathError> {
+    fs::File::open(from).and_then(|file| file.sync_all()).at("sync", from)?;
+    fs::rename(from, to).at("rename", from)
 }
 
 /// Removes a file; a missing one is fine.
