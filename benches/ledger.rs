@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use vnx::domain::receipt::{Body, DispatchRefused, DispatchRequested, Entry, Kind};
-use vnx::domain::{DispatchId, Name};
+use vnx::domain::{Digest, DispatchId, Name};
 use vnx::ledger::{Ledger, Limit};
 
 const VNX: &str = env!("CARGO_BIN_EXE_vnx");
@@ -23,11 +23,13 @@ const VNX: &str = env!("CARGO_BIN_EXE_vnx");
 /// The first and the last receipt of a dispatch as `vnx dispatch-agent` writes them, 1.1 KB each on average.
 fn receipts(n: usize) -> [Entry; 2] {
     let id = DispatchId::parse(&format!("20261121-100000-hello-world-{n:07}")).unwrap();
+    let (request, plan) = (Digest::of(&n.to_be_bytes()), Digest::of(&n.to_le_bytes()));
+    let commit = &request.to_string()[..40];
     let data = format!(
-        r#"{{"request":"{n:064x}","plan":"{n:064x}","agent":"hello-world","provider":"shell","lane":"headless","base":{{"name":"refs/heads/master","commit":"b3bdb6f3b7f66fc75a00beeb79cb7d7ca2e4d9e9"}},"branch":"vnx/{id}","head":"{n:040x}","commits":1,"diff":{{"files":1,"added":1,"removed":0,"paths":["src/a/rather/long/path/to/a/file.rs","src/another/rather/long/path/to/a/file.rs","tests/of/these/two.rs","docs/and/their/documentation.md","CHANGELOG.md","src/a/rather/long/path/to/a/module.rs","src/another/rather/long/path/to/a/module.rs","tests/of/those/two.rs","README.md"]}},"end":{{"how":"exited","code":0}},"containment":{{"empty":true}},"usage":{{}},"verdict":{{"decision":"accept","outcome":"done","reason":"1 commit on the dispatch branch","evidence":["worker: exit 0","process tree: empty","commits since the base: 1","uncommitted changes: no"]}},"teardown":{{"class":"committed","tree":"removed","branch_kept":true}},"took_ms":{{"prepare":44,"run":90,"close":12}}}}"#
+        r#"{{"request":"{request}","plan":"{plan}","agent":"hello-world","provider":"claude","model":"a-model-of-today","session":"5a1f3c9e-8f54-4b1c-9d0e-6f6f8b1f2a77","lane":"headless","base":{{"name":"refs/heads/master","commit":"b3bdb6f3b7f66fc75a00beeb79cb7d7ca2e4d9e9"}},"branch":"vnx/{id}","head":"{commit}","commits":1,"diff":{{"files":1,"added":1,"removed":0,"paths":["src/a/rather/long/path/to/a/file.rs","src/another/rather/long/path/to/a/file.rs","tests/of/these/two.rs","docs/and/their/documentation.md","CHANGELOG.md","src/a/rather/long/path/to/a/module.rs","src/another/rather/long/path/to/a/module.rs","tests/of/those/two.rs","README.md"]}},"end":{{"how":"exited","code":0}},"containment":{{"empty":true}},"usage":{{"input_tokens":{n},"output_tokens":2143,"cache_read_tokens":118224,"cost_micro_usd":91532,"source":"claude:result"}},"verdict":{{"decision":"accept","outcome":"done","reason":"1 commit on the dispatch branch","evidence":["worker: exit 0","process tree: empty","commits since the base: 1","uncommitted changes: no"]}},"teardown":{{"class":"committed","tree":"removed","branch_kept":true}},"took_ms":{{"prepare":44,"run":90,"close":12}}}}"#
     );
     let agent = Name::parse("agent", "hello-world").unwrap();
-    let requested = DispatchRequested { request: vnx::domain::Digest::ZERO, agent };
+    let requested = DispatchRequested { request, agent };
     [
         Entry::of(&id, Body::DispatchRequested(requested)),
         Entry::of(&id, Body::from_json(Kind::DispatchClosed, &data).unwrap()),

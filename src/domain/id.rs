@@ -74,8 +74,12 @@ impl DispatchId {
     }
     /// Parses a full id.
     pub fn parse(text: &str) -> Result<Self, Fault> {
+        Self::check(text).map(|()| Self(text.to_owned()))
+    }
+    /// Whether a text is an id, without making one.
+    pub fn check(text: &str) -> Result<(), Fault> {
         if follows_rule(text) {
-            return Ok(Self(text.to_owned()));
+            return Ok(());
         }
         Err(Fault::input(format!("dispatch id {text:?} is not a valid id"))
             .fix("use 1 to 63 of a-z, 0-9 and -, not starting with -"))

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use jiff::civil::{Date, DateTime, Time};
 use serde::{Deserialize, Serialize};
 
 /// Microseconds since the Unix epoch. Time is a claim of the local clock: order in the ledger
@@ -27,11 +28,14 @@ impl Timestamp {
         if bytes.len() != shape.len() || !bytes.iter().zip(shape).all(fits) {
             return None;
         }
-        let at: jiff::Timestamp = text.parse().ok()?;
-        // A leap second would be read as another moment than it prints; not every reader knows the
-        // years 0000 and 9999.
-        let plain = &bytes[17..19] <= b"59".as_slice() && (&b"0001"[..]..&b"9999"[..]).contains(&&bytes[..4]);
-        plain.then_some(Self(at))
+        let number =
+            |from: usize, to: usize| bytes[from..to].iter().fold(0, |n, digit| n * 10 + i32::from(digit - b'0'));
+        let part = |from: usize| i8::try_from(number(from, from + 2)).ok();
+        let year = i16::try_from(number(0, 4)).ok()?;
+        // Leap seconds are refused, and so are the years that not every reader knows.
+        let date = Date::new(year, part(5)?, part(8)?).ok().filter(|_| (1..9999).contains(&year))?;
+        let time = Time::new(part(11)?, part(14)?, part(17)?, number(20, 26) * 1000).ok()?;
+        jiff::tz::Offset::UTC.to_timestamp(DateTime::from_parts(date, time)).ok().map(Self)
     }
     /// `YYYYMMDD-HHMMSS`, the head of a dispatch id.
     pub fn compact(self) -> String {

@@ -13,7 +13,8 @@ use super::tree::Tri;
 /// How the worker's process ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(tag = "how", rename_all = "snake_case")]
+#[serde(tag = "how", rename_all = "snake_case", try_from = "EndMembers")]
+#[cfg_attr(test, schemars(!try_from, deny_unknown_fields))]
 pub enum End {
     /// It never ran.
     NeverStarted {
@@ -40,6 +41,46 @@ pub enum End {
     Cancelled,
     /// The supervisor died and the end was not seen.
     Lost,
+}
+
+/// The members of an [`End`] as they are read: serde alone would let a tagged enum have others.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EndMembers {
+    how: How,
+    outcome: Option<Outcome>,
+    reason: Option<String>,
+    code: Option<i32>,
+    signal: Option<i32>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum How {
+    NeverStarted,
+    Exited,
+    Signaled,
+    TimedOut,
+    Idle,
+    Cancelled,
+    Lost,
+}
+
+impl TryFrom<EndMembers> for End {
+    type Error = &'static str;
+    fn try_from(members: EndMembers) -> Result<Self, Self::Error> {
+        let EndMembers { how, outcome, reason, code, signal } = members;
+        Ok(match (how, outcome, reason, code, signal) {
+            (How::NeverStarted, Some(outcome), Some(reason), None, None) => Self::NeverStarted { outcome, reason },
+            (How::Exited, None, None, Some(code), None) => Self::Exited { code },
+            (How::Signaled, None, None, None, Some(signal)) => Self::Signaled { signal },
+            (How::TimedOut, None, None, None, None) => Self::TimedOut,
+            (How::Idle, None, None, None, None) => Self::Idle,
+            (How::Cancelled, None, None, None, None) => Self::Cancelled,
+            (How::Lost, None, None, None, None) => Self::Lost,
+            _ => return Err("the members of an end do not belong together"),
+        })
+    }
 }
 
 /// Proof that nothing of the worker's process tree is left.
@@ -256,6 +297,28 @@ fn evidence(seen: &Evidence) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::domain::event::Failure;
+
+    #[test]
+    fn an_end_is_read_with_its_own_members_and_no_others() {
+        let ends = [
+            End::NeverStarted { outcome: Outcome::CliMissing, reason: "x".into() },
+            End::Exited { code: 1 },
+            End::Signaled { signal: 9 },
+            End::TimedOut,
+            End::Idle,
+            End::Cancelled,
+            End::Lost,
+        ];
+        for end in ends {
+            let json = serde_json::to_string(&end).unwrap();
+            assert_eq!(serde_json::from_str::<End>(&json).unwrap(), end);
+            for more in [r#","x":1}"#, r#","how":"idle"}"#, r#","code":1,"signal":2}"#] {
+                let json = json.replace('}', more);
+                assert!(serde_json::from_str::<End>(&json).is_err(), "{json}");
+            }
+        }
+        assert!(serde_json::from_str::<End>(r#"{"how":"exited"}"#).is_err());
+    }
 
     fn good() -> Evidence {
         Evidence {

@@ -34,16 +34,16 @@ impl Filter {
         if texts.into_iter().any(|text| memchr::memmem::find(line, text.as_bytes()).is_none()) {
             return false;
         }
-        let Ok((ts, _, entry)) = links.entry() else { return false };
-        let (agent, provider, outcome) = match &entry.body {
+        let Ok((subject, _, body)) = links.payload() else { return false };
+        let (agent, provider, outcome) = match &body {
             Body::DispatchRequested(r) => (Some(&r.agent), None, None),
             Body::DispatchRefused(r) => (Some(&r.agent), None, None),
             Body::DispatchClaimed(c) => (Some(&c.agent), Some(&c.provider), None),
             Body::DispatchClosed(c) => (Some(&c.agent), Some(&c.provider), Some(c.outcome())),
             _ => (None, None, None),
         };
-        self.since.is_none_or(|since| ts >= since)
-            && self.until.is_none_or(|until| ts < until)
+        self.since.is_none_or(|since| subject.ts >= since)
+            && self.until.is_none_or(|until| subject.ts < until)
             && self.agent.as_ref().is_none_or(|wanted| agent == Some(wanted))
             && self.provider.as_ref().is_none_or(|wanted| provider == Some(wanted))
             && self.outcome.is_none_or(|wanted| outcome == Some(wanted))

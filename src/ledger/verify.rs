@@ -327,14 +327,13 @@ impl Piece {
             (Some((_, first)), Some((_, last))) => follows(last, first + self.receipts, links.prev, links.seq)?,
             _ => self.first = Some((links.prev.to_vec(), links.seq)),
         }
-        let structural = [Kind::AnchorWritten, Kind::LedgerSealed, Kind::LedgerOpened, Kind::LedgerImported];
         let first = self.begins && self.receipts == 0;
         if self.sealed {
             return Err(bad("a receipt follows the one that seals its segment".into()));
         }
-        if !options.quick || first || structural.iter().any(|kind| links.says(*kind)) {
-            let (_, _, entry) = links.entry().map_err(bad)?;
-            match entry.body {
+        if !options.quick || first || links.is_structural() {
+            let (_, _, body) = links.payload().map_err(bad)?;
+            match body {
                 Body::LedgerCreated(created) if links.seq == 0 => {
                     if let Some(project) = options.project.filter(|p| **p != created.project) {
                         let reason = "the ledger belongs to another project";

@@ -163,7 +163,7 @@ impl State {
         let lines = self.ledger.lines_at(&places)?;
         let is_it = |(line, seq): (&Vec<u8>, &u64)| {
             let subject = format::links(line).ok().filter(|l| l.seq == *seq).and_then(|l| l.subject().ok());
-            subject.is_some_and(|(_, _, dispatch)| dispatch.as_ref() == Some(id))
+            subject.is_some_and(|s| s.dispatch == Some(id.as_str()))
         };
         if lines.iter().zip(&seqs).all(is_it) { Ok(lines) } else { Err(StateError::Stale) }
     }

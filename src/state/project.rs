@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use rusqlite::{Connection, OptionalExtension, Statement, Transaction, TransactionBehavior, params};
 
 use super::{State, StateError};
+use crate::domain::Timestamp;
 use crate::domain::receipt::{Body, Kind};
-use crate::domain::{DispatchId, Timestamp};
 use crate::ledger::Place;
-use crate::ledger::format::{self, Links};
+use crate::ledger::format::{self, Links, Subject};
 
 /// How many numbers of dispatches are remembered while receipts are read.
 const REMEMBERED: usize = 4096;
@@ -52,7 +52,7 @@ struct Rows<'a> {
     requested: Statement<'a>,
     claimed: Statement<'a>,
     closed: Statement<'a>,
-    numbers: HashMap<DispatchId, i64>,
+    numbers: HashMap<String, i64>,
     next: i64,
 }
 
@@ -79,11 +79,11 @@ impl<'a> Rows<'a> {
     }
 
     fn take(&mut self, place: Place, links: &Links<'_>) -> Result<(), StateError> {
-        let (ts, kind, dispatch) = links.subject().map_err(StateError::Receipt)?;
+        let Subject { ts, kind, dispatch, .. } = links.subject().map_err(StateError::Receipt)?;
         // Other kinds are not parsed: they change nothing here.
         let telling = matches!(kind, Kind::DispatchRequested | Kind::DispatchClaimed | Kind::DispatchClosed);
-        let body = if telling { Some(links.entry().map_err(StateError::Receipt)?.2.body) } else { None };
-        let number = dispatch.as_ref().map(|id| self.number(id, ts, body.as_ref())).transpose()?;
+        let body = if telling { Some(links.payload().map_err(StateError::Receipt)?.2) } else { None };
+        let number = dispatch.map(|id| self.number(id, ts, body.as_ref())).transpose()?;
         self.receipt.execute(params![links.seq, place.segment, place.offset, kind.word(), number])?;
         match (number, &body) {
             (Some(number), Some(body)) => self.tell(number, ts, body),
@@ -105,22 +105,22 @@ impl<'a> Rows<'a> {
     }
 
     /// The number of a dispatch, which it gets with its first receipt.
-    fn number(&mut self, id: &DispatchId, ts: Timestamp, body: Option<&Body>) -> Result<i64, StateError> {
+    fn number(&mut self, id: &str, ts: Timestamp, body: Option<&Body>) -> Result<i64, StateError> {
         if let Some(number) = self.numbers.get(id) {
             return Ok(*number);
         }
-        let known = self.find.query_row(params![id.as_str()], |row| row.get(0)).optional()?;
+        let known = self.find.query_row(params![id], |row| row.get(0)).optional()?;
         let number = known.unwrap_or(self.next);
         if let Some(Body::DispatchRequested(requested)) = body {
-            self.requested.execute(params![number, id.as_str(), requested.agent.as_str(), ts.micros()])?;
+            self.requested.execute(params![number, id, requested.agent.as_str(), ts.micros()])?;
         } else if known.is_none() {
-            self.dispatch.execute(params![number, id.as_str()])?;
+            self.dispatch.execute(params![number, id])?;
         }
         self.next = self.next.max(number + 1);
         if self.numbers.len() >= REMEMBERED {
             self.numbers.clear();
         }
-        self.numbers.insert(id.clone(), number);
+        self.numbers.insert(id.to_owned(), number);
         Ok(number)
     }
 }

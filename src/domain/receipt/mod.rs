@@ -429,27 +429,31 @@ impl Entry {
     pub fn of(dispatch: &DispatchId, body: Body) -> Self {
         Self { dispatch: Some(dispatch.clone()), attempt: 1, body }
     }
-    /// Whether `key` is the key of this entry; makes no text of its own in the usual case.
-    pub fn has_key(&self, key: &str) -> bool {
-        let owner = self.dispatch.as_ref().map_or("ledger", DispatchId::as_str);
-        let rest = key.strip_prefix(owner).and_then(|k| k.strip_prefix('/'));
-        let rest = rest.and_then(|k| k.strip_prefix(self.body.kind().word()));
-        let plain =
-            self.attempt == 1 && self.body.kind().is_of_dispatch() && !matches!(self.body, Body::OverrideUsed(_));
-        if plain { rest == Some("/1") } else { self.key() == key }
-    }
     /// The idempotency key: `<dispatch>/<kind>/<attempt>`, with the constraint for overrides.
     pub fn key(&self) -> String {
-        let kind = self.body.kind().word();
-        let owner = self.dispatch.as_ref().map_or("ledger", DispatchId::as_str);
-        match &self.body {
-            Body::OverrideUsed(o) => format!("{owner}/{kind}/{}/{}", self.attempt, o.constraint),
-            Body::LedgerImported(i) => format!("{owner}/{kind}/{}/{}", self.attempt, i.sha256),
-            Body::AnchorWritten(a) => format!("{owner}/{kind}/{}/{}", self.attempt, a.size),
-            Body::LedgerSealed(LedgerSealed { segment, .. }) | Body::LedgerOpened(LedgerOpened { segment, .. }) => {
-                format!("{owner}/{kind}/{}/{segment}", self.attempt)
+        self.body.key(self.dispatch.as_ref().map(DispatchId::as_str), self.attempt)
+    }
+}
+
+impl Body {
+    /// The key of a receipt with this payload.
+    fn key(&self, dispatch: Option<&str>, attempt: u32) -> String {
+        let (owner, kind) = (dispatch.unwrap_or("ledger"), self.kind().word());
+        match self {
+            Self::OverrideUsed(o) => format!("{owner}/{kind}/{attempt}/{}", o.constraint),
+            Self::LedgerImported(i) => format!("{owner}/{kind}/{attempt}/{}", i.sha256),
+            Self::AnchorWritten(a) => format!("{owner}/{kind}/{attempt}/{}", a.size),
+            Self::LedgerSealed(LedgerSealed { segment, .. }) | Self::LedgerOpened(LedgerOpened { segment, .. }) => {
+                format!("{owner}/{kind}/{attempt}/{segment}")
             }
-            _ => format!("{owner}/{kind}/{}", self.attempt),
+            _ => format!("{owner}/{kind}/{attempt}"),
         }
+    }
+    /// Whether `key` is the key of a receipt with this payload; makes no text in the usual case.
+    pub fn has_key(&self, dispatch: Option<&str>, attempt: u32, key: &str) -> bool {
+        let rest = key.strip_prefix(dispatch.unwrap_or("ledger")).and_then(|k| k.strip_prefix('/'));
+        let rest = rest.and_then(|k| k.strip_prefix(self.kind().word()));
+        let plain = attempt == 1 && self.kind().is_of_dispatch() && !matches!(self, Self::OverrideUsed(_));
+        if plain { rest == Some("/1") } else { self.key(dispatch, attempt) == key }
     }
 }
