@@ -5,13 +5,11 @@
 //! it. Unlocking before the sync is safe because the file only grows: a later writer's sync
 //! covers all earlier bytes, and writers that wait at the same time share it.
 
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs::File;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use rustix::fs::OFlags;
-
-use super::format::{self, MAX_LINE};
+use super::format::{self, Draft, MAX_LINE};
 use super::{Head, Ledger, LedgerError, PATIENCE, disk};
 use crate::domain::receipt::{Body, Durability, Entry, Kind, LedgerCreated, LedgerIoError, LedgerRecovered};
 use crate::domain::{Digest, Name};
@@ -57,12 +55,6 @@ enum Looked {
     Never,
     /// The dispatch does not begin in this file.
     NotHere,
-}
-
-/// What a write holds: both locks go when it does.
-pub(super) struct Writing {
-    pub(super) file: File,
-    _lock: File,
 }
 
 impl Ledger {
@@ -122,36 +114,10 @@ impl Ledger {
         })
     }
 
-    fn open(&self) -> Result<File, LedgerError> {
-        let path = self.file();
-        let flags = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0);
-        match OpenOptions::new().read(true).append(true).custom_flags(flags).open(&path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(LedgerError::Missing(path)),
-            other => Ok(other.at("open", &path)?),
-        }
-    }
-
-    /// Takes both locks. The one on `LOCK` is what outlives a replaced ledger file; the one on the
-    /// file itself holds even if somebody deletes `LOCK` meanwhile.
-    fn begin(&self) -> Result<Writing, LedgerError> {
-        if !self.file().exists() && !self.finish_rotation()? {
-            return Err(LedgerError::Missing(self.file()));
-        }
-        let lock = lock::exclusive(&self.lock_file(), PATIENCE).map_err(LedgerError::Lock)?;
-        let path = self.file();
-        loop {
-            let file = self.open()?;
-            lock::exclusive_file(&file, &path, PATIENCE).map_err(LedgerError::Lock)?;
-            let (opened, named) =
-                (file.metadata().at("examine", &path)?, std::fs::symlink_metadata(&path).at("examine", &path)?);
-            if (opened.dev(), opened.ino()) == (named.dev(), named.ino()) {
-                return Ok(Writing { file, _lock: lock });
-            }
-            // Another writer has put a copy in its place, which it does before it lets go.
-        }
-    }
-
-    fn write(&self, entries: &[Entry]) -> Result<(File, Vec<Appended>), LedgerError> {
+    fn write(&self, entries: &[Entry]) -> Result<(Arc<File>, Vec<Appended>), LedgerError> {
+        let draft = |entry| Draft::of(entry, &self.redactor).map_err(|reason| LedgerError::Unfit { reason });
+        // All that needs no lock comes before it.
+        let mut drafts = entries.iter().map(|e| Ok((e, draft(e)?))).collect::<Result<Vec<_>, LedgerError>>()?;
         let mut writing = self.begin()?;
         let mut notes = Vec::new();
         if self.poisoned().exists() {
@@ -159,30 +125,32 @@ impl Ledger {
             drop(writing);
             writing = self.begin()?;
         }
-        let mut tail = self.read_tail(&writing.file)?;
+        let mut tail = self.tail_of(&writing.file, writing.len)?;
         if tail.torn {
             notes.push(self.repair(&writing.file, tail.head)?);
-        } else if self.rotate(&writing, &tail)? {
+        } else if self.rotate(&mut writing, &tail)? {
             drop(writing);
             writing = self.begin()?;
-            tail = self.read_tail(&writing.file)?;
+            tail = self.tail_of(&writing.file, writing.len)?;
         }
         let (mut head, start) = (tail.head, tail.head.end);
         let mut bytes = Vec::new();
         let mut done: Vec<(String, Appended)> = Vec::new();
-        for (entry, noted) in notes.iter().map(|e| (e, true)).chain(entries.iter().map(|e| (e, false))) {
+        let own = notes.len();
+        let first = notes.iter().map(|e| Ok((e, draft(e)?))).collect::<Result<Vec<_>, LedgerError>>()?;
+        drafts.splice(0..0, first);
+        for (n, (entry, draft)) in drafts.iter().enumerate() {
             let key = entry.key();
             if let Some(known) = self.known(&writing.file, entry, start, &bytes)? {
                 done.push((key, known));
                 continue;
             }
-            let built = format::build(entry, &head.hash, head.seq + 1, sys::now(), &self.redactor);
-            let (line, hash) = built.map_err(|reason| LedgerError::Unfit { reason })?;
+            let (line, hash) = draft.line(&head.hash, head.seq + 1, sys::now());
             let written = Appended { seq: head.seq + 1, hash, offset: start + bytes.len() as u64, repeated: false };
             bytes.extend_from_slice(line.as_bytes());
             bytes.push(b'\n');
             head = Head { seq: head.seq + 1, hash, end: start + bytes.len() as u64 };
-            if !noted {
+            if n >= own {
                 done.push((key, written));
             }
         }
@@ -197,10 +165,7 @@ impl Ledger {
             };
             return Err(LedgerError::NotWritten { source });
         }
-        // Before the lock on it goes with the last descriptor.
-        let Writing { file, _lock } = writing;
-        file.unlock().at("unlock", &self.file())?;
-        Ok((file, done.into_iter().map(|(_, a)| a).collect()))
+        Ok((Arc::clone(file), done.into_iter().map(|(_, a)| a).collect()))
     }
 
     /// The receipt that was written before under the key of `entry`, in the file up to `end` or
@@ -274,17 +239,21 @@ impl Ledger {
 
     /// The last complete line, re-hashed, and whether a torn fragment follows it.
     pub(super) fn read_tail(&self, file: &File) -> Result<Tail, LedgerError> {
+        self.tail_of(file, file.metadata().at("examine", &self.file())?.len())
+    }
+
+    /// The same of a file of which the length is known.
+    fn tail_of(&self, file: &File, len: u64) -> Result<Tail, LedgerError> {
         let broken = |reason: &str| LedgerError::BrokenHead { reason: reason.to_owned() };
-        let len = file.metadata().at("examine", &self.file())?.len();
         // What a crash may have left is looked for once; after that the end is what we made it.
-        let mut window = if self.looked.swap(true, Ordering::Relaxed) { 8 << 10 } else { TAIL };
+        let mut window = if self.looked.swap(true, Ordering::Relaxed) { 4 << 10 } else { TAIL };
         loop {
             let from = len.saturating_sub(window);
             let mut tail = vec![0; usize::try_from(len - from).unwrap_or(0)];
             disk::read(file, &mut tail, from).at("read", &self.file())?;
             tail.truncate(format::written(&tail, from));
-            let last_feed = tail.iter().rposition(|b| *b == b'\n');
-            let before = last_feed.and_then(|end| tail[..end].iter().rposition(|b| *b == b'\n'));
+            let last_feed = memchr::memrchr(b'\n', &tail);
+            let before = last_feed.and_then(|end| memchr::memrchr(b'\n', &tail[..end]));
             match (last_feed, before) {
                 (Some(end), Some(start)) => {
                     let found = tail_at(&tail[start + 1..end], from + start as u64 + 1, len)?;
@@ -383,7 +352,7 @@ fn tail_at(line: &[u8], begin: u64, len: u64) -> Result<Tail, LedgerError> {
 
 /// The last line must also follow the one before it, where that one is in reach.
 fn follows(before: &[u8], last: &[u8], found: Tail) -> Result<Tail, LedgerError> {
-    let Some(at) = before.iter().rposition(|b| *b == b'\n') else { return Ok(found) };
+    let Some(at) = memchr::memrchr(b'\n', before) else { return Ok(found) };
     let broken = |reason: String| LedgerError::BrokenHead { reason };
     let (last, before) = (format::links(last).map_err(broken)?, format::links(&before[at + 1..]).map_err(broken)?);
     if before.sound_hash().is_err() || last.prev != before.hash || last.seq != before.seq + 1 {

@@ -49,11 +49,63 @@ pub struct Receipt {
     pub prev: Digest,
 }
 
-/// Builds the line of `entry` (without line feed) and its hash. Secrets are replaced here,
-/// before the hash, because a secret in a chain can never be taken out again.
+/// A receipt as far as it can be built before its place is known.
+#[derive(Debug)]
+pub struct Draft {
+    /// From `kind` to the end of `data`.
+    rest: String,
+}
+
+impl Draft {
+    /// Serialises `entry`. Secrets are replaced here, before the hash, because a secret in a chain can
+    /// never be taken out again.
+    ///
+    /// # Errors
+    /// A payload that no reader would take back as it is.
+    pub fn of(entry: &Entry, redactor: &Redactor) -> Result<Self, String> {
+        use std::fmt::Write as _;
+        let mut rest = String::with_capacity(1024);
+        let data = entry.body.to_json().map_err(|e| e.to_string())?;
+        let (data, redacted) = redactor.redact_counted(&data);
+        if beyond(&data) {
+            return Err(format!("a number is not within {MAX_INTEGER}"));
+        }
+        // Writing to a String cannot fail.
+        let _ = write!(rest, ",\"kind\":\"{}\"", entry.body.kind().word());
+        if let Some(dispatch) = &entry.dispatch {
+            let _ = write!(rest, ",\"dispatch\":\"{dispatch}\",\"attempt\":{}", entry.attempt);
+        }
+        // A key is made of ids and needs no escapes.
+        let _ = write!(rest, ",\"key\":\"{}\"", entry.key());
+        if redacted > 0 {
+            let _ = write!(rest, ",\"redacted\":{redacted}");
+        }
+        let _ = write!(rest, ",\"data\":{data}");
+        let draft = Self { rest };
+        // What a reader would not take back must not get in, wherever it will stand.
+        let (line, _) = draft.line(&Digest::ZERO, MAX_INTEGER, Timestamp::EPOCH);
+        if line.len() > MAX_LINE {
+            return Err(format!("its line of {} bytes is over the limit of {MAX_LINE}", line.len()));
+        }
+        links(line.as_bytes()).and_then(|links| links.payload().map(drop))?;
+        Ok(draft)
+    }
+
+    /// The line (without line feed) at its place, and its hash.
+    pub fn line(&self, prev: &Digest, seq: u64, ts: Timestamp) -> (String, Digest) {
+        use std::fmt::Write as _;
+        let mut line = String::with_capacity(self.rest.len() + 256);
+        let _ = write!(line, "{{\"v\":{VERSION},\"prev\":\"{prev}\",\"seq\":{seq},\"ts\":\"{ts}\"{}", self.rest);
+        let hash = Digest::leaf(line.as_bytes());
+        let _ = write!(line, ",\"hash\":\"{hash}\"}}");
+        (line, hash)
+    }
+}
+
+/// Builds the line of `entry` (without line feed) and its hash.
 ///
 /// # Errors
-/// A payload that no reader would take back as it is.
+/// As [`Draft::of`].
 pub fn build(
     entry: &Entry,
     prev: &Digest,
@@ -61,36 +113,7 @@ pub fn build(
     ts: Timestamp,
     redactor: &Redactor,
 ) -> Result<(String, Digest), String> {
-    use std::fmt::Write as _;
-    let mut line = String::with_capacity(1024);
-    let data = entry.body.to_json().map_err(|e| e.to_string())?;
-    let (data, redacted) = redactor.redact_counted(&data);
-    if beyond(&data) {
-        return Err(format!("a number is not within {MAX_INTEGER}"));
-    }
-    // Writing to a String cannot fail.
-    let _ = write!(
-        line,
-        "{{\"v\":{VERSION},\"prev\":\"{prev}\",\"seq\":{seq},\"ts\":\"{ts}\",\"kind\":\"{}\"",
-        entry.body.kind().word()
-    );
-    if let Some(dispatch) = &entry.dispatch {
-        let _ = write!(line, ",\"dispatch\":\"{dispatch}\",\"attempt\":{}", entry.attempt);
-    }
-    // A key is made of ids and needs no escapes.
-    let _ = write!(line, ",\"key\":\"{}\"", entry.key());
-    if redacted > 0 {
-        let _ = write!(line, ",\"redacted\":{redacted}");
-    }
-    let _ = write!(line, ",\"data\":{data}");
-    let hash = Digest::leaf(line.as_bytes());
-    let _ = write!(line, ",\"hash\":\"{hash}\"}}");
-    if line.len() > MAX_LINE {
-        return Err(format!("its line of {} bytes is over the limit of {MAX_LINE}", line.len()));
-    }
-    // What a reader would not take back must not get in.
-    links(line.as_bytes()).and_then(|links| links.payload().map(drop))?;
-    Ok((line, hash))
+    Ok(Draft::of(entry, redactor)?.line(prev, seq, ts))
 }
 
 /// The payload as it would stand in a line.

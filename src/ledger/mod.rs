@@ -16,9 +16,11 @@ mod read;
 mod report;
 mod segment;
 pub mod verify;
+mod writing;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -125,6 +127,8 @@ pub struct Ledger {
     limit: Limit,
     /// This process has looked at the end of the file for what a crash may have left.
     looked: AtomicBool,
+    /// What a writer keeps open between writes.
+    held: Mutex<Option<writing::Held>>,
 }
 
 /// The end of the ledger: what the next receipt chains to.
@@ -146,6 +150,7 @@ impl Ledger {
             redactor: Redactor::default(),
             limit: Limit::default(),
             looked: AtomicBool::new(false),
+            held: Mutex::new(None),
         }
     }
     /// The same ledger with a redactor that knows this dispatch's secrets.

@@ -6,10 +6,11 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::append::{Tail, Writing};
+use super::append::Tail;
 use super::format;
 use super::packed;
 use super::verify::{self, Options, Status};
+use super::writing::Writing;
 use super::{Head, Ledger, LedgerError, disk};
 use crate::domain::Digest;
 use crate::domain::merkle::CompactRange;
@@ -125,13 +126,15 @@ impl Ledger {
 
     /// Seals the open segment if it is as long as one may be, and begins the next one. Only under
     /// the lock. Each step can be cut off: the next writer goes on from what it finds.
-    pub(super) fn rotate(&self, writing: &Writing, tail: &Tail) -> Result<bool, LedgerError> {
+    pub(super) fn rotate(&self, writing: &mut Writing<'_>, tail: &Tail) -> Result<bool, LedgerError> {
         let sealed = tail.sealed;
         if !sealed && tail.head.end < self.limit.bytes {
-            let mut start = [0; 120];
-            let length = usize::try_from(tail.head.end).unwrap_or(usize::MAX).min(start.len());
-            disk::read(&writing.file, &mut start[..length], 0).at("read", &self.file())?;
-            if format::seq_of(&start).is_some_and(|first| tail.head.seq - first < self.limit.receipts) {
+            let first = writing.first(|file| {
+                let mut start = [0; 120];
+                let length = usize::try_from(tail.head.end).unwrap_or(usize::MAX).min(start.len());
+                disk::read(file, &mut start[..length], 0).map(|()| format::seq_of(&start))
+            });
+            if first.at("read", &self.file())?.is_some_and(|first| tail.head.seq - first < self.limit.receipts) {
                 return Ok(false);
             }
         }

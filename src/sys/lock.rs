@@ -50,8 +50,8 @@ pub fn exclusive(path: &Path, patience: Duration) -> Result<File, Fault> {
 /// The same for an open file; `path` is its name in messages. The kernel has no timed `flock`, so
 /// whoever does not get it soon lets a thread wait for it, in the kernel's own queue.
 pub fn exclusive_file(file: &File, path: &Path, patience: Duration) -> Result<(), Fault> {
-    // Locks here are held for microseconds to milliseconds.
-    for _ in 0..20 {
+    // Locks here are held for microseconds to milliseconds, and a thread costs as much as many tries.
+    for _ in 0..100 {
         match file.try_lock() {
             Ok(()) => return Ok(()),
             Err(TryLockError::WouldBlock) => std::thread::yield_now(),
