@@ -354,6 +354,49 @@ fn origin(world: &World) -> String {
     world.git(&["show", "refs/vnx/anchors:checkpoint"]).lines().next().unwrap().to_owned()
 }
 
+/// Threat T-26: something changes between what was verified and the ref that says so.
+#[test]
+fn what_changes_between_the_check_and_the_ref_is_not_anchored_as_checked() {
+    let mutated = |mutation: &str| {
+        let mut world = anchored();
+        world.script("true").expect(4);
+        world.vnx(&["audit-chain", "seal"]).expect(0);
+        world.script("true").expect(4);
+        let path = std::env::var("PATH").unwrap();
+        let (bin, once) = (world.root.join("bin"), world.root.join("once"));
+        std::fs::create_dir(&bin).unwrap();
+        let script = format!(
+            "#!/bin/sh\nPATH='{path}'\ncase \" $* \" in *\" update-ref \"*\" refs/vnx/anchors \"*)\n  if mkdir '{}' 2>/dev/null; then {mutation}; fi;; esac\nexec git \"$@\"\n",
+            once.display()
+        );
+        std::fs::write(bin.join("git"), script).unwrap();
+        std::fs::set_permissions(bin.join("git"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        world.set("PATH", format!("{}:{path}", bin.display()));
+        let seal = world.vnx(&["audit-chain", "seal"]);
+        assert!(once.is_dir(), "the mutation never ran");
+        world.set("PATH", path);
+        (world, seal)
+    };
+    // The ref is moved back by somebody else: theirs stands, and the ledger tells of it.
+    let (world, seal) = mutated("git -C \"$PWD\" update-ref refs/vnx/anchors refs/vnx/anchors~1");
+    assert!(seal.code == 75 && seal.err.contains("moved meanwhile"), "{}", seal.err);
+    assert_eq!(world.git(&["rev-list", "--count", "refs/vnx/anchors"]).trim(), "1");
+    assert_eq!(world.vnx(&["audit-chain", "verify", "--json"]).expect(3).json()["first_bad"]["kind"], "bad_anchor");
+    // The ledger loses its end: the anchor is of what was read, so what is left does not fit it.
+    let there = "cd \"$(git rev-parse --git-common-dir)\"";
+    let cut = "head -n 12 vnx/receipts/ledger.ndjson > cut; cat cut > vnx/receipts/ledger.ndjson; rm cut";
+    let (world, _) = mutated(&format!("({there}; {cut})"));
+    let report = world.vnx(&["audit-chain", "verify", "--json"]).expect(3).json();
+    assert!(["truncated", "rewritten"].contains(&report["first_bad"]["kind"].as_str().unwrap()), "{report}");
+    // It grows: the anchor covers what was checked, and what came since counts as uncovered.
+    let more = "env -u GIT_DIR -u GIT_WORK_TREE VNX dispatch-agent --agent hello-world --no-pane >&2";
+    let (world, seal) = mutated(&format!("({there}/..; {})", more.replace("VNX", World::binary())));
+    assert_eq!(seal.code, 0, "{}", seal.err);
+    let report = world.vnx(&["audit-chain", "verify", "--json"]).expect(0).json();
+    assert!(report["anchors"]["unanchored"].as_u64().unwrap() > 5, "{report}");
+    world.vnx(&["audit-chain", "verify", "--require-anchor"]).expect(5);
+}
+
 #[test]
 fn two_verifiers_find_the_same_in_every_golden_ledger() {
     let world = World::bare("repo");

@@ -10,8 +10,8 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use vnx::domain::receipt::{Body, DispatchPrepared, DispatchRefused, DispatchRequested, Entry};
 use vnx::domain::{Digest, DispatchId, Name};
-use vnx::ledger::Ledger;
 use vnx::ledger::verify::{Options, Status, verify};
+use vnx::ledger::{Ledger, Limit};
 
 use crate::common::World;
 
@@ -34,19 +34,21 @@ fn acks(folder: &Path, writer: usize) -> PathBuf {
     folder.join(format!("acks-{writer}"))
 }
 
+const ONE_OF_MANY: [&str; 3] = ["--exact", "writers::one_of_many", "--test-threads=1"];
+
 /// Appends and notes what was acknowledged, as one writer of many. By itself it is the smallest case.
 #[test]
 fn one_of_many() {
     let asked = std::env::var("VNX_TEST_WRITER").ok();
     let temp = tempfile::tempdir().unwrap();
-    let (folder, writer, from, to) = match &asked {
+    let (folder, [writer, from, to, receipts]) = match &asked {
         Some(asked) => {
             let parts: Vec<&str> = asked.split(',').collect();
-            (PathBuf::from(parts[0]), parts[1].parse().unwrap(), parts[2].parse().unwrap(), parts[3].parse().unwrap())
+            (PathBuf::from(parts[0]), [1, 2, 3, 4].map(|n: usize| parts[n].parse::<usize>().unwrap()))
         }
-        None => (temp.path().to_owned(), 0, 0, 20),
+        None => (temp.path().to_owned(), [0, 0, 20, 100_000]),
     };
-    let ledger = Ledger::at(folder.join("ledger"));
+    let ledger = Ledger::at(folder.join("ledger")).with_limit(segments_of(receipts));
     if asked.is_none() {
         ledger.create(&Name::parse("project", "test").unwrap()).unwrap();
     }
@@ -61,10 +63,14 @@ fn one_of_many() {
     }
 }
 
+fn segments_of(receipts: usize) -> Limit {
+    Limit { receipts: receipts as u64, ..Limit::default() }
+}
+
 fn start(folder: &Path, writer: usize, from: usize, to: usize) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "writers::one_of_many", "--test-threads=1"])
-        .env("VNX_TEST_WRITER", format!("{},{writer},{from},{to}", folder.display()))
+        .args(ONE_OF_MANY)
+        .env("VNX_TEST_WRITER", format!("{},{writer},{from},{to},100000", folder.display()))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
@@ -150,29 +156,39 @@ fn a_lock_file_that_is_replaced_in_mid_run_forks_nothing() {
 }
 
 /// The n-th system call of a kind fails, or is the last one, for every n until a run is clean.
-fn injected(call: &str, what: &str) {
+fn injected(call: &str, what: &str, command: &str) {
     let world = World::new();
     world.script("true").expect(4);
+    let older = world.root.join("older.ndjson");
     let ledger = Ledger::at(world.state().join("receipts"));
     let agent = Name::parse("agent", "test").unwrap();
     for n in 1..200 {
         let refused =
             DispatchRefused { agent: agent.clone(), rule: "test".into(), reason: format!("{call} {what} {n}") };
         ledger.append(&[Entry::ledger(Body::DispatchRefused(refused))]).unwrap();
+        std::fs::write(&older, format!("{{\"dispatch_id\":\"{n}\"}}\n").repeat(50)).unwrap();
+        let arguments: &[&str] =
+            if command == "import" { &["import", "--json", older.to_str().unwrap()] } else { &["seal", "--json"] };
         let log = world.root.join("strace.log");
         let inject = format!("inject={call}:{what}:when={n}");
         let output = world
             .command("strace")
             .args(["-q", "-o", log.to_str().unwrap(), "-e", &format!("trace={call}"), "-e", &inject])
-            .args([World::binary(), "audit-chain", "seal", "--json"])
+            .args([World::binary(), "audit-chain"])
+            .args(arguments)
             .output()
             .unwrap();
         let log = std::fs::read_to_string(&log).unwrap();
         let came = log.contains("(INJECTED)") || log.contains("killed by SIGKILL");
-        let told = format!("{call} {what} at {n}: {output:?}");
+        let told = format!("{command}: {call} {what} at {n}: {output:?}");
         let after = world.vnx(&["audit-chain", "verify"]);
         assert!([0, 4].contains(&after.code), "{told}\n{}{}", after.out, after.err);
-        if output.status.success() {
+        if command == "import" {
+            // Said to be there, or taken over by the next one: once in any case.
+            world.vnx(&["audit-chain", "import", older.to_str().unwrap()]).expect(0);
+            assert_eq!(world.count("ledger.imported"), n, "{told}");
+            assert!(crate::common::names(&world.state().join("receipts/imported")).len() == n + 1, "{told}");
+        } else if output.status.success() {
             let sealed: serde_json::Value =
                 serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{told}: {e}"));
             let anchors = world.git(&["rev-list", "refs/vnx/anchors"]);
@@ -195,7 +211,74 @@ fn system_calls_that_fail_or_never_return() {
     let all: &[&str] = &["signal=SIGKILL", "error=EIO", "error=ENOSPC"];
     std::thread::scope(|scope| {
         for (call, faults) in [("write", all), ("fdatasync", all), ("pread64", all), ("flock", kill), ("close", kill)] {
-            scope.spawn(move || faults.iter().for_each(|what| injected(call, what)));
+            scope.spawn(move || faults.iter().for_each(|what| injected(call, what, "seal")));
+        }
+        for (call, faults) in [("write", all), ("fdatasync", all), ("rename", all), ("read", all), ("openat", kill)] {
+            scope.spawn(move || faults.iter().for_each(|what| injected(call, what, "import")));
+        }
+    });
+}
+
+/// The same for a writer by itself, on a ledger of segments of `receipts`, with a torn end or without.
+/// How often that came.
+fn injected_writer(call: &str, what: &str, receipts: usize, torn: bool) -> usize {
+    for n in 1..400 {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = temp.path();
+        let ledger = Ledger::at(folder.join("ledger")).with_limit(segments_of(receipts));
+        ledger.create(&Name::parse("project", "test").unwrap()).unwrap();
+        ledger.append(&entries(7, 0)).unwrap();
+        std::fs::write(acks(folder, 7), "0 2\n").unwrap();
+        if torn {
+            let mut file = std::fs::File::options().append(true).open(ledger.file()).unwrap();
+            file.write_all(b"{\"v\":1,\"prev\":\"torn").unwrap();
+        }
+        let log = folder.join("strace.log");
+        let mut command = Command::new("strace");
+        command.args(["-q", "-f", "-o", log.to_str().unwrap(), "-e", &format!("trace={call}")]);
+        command.args(["-e", &format!("inject={call}:{what}:when={n}")]).arg(std::env::current_exe().unwrap());
+        command.args(ONE_OF_MANY).env("VNX_TEST_WRITER", format!("{},0,0,3,{receipts}", folder.display()));
+        let output = command.output().unwrap();
+        let log = std::fs::read_to_string(&log).unwrap();
+        let told = format!("{call} {what} at {n}, segments of {receipts}, torn {torn}: {output:?}\n{log}");
+        let report = verify(ledger.folder(), &Options::default());
+        assert!(matches!(report.status, Status::Verified | Status::TornTail), "{report:?}\n{told}");
+        ledger.append(&entries(999, 0)).unwrap_or_else(|e| panic!("{e}: {told}"));
+        check(folder, &ledger, 8);
+        if !log.contains("(INJECTED)") && !log.contains("killed by SIGKILL") {
+            assert!(output.status.success(), "{told}");
+            return n - 1;
+        }
+    }
+    panic!("{call} never ends");
+}
+
+#[test]
+fn a_writer_survives_every_system_call_when_it_appends_seals_and_repairs() {
+    let kill: &[&str] = &["signal=SIGKILL"];
+    let all: &[&str] = &["signal=SIGKILL", "error=EIO", "error=ENOSPC"];
+    let write: &[&str] = &["signal=SIGKILL", "error=EIO", "error=ENOSPC", "retval=10"];
+    let calls = [
+        ("write", write),
+        ("fdatasync", all),
+        ("fsync", all),
+        ("rename", all),
+        ("pread64", all),
+        ("ftruncate", all),
+        ("flock", kill),
+    ];
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while let Some((call, faults)) = calls.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
+                    let cases = [(100_000, false), (100_000, true), (4, false)];
+                    let came = |(receipts, torn)| -> usize {
+                        faults.iter().map(|what| injected_writer(call, what, receipts, torn)).sum()
+                    };
+                    assert!(cases.into_iter().map(came).sum::<usize>() > 0, "{call} was never called");
+                }
+            });
         }
     });
 }

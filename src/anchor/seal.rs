@@ -11,6 +11,7 @@ use crate::domain::checkpoint::{Checkpoint, Resume};
 use crate::domain::receipt::{AnchorWritten, Body, Entry};
 use crate::domain::{Digest, Fault};
 use crate::git::NewCommit;
+use crate::ledger::LedgerError;
 use crate::ledger::verify::{self, Status};
 use crate::project::Project;
 use crate::sys::lock;
@@ -39,6 +40,12 @@ pub struct Sealed {
 pub fn seal(project: &Project) -> Result<Result<Sealed, Audit>, Fault> {
     // One at a time: the second one finds that nothing is left to do.
     let _one = lock::exclusive(&project.paths.locks().join("seal.lock"), Duration::from_mins(1))?;
+    // What is to be mended comes before the anchor, and not with the receipt that tells of it. What
+    // cannot be mended is the audit's to say.
+    match project.ledger().settle() {
+        Ok(()) | Err(LedgerError::BrokenHead { .. } | LedgerError::Missing(_)) => {}
+        Err(other) => return Err(other.into()),
+    }
     let audit = audit(project, &Options { unsigned: true, ..Options::default() });
     if audit.report.status != Status::Verified {
         return Ok(Err(audit));

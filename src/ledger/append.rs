@@ -100,6 +100,12 @@ impl Ledger {
         Ok(done)
     }
 
+    /// Mends what a crash or a failed sync has left behind, with the receipt of it.
+    pub fn settle(&self) -> Result<(), LedgerError> {
+        let (file, _) = self.write(&[])?;
+        self.confirm(&file)
+    }
+
     /// Waits until everything that is in the file now is on the disk.
     pub fn sync(&self) -> Result<(), LedgerError> {
         self.confirm(&self.open()?)

@@ -2,7 +2,7 @@
 //! fail, tear or be the last one.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -58,6 +58,12 @@ pub(super) fn publish(path: &Path, bytes: &[u8]) -> io::Result<()> {
         }
     }
     sync(file.as_file())?;
+    // What has a name is what was meant: a file is read back before it gets one.
+    let mut back = Vec::new();
+    File::open(file.path())?.read_to_end(&mut back)?;
+    if back != bytes {
+        return Err(io::Error::other(format!("{} reads back as other bytes than were written", path.display())));
+    }
     fault::next("rename")?;
     file.persist(path)?;
     sync_folder(folder)
