@@ -25,8 +25,8 @@ def node(left, right):
 
 
 def members(pairs):
-    if len({name for name, _ in pairs}) != len(pairs):
-        raise ValueError("a member stands twice")
+    if len({name for name, _ in pairs}) != len(pairs) or None in [value for _, value in pairs]:
+        raise ValueError("a member stands twice, or is null")
     return dict(pairs)
 
 

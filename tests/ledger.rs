@@ -148,6 +148,31 @@ fn a_dispatch_waits_for_the_disk_at_most_four_times() {
     assert!((1..=4).contains(&ours), "{ours} syncs:\n{text}");
 }
 
+/// Threat T-07: a limit on the size of files is an error that is told, and nothing is lost.
+#[test]
+fn a_limit_on_the_size_of_files_is_told() {
+    let world = two_dispatches();
+    let before = std::fs::read(world.ledger()).unwrap();
+    // In blocks of 512 or 1024 bytes, as the shell has it: less than the ledger has already.
+    let limited = format!("ulimit -f 4; exec {} audit-chain seal", World::binary());
+    let output = world.command("sh").args(["-c", &limited]).output().unwrap();
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code().is_some_and(|code| code > 0), "{output:?}");
+    assert!(err.contains("vnx:") && err.contains("File too large"), "{err}");
+    assert_eq!(std::fs::read(world.ledger()).unwrap(), before);
+    world.vnx(&["audit-chain", "seal"]).expect(0);
+    world.assert_verified();
+}
+
+#[test]
+fn a_copied_repository_shows_its_own_ledger() {
+    let world = two_dispatches();
+    let copy = world.root.join("copy");
+    assert!(world.command("cp").arg("-a").arg(&world.repo).arg(&copy).status().unwrap().success());
+    let shown = copy.join(".vnx/receipts").canonicalize().unwrap();
+    assert_eq!(shown, copy.join(".git/vnx/receipts"));
+}
+
 #[test]
 fn a_query_finds_what_is_asked_for_and_refuses_what_it_does_not_know() {
     let world = two_dispatches();

@@ -66,6 +66,7 @@ cases = {
     "unknown-kind": (forged(1, b"dispatch.requested", b"dispatch.blessed"), 1, "format", 2, False),
     "member-order": (forged(1, b'"attempt":1,"key"', b'"key"'), 1, "format", 2, False),
     "float": (forged(1, b'"attempt":1,', b'"attempt":1.0,'), 1, "format", 2, False),
+    "null": (forged(1, b'"agent":', b'"model":null,"agent":'), 1, "format", 2, False),
     "too-large": (forged(3, b'"took_ms":', b'"took_ms":9007199254740993'), 1, "format", 4, False),
     "second-beginning": (rewritten(6, LINES[:6] + [LINES[0].replace(b'"seq":0,', b'"seq":6,')]), 1, "format", 7, False),
 }

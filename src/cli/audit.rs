@@ -179,6 +179,11 @@ fn tell(context: &Context, report: &Report, anchors: Option<&Anchored>) {
             }
         });
     }
+    if anchors.is_some_and(|a| a.count > 0 && a.witness.is_none()) {
+        context
+            .screen
+            .answer("  no witness here has seen it, so only what was pushed tells whether all of it was replaced");
+    }
     if anchors.is_some_and(|a| a.skipped > 0) {
         let skipped = anchors.map_or(0, |a| a.skipped);
         context.screen.answer(&format!("  the first {skipped} were not read again: the signed anchor covers them"));

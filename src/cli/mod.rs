@@ -64,6 +64,7 @@ pub fn main() -> ExitCode {
     if args.next().is_some_and(|first| first == LAUNCH) {
         return launch(args);
     }
+    crate::sys::process::survive_file_limit();
     let top = match Top::try_parse_from(std::env::args_os()) {
         Ok(top) => top,
         Err(error) => {

@@ -8,7 +8,11 @@
 //! leaf hash of RFC 6962. `prev` and `hash` stand at fixed offsets from the two ends, so the
 //! chain can be checked without a JSON parser.
 
-use crate::domain::receipt::{Body, Entry, Kind};
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+
+use crate::domain::receipt::{Body, Entry, Kind, LISTS};
 use crate::domain::redact::Redactor;
 use crate::domain::{Digest, DispatchId, Timestamp};
 
@@ -282,6 +286,9 @@ impl<'a> Links<'a> {
         if beyond(data) {
             return Err(format!("a number of the payload is not within {MAX_INTEGER}"));
         }
+        if let Some(member) = differently(data) {
+            return Err(format!("the payload's {member:?} is null, or an array where none belongs"));
+        }
         let word = kind.word();
         let body = Body::from_json(kind, data).map_err(|e| format!("the payload is not a {word}: {e}"))?;
         if dispatch.is_some() != kind.is_of_dispatch() {
@@ -305,6 +312,19 @@ pub struct Subject<'a> {
     pub dispatch: Option<&'a str>,
     /// The attempt.
     pub attempt: u32,
+}
+
+/// The member of a payload that says the same in another way than a writer does: serde reads null
+/// for what is absent, and an array of values for an object.
+fn differently(json: &str) -> Option<&str> {
+    static NULL: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new("\":null"));
+    static ARRAY: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new("\":["));
+    let bytes = json.as_bytes();
+    // Within a text the quote would be escaped.
+    let is_name = |at: &usize| bytes.get(at.wrapping_sub(1)) != Some(&b'\\');
+    let name = |at: usize| json[..at].rsplit('"').next().unwrap_or_default();
+    let null = NULL.find_iter(bytes).find(is_name).map(name);
+    null.or_else(|| ARRAY.find_iter(bytes).filter(is_name).map(name).find(|name| !LISTS.contains(name)))
 }
 
 /// Whether a JSON text holds an integer beyond [`MAX_INTEGER`], which not every reader keeps.

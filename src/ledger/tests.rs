@@ -231,6 +231,27 @@ fn a_clock_that_jumps_breaks_nothing() {
 }
 
 #[test]
+fn another_way_to_say_the_same_is_no_receipt() {
+    let (_folder, ledger) = ledger(2);
+    let sound = fs::read_to_string(ledger.file()).unwrap();
+    let with = |from: &str, to: &str| {
+        let last = sound.lines().last().unwrap();
+        assert!(last.contains(from), "{last}");
+        let body = last.replacen(from, to, 1);
+        let body = body.rsplit_once(",\"hash\"").unwrap().0;
+        format::parse(format!("{body},\"hash\":\"{}\"}}", Digest::leaf(body.as_bytes())).as_bytes())
+    };
+    let data = sound.lines().last().unwrap().split(",\"data\":").nth(1).unwrap();
+    let agent = data.split("\"agent\":").nth(1).unwrap().split('}').next().unwrap().to_owned();
+    assert!(with(&agent, &agent).is_ok());
+    assert!(with(&agent, &format!("{agent},\"model\":null")).unwrap_err().contains("\"model\" is null"));
+    assert!(with(&agent, &format!("{agent},\"base\":[]")).unwrap_err().contains("\"base\" is null, or an array"));
+    // In a text it is only a text.
+    let text = r#""a\":null,\":[1""#;
+    assert!(!with(&agent, text).unwrap_err().contains("is null, or"), "another reason: it is no name");
+}
+
+#[test]
 fn parser_tricks_are_no_receipts() {
     let (_folder, ledger) = ledger(2);
     let good = fs::read_to_string(ledger.file()).unwrap();

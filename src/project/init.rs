@@ -188,6 +188,10 @@ fn place(folder: &Path, name: &str, text: &str, scaffold: Scaffold<'_>) -> Resul
 /// `.vnx/receipts` → the ledger's folder, for `tail -f .vnx/receipts/ledger.ndjson`.
 fn link(folder: &Path, receipts: &Path) -> Result<Item, Fault> {
     let path = folder.join("receipts");
+    // A copy of the whole folder then has a link to its own ledger.
+    let top = folder.parent().unwrap_or(folder);
+    let relative = receipts.strip_prefix(top).map(|inside| Path::new("..").join(inside));
+    let receipts = relative.as_deref().unwrap_or(receipts);
     let mut item = Item { path: ".vnx/receipts".to_owned(), written: Written::Unchanged, backup: None, shipped: None };
     match std::fs::read_link(&path) {
         Ok(target) if target == receipts => {}

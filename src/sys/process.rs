@@ -177,3 +177,10 @@ pub fn reap_adopted(except: Option<i32>) {
 pub fn uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
+
+/// Lets a write beyond the limit on the size of files (`ulimit -f`) fail with an error that can be
+/// told, instead of ending the process without a word. Children begin with the default again.
+pub fn survive_file_limit() {
+    // Only that it is handled matters, not by what.
+    let _ = signal_hook::flag::register(signal_hook::consts::signal::SIGXFSZ, std::sync::Arc::default());
+}
