@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
-use crate::domain::receipt::{Body, Entry, Kind, LISTS};
+use crate::domain::receipt::{Body, Entry, Kind, is_list};
 use crate::domain::redact::Redactor;
 use crate::domain::{Digest, DispatchId, Timestamp};
 
@@ -317,14 +317,16 @@ pub struct Subject<'a> {
 /// The member of a payload that says the same in another way than a writer does: serde reads null
 /// for what is absent, and an array of values for an object.
 fn differently(json: &str) -> Option<&str> {
-    static NULL: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new("\":null"));
-    static ARRAY: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new("\":["));
+    static NULL: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new("null"));
     let bytes = json.as_bytes();
-    // Within a text the quote would be escaped.
-    let is_name = |at: &usize| bytes.get(at.wrapping_sub(1)) != Some(&b'\\');
-    let name = |at: usize| json[..at].rsplit('"').next().unwrap_or_default();
-    let null = NULL.find_iter(bytes).find(is_name).map(name);
-    null.or_else(|| ARRAY.find_iter(bytes).filter(is_name).map(name).find(|name| !LISTS.contains(name)))
+    // Within a text the quote before the colon would be escaped.
+    let member = |at: usize| {
+        let before = bytes[..at].strip_suffix(b"\":")?;
+        let begin = memchr::memrchr(b'"', before)? + 1;
+        (before.last() != Some(&b'\\')).then(|| &json[begin..before.len()])
+    };
+    let null = NULL.find_iter(bytes).find_map(member);
+    null.or_else(|| memchr::memchr_iter(b'[', bytes).filter_map(member).find(|name| !is_list(name)))
 }
 
 /// Whether a JSON text holds an integer beyond [`MAX_INTEGER`], which not every reader keeps.
@@ -373,6 +375,6 @@ fn holds_beyond(value: &serde_json::Value) -> bool {
 /// The value of a text member that needs no escapes, and what follows its closing quote.
 fn plain<'a>(text: &'a str, member: &str) -> Option<(&'a str, &'a str)> {
     let text = text.strip_prefix(member)?;
-    let end = memchr::memchr(b'"', text.as_bytes())?;
-    (!text[..end].contains('\\')).then_some((&text[..end], &text[end + 1..]))
+    let end = memchr::memchr2(b'"', b'\\', text.as_bytes())?;
+    (text.as_bytes()[end] == b'"').then(|| (&text[..end], &text[end + 1..]))
 }

@@ -98,8 +98,10 @@ kinds! {
     AnchorWritten "anchor.written" Wait "A checkpoint of the ledger stands outside of it.";
 }
 
-/// The members of payloads that are arrays; nothing else in one is.
-pub const LISTS: [&str; 6] = ["evidence", "left_out", "nodes", "paths", "survivors", "unknown_because"];
+/// Whether a member of payloads is an array; nothing else in one is.
+pub fn is_list(name: &str) -> bool {
+    matches!(name, "evidence" | "left_out" | "nodes" | "paths" | "survivors" | "unknown_because")
+}
 
 impl Kind {
     /// Whether receipts of this kind belong to a dispatch; the others are the ledger's own.
