@@ -7,6 +7,10 @@ use vnx::ledger::format;
 fuzz_target!(|line: &[u8]| {
     let links = format::links(line);
     let receipt = format::parse(line);
+    // What is only checked is checked as strictly.
+    if let Ok(links) = links {
+        assert_eq!(links.check().is_ok(), links.payload().is_ok());
+    }
     if let Ok(receipt) = receipt {
         let links = links.expect("a receipt has links");
         assert_eq!((links.seq, links.prev), (receipt.seq, &receipt.prev.hex()[..]));

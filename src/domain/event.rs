@@ -8,9 +8,9 @@ use super::outcome::Outcome;
 
 /// Token counts and money of one dispatch. Unknown stays `None`, it is never 0.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Usage"))]
 #[serde(deny_unknown_fields)]
-pub struct Usage {
+pub struct Usage<S = String> {
     /// Input tokens that were not read from a cache.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input_tokens: Option<u64>,
@@ -28,7 +28,7 @@ pub struct Usage {
     pub cost_micro_usd: Option<u64>,
     /// Where the figures come from, for example `claude:result`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub source: Option<String>,
+    pub source: Option<S>,
 }
 
 /// Something a worker's stream said.

@@ -75,13 +75,13 @@ impl ParserKind {
 
 /// The commit that the dispatch starts from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Base"))]
 #[serde(deny_unknown_fields)]
-pub struct Base {
+pub struct Base<S = String> {
     /// How it was named: a branch, a tag, `HEAD`.
-    pub name: String,
+    pub name: S,
     /// The commit it stood for when the plan was made.
-    pub commit: String,
+    pub commit: S,
 }
 
 /// One row of a failure table.

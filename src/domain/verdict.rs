@@ -12,16 +12,16 @@ use super::tree::Tri;
 
 /// How the worker's process ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(tag = "how", rename_all = "snake_case", try_from = "EndMembers")]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "End"))]
+#[serde(tag = "how", rename_all = "snake_case", try_from = "EndMembers<S>", bound(deserialize = "S: Deserialize<'de>"))]
 #[cfg_attr(test, schemars(!try_from, deny_unknown_fields))]
-pub enum End {
+pub enum End<S = String> {
     /// It never ran.
     NeverStarted {
         /// Why, as an outcome.
         outcome: Outcome,
         /// Why, in words.
-        reason: String,
+        reason: S,
     },
     /// It exited by itself, or lingered after its closing event and was asked to go.
     Exited {
@@ -46,10 +46,10 @@ pub enum End {
 /// The members of an [`End`] as they are read: serde alone would let a tagged enum have others.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct EndMembers {
+struct EndMembers<S> {
     how: How,
     outcome: Option<Outcome>,
-    reason: Option<String>,
+    reason: Option<S>,
     code: Option<i32>,
     signal: Option<i32>,
 }
@@ -66,9 +66,9 @@ enum How {
     Lost,
 }
 
-impl TryFrom<EndMembers> for End {
+impl<S> TryFrom<EndMembers<S>> for End<S> {
     type Error = &'static str;
-    fn try_from(members: EndMembers) -> Result<Self, Self::Error> {
+    fn try_from(members: EndMembers<S>) -> Result<Self, Self::Error> {
         let EndMembers { how, outcome, reason, code, signal } = members;
         Ok(match (how, outcome, reason, code, signal) {
             (How::NeverStarted, Some(outcome), Some(reason), None, None) => Self::NeverStarted { outcome, reason },
@@ -85,14 +85,14 @@ impl TryFrom<EndMembers> for End {
 
 /// Proof that nothing of the worker's process tree is left.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Containment"))]
 #[serde(deny_unknown_fields)]
-pub struct Containment {
+pub struct Containment<S = String> {
     /// The tree was seen to be empty at the end.
     pub empty: bool,
     /// Processes that outlived the worker, as `pid command`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub survivors: Vec<String>,
+    pub survivors: Vec<S>,
     /// How many times SIGTERM was sent.
     #[serde(default)]
     pub sigterm: u32,
@@ -138,17 +138,17 @@ pub struct Evidence {
 
 /// The one verdict: it drives the exit code, the receipt, the text and the JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Verdict"))]
 #[serde(deny_unknown_fields)]
-pub struct Verdict {
+pub struct Verdict<S = String> {
     /// Accept, investigate or reject.
     pub decision: Decision,
     /// What happened.
     pub outcome: Outcome,
     /// One line for people.
-    pub reason: String,
+    pub reason: S,
     /// The facts that led here, one line each.
-    pub evidence: Vec<String>,
+    pub evidence: Vec<S>,
 }
 
 /// Judges a dispatch.

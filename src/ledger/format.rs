@@ -248,7 +248,6 @@ impl<'a> Links<'a> {
 
     /// The same, and everything from `key` on.
     fn begin(&self) -> Result<(Subject<'a>, &'a str), String> {
-        let wrong = |what: &str| format!("{what} is not as the format has it");
         let text = std::str::from_utf8(self.rest).map_err(|_| "the line is not UTF-8".to_owned())?;
         let (ts, rest) = plain(text, ",\"ts\":\"").ok_or_else(|| wrong("ts"))?;
         let ts = Timestamp::strict(ts).ok_or_else(|| wrong("ts"))?;
@@ -268,9 +267,28 @@ impl<'a> Links<'a> {
 
     /// The members between `seq` and `hash`: what it is about, its key and its payload.
     pub fn payload(&self) -> Result<(Subject<'a>, &'a str, Body), String> {
-        let wrong = |what: &str| format!("{what} is not as the format has it");
-        let (subject, rest) = self.begin()?;
+        let (subject, key, data) = self.parts()?;
         let Subject { kind, dispatch, attempt, .. } = subject;
+        let body = Body::from_json(kind, data).map_err(|e| format!("the payload is not a {}: {e}", kind.word()))?;
+        if body.has_key(dispatch, attempt, key) { Ok((subject, key, body)) } else { Err(wrong("key")) }
+    }
+
+    /// As strict as [`Links::payload`], for whoever needs no more than the payloads that are about the
+    /// ledger itself.
+    pub fn check(&self) -> Result<Option<Body>, String> {
+        let (Subject { kind, dispatch, attempt, .. }, key, data) = self.parts()?;
+        let body = Body::checked(kind, data).map_err(|e| format!("the payload is not a {}: {e}", kind.word()))?;
+        let fits = match &body {
+            Some(body) => body.has_key(dispatch, attempt, key),
+            None => kind.has_key(dispatch, attempt, key),
+        };
+        if fits { Ok(body) } else { Err(wrong("key")) }
+    }
+
+    /// What it is about, its key, and its payload as text.
+    fn parts(&self) -> Result<(Subject<'a>, &'a str, &'a str), String> {
+        let (subject, rest) = self.begin()?;
+        let Subject { kind, dispatch, .. } = subject;
         let (key, rest) = plain(rest, ",\"key\":\"").ok_or_else(|| wrong("key"))?;
         let mut rest = rest;
         if let Some(after) = rest.strip_prefix(",\"redacted\":") {
@@ -289,16 +307,16 @@ impl<'a> Links<'a> {
         if let Some(member) = differently(data) {
             return Err(format!("the payload's {member:?} is null, or an array where none belongs"));
         }
-        let word = kind.word();
-        let body = Body::from_json(kind, data).map_err(|e| format!("the payload is not a {word}: {e}"))?;
         if dispatch.is_some() != kind.is_of_dispatch() {
-            return Err(format!(
-                "a {word} does {}belong to a dispatch",
-                if kind.is_of_dispatch() { "" } else { "not " }
-            ));
+            let does = if kind.is_of_dispatch() { "does" } else { "does not" };
+            return Err(format!("a {} {does} belong to a dispatch", kind.word()));
         }
-        if body.has_key(dispatch, attempt, key) { Ok((subject, key, body)) } else { Err(wrong("key")) }
+        Ok((subject, key, data))
     }
+}
+
+fn wrong(what: &str) -> String {
+    format!("{what} is not as the format has it")
 }
 
 /// What a line is about: its members before the key.

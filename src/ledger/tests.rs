@@ -251,6 +251,31 @@ fn another_way_to_say_the_same_is_no_receipt() {
     assert!(!with(&agent, text).unwrap_err().contains("is null, or"), "another reason: it is no name");
 }
 
+/// The check that keeps nothing refuses what the one that keeps everything refuses.
+#[test]
+fn what_is_only_checked_is_checked_as_strictly() {
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/receipts/golden/sound.ndjson");
+    let text = fs::read_to_string(golden).unwrap();
+    let (mut taken, mut refused) = (0, 0);
+    for line in text.lines() {
+        let begin = line.find(",\"data\":").unwrap();
+        // Each byte of the payload replaced by others, with the hash of what it is then.
+        for at in begin..line.len() - 76 {
+            for byte in *b"0a\"{}[],:\\n.-" {
+                let mut body = line.as_bytes()[..line.len() - 75].to_vec();
+                body[at] = byte;
+                let hash = format!(",\"hash\":\"{}\"}}", Digest::leaf(&body));
+                body.extend_from_slice(hash.as_bytes());
+                let Ok(links) = format::links(&body) else { continue };
+                let (whole, checked) = (links.payload().map(drop), links.check().map(drop));
+                assert_eq!(whole.is_ok(), checked.is_ok(), "{whole:?} {checked:?} {}", String::from_utf8_lossy(&body));
+                *(if whole.is_ok() { &mut taken } else { &mut refused }) += 1;
+            }
+        }
+    }
+    assert!(taken > 1000 && refused > 1000, "{taken} {refused}");
+}
+
 #[test]
 fn parser_tricks_are_no_receipts() {
     let (_folder, ledger) = ledger(2);

@@ -332,9 +332,8 @@ impl Piece {
             return Err(bad("a receipt follows the one that seals its segment".into()));
         }
         if !options.quick || first || links.is_structural() {
-            let (_, _, body) = links.payload().map_err(bad)?;
-            match body {
-                Body::LedgerCreated(created) if links.seq == 0 => {
+            match links.check().map_err(bad)? {
+                Some(Body::LedgerCreated(created)) if links.seq == 0 => {
                     if let Some(project) = options.project.filter(|p| **p != created.project) {
                         let reason = "the ledger belongs to another project";
                         let fault = PieceFault::broken(Flaw::WrongProject, reason);
@@ -342,18 +341,18 @@ impl Piece {
                     }
                     self.ledger = Some(created.ledger);
                 }
-                body if (body.kind() == Kind::LedgerCreated) != (links.seq == 0) => {
+                _ if links.says(Kind::LedgerCreated) != (links.seq == 0) => {
                     return Err(bad("the first receipt, and no other, must be ledger.created".into()));
                 }
-                Body::LedgerOpened(opened) if first && [0, opened.segment].contains(&self.segment) => {}
-                body if first != matches!(body, Body::LedgerOpened(_) | Body::LedgerCreated(_)) => {
+                Some(Body::LedgerOpened(opened)) if first && [0, opened.segment].contains(&self.segment) => {}
+                body if first != matches!(body, Some(Body::LedgerOpened(_) | Body::LedgerCreated(_))) => {
                     return Err(bad("a segment begins with ledger.created or ledger.opened, in its order".into()));
                 }
-                Body::LedgerOpened(_) => return Err(bad("the segment has another number than its place".into())),
-                Body::LedgerSealed(_) => self.sealed = true,
-                Body::LedgerRecovered(_) => self.recoveries += 1,
-                Body::AnchorWritten(anchor) => self.last_anchor = Some((links.seq, anchor)),
-                Body::LedgerImported(imported) => self.imports.push((self.receipts, self.bytes, imported)),
+                Some(Body::LedgerOpened(_)) => return Err(bad("the segment has another number than its place".into())),
+                Some(Body::LedgerSealed(_)) => self.sealed = true,
+                Some(Body::LedgerRecovered(_)) => self.recoveries += 1,
+                Some(Body::AnchorWritten(anchor)) => self.last_anchor = Some((links.seq, anchor)),
+                Some(Body::LedgerImported(imported)) => self.imports.push((self.receipts, self.bytes, imported)),
                 _ => {}
             }
         }

@@ -4,12 +4,14 @@
 //! (gates, approvals, merges, anchors) arrive together with the code that writes them.
 
 mod ledger;
+mod text;
 
 pub use ledger::{
     AnchorWritten, ImportStatus, ImportViolation, LedgerCreated, LedgerImported, LedgerIoError, LedgerOpened,
     LedgerRecovered, LedgerSealed,
 };
 use serde::{Deserialize, Serialize};
+pub use text::Checked;
 
 use super::agent::{Deliverable, Permissions};
 use super::digest::Digest;
@@ -228,9 +230,9 @@ pub struct DispatchExited {
 
 /// The size of a change.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "DiffStat"))]
 #[serde(deny_unknown_fields)]
-pub struct DiffStat {
+pub struct DiffStat<S = String> {
     /// Files changed.
     pub files: u64,
     /// Lines added; binary files count none.
@@ -238,7 +240,7 @@ pub struct DiffStat {
     /// Lines removed.
     pub removed: u64,
     /// The first 100 paths.
-    pub paths: Vec<String>,
+    pub paths: Vec<S>,
 }
 
 /// Payload of `dispatch.collected`.
@@ -325,9 +327,9 @@ pub enum TreeEnd {
 
 /// Teardown as the closing receipt tells it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Teardown"))]
 #[serde(deny_unknown_fields)]
-pub struct Teardown {
+pub struct Teardown<S = String> {
     /// The class.
     pub class: TreeClass,
     /// What became of the folder.
@@ -336,7 +338,7 @@ pub struct Teardown {
     pub branch_kept: bool,
     /// The rescue ref, if one was written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rescue: Option<String>,
+    pub rescue: Option<S>,
 }
 
 /// Durations of one dispatch in milliseconds.
@@ -354,9 +356,9 @@ pub struct Durations {
 
 /// Payload of `dispatch.closed`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "DispatchClosed"))]
 #[serde(deny_unknown_fields)]
-pub struct DispatchClosed {
+pub struct DispatchClosed<S = String> {
     /// SHA-256 of `request.yaml`, if the dispatch folder still had it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<Digest>,
@@ -368,35 +370,35 @@ pub struct DispatchClosed {
     pub provider: Name,
     /// The model that answered, or the one that was chosen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub model: Option<String>,
+    pub model: Option<S>,
     /// How it was connected.
     pub lane: Lane,
     /// The CLI's own session id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub session: Option<String>,
+    pub session: Option<S>,
     /// Where it started.
-    pub base: Base,
+    pub base: Base<S>,
     /// Its branch.
-    pub branch: String,
+    pub branch: S,
     /// Where it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub head: Option<String>,
+    pub head: Option<S>,
     /// Commits since the base.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commits: Option<u64>,
     /// The change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub diff: Option<DiffStat>,
+    pub diff: Option<DiffStat<S>>,
     /// How the process ended.
-    pub end: End,
+    pub end: End<S>,
     /// The containment proof.
-    pub containment: Containment,
+    pub containment: Containment<S>,
     /// Usage and cost with their source.
-    pub usage: Usage,
+    pub usage: Usage<S>,
     /// The verdict.
-    pub verdict: Verdict,
+    pub verdict: Verdict<S>,
     /// Teardown.
-    pub teardown: Teardown,
+    pub teardown: Teardown<S>,
     /// The report's digest, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report: Option<Digest>,
@@ -441,6 +443,14 @@ impl Entry {
 }
 
 impl Body {
+    /// Reads a payload as [`Body::from_json`] does. The largest kind is only checked: nothing of it
+    /// matters to a verification, and most of a ledger is of it.
+    pub fn checked(kind: Kind, json: &str) -> Result<Option<Self>, serde_json::Error> {
+        match kind {
+            Kind::DispatchClosed => serde_json::from_str::<DispatchClosed<Checked>>(json).map(|_| None),
+            _ => Self::from_json(kind, json).map(Some),
+        }
+    }
     /// The key of a receipt with this payload.
     fn key(&self, dispatch: Option<&str>, attempt: u32) -> String {
         let (owner, kind) = (dispatch.unwrap_or("ledger"), self.kind().word());
@@ -456,9 +466,16 @@ impl Body {
     }
     /// Whether `key` is the key of a receipt with this payload; makes no text in the usual case.
     pub fn has_key(&self, dispatch: Option<&str>, attempt: u32, key: &str) -> bool {
+        let plain = self.kind().is_of_dispatch() && !matches!(self, Self::OverrideUsed(_));
+        if plain { self.kind().has_key(dispatch, attempt, key) } else { self.key(dispatch, attempt) == key }
+    }
+}
+
+impl Kind {
+    /// Whether `key` is the key of a receipt of this kind, where the payload adds nothing to it.
+    pub fn has_key(self, dispatch: Option<&str>, attempt: u32, key: &str) -> bool {
         let rest = key.strip_prefix(dispatch.unwrap_or("ledger")).and_then(|k| k.strip_prefix('/'));
-        let rest = rest.and_then(|k| k.strip_prefix(self.kind().word()));
-        let plain = attempt == 1 && self.kind().is_of_dispatch() && !matches!(self, Self::OverrideUsed(_));
-        if plain { rest == Some("/1") } else { self.key(dispatch, attempt) == key }
+        let rest = rest.and_then(|k| k.strip_prefix(self.word())).and_then(|k| k.strip_prefix('/'));
+        rest.is_some_and(|rest| if attempt == 1 { rest == "1" } else { rest == attempt.to_string() })
     }
 }
