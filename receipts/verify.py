@@ -1,11 +1,8 @@
 #!/usr/bin/env python3
 """Verifies a vnx ledger or an inclusion proof; written from SPEC.md, standard library only.
-
     verify.py LEDGER [CHECKPOINT ...]      a file, or a folder of segments; then each checkpoint (files of three lines)
     verify.py --proof PROOF CHECKPOINT     what `audit-chain prove` or `receipts export` printed, against one from elsewhere
-
-Exit codes: 0 verified, 1 broken, 2 usage, 3 not what a checkpoint says, 4 torn tail, 5 nothing to verify, 74 unreadable.
-"""
+Exit codes: 0 verified, 1 broken, 2 usage, 3 not what a checkpoint says, 4 torn tail, 5 nothing to verify, 74 unreadable."""
 import base64, datetime, functools, hashlib, json, pathlib, re, subprocess, sys
 
 OWN = "ledger.created ledger.recovered ledger.io_error ledger.sealed ledger.opened ledger.imported dispatch.refused anchor.written".split()
@@ -25,7 +22,7 @@ def node(left, right):
 
 
 def members(pairs):
-    if len({name for name, _ in pairs}) != len(pairs) or None in [value for _, value in pairs]:
+    if len({name for name, _ in pairs}) != len(pairs) or None in [value for name, value in pairs if name != "anchor"]:
         raise ValueError("a member stands twice, or is null")
     return dict(pairs)
 
@@ -105,7 +102,7 @@ def ledger(path, checkpoints):
             push(stack, 0, bytes.fromhex(digest))
             if kind == "ledger.imported" and pathlib.Path(path).is_dir():
                 copy = pathlib.Path(path, "imported", f"{data['sha256']}.ndjson")
-                if not copy.is_file() or hashlib.sha256(copy.read_bytes()).hexdigest() != data["sha256"]:
+                if copy.is_symlink() or not copy.is_file() or hashlib.sha256(copy.read_bytes()).hexdigest() != data["sha256"]:
                     raise Broken(f"{copy} is gone or was edited")
             if any(covered == size and (name, expected) != (origin, root(stack)) for name, covered, expected in checkpoints):
                 other = other or f"the first {size} receipts are not those of the checkpoint"
@@ -115,31 +112,35 @@ def ledger(path, checkpoints):
     return (4, f"line {size + 1}: the last line is incomplete") if torn else sound
 
 
-def proof(given, origin, size, expected):
-    items = given["receipts"] if given["schema"] == "vnx.export/1" else [given]
+def proof(given, text, origin, size, expected):
+    items = {"vnx.export/1": lambda: given["receipts"], "vnx.proof/1": lambda: [given]}[given["schema"]]()
+    if given["checkpoint"].encode() != text or not items or [i["seq"] for i in items] != sorted({i["seq"] for i in items}):
+        return 1, "it is for another checkpoint, or its receipts are not in their order"
     for item in items:
-        seq, digest = (item["seq"], item["hash"]) if item.get("redacted") else receipt(item["receipt"].encode())[::4]
-        low, high, sides, hash_ = 0, size, [], bytes.fromhex(digest)
+        hidden, seq, path = item.get("redacted", 0), item["seq"], [bytes.fromhex(text) for text in item["path"]]
+        real = [seq, item["hash"]] if type(hidden) is int and hidden > 0 and items != [given] else list(receipt(item["receipt"].encode())[::4])
+        low, high, sides, hash_ = 0, size, [], bytes.fromhex(real[1])
         while seq < size and high - low > 1:  # RFC 9162 section 2.1.3: the sibling is the half that the leaf is not in
             middle = low + (1 << (high - low - 1).bit_length() - 1)
             sides.append(seq < middle)
             low, high = (low, middle) if seq < middle else (middle, high)
-        fits = 0 <= seq < size and len(sides) == len(item["path"])
-        for is_left, sibling in zip(reversed(sides), map(bytes.fromhex, item["path"])):
+        fits = 0 <= seq < size and len(sides) == len(path) and real == [seq, item.get("hash", real[1])]
+        for is_left, sibling in zip(reversed(sides), path):
             hash_ = node(hash_, sibling) if is_left else node(sibling, hash_)
         if not fits or hash_ != expected:
             return 3 if fits else 1, f"receipt {seq}: the proof leads to another root, or nowhere"
-    return 0, f"{len(items)} of the {size} receipts of {origin}"
+    count = sum(item.get("redacted", 0) > 0 for item in items)
+    return 0, f"{len(items)} of the {size} receipts of {origin}; of {count} only the hash is proven, their texts were replaced"
 
 
 def main(args):
     try:
         if len(args) == 3 and args[0] == "--proof":
-            return proof(json.loads(pathlib.Path(args[1]).read_bytes()), *checkpoint(args[2]))
-        if not args or args[0].startswith("-"):
-            return 2, __doc__
-        return ledger(args[0], [checkpoint(path) for path in args[1:]])
-    except (OSError, ValueError, Broken, KeyError, TypeError, AttributeError) as why:
+            given = json.loads(pathlib.Path(args[1]).read_text("utf-8"), object_pairs_hook=members, parse_float=integer)
+            return proof(given, pathlib.Path(args[2]).read_bytes(), *checkpoint(args[2]))
+        usage = not args or args[0].startswith("-")
+        return (2, __doc__) if usage else ledger(args[0], [checkpoint(path) for path in args[1:]])
+    except (OSError, ValueError, Broken, KeyError, TypeError, AttributeError, RecursionError) as why:
         codes = [(FileNotFoundError, 5), (OSError, 74), (ValueError, 2), (Exception, 1)]
         return next(code for kind, code in codes if isinstance(why, kind)), f"{type(why).__name__}: {why}"
 

@@ -341,10 +341,43 @@ fn an_export_shows_what_it_may_and_proves_what_it_shows() {
     let markdown = export(&["--kind", "dispatch.closed", "--markdown"]).expect(0).out;
     assert!(markdown.contains(&format!("| {id} | ")), "{markdown}");
     let json = markdown.split("```json\n").nth(1).unwrap().split("\n```").next().unwrap();
-    assert_eq!(check(json), (0, format!("2 of the {} receipts of {}\n", lines.lines().count() - 1, origin(&world))));
+    let (code, said) = check(json);
+    assert!(
+        code == 0 && said.contains(&format!("2 of the {} receipts of {}", lines.lines().count() - 1, origin(&world))),
+        "{said}"
+    );
+    // What does not come from the ledger is not said to.
+    let proof = world.vnx(&["audit-chain", "prove", "9"]).expect(0).out;
+    assert_eq!(check(&proof).0, 0);
+    for (from, to) in [
+        ("\"seq\":9,", "\"seq\":9,\"redacted\":1,"),
+        ("\"seq\":9,", "\"seq\":8,"),
+        ("vnx.proof/1", "x"),
+        ("\"checkpoint\":\"vnx/", "\"checkpoint\":\"vnx/0"),
+    ] {
+        assert!(proof.contains(from), "{proof}");
+        let forged = proof.replacen(from, to, 1).replacen("accept", "reject", usize::from(to.contains("redacted")));
+        assert_ne!(check(&forged).0, 0, "{from} {to}");
+    }
+    for (from, to) in [
+        ("\"redacted\":0", "\"redacted\":true"),
+        ("\"redacted\":0", "\"redacted\":\"0\""),
+        ("\"redacted\":0", "\"redacted\":-1"),
+        ("\"receipt\":", "\"receipt\":\"LIE\",\"receipt\":"),
+        ("\"seq\":", "\"seq\":1"),
+        ("\"hash\":\"", "\"hash\":\"0"),
+    ] {
+        assert!(whole.out.contains(from), "{from}");
+        let forged = whole.out.replacen(from, to, 1).replacen("dispatch.requested", "dispatch.imagined", 1);
+        assert_ne!(check(&forged).0, 0, "{from} {to}");
+    }
     // The newest receipt is younger than the anchor.
-    let err = export(&[]).expect(0).err;
-    assert!(err.contains("vnx audit-chain seal"), "{err}");
+    let all = export(&[]).expect(0);
+    assert!(all.err.contains("1 younger than the last anchor left out"), "{}", all.err);
+    assert_eq!(check(&all.out).0, 0);
+    let younger = export(&["--kind", "anchor.written"]).expect(0);
+    assert!(younger.err.contains("vnx audit-chain seal") && younger.json()["anchor"].is_null(), "{}", younger.err);
+    assert!(!export(&["--redact", "repo"]).expect(0).out.contains("\"project\":\"repo\""));
     assert!(export(&["--redact", "("]).expect(2).err.contains("--redact"));
     assert!(export(&["--redact", "x*"]).expect(2).err.contains("empty text"));
     assert!(export(&["--agent", "nobody"]).expect(2).err.contains("nothing to export"));

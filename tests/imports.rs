@@ -66,7 +66,7 @@ fn an_older_ledger_is_kept_as_it_is_and_bound_from_there_on() {
     assert_eq!(world.count("ledger.imported"), 1);
     let shown = world.vnx(&["audit-chain", "verify"]).expect(0).out;
     assert!(shown.contains("imported: t0_receipts.ndjson of 9 lines, by its own rules segmented"), "{shown}");
-    assert!(world.vnx(&["receipts", "list", "--all"]).expect(0).out.contains("imported t0_receipts.ndjson of 9 lines"));
+    assert!(world.vnx(&["receipts", "list", "--all"]).expect(0).out.contains("imported t0_receipts.ndjson, lines: 9"));
     // An edit that its own rules cannot see: the last entry.
     let text = String::from_utf8(bytes.clone()).unwrap();
     std::fs::write(&copy, text.replace("\"d5\"", "\"d6\"")).unwrap();
@@ -76,8 +76,14 @@ fn an_older_ledger_is_kept_as_it_is_and_bound_from_there_on() {
     std::fs::remove_file(&copy).unwrap();
     let report = world.vnx(&["audit-chain", "verify", "--json"]).expect(1).json();
     assert_eq!(report["first_bad"]["kind"], "deleted");
-    // It is mended by the file itself, and anchors then cover it.
-    std::fs::write(&copy, &bytes).unwrap();
+    // It is mended by the file itself, once more imported, and anchors then cover it.
+    for wrong in [None, Some("edited")] {
+        if let Some(text) = wrong {
+            std::fs::write(&copy, text).unwrap();
+        }
+        assert_eq!(import(&world, &world.root.join("moved.ndjson"))["new"], false);
+        assert_eq!((std::fs::read(&copy).unwrap(), world.count("ledger.imported")), (bytes.clone(), 1));
+    }
     world.vnx(&["audit-chain", "seal"]).expect(0);
     world.assert_verified();
 }
@@ -129,6 +135,15 @@ fn what_is_no_older_ledger_is_refused_and_nothing_is_left() {
     assert_eq!(std::fs::read(world.ledger()).unwrap(), before);
     let left = crate::common::names(&world.state().join("receipts/imported"));
     assert_eq!(left, ["LOCK"]);
+    // The ledger of another project takes over nothing.
+    let other = World::bare("other");
+    other.vnx(&["init"]).expect(0);
+    std::fs::copy(other.ledger(), world.ledger()).unwrap();
+    let file = world.root.join("x.ndjson");
+    std::fs::write(&file, "{\"a\":1}\n").unwrap();
+    assert!(
+        world.vnx(&["audit-chain", "import", file.to_str().unwrap()]).expect(3).err.contains("belongs to the project")
+    );
     let nobody = World::bare("repo");
     assert!(!nobody.vnx(&["audit-chain", "import", "x.ndjson"]).expect(5).err.is_empty());
 }

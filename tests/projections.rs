@@ -70,6 +70,25 @@ fn a_database_that_is_gone_or_damaged_or_of_another_ledger_is_made_anew() {
         let _ = std::fs::remove_file(world.state().join(format!("state.db{suffix}")));
     }
     assert_eq!(story(&world, &id), lines);
+    // Rows that are gone are not receipts that are gone.
+    for deed in ["DELETE FROM receipts WHERE dispatch = 1", "DELETE FROM receipts WHERE seq = 1"] {
+        let script = format!("import sqlite3,sys; c=sqlite3.connect(sys.argv[1]); c.execute(\"{deed}\"); c.commit()");
+        assert!(world.command("python3").args(["-c", &script]).arg(database(&world)).status().unwrap().success());
+        assert_eq!(story(&world, &id), lines);
+        world.vnx(&["receipts", "show", "1"]).expect(0);
+    }
+    // A line that was edited is not shown as if it were sound; one that stands twice is the ledger's fault.
+    let text = std::fs::read_to_string(world.ledger()).unwrap();
+    std::fs::write(world.ledger(), text.replace("\"investigate\"", "\"accept\"")).unwrap();
+    for args in [&["receipts", "list"][..], &["receipts", "list", "--json"], &["receipts", "query", "--dispatch", &id]]
+    {
+        let err = world.vnx(args).expect(5).err;
+        assert!(err.contains("was edited") || err.contains("does not verify"), "{args:?}: {err}");
+    }
+    let twice = text.lines().nth(3).unwrap();
+    std::fs::write(world.ledger(), format!("{text}{twice}\n")).unwrap();
+    assert!(world.vnx(&["rebuild"]).expect(5).err.contains("audit-chain verify"));
+    std::fs::write(world.ledger(), text).unwrap();
     // Another ledger: the same places hold other receipts.
     let other = World::new();
     other.script("exit 3").expect(1);

@@ -1,6 +1,7 @@
 //! `export`: a copy of some receipts for somebody else, without what is not for them, and with proofs.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use regex::Regex;
 use serde::Serialize;
@@ -62,7 +63,7 @@ pub fn export(project: &Project, seqs: &[u64], hide: &[Regex]) -> Result<Export,
     Ok(Export {
         schema: "vnx.export/1",
         receipts: receipts.collect::<Result<_, Fault>>()?,
-        project: project.config.project_id.to_string(),
+        project: masked(project.id().as_str(), hide).0,
         made: sys::now(),
         checkpoint: proven.checkpoint.to_text(),
         anchor: proven.anchor,
@@ -78,19 +79,13 @@ fn hidden<'t>(json: &'t str, hide: &[Regex]) -> (Cow<'t, str>, u64) {
         let Some(Ok(text)) = texts.next() else { break };
         let end = open + texts.byte_offset();
         let is_name = rest[end..].starts_with(':');
-        let mut shown = Cow::Borrowed(text.as_str());
-        for pattern in hide.iter().filter(|_| !is_name) {
-            let found = pattern.find_iter(&shown).filter(|m| !m.is_empty()).count() as u64;
-            if found > 0 {
+        match if is_name { (text, 0) } else { masked(&text, hide) } {
+            (_, 0) => out.push_str(&rest[..end]),
+            (shown, found) => {
                 count += found;
-                shown = Cow::Owned(pattern.replace_all(&shown, "[redacted]").into_owned());
+                out.push_str(&rest[..open]);
+                out.push_str(&serde_json::Value::String(shown).to_string());
             }
-        }
-        if let Cow::Owned(shown) = shown {
-            out.push_str(&rest[..open]);
-            out.push_str(&serde_json::Value::String(shown).to_string());
-        } else {
-            out.push_str(&rest[..end]);
         }
         rest = &rest[end..];
     }
@@ -99,6 +94,24 @@ fn hidden<'t>(json: &'t str, hide: &[Regex]) -> (Cow<'t, str>, u64) {
     }
     out.push_str(rest);
     (Cow::Owned(out), count)
+}
+
+/// The text without what any pattern matches in it as it was: matches that overlap go together.
+fn masked(text: &str, hide: &[Regex]) -> (String, u64) {
+    let mut found: Vec<Range<usize>> = hide.iter().flat_map(|p| p.find_iter(text)).map(|m| m.range()).collect();
+    found.retain(|range| !range.is_empty());
+    found.sort_by_key(|range| range.start);
+    let (mut out, mut end, mut count) = (String::new(), 0, 0);
+    for range in found {
+        if range.start >= end || count == 0 {
+            out.push_str(&text[end..range.start]);
+            out.push_str("[redacted]");
+            count += 1;
+        }
+        end = end.max(range.end);
+    }
+    out.push_str(&text[end..]);
+    (out, count)
 }
 
 #[cfg(test)]
@@ -115,5 +128,13 @@ mod tests {
             (r#"{"path":"[redacted]/x","n":12,"list":["[redacted]","a\"[redacted]\"b"],"/home/me":true}"#, 3)
         );
         assert!(matches!(hidden(json, &hide[1..]), (Cow::Borrowed(_), 0)));
+        // Patterns see the text as it was, in any order.
+        for words in [["SECRET", "SECRETNAME"], ["SECRETNAME", "SECRET"], ["CRETN", "SECRETNAME"]] {
+            let hide = words.map(|word| Regex::new(word).unwrap());
+            assert_eq!(
+                masked("a SECRETNAME b SECRET", &hide[..]).0.replace("SECRET", "?"),
+                if words[0] == "CRETN" { "a [redacted] b ?" } else { "a [redacted] b [redacted]" }
+            );
+        }
     }
 }

@@ -15,7 +15,7 @@ mod witness;
 
 pub use audit::{Anchored, Audit, Options, audit, audit_file};
 pub use export::{Export, Exported, export};
-pub use prove::{Proof, prove};
+pub use prove::{Proof, covered, prove};
 pub use seal::{Sealed, seal};
 
 use crate::domain::Fault;

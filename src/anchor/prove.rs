@@ -39,6 +39,12 @@ pub fn prove(project: &Project, seq: u64) -> Result<Proof, Fault> {
     Ok(Proof { schema: "vnx.proof/1", receipt, seq, checkpoint, path, anchor: proven.anchor })
 }
 
+/// How many receipts the last anchor covers.
+pub fn covered(project: &Project) -> Result<u64, Fault> {
+    let anchors = read(&repository(project), ANCHORS)?.unwrap_or_default();
+    Ok(anchors.first().map_or(0, |a| a.checkpoint.size))
+}
+
 /// A checkpoint, and the paths of some receipts to it.
 pub(super) struct Proven {
     pub(super) checkpoint: Checkpoint,

@@ -332,7 +332,8 @@ pub(super) enum ReceiptsCommand {
     Export {
         #[command(flatten)]
         filter: FilterArgs,
-        /// Also replace what this regular expression matches in a text; may be repeated
+        /// Also replace what this regular expression matches in a text; may be repeated. What is short
+        /// can be guessed from the hash all the same
         #[arg(long, value_name = "REGEX", allow_hyphen_values = true)]
         redact: Vec<String>,
         /// Write Markdown instead of JSON

@@ -66,7 +66,13 @@ fn full_name(reference: &str) -> Result<String, Fault> {
 }
 
 fn import(context: &Context, file: &Path, json: bool) -> Result<Answer, Fault> {
-    let ledger = context.project()?.ledger();
+    let project = context.project()?;
+    let ledger = project.ledger();
+    let own = ledger.created()?.project;
+    if own != *project.id() {
+        return Err(Fault::refused(format!("the ledger belongs to the project {own}, not to {}", project.id()))
+            .fix("run `vnx audit-chain verify`; nothing was taken over"));
+    }
     let progress = progress(context, "importing", file);
     let (imported, written) = ledger.import(file, &progress)?;
     context.screen.progress("");

@@ -20,15 +20,24 @@ pub(super) fn run(
 ) -> Result<Answer, Fault> {
     let hide = redact.iter().map(|text| pattern(text)).collect::<Result<Vec<_>, _>>()?;
     let seqs: Result<Vec<u64>, String> = lines.iter().map(|line| format::links(line).map(|links| links.seq)).collect();
-    let seqs = seqs.map_err(Fault::environment)?;
+    let mut seqs = seqs.map_err(Fault::environment)?;
     if seqs.is_empty() {
         return Err(Fault::input("no receipt is like that, so there is nothing to export")
             .fix("`vnx receipts list --all` shows every one"));
     }
+    // What the last anchor covers can be held against it; what is younger would take that from all.
+    let covered = anchor::covered(project)?;
+    let count = seqs.iter().filter(|seq| **seq < covered).count();
+    if (1..seqs.len()).contains(&count) {
+        let left_out = seqs.split_off(count).len();
+        context.screen.story(&format!(
+            "{left_out} younger than the last anchor left out; `vnx audit-chain seal` covers what stands there now"
+        ));
+    }
     let export = anchor::export(project, &seqs, &hide)?;
     if export.anchor.is_none() {
         context.screen.story(
-            "the last anchor does not cover all of them, so the checkpoint is only this ledger's word; \
+            "no anchor covers them, so the checkpoint is only this ledger's word; \
              `vnx audit-chain seal` writes an anchor",
         );
     }

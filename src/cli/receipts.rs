@@ -37,7 +37,7 @@ fn list(context: &Context, ledger: &Ledger, n: usize, all: bool, json: bool) -> 
         |line: &[u8]| all || line[..line.len().min(300)].windows(closing.len()).any(|w| w == closing.as_bytes());
     if json {
         for line in ledger.last_lines(n, wanted)? {
-            context.screen.bytes(&[&line[..], b"\n"].concat());
+            context.screen.bytes(&[sound(&line)?.0, b"\n".as_slice()].concat());
         }
         return Ok(Answer::Good);
     }
@@ -86,16 +86,23 @@ pub(super) fn indexing(context: &Context) -> impl Fn(u64) + use<> {
 fn query(context: &Context, lines: &[Vec<u8>], json: bool) -> Result<Answer, Fault> {
     if json {
         for line in lines {
-            context.screen.bytes(&[line, &b"\n"[..]].concat());
+            context.screen.bytes(&[sound(line)?.0, &b"\n"[..]].concat());
         }
         return Ok(Answer::Good);
     }
     if lines.is_empty() {
         context.screen.story("no receipt is like that; `vnx receipts list --all` shows every one");
     }
-    let receipts: Result<Vec<Receipt>, String> = lines.iter().map(|line| format::parse(line)).collect();
-    print(context, &receipts.map_err(Fault::environment)?);
+    let receipts = lines.iter().map(|line| Ok(sound(line)?.1)).collect::<Result<Vec<Receipt>, Fault>>()?;
+    print(context, &receipts);
     Ok(Answer::Good)
+}
+
+/// A line that may be shown, and what it says: one that was edited is not passed on as if it were sound.
+fn sound(line: &[u8]) -> Result<(&[u8], Receipt), Fault> {
+    format::read(line).map(|receipt| (line, receipt)).map_err(|why| {
+        Fault::environment(format!("a receipt cannot be read: {why}")).fix("run `vnx audit-chain verify`")
+    })
 }
 
 fn one_of<T: Copy>(flag: &str, word: &str, all: &[T], of: impl Fn(T) -> &'static str) -> Result<T, Fault> {
@@ -123,9 +130,7 @@ fn tail(context: &Context, ledger: &Ledger, n: usize, follow: bool, json: bool) 
     let end = ledger.head()?.end;
     let first = ledger.last_lines(n, |_| true)?;
     let shown = |line: &[u8]| -> Result<u64, Fault> {
-        let receipt = format::parse(line).map_err(|why| {
-            Fault::environment(format!("a receipt cannot be read: {why}")).fix("run `vnx audit-chain verify`")
-        })?;
+        let (_, receipt) = sound(line)?;
         if json {
             context.screen.bytes(&[line, b"\n"].concat());
         } else {
@@ -158,13 +163,12 @@ fn show(context: &Context, project: &Project, seq: u64, json: bool) -> Result<An
             Fault::input(format!("there is no receipt {seq}")).fix("`vnx receipts list --all` shows what there is")
         );
     };
+    let (line, receipt) = sound(&line)?;
+    let receipt = &receipt;
     if json {
-        context.screen.bytes(&[&line[..], b"\n"].concat());
+        context.screen.bytes(&[line, b"\n"].concat());
         return Ok(Answer::Good);
     }
-    let receipt = &format::parse(&line).map_err(|why| {
-        Fault::environment(format!("receipt {seq} cannot be read: {why}")).fix("run `vnx audit-chain verify`")
-    })?;
     let (row, body) = (row(receipt), receipt.body.to_json().unwrap_or_default());
     for line in table(&[row]) {
         context.screen.answer(&line);
@@ -197,9 +201,10 @@ pub(super) fn row(receipt: &Receipt) -> Vec<String> {
         Body::DispatchRefused(r) => (Tone::Bad, format!("refused by {}: {}", printable(&r.rule), printable(&r.reason))),
         Body::WorktreeKept(k) => (Tone::Doubt, format!("kept: {}", printable(&k.reason))),
         Body::LedgerRecovered(r) => (Tone::Doubt, format!("recovered a torn tail of {} bytes", r.bytes)),
-        Body::LedgerImported(i) => {
-            (Tone::Dim, format!("imported {} of {} lines: {}", printable(&i.name), i.lines, i.status.word()))
-        }
+        Body::LedgerImported(i) => (
+            Tone::Dim,
+            format!("imported {}, lines: {}, by its own rules {}", printable(&i.name), i.lines, i.status.word()),
+        ),
         other => (Tone::Dim, other.kind().word().to_owned()),
     };
     vec![

@@ -116,7 +116,7 @@ pub fn receipts(project: &Project, id: &DispatchId) -> Result<Vec<Receipt>, Faul
             Ok(lines) => lines,
         },
     };
-    let parse = |line: &Vec<u8>| format::parse(line).map_err(|why| StateError::Receipt(why).into());
+    let parse = |line: &Vec<u8>| format::read(line).map_err(|why| StateError::Receipt(why).into());
     lines.iter().map(parse).collect()
 }
 

@@ -224,6 +224,14 @@ pub fn parse(line: &[u8]) -> Result<Receipt, String> {
     Ok(Receipt { seq: links.seq, ts, key: key.to_owned(), dispatch, attempt, body, hash, prev })
 }
 
+/// The same for a reader who shows it: a line whose hash does not fit was edited.
+pub fn read(line: &[u8]) -> Result<Receipt, String> {
+    let receipt = parse(line)?;
+    let sound = links(line)?.sound_hash();
+    sound.map(|_| ()).map_err(|_| format!("receipt {} was edited: its hash does not fit its bytes", receipt.seq))?;
+    Ok(receipt)
+}
+
 impl<'a> Links<'a> {
     /// Whether the line says that it is of this kind, without a look at anything else.
     pub fn says(&self, kind: Kind) -> bool {

@@ -112,14 +112,17 @@ impl Ledger {
             name: source.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         };
         let place = place(&self.folder, &sha256);
-        if place.exists()
-            && let Some(known) = self.imported(&imported.sha256)?
-        {
+        let known = self.imported(&sha256)?;
+        if known.is_some() && digest_of(&place).is_ok_and(|found| found == (sha256, bytes)) {
             files::remove(&part)?;
+        } else {
+            // Also where the copy of an earlier import was edited or is gone: these are its bytes.
+            let failed = |source| LedgerError::NotWritten { source };
+            disk::rename(&part, &place).and_then(|()| disk::sync_folder(&folder)).map_err(failed)?;
+        }
+        if let Some(known) = known {
             return Ok(known);
         }
-        let failed = |source| LedgerError::NotWritten { source };
-        disk::rename(&part, &place).and_then(|()| disk::sync_folder(&folder)).map_err(failed)?;
         let written = self.append(&[Entry::ledger(Body::LedgerImported(imported.clone()))])?;
         let written = written.into_iter().next_back().ok_or_else(|| foreign("could not be recorded"))?;
         Ok((imported, written))

@@ -198,7 +198,7 @@ fn backwards_in(
 }
 
 fn parse(line: &[u8]) -> Result<Receipt, LedgerError> {
-    format::parse(line).map_err(|reason| LedgerError::BrokenHead { reason })
+    format::read(line).map_err(|reason| LedgerError::BrokenHead { reason })
 }
 
 /// Reads receipts forward; after the end it can be asked again when the ledger has grown. It goes

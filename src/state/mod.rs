@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
+use crate::domain::receipt::Kind;
 use crate::domain::{DispatchId, Fault};
 use crate::ledger::{Ledger, LedgerError, Place, format};
 use crate::project::Project;
@@ -165,14 +166,25 @@ impl State {
             let subject = format::links(line).ok().filter(|l| l.seq == *seq).and_then(|l| l.subject().ok());
             subject.is_some_and(|s| s.dispatch == Some(id.as_str()))
         };
-        if lines.iter().zip(&seqs).all(is_it) { Ok(lines) } else { Err(StateError::Stale) }
+        // A dispatch begins with its request; rows that are missing are not receipts that are.
+        let begins = |line: &Vec<u8>| format::links(line).is_ok_and(|l| l.says(Kind::DispatchRequested));
+        let known =
+            self.db.query_row("SELECT count(*) FROM dispatches WHERE id = ?1", params![id.as_str()], |row| {
+                row.get::<_, u64>(0)
+            })?;
+        let whole = lines.first().map_or(known == 0, begins);
+        if whole && lines.iter().zip(&seqs).all(is_it) { Ok(lines) } else { Err(StateError::Stale) }
     }
 
     /// The line of one receipt.
     pub fn line_of(&self, seq: u64) -> Result<Option<Vec<u8>>, StateError> {
         let mut statement = self.db.prepare("SELECT segment, offset FROM receipts WHERE seq = ?1")?;
         let place = |row: &rusqlite::Row<'_>| Ok(Place { segment: row.get(0)?, offset: row.get(1)? });
-        let Some(place) = statement.query_row(params![seq], place).optional()? else { return Ok(None) };
+        let Some(place) = statement.query_row(params![seq], place).optional()? else {
+            // A row that is missing is not a receipt that is missing.
+            let last = self.position()?.map(|(last, _)| last);
+            return if last.is_some_and(|last| seq <= last) { Err(StateError::Stale) } else { Ok(None) };
+        };
         let line = self.ledger.lines_at(&[place])?.pop().unwrap_or_default();
         if format::links(&line).is_ok_and(|l| l.seq == seq) { Ok(Some(line)) } else { Err(StateError::Stale) }
     }

@@ -23,7 +23,11 @@ impl State {
             let mut last: Option<(u64, Place, String)> = None;
             self.ledger.walk(before.map_or_else(Place::default, |(_, place)| place), |place, line| {
                 let links = format::links(line).map_err(StateError::Receipt)?;
-                if before.is_none_or(|(seq, _)| links.seq > seq) {
+                let next = last.as_ref().map(|(seq, ..)| seq + 1).or(before.map(|(seq, _)| seq + 1)).unwrap_or(0);
+                if last.is_some() || before.is_none_or(|(seq, _)| links.seq != seq) {
+                    if links.seq != next {
+                        return Err(StateError::Receipt(format!("{} stands where {next} should", links.seq)));
+                    }
                     rows.take(place, &links)?;
                     last = Some((links.seq, place, String::from_utf8_lossy(links.hash).into_owned()));
                     if links.seq % 1024 == 0 {
