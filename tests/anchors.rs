@@ -387,6 +387,83 @@ fn origin(world: &World) -> String {
     world.git(&["show", "refs/vnx/anchors:checkpoint"]).lines().next().unwrap().to_owned()
 }
 
+/// Threat T-02: an anchored ledger that ends anywhere else, within a line or between two.
+#[test]
+fn every_length_but_its_own_is_not_what_was_anchored() {
+    let world = anchored();
+    let sound = std::fs::read(world.ledger()).unwrap();
+    let covered = sound[..sound.len() - 1].iter().rposition(|b| *b == b'\n').unwrap() + 1;
+    let text = world.git(&["show", "refs/vnx/anchors:checkpoint"]) + "\n";
+    let checkpoint = vnx::domain::checkpoint::Checkpoint::parse(&text).unwrap();
+    let file = world.root.join("cut.ndjson");
+    for length in 0..covered {
+        std::fs::write(&file, &sound[..length]).unwrap();
+        let report =
+            vnx::anchor::audit_file(&file, std::slice::from_ref(&checkpoint), &vnx::anchor::Options::default());
+        assert_eq!(report.status.exit_code(), 3, "{length} bytes: {report:?}");
+    }
+    std::fs::write(&file, &sound[..covered]).unwrap();
+    let report = vnx::anchor::audit_file(&file, std::slice::from_ref(&checkpoint), &vnx::anchor::Options::default());
+    assert_eq!(report.status.exit_code(), 0, "{report:?}");
+}
+
+/// A bit that is other than it was when the ledger was verified, at whichever moment of a seal: what is
+/// anchored is never of such bytes.
+#[test]
+fn a_bit_that_flips_while_it_is_sealed_is_not_signed() {
+    let mut world = anchored();
+    world.script("true").expect(4);
+    let path = std::env::var("PATH").unwrap();
+    let (bin, count, flipped) = (world.root.join("bin"), world.root.join("count"), world.root.join("flipped"));
+    std::fs::create_dir(&bin).unwrap();
+    let program = bin.join("git");
+    let with_path = format!("{}:{path}", bin.display());
+    let mut refused = 0;
+    for call in 1..100 {
+        let sound = std::fs::read(world.ledger()).unwrap();
+        let (good, bad) = (world.root.join("good"), world.root.join("bad"));
+        let text = String::from_utf8(sound.clone()).unwrap();
+        std::fs::write(&good, &sound).unwrap();
+        // A whole and sound line, with its links and all after it: only the tree differs.
+        std::fs::write(&bad, rewrite(&text, "\"repo\"", "\"repp\"")).unwrap();
+        let script = format!(
+            "#!/bin/sh\nPATH='{path}'\necho >> '{0}'\nif [ \"$(wc -l < '{0}')\" = {call} ]; then cat '{1}' > '{2}'; : > '{3}'; fi\nexec git \"$@\"\n",
+            count.display(),
+            bad.display(),
+            world.ledger().display(),
+            flipped.display(),
+        );
+        std::fs::write(&program, script).unwrap();
+        std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let anchors = world.git(&["rev-list", "refs/vnx/anchors"]);
+        world.set("PATH", &with_path);
+        let seal = world.vnx(&["audit-chain", "seal"]);
+        world.set("PATH", &path);
+        let came = flipped.exists();
+        // The bytes as they were, and what the seal may have added.
+        let now = std::fs::read(world.ledger()).unwrap();
+        std::fs::write(world.ledger(), &sound).unwrap();
+        let after = world.git(&["rev-list", "refs/vnx/anchors"]);
+        if seal.code != 0 {
+            assert!(came, "{}", seal.err);
+            refused += usize::from(seal.err.contains("two readings of the ledger differ"));
+            assert_eq!(after, anchors, "call {call}: refused and written");
+        }
+        world.vnx(&["audit-chain", "verify"]).expect(0);
+        if !came {
+            assert_eq!(seal.code, 0, "{}", seal.err);
+            std::fs::write(world.ledger(), now).unwrap();
+            world.assert_verified();
+            break;
+        }
+        let _ = std::fs::remove_file(&flipped);
+        std::fs::remove_file(&count).unwrap();
+        world.vnx(&["audit-chain", "seal"]).expect(0);
+        world.script("true").expect(4);
+    }
+    assert!(refused > 0, "no moment was between the two readings");
+}
+
 /// Threat T-26: something changes between what was verified and the ref that says so.
 #[test]
 fn what_changes_between_the_check_and_the_ref_is_not_anchored_as_checked() {

@@ -171,13 +171,17 @@ pub fn links(line: &[u8]) -> Result<Links<'_>, String> {
         return Err(format!("the line is longer than {MAX_LINE} bytes"));
     }
     let rest = line.strip_prefix(HEAD).ok_or_else(|| match line.strip_prefix(b"{\"v\":") {
-        Some(v) => format!(
-            "format version {} is not {VERSION}; use a newer vnx",
-            String::from_utf8_lossy(v.split(|b| !b.is_ascii_digit()).next().unwrap_or_default())
-                .chars()
-                .take(10)
-                .collect::<String>()
-        ),
+        Some(v) => {
+            let version: String =
+                v.iter().take(10).map_while(|b| b.is_ascii_digit().then_some(char::from(*b))).collect();
+            // Version 1 is the first: nothing older has to be read.
+            match version.parse::<u64>() {
+                Ok(n) if n > 1 && !version.starts_with('0') => {
+                    format!("format version {n} is newer than {VERSION}; use a newer vnx")
+                }
+                _ => format!("there is no format version {version:?}"),
+            }
+        }
         None => "the line does not begin as a receipt does".to_owned(),
     })?;
     let (prev, rest) = rest.split_at_checked(64).ok_or("the line is too short")?;

@@ -210,6 +210,30 @@ thread_local! {
     };
 }
 
+/// Threats T-01 and T-02, without chance: every bit, and every length.
+#[test]
+fn every_bit_and_every_cut_is_found() {
+    let (_folder, ledger) = ledger(8);
+    let sound = fs::read(ledger.file()).unwrap();
+    for at in 0..sound.len() {
+        for bit in 0..8 {
+            let mut bytes = sound.clone();
+            bytes[at] ^= 1 << bit;
+            fs::write(ledger.file(), &bytes).unwrap();
+            let status = status(&ledger);
+            assert!(matches!(status, Status::Broken | Status::TornTail), "bit {bit} of byte {at}: {status:?}");
+        }
+        fs::write(ledger.file(), &sound[..at]).unwrap();
+        let expected = match sound[..at].last() {
+            None => Status::Undecided,
+            // A chain alone does not show that its end is missing; an anchor does (`tests/anchors.rs`).
+            Some(b'\n') => Status::Verified,
+            Some(_) => Status::TornTail,
+        };
+        assert_eq!(status(&ledger), expected, "{at} bytes");
+    }
+}
+
 /// Threat T-25: clocks jump. Order comes from `seq`; time is what the writer says.
 #[test]
 fn a_clock_that_jumps_breaks_nothing() {
@@ -274,6 +298,16 @@ fn what_is_only_checked_is_checked_as_strictly() {
         }
     }
     assert!(taken > 1000 && refused > 1000, "{taken} {refused}");
+}
+
+#[test]
+fn another_version_is_refused_by_its_name() {
+    let (_folder, ledger) = ledger(1);
+    let line = fs::read_to_string(ledger.file()).unwrap();
+    let with = |v: &str| format::parse(line.trim_end().replace("{\"v\":1,", &format!("{{\"v\":{v},")).as_bytes());
+    assert!(with("2").unwrap_err().contains("format version 2 is newer than 1; use a newer vnx"));
+    assert!(with("0").unwrap_err().contains("there is no format version \"0\""));
+    assert!(with("01").unwrap_err().contains("there is no format version \"01\""));
 }
 
 #[test]

@@ -85,6 +85,8 @@ impl State {
     /// Opens the projections and brings them up to date; `progress` hears how many receipts are done.
     pub fn open(project: &Project, progress: &dyn Fn(u64)) -> Result<Self, StateError> {
         let lock = exclusive(project)?;
+        // What a rebuild that was cut off has left.
+        files::remove(&unfinished(project))?;
         let opened = connect(project).and_then(|db| {
             let mut state =
                 Self { db, ledger: project.ledger(), lock: lock.try_clone().at("lock", &project.paths.state_lock())? };
@@ -135,7 +137,7 @@ impl State {
             PathBuf::from(file)
         };
         // Made apart, without a journal, and put in the old one's place when it is whole.
-        let new = beside(".new");
+        let new = unfinished(project);
         files::remove(&new)?;
         let mut made = Self { db: open(&new)?, ledger: project.ledger(), lock };
         made.db.pragma_update(None, "journal_mode", "OFF")?;
@@ -178,6 +180,9 @@ impl State {
 
     /// The line of one receipt.
     pub fn line_of(&self, seq: u64) -> Result<Option<Vec<u8>>, StateError> {
+        if seq > format::MAX_INTEGER {
+            return Ok(None);
+        }
         let mut statement = self.db.prepare("SELECT segment, offset FROM receipts WHERE seq = ?1")?;
         let place = |row: &rusqlite::Row<'_>| Ok(Place { segment: row.get(0)?, offset: row.get(1)? });
         let Some(place) = statement.query_row(params![seq], place).optional()? else {
@@ -222,6 +227,11 @@ impl State {
         let there = format::links(&line).is_ok_and(|l| l.seq == seq && l.hash == hash.as_bytes());
         if there { Ok(Some((seq, place))) } else { Err(StateError::Stale) }
     }
+}
+
+/// Where a rebuild makes the new database.
+fn unfinished(project: &Project) -> PathBuf {
+    project.paths.state_db().with_extension("db.new")
 }
 
 fn exclusive(project: &Project) -> Result<File, StateError> {

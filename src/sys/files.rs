@@ -74,6 +74,9 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), PathError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder).at("write", path)?;
     file.write_all(bytes).at("write", path)?;
+    if file.as_file().metadata().at("examine", path)?.len() != bytes.len() as u64 {
+        return Err(io::Error::other("it has another length than was written")).at("write", path);
+    }
     file.persist(path).map_err(|e| e.error).at("write", path)?;
     Ok(())
 }
