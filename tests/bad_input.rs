@@ -37,7 +37,7 @@ fn the_table() {
     refused(&world, &with(&["--provider", "a/b"]), 2, "a/b");
     refused(&world, &with(&["--model", "--evil"]), 2, "--evil");
     refused(&world, &with(&["--model", "x"]), 2, "no models to choose from");
-    refused(&world, &with(&["--lane", "interactive"]), 2, "no interactive lane");
+    refused(&world, &with(&["--lane", "acp"]), 2, "no acp lane");
     refused(&world, &with(&["--lane", "sideways"]), 2, "sideways");
     refused(&world, &with(&["--nonsense"]), 2, "--nonsense");
     refused(&world, &with(&["--gate", "x"]), 2, "--gate");

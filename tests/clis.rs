@@ -14,6 +14,8 @@
 mod common;
 #[path = "common/stub.rs"]
 mod stub;
+#[path = "clis_terminals.rs"]
+mod terminals;
 
 use std::time::Instant;
 
@@ -200,6 +202,16 @@ for_both! {
     context_overflow => |cli| drop(ends(cli, fail(400, FailKind::Context), &[], "context_overflow", 1));
     a_hang => |cli| drop(ends(cli, vec![Step::Hang], &["--idle", "4s"], "timeout_idle", 1));
     a_hang_in_the_middle => |cli| drop(ends(cli, vec![Step::HangMid], &["--idle", "4s"], "timeout_idle", 1));
+    interactive_edits_and_commits => super::terminals::edits_and_commits;
+    interactive_http_401 => super::terminals::http_401;
+    interactive_http_403 => super::terminals::http_403;
+    interactive_http_404 => super::terminals::http_404;
+    interactive_http_429 => super::terminals::http_429;
+    interactive_http_500 => super::terminals::http_500;
+    interactive_http_529 => super::terminals::http_529;
+    interactive_context_overflow => super::terminals::context_overflow;
+    interactive_a_hang => super::terminals::a_hang;
+    interactive_says_done_and_did_nothing => super::terminals::says_done_and_did_nothing;
     a_disconnect_before_the_answer => |cli| drop(ends(cli, vec![Step::Drop { mid: false }], &[], "network", 1));
 }
 

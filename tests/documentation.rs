@@ -33,6 +33,8 @@ fn every_command_has_help_and_every_name_in_the_readme_exists() {
         "show",
         "logs",
         "attach",
+        "send",
+        "permit",
         "wait",
         "cancel",
         "receipts",

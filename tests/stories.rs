@@ -26,5 +26,6 @@ mod panes;
 mod parallel;
 mod projections;
 mod teardown;
+mod terminals;
 mod workers;
 mod writers;

@@ -49,13 +49,17 @@ pub(super) enum Command {
     #[command(visible_alias = "dispatch")]
     DispatchAgent(Box<DispatchArgs>),
     /// List the dispatches that run
-    Ps(JsonArgs),
+    Ps(PsArgs),
     /// Show one dispatch: verdict, evidence, facts
     Show(ShowArgs),
     /// Print what a worker said
     Logs(LogsArgs),
-    /// Watch a worker's stream until it ends
+    /// Look at a worker: its screen, or its stream in the headless lane
     Attach(AttachArgs),
+    /// Give an interactive worker a message
+    Send(SendArgs),
+    /// Answer what a worker asks a permission for
+    Permit(PermitArgs),
     /// Wait until dispatches are closed
     Wait(WaitArgs),
     /// End a dispatch; its work is kept as teardown finds it
@@ -78,6 +82,19 @@ pub(super) enum Command {
 
 #[derive(Debug, Args)]
 pub(super) struct JsonArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PsArgs {
+    /// Open a pane for each that has lost its own
+    #[arg(long)]
+    pub(super) repane: bool,
+    /// Use a private tmux server (`tmux -L NAME`)
+    #[arg(long, value_name = "NAME", requires = "repane")]
+    pub(super) tmux_socket: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,
@@ -236,9 +253,44 @@ pub(super) struct AttachArgs {
     /// A dispatch id, a unique prefix of one, or @last
     #[arg(default_value = "@last")]
     pub(super) id: String,
+    /// Only look: keys are not passed on, and this terminal's size does not count
+    #[arg(short, long)]
+    pub(super) read_only: bool,
+    /// The key that detaches [default: ctrl-\]
+    #[arg(long, value_name = "KEY")]
+    pub(super) detach_key: Option<String>,
     /// This is a dispatch's own pane
     #[arg(long, hide = true)]
     pub(super) pane: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SendArgs {
+    /// A dispatch id, a unique prefix of one, or @last
+    pub(super) id: String,
+    /// The message; `-` reads it from standard input
+    #[arg(allow_hyphen_values = true)]
+    pub(super) text: OsString,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum PermitArg {
+    Allow,
+    Deny,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PermitArgs {
+    /// A dispatch id, a unique prefix of one, or @last
+    pub(super) id: String,
+    /// The decision
+    pub(super) decision: PermitArg,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -3,14 +3,14 @@
 use serde::Serialize;
 
 use super::Context;
-use super::args::{CancelArgs, JsonArgs, WaitArgs};
+use super::args::{CancelArgs, PsArgs, WaitArgs};
 use super::exit::Answer;
 use super::screen::{Tone, printable, table, toned};
 use crate::dispatch::view::{self, Live};
+use crate::domain::event::WorkerState as State;
 use crate::domain::receipt::DispatchClosed;
 use crate::domain::span::human_millis;
-use crate::domain::{DispatchId, Fault};
-use crate::worker::control::State;
+use crate::domain::{DispatchId, Fault, Name};
 
 #[derive(Serialize)]
 struct Ps {
@@ -18,8 +18,14 @@ struct Ps {
     dispatches: Vec<Live>,
 }
 
-pub(super) fn ps(context: &Context, args: &JsonArgs) -> Result<Answer, Fault> {
+pub(super) fn ps(context: &Context, args: &PsArgs) -> Result<Answer, Fault> {
     let project = context.project()?;
+    if args.repane {
+        let socket = args.tmux_socket.as_deref().map(|s| Name::parse("socket", s)).transpose()?;
+        for id in crate::dispatch::repane(&project, socket.as_ref())? {
+            context.screen.story(&format!("{id} has a pane again"));
+        }
+    }
     let live = view::live(&project)?;
     if args.json {
         context.screen.json(&Ps { schema: "vnx.ps/1", dispatches: live });
@@ -32,17 +38,21 @@ pub(super) fn ps(context: &Context, args: &JsonArgs) -> Result<Answer, Fault> {
     let now = crate::sys::now();
     let header = ["DISPATCH", "PROVIDER", "STATE", "FOR", "AGE", "OUTPUT", "PANE"];
     let mut rows = vec![header.iter().map(|h| toned(Tone::Dim, h)).collect::<Vec<_>>()];
+    let mut waits = Vec::new();
     for one in live {
+        if let Some(line) = wait_line(&one) {
+            waits.push(line);
+        }
         let tone = match one.state {
-            State::Working | State::Starting => Tone::Good,
-            State::Limited | State::Ending => Tone::Doubt,
-            State::Exited => Tone::Dim,
-            State::Lost => Tone::Bad,
+            State::Working | State::Starting | State::Ready => Tone::Good,
+            State::Limited | State::Ending | State::WaitingPermission | State::WaitingInput => Tone::Doubt,
+            State::Exited | State::Idle => Tone::Dim,
+            State::Lost | State::Blocked => Tone::Bad,
         };
         rows.push(vec![
             one.id.to_string(),
             one.provider,
-            toned(tone, state_word(one.state)),
+            toned(tone, one.state.word()),
             human_millis(now.millis_since(one.state_since)),
             human_millis(now.millis_since(one.since)),
             format!("{} B", one.output_bytes),
@@ -52,18 +62,27 @@ pub(super) fn ps(context: &Context, args: &JsonArgs) -> Result<Answer, Fault> {
     for line in table(&rows) {
         context.screen.answer(&line);
     }
+    for line in waits {
+        context.screen.answer(&line);
+    }
     Ok(Answer::Good)
 }
 
-fn state_word(state: State) -> &'static str {
-    match state {
-        State::Starting => "starting",
-        State::Working => "working",
-        State::Limited => "limited",
-        State::Ending => "ending",
-        State::Exited => "exited",
-        State::Lost => "lost",
-    }
+/// What somebody has to do for a worker before it goes on.
+fn wait_line(one: &Live) -> Option<String> {
+    let detail = one.detail.as_ref().map(|d| format!(": {}", printable(d))).unwrap_or_default();
+    let detail: String = detail.chars().take(200).collect();
+    let next = match one.state {
+        State::WaitingPermission => {
+            format!("asks a permission{detail}\n  answer with `vnx permit {} allow|deny`", one.id)
+        }
+        State::WaitingInput => {
+            format!("asks{detail}\n  answer with `vnx send {} TEXT` or in `vnx attach {}`", one.id, one.id)
+        }
+        State::Blocked => format!("is blocked{detail}\n  look with `vnx attach {}`", one.id),
+        _ => return None,
+    };
+    Some(format!("{} {next}", toned(Tone::Doubt, one.id.as_str())))
 }
 
 #[derive(Serialize)]

@@ -10,10 +10,15 @@ use super::exit::Answer;
 use super::screen::{Tone, printable, toned};
 use crate::dispatch::view;
 use crate::domain::event::Event;
+use crate::domain::plan::Lane;
 use crate::domain::{DispatchId, Fault};
 use crate::project::Project;
+use crate::sys::lock;
 use crate::sys::watch::FolderWatch;
-use crate::worker::{Recorded, Source};
+use crate::worker::{self, Left, Recorded, Source};
+
+/// The key that detaches unless another is named, as in dtach and abduco.
+const CTRL_BACKSLASH: u8 = 0x1c;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
@@ -41,9 +46,36 @@ pub(super) fn attach(context: &Context, args: &AttachArgs) -> Result<Answer, Fau
     let project = if args.pane { context.project_as_it_is()? } else { context.project()? };
     let id = view::resolve(&project, &args.id)?;
     let plan = view::plan(&project, &id)?;
+    if plan.lane == Lane::Interactive && !view::is_closed(&project, &id) {
+        let folder = project.paths.dispatch(&id);
+        let key = args.detach_key.as_deref().map(detach_key).transpose()?.unwrap_or(CTRL_BACKSLASH);
+        if worker::attach(&folder, args.read_only, key)? == Some(Left::Detached) {
+            context.screen.story(&format!("detached; {id} goes on"));
+            return Ok(Answer::Good);
+        }
+        // The screen is gone; what became of it comes in a moment.
+        lock::wait_until_free(&folder.join("lock"))?;
+        return verdict(context, &project, &id);
+    }
     context.screen.answer(&toned(Tone::Strong, &format!("{id}  {} on {}", plan.agent, plan.provider)));
     follow(context, &project, &id, Form::People, true)?;
-    if let Some(closed) = view::closed(&project, &id)? {
+    verdict(context, &project, &id)
+}
+
+/// `ctrl-x` as the character that a terminal sends for it.
+fn detach_key(text: &str) -> Result<u8, Fault> {
+    let key = text.strip_prefix("ctrl-").or_else(|| text.strip_prefix("C-")).map(str::as_bytes);
+    match key {
+        Some([key @ (b'a'..=b'z' | b'\\' | b']' | b'^' | b'_')]) if !b"ijm".contains(key) => {
+            Ok(key.to_ascii_uppercase() & 0x1f)
+        }
+        _ => Err(Fault::input(format!("--detach-key {text:?} is not a control key"))
+            .fix("write it as ctrl-x; ctrl-i, ctrl-j and ctrl-m are Tab and Enter")),
+    }
+}
+
+fn verdict(context: &Context, project: &Project, id: &DispatchId) -> Result<Answer, Fault> {
+    if let Some(closed) = view::closed(project, id)? {
         let verdict = &closed.verdict;
         let word = toned(Tone::of(verdict.decision), verdict.decision.word());
         context.screen.answer(&format!("{word}  {}: {}", verdict.outcome, printable(&verdict.reason)));
@@ -125,6 +157,10 @@ fn words(event: &Event) -> Option<String> {
             toned(Tone::Doubt, &format!("{}{}", if *retrying { "" } else { "error: " }, printable(message)))
         }
         Event::Denied { count } => toned(Tone::Doubt, &format!("{count} tool calls were refused")),
+        Event::State { state, source, detail } => {
+            let detail = detail.as_ref().map(|d| format!(": {}", printable(d))).unwrap_or_default();
+            toned(Tone::Dim, &format!("{} ({}){detail}", state.word(), source.word()))
+        }
         Event::Usage(_) | Event::Result { .. } => return None,
     })
 }

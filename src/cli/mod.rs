@@ -16,6 +16,7 @@ mod rebuild;
 mod receipts;
 mod screen;
 mod show;
+mod steer;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -29,6 +30,7 @@ use screen::Screen;
 
 use crate::domain::{DispatchId, Fault};
 use crate::project::{Paths, Project};
+use crate::provider::hooks::HOOK;
 use crate::worker::{LAUNCH, launch};
 
 /// What a command needs of the global flags.
@@ -59,10 +61,12 @@ impl Context {
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let mut args = std::env::args_os();
-    // Two doors before the parser: the launcher must be small and fast.
+    // Two doors before the parser: the launcher and the hook must be small and fast.
     let _name = args.next();
-    if args.next().is_some_and(|first| first == LAUNCH) {
-        return launch(args);
+    match args.next() {
+        Some(first) if first == LAUNCH => return launch(args),
+        Some(first) if first == HOOK => return steer::hook(args),
+        _ => {}
     }
     crate::sys::process::survive_file_limit();
     let top = match Top::try_parse_from(std::env::args_os()) {
@@ -94,6 +98,8 @@ fn run(context: &Context, command: Command) -> Result<Answer, Fault> {
         Command::Show(args) => show::run(context, &args),
         Command::Logs(args) => logs::logs(context, &args),
         Command::Attach(args) => logs::attach(context, &args),
+        Command::Send(args) => steer::send(context, args),
+        Command::Permit(args) => steer::permit(context, &args),
         Command::Receipts(args) => receipts::run(context, &args),
         Command::AuditChain(args) => audit::run(context, &args),
         Command::Rebuild(args) => rebuild::run(context, &args),

@@ -13,15 +13,13 @@ use super::claim::{Claim, claim};
 use super::plan::{Planned, Refusal, compile};
 use super::request::Request;
 use super::snapshot::snapshot;
-use super::view;
+use super::{panes, view};
 use crate::domain::receipt::{Body, DispatchClosed, DispatchRefused, Entry};
 use crate::domain::verdict::{End, Verdict};
 use crate::domain::{DispatchId, Fault, Name};
 use crate::project::Project;
-use crate::project::config::Panes;
 use crate::sys::path;
 use crate::sys::watch::FolderWatch;
-use crate::tmux::{Socket, Tmux};
 use crate::worker::control;
 
 /// What a supervisor tells whoever started it.
@@ -80,7 +78,7 @@ pub struct Opened {
     /// Its plan.
     pub planned: Planned,
     supervisor: Child,
-    pane: Option<JoinHandle<Option<String>>>,
+    pane: Option<JoinHandle<()>>,
 }
 
 /// Opens a dispatch: plan, claim, supervisor, pane.
@@ -100,7 +98,7 @@ pub fn open(project: &Project, request: &Request, options: &Options) -> Result<O
         project.ledger().sync()?;
     }
     let supervisor = start_supervisor(project, claim, options.detach)?;
-    let pane = open_pane(project, &id, options);
+    let pane = panes::beside(project, &id, options);
     Ok(Opened { id, planned, supervisor, pane })
 }
 
@@ -126,32 +124,6 @@ fn start_supervisor(project: &Project, claim: Claim, detach: bool) -> Result<Chi
     command.spawn().map_err(|e| {
         Fault::environment(format!("cannot start the supervisor: {e}")).fix("the next vnx command closes this dispatch")
     })
-}
-
-/// The pane opens beside everything else; nothing waits for it but the very end.
-fn open_pane(project: &Project, id: &DispatchId, options: &Options) -> Option<JoinHandle<Option<String>>> {
-    let search = std::env::var_os("PATH").unwrap_or_default();
-    if options.no_pane || project.config.tmux.panes == Panes::Off || !Tmux::installed(&search) {
-        return None;
-    }
-    let configured = options.socket.as_ref().or(project.config.tmux.socket.as_ref());
-    let tmux = Tmux::on(Socket::choose(configured));
-    let session = Name::parse("session", &format!("vnx-{}", project.id())).ok()?;
-    let window = Name::parse("window", id.as_str()).ok()?;
-    let vnx = path::text(&path::own_executable().ok()?).ok()?;
-    let top = path::text(&project.located.top).ok()?;
-    let mut argv: Vec<String> = vec![vnx, "--project".into(), top];
-    argv.extend(["attach".to_owned(), "--pane".to_owned(), id.to_string()]);
-    let note = project.paths.dispatch(id).join("pane");
-    Some(std::thread::spawn(move || {
-        let pane = tmux.open_window(&session, &window, &argv);
-        let text = match &pane {
-            Ok(pane) => format!("{session} {pane}\n"),
-            Err(e) => format!("none: {e}\n"),
-        };
-        let _ = crate::sys::files::replace(&note, text.as_bytes());
-        pane.ok()
-    }))
 }
 
 impl Opened {
@@ -219,6 +191,6 @@ async fn listen(
 fn ask_to_cancel(folder: &Path, now: bool) {
     let folder = folder.to_owned();
     std::thread::spawn(move || {
-        let _ = control::ask(&folder, control::Request::Cancel { now }, Duration::from_mins(1));
+        let _ = control::ask(&folder, &control::Request::Cancel { now }, Duration::from_mins(1));
     });
 }

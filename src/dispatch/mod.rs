@@ -8,6 +8,7 @@ mod claim;
 pub mod doctor;
 mod door;
 mod finish;
+mod panes;
 pub mod plan;
 mod recover;
 pub mod request;
@@ -17,6 +18,7 @@ pub mod view;
 
 pub use claim::Claim;
 pub use door::{Opened, Options, Progress, open, plan_only};
+pub use panes::repane;
 pub use plan::{Planned, Refusal, compile};
 pub use recover::{recover_one, tidy};
 pub use request::Request;

@@ -1,16 +1,17 @@
 //! `compile`: request and snapshot in, plan out. Pure: no clock, no file, no process.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use super::request::Request;
 use super::snapshot::{ProviderSeen, Snapshot};
 use crate::domain::agent::Agent;
 use crate::domain::constraint::{Constraints, Ruling, Taken, rule};
 use crate::domain::plan::{Lane, Launch, Limits, Plan, PromptBy, TeardownPolicy};
-use crate::domain::{Digest, DispatchId, Fault};
+use crate::domain::{Digest, DispatchId, Fault, Name};
 use crate::project::Project;
 use crate::prompt::{Assignment, compose};
-use crate::provider::environment;
+use crate::provider::{environment, hooks};
 use crate::sys::path::{self, Found};
 
 /// The longest prompt that goes as an argument: one argument ends at 128 KiB on Linux.
@@ -85,16 +86,7 @@ pub fn compile(project: &Project, request: &Request, seen: Snapshot) -> Result<P
     launch.env_set.insert("VNX_DISPATCH_ID".to_owned(), id.to_string());
     launch.env_set.insert("VNX_AGENT".to_owned(), agent.head.name.to_string());
     if launch.prompt_by == PromptBy::Argument {
-        if prompt.len() > MAX_ARGUMENT {
-            return Err(Fault::input(format!(
-                "the prompt has {} bytes, and {} takes it as an argument, which ends at {MAX_ARGUMENT}",
-                prompt.len(),
-                provider.manifest.name
-            ))
-            .fix("shorten the instruction, or put the material into a file of the repository")
-            .into());
-        }
-        launch.args.push(prompt.clone());
+        launch.args.push(argument(&prompt, lane, &provider.manifest.name, &project.paths.dispatch(&id))?);
     }
     let mut reasons = vec![
         format!("provider {}: {}", provider.manifest.name, provider.because),
@@ -151,6 +143,23 @@ pub fn compile(project: &Project, request: &Request, seen: Snapshot) -> Result<P
         serde_json::to_string_pretty(&plan).map_err(|e| Fault::internal(format!("the plan cannot be written: {e}")))?;
     let digest = Digest::of(json.as_bytes());
     Ok(Planned { plan, json, digest, prompt })
+}
+
+/// The prompt as an argument.
+fn argument(prompt: &str, lane: Lane, provider: &Name, dispatch: &Path) -> Result<String, Fault> {
+    if prompt.len() <= MAX_ARGUMENT {
+        return Ok(prompt.to_owned());
+    }
+    if lane == Lane::Interactive {
+        // The CLI reads it itself: a pointer is all that fits.
+        let file = path::text(&dispatch.join("prompt.md"))?;
+        return Ok(format!("Read the file {file} completely and do what it says."));
+    }
+    Err(Fault::input(format!(
+        "the prompt has {} bytes, and {provider} takes it as an argument, which ends at {MAX_ARGUMENT}",
+        prompt.len()
+    ))
+    .fix("shorten the instruction, or put the material into a file of the repository"))
 }
 
 /// An override of nothing is a typo that would be found out too late.
@@ -233,7 +242,8 @@ fn launch(
         return Err(Fault::input(format!("{name} has no {} lane", lane.word()))
             .fix(format!("use --lane {}", has.join(" or --lane "))));
     };
-    let Some(permissions) = manifest.permissions.get(&agent.head.permissions) else {
+    let level = agent.head.permissions;
+    let Some(permissions) = spec.permissions.get(&level).or_else(|| manifest.permissions.get(&level)) else {
         return Err(Fault::input(format!(
             "{name} has no arguments for permissions {:?}",
             agent.head.permissions.word()
@@ -249,6 +259,9 @@ fn launch(
         ("{git_common_dir}", common.to_owned()),
         ("{git_dir}", format!("{common}/worktrees/{id}")),
         ("{prompt_file}", path::text(&prompt_file)?),
+        ("{hook_argv}", hooks::argv(&project.paths.dispatch(id))?),
+        ("{repo_quoted}", serde_json::Value::from(path::text(&project.located.main_top())?).to_string()),
+        ("{hook_settings}", hooks::settings(&spec.settings, &spec.hook_events, &project.paths.dispatch(id))?),
     ]);
     let fill = |arg: &String| values.iter().fold(arg.clone(), |text, (key, value)| text.replace(key, value));
     let model_args = if model.is_some() { manifest.model_args.as_slice() } else { &[] };
@@ -259,10 +272,11 @@ fn launch(
         prompt_by: spec.prompt_by,
         parser: spec.parser,
         env_pass: environment::allowed(manifest),
-        env_set: manifest.env.set.clone(),
+        env_set: manifest.env.set.iter().chain(&spec.env).map(|(n, v)| (n.clone(), v.clone())).collect(),
         env_file: None,
         linger: spec.linger,
         failures: manifest.failures.clone(),
         secret_names: Vec::new(),
+        interactive: spec.interactive.clone(),
     })
 }

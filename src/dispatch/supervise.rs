@@ -20,7 +20,7 @@ use crate::domain::verdict::{Containment, End, Verdict};
 use crate::domain::{Digest, DispatchId, Fault};
 use crate::ledger::Ledger;
 use crate::project::Paths;
-use crate::provider::{Stream, environment};
+use crate::provider::{self, Stream, environment};
 use crate::sys::{self, files};
 use crate::worker::{self, Job, Recorder, Started, control};
 use crate::worktree::{self, Tree};
@@ -198,14 +198,17 @@ impl Life<'_> {
 
     fn run(
         &self,
-        env: BTreeMap<String, String>,
+        mut env: BTreeMap<String, String>,
         prompt: Vec<u8>,
         control: std::os::unix::net::UnixListener,
     ) -> Result<Lived, Fault> {
         let launch = &self.plan.launch;
-        let mut stream = Stream::new(launch.parser, &launch.failures);
+        let mut stream = Stream::new(launch.parser, &launch.failures).interactive(launch.interactive.as_ref());
         let mut recorder =
             Recorder::create(&self.folder.join("events.ndjson"), self.plan.limits.record.0, self.redactor.clone())?;
+        if let Some(first) = launch.interactive.as_ref().and_then(|i| i.first_start.as_ref()) {
+            provider::prepare(first, &mut env, self.folder)?;
+        }
         let job = Job {
             vnx: sys::path::own_executable()?,
             program: launch.program.clone(),
@@ -215,8 +218,10 @@ impl Life<'_> {
             stdin: if launch.prompt_by == PromptBy::Stdin { prompt } else { Vec::new() },
             limits: self.plan.limits.clone(),
             linger: launch.linger,
+            terminal: launch.interactive.clone().map(|i| (i, self.folder.join("terminal.cast"))),
             note: self.folder.join("launch.note"),
         };
+        let read_with = job.env.clone();
         let ended = worker::run(job, &mut stream, &mut recorder, control, |started: Started| {
             let body =
                 DispatchStarted { pid: started.pid, start_ticks: started.start_ticks, supervisor: std::process::id() };
@@ -224,6 +229,7 @@ impl Life<'_> {
             tell(&Progress::Started { pid: started.pid });
             Ok(())
         })?;
+        stream.read_transcript(&read_with, &self.plan.worktree);
         let (said, report) = stream.finish(&ended.end);
         Finish::store_claim(self.folder, self.redactor, &said, &report);
         let body = DispatchExited {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::supervise::read_plan;
-use crate::domain::plan::Plan;
+use crate::domain::event::{StateSource, WorkerState};
+use crate::domain::plan::{Lane, Plan};
 use crate::domain::receipt::{Body, DispatchClosed};
 use crate::domain::{DispatchId, Fault, Timestamp};
 use crate::ledger::{Receipt, format};
@@ -13,7 +14,7 @@ use crate::project::Project;
 use crate::state::{State as Projections, StateError};
 use crate::sys::files;
 use crate::sys::lock;
-use crate::worker::control::{self, Answer, Request, State};
+use crate::worker::control::{self, Answer, Delivery, Request};
 
 /// A dispatch that is not closed.
 #[derive(Debug, Clone, Serialize)]
@@ -27,11 +28,16 @@ pub struct Live {
     /// When it was claimed.
     pub since: Timestamp,
     /// What the worker is doing.
-    pub state: State,
+    pub state: WorkerState,
     /// Where that is known from.
-    pub source: String,
+    pub source: StateSource,
     /// Since when.
     pub state_since: Timestamp,
+    /// What it waits for, in the CLI's words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// How it is connected.
+    pub lane: Lane,
     /// The worker's process id.
     pub pid: Option<u32>,
     /// Bytes of output so far.
@@ -142,15 +148,18 @@ pub fn live(project: &Project) -> Result<Vec<Live>, Fault> {
             continue;
         };
         let folder = project.paths.dispatch(&id);
-        let answer = control::ask(&folder, Request::Status, Duration::from_millis(500))?;
+        let answer = control::ask(&folder, &Request::Status, Duration::from_millis(500))?;
         let alive = lock::try_exclusive(&folder.join("lock"))?.is_none();
         let answer = answer.unwrap_or(Answer {
-            state: if alive { State::Starting } else { State::Lost },
-            source: "lock".to_owned(),
+            state: if alive { WorkerState::Starting } else { WorkerState::Lost },
+            source: StateSource::Lock,
             since: plan.made,
+            detail: None,
             pid: None,
             accepted: true,
             output_bytes: 0,
+            delivery: None,
+            reply: None,
         });
         let pane = files::read_capped(&folder.join("pane"), 4096)?;
         let pane = pane.map(|b| String::from_utf8_lossy(&b).trim().to_owned()).filter(|p| !p.starts_with("none"));
@@ -162,6 +171,8 @@ pub fn live(project: &Project) -> Result<Vec<Live>, Fault> {
             state: answer.state,
             source: answer.source,
             state_since: answer.since,
+            detail: answer.detail,
+            lane: plan.lane,
             pid: answer.pid,
             output_bytes: answer.output_bytes,
             pane,
@@ -178,8 +189,31 @@ pub fn cancel(project: &Project, id: &DispatchId, now: bool) -> Result<bool, Fau
     }
     let folder = project.paths.dispatch(id);
     // A supervisor that is still preparing answers when the worktree stands.
-    let answer = control::ask(&folder, Request::Cancel { now }, Duration::from_mins(1))?;
+    let answer = control::ask(&folder, &Request::Cancel { now }, Duration::from_mins(1))?;
     Ok(answer.is_some_and(|a| a.accepted))
+}
+
+/// Gives a worker a text as one message, and says what became of it.
+pub fn send(project: &Project, id: &DispatchId, text: &str) -> Result<(Delivery, String), Fault> {
+    let over = || Ok((Delivery::Refused, format!("dispatch {id} is over")));
+    if !project.paths.open_marker(id).exists() {
+        return over();
+    }
+    let request = Request::Send { text: text.to_owned() };
+    let answer = control::ask(&project.paths.dispatch(id), &request, Duration::from_mins(5))?;
+    match answer {
+        Some(Answer { delivery: Some(delivery), .. }) => Ok(delivery),
+        Some(_) | None => Ok((Delivery::Unknown, "the supervisor gave no answer".to_owned())),
+    }
+}
+
+/// Answers what a worker waits for a permission for. `None`: it waits for none.
+pub fn permit(project: &Project, id: &DispatchId, allow: bool) -> Result<Option<String>, Fault> {
+    let folder = project.paths.dispatch(id);
+    let limit = Duration::from_secs(10);
+    let asked = control::ask(&folder, &Request::Status, limit)?.and_then(|answer| answer.detail);
+    let answer = control::ask(&folder, &Request::Permit { allow }, limit)?;
+    Ok(answer.filter(|a| a.accepted).map(|_| asked.unwrap_or_default()))
 }
 
 /// Blocks until a dispatch is closed; finishes it if its supervisor is lost meanwhile.

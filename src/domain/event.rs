@@ -31,6 +31,106 @@ pub struct Usage<S = String> {
     pub source: Option<S>,
 }
 
+/// What a worker is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkerState {
+    /// The worktree and the prompt are being prepared, or the CLI is starting.
+    Starting,
+    /// An interactive CLI takes input and has not been given any yet.
+    Ready,
+    /// It moves.
+    Working,
+    /// It wants to do something that it needs a permission for.
+    WaitingPermission,
+    /// It asked a question.
+    WaitingInput,
+    /// It shows something that vnx cannot answer.
+    Blocked,
+    /// The CLI reports errors and tries again by itself.
+    Limited,
+    /// Its turn is over.
+    Idle,
+    /// It is being ended.
+    Ending,
+    /// It is gone; its work is being collected and judged.
+    Exited,
+    /// Its supervisor is dead and its story could not be finished yet.
+    Lost,
+}
+
+impl WorkerState {
+    /// The word used in files and on screen.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Working => "working",
+            Self::WaitingPermission => "waiting_permission",
+            Self::WaitingInput => "waiting_input",
+            Self::Blocked => "blocked",
+            Self::Limited => "limited",
+            Self::Idle => "idle",
+            Self::Ending => "ending",
+            Self::Exited => "exited",
+            Self::Lost => "lost",
+        }
+    }
+
+    /// Whether somebody else has to act before the worker goes on, so that its silence is no idleness.
+    pub fn waits_for_others(self) -> bool {
+        matches!(self, Self::WaitingPermission | Self::WaitingInput | Self::Idle)
+    }
+}
+
+/// Where a state is known from, the surest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StateSource {
+    /// The dispatch's lock.
+    Lock,
+    /// The process itself: started, signalled, gone.
+    Process,
+    /// The CLI's own report to its terminal (OSC 7501).
+    StatusReport,
+    /// A hook of the CLI.
+    Hook,
+    /// The event stream.
+    Events,
+    /// The title that it gives its terminal.
+    Title,
+    /// The text on its screen.
+    Screen,
+}
+
+impl StateSource {
+    /// The word used in files and on screen.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Lock => "lock",
+            Self::Process => "process",
+            Self::StatusReport => "status_report",
+            Self::Hook => "hook",
+            Self::Events => "events",
+            Self::Title => "title",
+            Self::Screen => "screen",
+        }
+    }
+}
+
+/// Something that a worker told its terminal, beside what it draws.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// OSC 7501, the Program Status Protocol: `key=value` pairs between colons, verbatim.
+    Status(String),
+    /// OSC 0 or 2.
+    Title(String),
+    /// BEL.
+    Bell,
+    /// OSC 9 or 777: a desktop notification.
+    Notification(String),
+}
+
 /// Something a worker's stream said.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -80,6 +180,16 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         fields: BTreeMap<String, String>,
     },
+    /// The worker's state changed.
+    State {
+        /// To this.
+        state: WorkerState,
+        /// Known from there.
+        source: StateSource,
+        /// In the CLI's words, what it waits for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        detail: Option<String>,
+    },
     /// Tools that the CLI refused to run.
     Denied {
         /// How many.
@@ -98,7 +208,7 @@ impl Event {
     /// Whether the worker moved forward. Retries and errors are not progress: a CLI that
     /// reconnects for an hour is idle.
     pub fn is_progress(&self) -> bool {
-        !matches!(self, Self::Error { .. })
+        !matches!(self, Self::Error { .. } | Self::State { .. })
     }
 }
 
@@ -152,6 +262,32 @@ pub struct Heard {
     pub progress: bool,
     /// It was the closing event: the process should leave soon.
     pub closing: bool,
+    /// The turn is over, but something that it started in the background is not.
+    pub busy: bool,
+    /// A hook was called: what it prints, or nothing while somebody has to decide first.
+    pub reply: Option<Reply>,
+    /// Keys that answer a dialog.
+    pub keys: Option<String>,
+}
+
+/// What the CLI gets that called a hook.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// This text, at once.
+    Now(String),
+    /// Nothing until a person has decided.
+    Held,
+}
+
+/// How a person's decision reaches the CLI that asked for a permission.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Permit {
+    /// As the answer of the hook that asked.
+    Hook(String),
+    /// As keys.
+    Keys(String),
+    /// Not at all: nothing was asked.
+    Nothing,
 }
 
 /// Whoever understands a worker's output. The supervisor only moves bytes.
@@ -160,4 +296,16 @@ pub trait Listener {
     fn stdout_line(&mut self, line: &str) -> Heard;
     /// One line of standard error.
     fn stderr_line(&mut self, line: &str) -> Heard;
+    /// Something that an interactive worker told its terminal.
+    fn notice(&mut self, notice: &Notice) -> Heard;
+    /// An interactive worker drew something.
+    fn drew(&mut self) -> Heard;
+    /// What a hook of the CLI was given, one JSON object.
+    fn hook(&mut self, payload: &str) -> Heard;
+    /// What stands on the screen, once it has come to rest.
+    fn screen(&mut self, text: &str) -> Heard;
+    /// A person decided what the worker waits for.
+    fn permit(&mut self, allow: bool) -> Permit;
+    /// The supervisor gives up on the worker, and why.
+    fn gave_up(&mut self, outcome: Outcome, message: &str);
 }

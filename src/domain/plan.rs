@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::agent::{Deliverable, Permissions};
 use super::digest::Digest;
+use super::event::WorkerState;
 use super::id::{DispatchId, Name};
 use super::outcome::Outcome;
 use super::span::{Size, Span};
@@ -57,6 +58,8 @@ pub enum PromptBy {
 pub enum ParserKind {
     /// Plain lines: the text is the report and there is no closing event.
     Text,
+    /// A terminal whose program tells its state: reports, hooks, titles.
+    Terminal,
     /// Claude Code's `--output-format stream-json`.
     ClaudeStreamJson,
     /// Codex's `exec --json`.
@@ -68,7 +71,7 @@ impl ParserKind {
     pub fn has_closing_event(self) -> bool {
         match self {
             Self::Text => false,
-            Self::ClaudeStreamJson | Self::CodexJson => true,
+            Self::Terminal | Self::ClaudeStreamJson | Self::CodexJson => true,
         }
     }
 }
@@ -92,6 +95,159 @@ pub struct FailureRule {
     pub outcome: Outcome,
     /// Field → regular expression, anchored at the start.
     pub when: BTreeMap<String, String>,
+}
+
+/// When an interactive worker is asked to leave.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndPolicy {
+    /// When its turn is over.
+    #[default]
+    AfterTurn,
+    /// When its turn is over and it has left a report; otherwise it waits for the next message.
+    AfterReport,
+    /// Never: a person ends it.
+    Manual,
+}
+
+/// Something that a CLI may show on its screen instead of working, and what is done about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dialog {
+    /// What it is called in events: `trust`, `theme`, `usage_limit`.
+    pub name: String,
+    /// A regular expression that is found on the screen; `^` and `$` match at lines.
+    pub screen: String,
+    /// The state that it means.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<WorkerState>,
+    /// Typed to answer it, once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<String>,
+    /// The failure that it is, which ends the turn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+}
+
+/// A title that tells a state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TitleRule {
+    /// A regular expression, anchored at the start of the title.
+    pub title: String,
+    /// The state that it means.
+    pub state: WorkerState,
+}
+
+/// What the interactive lane needs to know beside the process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Interactive {
+    /// When the worker is asked to leave.
+    #[serde(default)]
+    pub end: EndPolicy,
+    /// Typed to make the CLI leave, each entry apart; without any it is signalled.
+    #[serde(default)]
+    pub quit: Vec<String>,
+    /// Between a pasted text and Enter.
+    #[serde(default = "fifty")]
+    pub submit_gap: Span,
+    /// How long the turn must have been over before the CLI is asked to leave.
+    #[serde(default = "half_second")]
+    pub settle: Span,
+    /// How long a permission may be waited for.
+    #[serde(default = "ten_minutes")]
+    pub ask_within: Span,
+    /// How long the CLI may show something that nothing is known about.
+    #[serde(default = "half_minute")]
+    pub blocked_within: Span,
+    /// Typed to allow what the CLI asks a permission for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_keys: Option<String>,
+    /// Typed to deny it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deny_keys: Option<String>,
+    /// What its screen may show instead of work.
+    #[serde(default)]
+    pub dialogs: Vec<Dialog>,
+    /// States by title.
+    #[serde(default)]
+    pub titles: Vec<TitleRule>,
+    /// How it speaks to hooks and where it keeps its transcript; without one it has neither.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dialect: Option<Dialect>,
+    /// Characters with which a message would be a command of the CLI, unless a blank goes before.
+    #[serde(default)]
+    pub blank_before: String,
+    /// Characters with which a message would be a command all the same: it is refused.
+    #[serde(default)]
+    pub refuse_before: String,
+    /// What its first start would ask.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_start: Option<FirstStart>,
+}
+
+/// How a CLI speaks to its hooks and where it keeps its transcript.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Dialect {
+    /// Claude Code.
+    Claude,
+    /// Codex.
+    Codex,
+    /// Gemini CLI.
+    Gemini,
+    /// Kimi Code.
+    Kimi,
+}
+
+/// What a CLI asks when it starts for the first time, and how it is told beforehand: in a
+/// configuration folder of the dispatch's own, which is made only where the user's own would ask.
+/// The user's is never written to, and a login that stands in it is not copied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FirstStart {
+    /// The variable that names the CLI's configuration folder.
+    pub variable: String,
+    /// The JSON file in it that remembers answers.
+    pub file: String,
+    /// Where that file is while the variable is not set, from HOME.
+    pub usual: String,
+    /// JSON pointers into it and the values that must stand there.
+    pub answers: BTreeMap<String, serde_json::Value>,
+    /// The question whether a key in the environment may be used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<KeyQuestion>,
+}
+
+/// A CLI asks whether it may use a key that it finds in its environment, and remembers the key's end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyQuestion {
+    /// The variable that holds the key.
+    pub variable: String,
+    /// How many of its last characters are remembered.
+    pub tail: usize,
+    /// The list of those that may be used: a JSON pointer.
+    pub approved: String,
+    /// The list of those that may not.
+    pub rejected: String,
+}
+
+fn fifty() -> Span {
+    Span(50)
+}
+
+fn half_second() -> Span {
+    Span(500)
+}
+
+fn half_minute() -> Span {
+    Span(30_000)
+}
+
+fn ten_minutes() -> Span {
+    Span(600_000)
 }
 
 /// The process to start. Names of variables only; values never reach a file.
@@ -120,6 +276,9 @@ pub struct Launch {
     /// Variables whose values are secrets although their names do not say so.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secret_names: Vec<String>,
+    /// What the interactive lane needs beside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interactive: Option<Interactive>,
 }
 
 /// The limits of one dispatch.

@@ -115,18 +115,30 @@ pub enum Panes {
     /// A window for each dispatch where tmux is installed.
     #[default]
     Window,
+    /// All in one window.
+    Split,
+    /// Some to a window.
+    Grid,
     /// None.
     Off,
 }
 
 /// Panes.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Tmux {
     /// Whether dispatches get a pane.
     pub panes: Panes,
+    /// How many panes a window has in a grid.
+    pub grid: u32,
     /// A private socket (`tmux -L <name>`); `null`: the user's own server.
     pub socket: Option<Name>,
+}
+
+impl Default for Tmux {
+    fn default() -> Self {
+        Self { panes: Panes::Window, grid: 4, socket: None }
+    }
 }
 
 /// Limits.
@@ -168,6 +180,9 @@ impl Config {
         if self.limits.parallel == 0 {
             return wrong("limits.parallel must be at least 1");
         }
+        if self.tmux.grid == 0 {
+            return wrong("tmux.grid must be at least 1");
+        }
         if self.project_id.as_str().len() > 50 {
             return wrong("project_id is longer than 50 characters");
         }
@@ -201,7 +216,8 @@ project_id: {project_id}
 #  reproducible: [{names}]
 
 #tmux:
-#  panes: window         # window: one for each dispatch where tmux is installed; off: none
+#  panes: window         # window: one for each dispatch; split: all in one; grid: some to a window; off: none
+#  grid: 4               # how many, in a grid
 #  socket: null          # a private server (tmux -L <name>); null: your own
 
 #limits:

@@ -144,7 +144,7 @@ fn usage(value: &Value) -> Usage {
 }
 
 /// Dollars as the CLI prints them to whole millionths.
-fn micro_usd(dollars: f64) -> Option<u64> {
+pub(super) fn micro_usd(dollars: f64) -> Option<u64> {
     let micros = (dollars * 1e6).round();
     // Exact below 2^53, which is nine thousand million dollars.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range is checked")]

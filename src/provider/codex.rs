@@ -19,7 +19,8 @@ pub(super) fn parse(line: &str) -> Vec<Event> {
         "item.completed" => item_completed(&value),
         "error" => vec![error(text_at(&value, "/message"))],
         "turn.completed" => {
-            vec![Event::Usage(usage(&value)), Event::Result { ok: true, text: String::new() }]
+            let usage = value.get("usage").map(usage).unwrap_or_default();
+            vec![Event::Usage(usage), Event::Result { ok: true, text: String::new() }]
         }
         "turn.failed" => {
             let message = text_at(&value, "/error/message");
@@ -72,8 +73,8 @@ fn item_completed(value: &Value) -> Vec<Event> {
 }
 
 /// `input_tokens` includes what came from the cache.
-fn usage(value: &Value) -> Usage {
-    let count = |key: &str| value.pointer(&format!("/usage/{key}")).and_then(Value::as_u64);
+pub(super) fn usage(value: &Value) -> Usage {
+    let count = |key: &str| value.get(key).and_then(Value::as_u64);
     let cached = count("cached_input_tokens");
     Usage {
         input_tokens: count("input_tokens").map(|n| n.saturating_sub(cached.unwrap_or(0))),

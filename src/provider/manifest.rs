@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::failures::FailureTable;
 use crate::domain::agent::Permissions;
-use crate::domain::plan::{FailureRule, Lane, ParserKind, PromptBy};
+use crate::domain::plan::{FailureRule, Interactive, Lane, ParserKind, PromptBy};
 use crate::domain::span::Span;
 use crate::domain::{Fault, Name};
 use crate::project::{MAX_CONFIG, yaml};
@@ -35,6 +35,21 @@ pub struct LaneSpec {
     /// How long the process may stay after its closing event.
     #[serde(default = "five_seconds")]
     pub linger: Span,
+    /// What the interactive lane needs to know beside.
+    #[serde(default)]
+    pub interactive: Option<Interactive>,
+    /// Events for which the CLI calls a hook of ours.
+    #[serde(default)]
+    pub hook_events: Vec<String>,
+    /// Settings that go with the hooks, in the CLI's own form.
+    #[serde(default)]
+    pub settings: serde_json::Map<String, serde_json::Value>,
+    /// Variables that are set in this lane.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Arguments for levels of permissions, where this lane needs others.
+    #[serde(default)]
+    pub permissions: BTreeMap<Permissions, Vec<String>>,
 }
 
 fn five_seconds() -> Span {
@@ -140,10 +155,36 @@ fn read(file: &Path, bytes: &[u8], name: &Name) -> Result<Manifest, Fault> {
     if manifest.binaries.is_empty() {
         return wrong("binaries must name at least one executable".to_owned());
     }
+    for (lane, spec) in &manifest.lanes {
+        if (*lane == Lane::Interactive) != spec.interactive.is_some() {
+            return wrong(format!(
+                "lane {}: `interactive` belongs to the interactive lane, and to no other",
+                lane.word()
+            ));
+        }
+        if let Some(Err(why)) = spec.interactive.as_ref().map(check_patterns) {
+            return wrong(why);
+        }
+    }
     if let Err(why) = FailureTable::compile(&manifest.failures) {
         return wrong(why);
     }
     Ok(manifest)
+}
+
+/// The patterns of the interactive lane are regular expressions, and a dialog says what follows.
+fn check_patterns(interactive: &Interactive) -> Result<(), String> {
+    for dialog in &interactive.dialogs {
+        regex::Regex::new(&dialog.screen).map_err(|e| format!("dialog {:?}: {e}", dialog.name))?;
+        let said = usize::from(dialog.state.is_some())
+            + usize::from(dialog.keys.is_some())
+            + usize::from(dialog.outcome.is_some());
+        if said != 1 {
+            return Err(format!("dialog {:?} must have exactly one of state, keys, outcome", dialog.name));
+        }
+    }
+    let bad = |title: &str| regex::Regex::new(title).map_err(|e| format!("title {title:?}: {e}"));
+    interactive.titles.iter().try_for_each(|rule| bad(&rule.title).map(drop))
 }
 
 /// Every provider's name, the project's own and the embedded ones.

@@ -5,9 +5,14 @@ mod codex;
 pub mod constraints;
 pub mod environment;
 mod failures;
+mod first_start;
+pub mod hooks;
 mod manifest;
 mod stream;
+mod transcript;
+mod turns;
 
+pub use first_start::prepare;
 pub use manifest::{LaneSpec, Manifest, VersionProbe, all, load};
 pub use stream::Stream;
 

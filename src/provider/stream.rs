@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::failures::FailureTable;
+use super::turns::Turns;
 use super::{claude, codex};
-use crate::domain::event::{Claim, Event, Failure, Heard, Listener, Usage};
-use crate::domain::plan::{FailureRule, ParserKind};
+use crate::domain::event::{Claim, Event, Failure, Heard, Listener, Notice, Permit, StateSource, Usage, WorkerState};
+use crate::domain::outcome::Outcome;
+use crate::domain::plan::{EndPolicy, FailureRule, Interactive, ParserKind};
 use crate::domain::verdict::End;
 
 /// The longest report that is kept, in bytes.
@@ -23,6 +25,8 @@ pub struct Stream {
     stderr: VecDeque<String>,
     /// Fields of the errors since the last progress: one failure is often told in pieces.
     trouble: BTreeMap<String, String>,
+    turns: Turns,
+    end: EndPolicy,
 }
 
 impl Stream {
@@ -31,11 +35,21 @@ impl Stream {
         Self {
             kind,
             table: FailureTable::compile(failures).unwrap_or_default(),
+            turns: Turns::default(),
+            end: EndPolicy::default(),
             claim: Claim::default(),
             report: String::new(),
             stderr: VecDeque::new(),
             trouble: BTreeMap::new(),
         }
+    }
+
+    /// The same for the interactive lane.
+    #[must_use]
+    pub fn interactive(mut self, interactive: Option<&Interactive>) -> Self {
+        self.turns = interactive.map(Turns::new).unwrap_or_default();
+        self.end = interactive.map(|i| i.end).unwrap_or_default();
+        self
     }
 
     fn take(&mut self, mut events: Vec<Event>) -> Heard {
@@ -47,6 +61,17 @@ impl Stream {
         }
         heard.events = events;
         heard
+    }
+
+    /// The same for an interactive worker: its turn's end is its last word only if the plan says so.
+    fn take_turn(&mut self, mut heard: Heard) -> Heard {
+        let mut taken = self.take(std::mem::take(&mut heard.events));
+        taken.closing &= match self.end {
+            EndPolicy::AfterTurn => true,
+            EndPolicy::AfterReport => !self.report.trim().is_empty() || self.claim.ok == Some(false),
+            EndPolicy::Manual => false,
+        };
+        Heard { busy: heard.busy, reply: heard.reply, keys: heard.keys, ..taken }
     }
 
     fn fold(&mut self, event: &mut Event) {
@@ -87,6 +112,13 @@ impl Stream {
                 tail(text, MAX_REPORT).clone_into(&mut self.report);
                 self.recovered();
             }
+            // A turn that begins is a new chance.
+            Event::State { state: WorkerState::Working, .. } if self.kind == ParserKind::Terminal => {
+                self.claim.ok = None;
+                self.claim.failure = None;
+                self.recovered();
+            }
+            Event::State { .. } => {}
             Event::Thinking { .. } | Event::ToolUse { .. } | Event::ToolResult { .. } => {
                 self.recovered();
             }
@@ -137,6 +169,7 @@ impl Listener for Stream {
                 self.report.push('\n');
                 return Heard { progress: true, ..Heard::default() };
             }
+            ParserKind::Terminal => return Heard::default(),
             ParserKind::ClaudeStreamJson => claude::parse(line),
             ParserKind::CodexJson => codex::parse(line),
         };
@@ -150,6 +183,61 @@ impl Listener for Stream {
         self.stderr.push_back(line.chars().take(2000).collect());
         // Noise on standard error is progress only for workers that have no event stream.
         Heard { progress: self.kind == ParserKind::Text, ..Heard::default() }
+    }
+
+    fn notice(&mut self, notice: &Notice) -> Heard {
+        let events = self.turns.notice(notice);
+        self.take_turn(Heard { events, ..Heard::default() })
+    }
+
+    fn drew(&mut self) -> Heard {
+        // A program that tells nothing else moves when it draws.
+        if self.kind != ParserKind::Text {
+            return Heard::default();
+        }
+        let state = Event::State { state: WorkerState::Working, source: StateSource::Screen, detail: None };
+        Heard { progress: true, events: vec![state], ..Heard::default() }
+    }
+
+    fn hook(&mut self, payload: &str) -> Heard {
+        let heard = self.turns.hook(payload);
+        self.take_turn(heard)
+    }
+
+    fn screen(&mut self, text: &str) -> Heard {
+        if self.kind == ParserKind::Text {
+            tail(text, MAX_REPORT).clone_into(&mut self.report);
+        }
+        let heard = self.turns.screen(text);
+        self.take_turn(heard)
+    }
+
+    fn permit(&mut self, allow: bool) -> Permit {
+        if !allow {
+            self.claim.denied += 1;
+        }
+        self.turns.permit(allow)
+    }
+
+    fn gave_up(&mut self, outcome: Outcome, message: &str) {
+        self.claim.failure = Some(Failure { outcome: Some(outcome), message: one_line(message) });
+        self.claim.stuck_on_error = true;
+    }
+}
+
+impl Stream {
+    /// Reads what the CLI's own transcript says, once the worker that ran in `cwd` is gone.
+    pub fn read_transcript(&mut self, env: &BTreeMap<String, String>, cwd: &str) {
+        let Some(told) = self.turns.transcript(env, cwd) else { return };
+        merge(&mut self.claim.usage, &told.usage);
+        self.claim.session = told.session.or(self.claim.session.take());
+        if let Some(report) = told.report {
+            tail(&report, MAX_REPORT).clone_into(&mut self.report);
+        }
+        if let Some(message) = told.error {
+            let fields = BTreeMap::from([("message".to_owned(), message.clone())]);
+            self.fold(&mut Event::Error { class: None, message, retrying: false, fields });
+        }
     }
 }
 

@@ -8,6 +8,7 @@ pub mod files;
 pub mod lock;
 pub mod path;
 pub mod process;
+pub mod pty;
 pub mod watch;
 
 use crate::domain::{Fault, Timestamp};

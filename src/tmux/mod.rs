@@ -34,6 +34,15 @@ impl Socket {
     }
 }
 
+/// Where a pane goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// Into a window of its own.
+    Window,
+    /// Into a tiled window with at most so many others.
+    Tiled(usize),
+}
+
 /// tmux could not do it.
 #[derive(Debug, thiserror::Error)]
 pub enum TmuxError {
@@ -80,9 +89,52 @@ impl Tmux {
         Ok(expect("-V", output)?.text().trim_start_matches("tmux ").to_owned())
     }
 
+    /// Opens a pane for `name` in session `session`, as the layout says, and runs `command` in it.
+    /// Returns its id (`%7`).
+    pub fn open_pane(
+        &self,
+        session: &Name,
+        name: &Name,
+        layout: Layout,
+        command: &[String],
+    ) -> Result<String, TmuxError> {
+        let Layout::Tiled(most) = layout else { return self.open_window(session, name, command) };
+        // Windows of ours that have room, by what the server shows now; another may be faster, and
+        // then this window gets one more or a window of its own.
+        let standing = self.panes(session)?;
+        for window in 1_u32..100 {
+            let tiled = Name::parse("window", &format!("workers-{window}"))
+                .map_err(|e| TmuxError::Refused { verb: "split-window", complaint: e.what })?;
+            let count = standing.iter().filter(|(_, n)| n.split(' ').next() == Some(tiled.as_str())).count();
+            if count == 0 {
+                let pane = self.open_window(session, &tiled, command)?;
+                return self.named(pane, name);
+            }
+            if count >= most {
+                continue;
+            }
+            let target = format!("={session}:={tiled}");
+            // A full window is made room in first: tmux refuses a split of a pane that is too small.
+            self.cmd().args(["select-layout", "-t", &target, "tiled"]).run()?;
+            let args = ["split-window", "-d", "-P", "-F", "#{pane_id}", "-t", &target, "--"];
+            let output = self.cmd().args(args).args(command).run()?;
+            if output.ok() {
+                self.cmd().args(["select-layout", "-t", &target, "tiled"]).run()?;
+                return self.named(output.text(), name);
+            }
+        }
+        self.open_window(session, name, command)
+    }
+
+    /// Gives a pane its title, for its border and for lists.
+    fn named(&self, pane: String, name: &Name) -> Result<String, TmuxError> {
+        self.cmd().args(["set-option", "-p", "-t", &pane, "@vnx", name.as_str()]).run()?;
+        Ok(pane)
+    }
+
     /// Opens a window named `window` in session `session`, creating the session if needed, and
     /// runs `command` in it. Returns the pane's id (`%7`). Safe against others doing the same.
-    pub fn open_window(&self, session: &Name, window: &Name, command: &[String]) -> Result<String, TmuxError> {
+    fn open_window(&self, session: &Name, window: &Name, command: &[String]) -> Result<String, TmuxError> {
         let target = format!("={session}:");
         // New windows are the common case; both sides of a race to create the session win here
         // on their second try.
@@ -109,14 +161,21 @@ impl Tmux {
         Err(TmuxError::Refused { verb: "new-window", complaint: "the session appears and disappears".to_owned() })
     }
 
-    /// The panes of a session as `(pane id, window name)`; empty when there is none.
+    /// The panes of a session as `(pane id, window name and, in a tiled one, the pane's own)`; empty
+    /// when there is none.
     pub fn panes(&self, session: &Name) -> Result<Vec<(String, String)>, TmuxError> {
         let target = format!("={session}:");
-        let output = self.cmd().args(["list-panes", "-s", "-F", "#{pane_id} #{window_name}", "-t", &target]).run()?;
+        let output =
+            self.cmd().args(["list-panes", "-s", "-F", "#{pane_id} #{window_name} #{@vnx}", "-t", &target]).run()?;
         if !output.ok() {
             return Ok(Vec::new());
         }
-        Ok(output.text().lines().filter_map(|l| l.split_once(' ')).map(|(p, w)| (p.to_owned(), w.to_owned())).collect())
+        Ok(output
+            .text()
+            .lines()
+            .filter_map(|l| l.split_once(' '))
+            .map(|(p, w)| (p.to_owned(), w.trim_end().to_owned()))
+            .collect())
     }
 
     /// The text of a pane.

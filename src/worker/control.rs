@@ -1,10 +1,11 @@
-//! `control.sock`: how other vnx processes talk to a supervisor. One JSON line each way.
+//! `control.sock`: how other vnx processes talk to a supervisor. One JSON line each way; after
+//! an `attach` the connection carries frames.
 //!
 //! The socket is bound and reached through `/proc/self/fd/<folder>/control.sock`, because a
 //! socket address ends at 108 bytes and a repository may lie deeper than that. Its folder is
 //! 0700, and the supervisor checks the peer's user id as well.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -13,11 +14,16 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
+use crate::domain::event::{StateSource, WorkerState};
 use crate::domain::{Fault, Timestamp};
 use crate::sys::files::At;
+use crate::sys::pty::Size;
+
+/// The longest request: a hook's payload holds whole files.
+pub(super) const MAX_REQUEST: u64 = 16 << 20;
 
 /// A request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
     /// What is the worker doing?
@@ -27,24 +33,42 @@ pub enum Request {
         /// Skip the grace period.
         now: bool,
     },
+    /// Show the worker's screen on this connection.
+    Attach {
+        /// The viewer's size.
+        size: Size,
+        /// Its keys are not for the worker, and its size does not count.
+        read_only: bool,
+    },
+    /// Give the worker a text, as one message.
+    Send {
+        /// The text.
+        text: String,
+    },
+    /// Answer what the worker waits for a permission for.
+    Permit {
+        /// The answer.
+        allow: bool,
+    },
+    /// A hook of the CLI was called.
+    Hook {
+        /// What it was given, one JSON object.
+        payload: String,
+    },
 }
 
-/// What the worker is doing.
+/// What became of a text that was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
-    /// The worktree and the prompt are being prepared, or the CLI is starting.
-    Starting,
-    /// It moves.
-    Working,
-    /// The CLI reports errors and tries again by itself.
-    Limited,
-    /// It is being ended.
-    Ending,
-    /// It is gone; its work is being collected and judged.
-    Exited,
-    /// Its supervisor is dead and its story could not be finished yet.
-    Lost,
+pub enum Delivery {
+    /// The worker took it as a message: it said so itself.
+    Delivered,
+    /// It stands in the worker's input, and nothing proves that it was submitted.
+    Staged,
+    /// Nothing was given to the worker.
+    Refused,
+    /// It was written, and the worker ended before anything could be seen.
+    Unknown,
 }
 
 /// An answer.
@@ -52,17 +76,45 @@ pub enum State {
 #[serde(deny_unknown_fields)]
 pub struct Answer {
     /// What the worker is doing.
-    pub state: State,
-    /// Where that is known from: `process`, `events`.
-    pub source: String,
+    pub state: WorkerState,
+    /// Where that is known from.
+    pub source: StateSource,
     /// Since when.
     pub since: Timestamp,
+    /// What it waits for, in the CLI's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
     /// The worker's process id, once it runs.
     pub pid: Option<u32>,
     /// The request was taken on.
     pub accepted: bool,
     /// Bytes of output so far.
     pub output_bytes: u64,
+    /// What became of a text that was sent, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<(Delivery, String)>,
+    /// What a hook is to print.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply: Option<String>,
+}
+
+/// The kinds of frames after an `attach`: one byte, the payload's length in four (big endian),
+/// the payload.
+pub(super) mod frame {
+    /// To the viewer: output.
+    pub(in crate::worker) const OUTPUT: u8 = b'o';
+    /// To the worker: what was typed.
+    pub(in crate::worker) const INPUT: u8 = b'i';
+    /// To the supervisor: the viewer's new size, columns and rows in two bytes each.
+    pub(in crate::worker) const RESIZE: u8 = b'r';
+    /// The longest payload.
+    pub(in crate::worker) const MAX: usize = 1 << 20;
+
+    /// The head of a frame.
+    pub(in crate::worker) fn head(kind: u8, length: usize) -> [u8; 5] {
+        let [a, b, c, d] = u32::try_from(length).unwrap_or(0).to_be_bytes();
+        [kind, a, b, c, d]
+    }
 }
 
 fn folder(path: &Path) -> Result<OwnedFd, Fault> {
@@ -84,24 +136,28 @@ pub fn bind(dispatch: &Path) -> Result<UnixListener, Fault> {
     Ok(listener)
 }
 
+/// Connects to a supervisor; `None` when nobody listens.
+pub(super) fn connect(dispatch: &Path) -> Option<UnixStream> {
+    UnixStream::connect(address(&folder(dispatch).ok()?)).ok()
+}
+
+/// Writes a request and reads the line that answers it, byte by byte, so that what follows stays
+/// in the socket.
+pub(super) fn talk(stream: &UnixStream, request: &Request, limit: Duration) -> std::io::Result<String> {
+    stream.set_read_timeout(Some(limit))?;
+    stream.set_write_timeout(Some(limit))?;
+    let mut line = serde_json::to_string(request)?;
+    line.push('\n');
+    let mut stream = stream;
+    stream.write_all(line.as_bytes())?;
+    let mut answer = Vec::new();
+    let mut one = BufReader::with_capacity(1, stream.take(MAX_REQUEST));
+    one.read_until(b'\n', &mut answer)?;
+    String::from_utf8(answer).map_err(std::io::Error::other)
+}
+
 /// Asks a supervisor; `Ok(None)` when nobody answers in time.
-pub fn ask(dispatch: &Path, request: Request, limit: Duration) -> Result<Option<Answer>, Fault> {
-    let Ok(fd) = folder(dispatch) else {
-        return Ok(None);
-    };
-    let Ok(stream) = UnixStream::connect(address(&fd)) else {
-        return Ok(None);
-    };
-    let talk = || -> std::io::Result<String> {
-        stream.set_read_timeout(Some(limit))?;
-        stream.set_write_timeout(Some(limit))?;
-        let mut line = serde_json::to_string(&request)?;
-        line.push('\n');
-        (&stream).write_all(line.as_bytes())?;
-        let mut answer = String::new();
-        BufReader::new(&stream).read_line(&mut answer)?;
-        Ok(answer)
-    };
-    let Ok(answer) = talk() else { return Ok(None) };
-    Ok(serde_json::from_str(&answer).ok())
+pub fn ask(dispatch: &Path, request: &Request, limit: Duration) -> Result<Option<Answer>, Fault> {
+    let answer = connect(dispatch).and_then(|stream| talk(&stream, request, limit).ok());
+    Ok(answer.and_then(|answer| serde_json::from_str(&answer).ok()))
 }

@@ -1,4 +1,4 @@
-//! The last step before the worker: `vnx __launch <parent> <note> -- program args…`.
+//! The last step before the worker: `vnx __launch <parent> <note> <pipes|terminal> program args…`.
 //!
 //! It runs between fork and exec without `pre_exec` (which would forbid the cheap
 //! `posix_spawn`): own session, death with the supervisor, then `exec`. If the exec fails, the
@@ -16,12 +16,16 @@ pub const LAUNCH: &str = "__launch";
 /// Becomes the worker; returns only when that failed.
 pub fn launch(args: impl Iterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.collect();
-    let [parent, note, program, rest @ ..] = args.as_slice() else {
+    let [parent, note, connection, program, rest @ ..] = args.as_slice() else {
         return ExitCode::from(70);
     };
     let parent = parent.to_str().and_then(|p| p.parse().ok()).and_then(Pid::from_raw);
     // Already a session leader is as good; nothing else can fail here.
     let _ = setsid();
+    // Only a session leader without a terminal can take one: standard input becomes its own.
+    if connection == "terminal" && rustix::process::ioctl_tiocsctty(std::io::stdin()).is_err() {
+        return ExitCode::from(70);
+    }
     let tied = set_parent_process_death_signal(Some(Signal::KILL)).is_ok();
     // The supervisor may have died before the tie was made; then nobody would end this process.
     if !tied || getppid() != parent {

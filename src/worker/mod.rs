@@ -4,13 +4,24 @@
 //! stays below it, even after `setsid` and a double fork. A start goes through `launch`, which
 //! gives the worker its own session and ties its life to the supervisor's.
 
+mod attach;
+mod cast;
 mod contain;
 pub mod control;
+mod ending;
 mod launch;
 mod lines;
+mod link;
+mod pipes;
 mod record;
 mod run;
+mod screen;
+mod serve;
+mod steer;
+mod terminal;
+mod viewers;
 
+pub use attach::{Left, attach};
 pub use contain::{Sweep, sweep_lost};
 pub use launch::{LAUNCH, launch};
 pub use record::{Recorded, Recorder, Source};

@@ -23,6 +23,10 @@ pub enum Source {
     Out,
     /// The worker's standard error.
     Err,
+    /// What the worker told its terminal.
+    Terminal,
+    /// What the CLI gave a hook.
+    Hook,
     /// vnx itself.
     Vnx,
 }
@@ -120,7 +124,8 @@ fn shorten(event: &mut Event, redactor: &Redactor) {
             fields.clear();
             message
         }
-        Event::Init { .. } | Event::Usage(_) | Event::Denied { .. } => return,
+        Event::State { detail: Some(detail), .. } => detail,
+        Event::Init { .. } | Event::Usage(_) | Event::Denied { .. } | Event::State { .. } => return,
     };
     if let Some((cut, _)) = text.char_indices().nth(EVENT_TEXT) {
         text.truncate(cut);

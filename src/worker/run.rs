@@ -1,35 +1,42 @@
-//! The supervisor's loop: one worker, its two pipes, its deadlines, its control socket.
+//! The supervisor's loop: one worker, its pipes or its terminal, its deadlines, its control socket.
 //!
 //! Two phases. While the worker lives, everything that can happen is one `select!`. Once it has
 //! exited, what is left below us is given a moment, asked to go, then killed, until the tree is
 //! proven empty. Nothing in the loop waits for a reader of the recording or for a pane.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::Signal;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{UnixListener, UnixStream};
-use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixListener;
+use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
+use super::cast::Cast;
 use super::contain::Sweep;
-use super::control::{Answer, Request, State};
+use super::ending::{Cause, Closing};
 use super::launch::LAUNCH;
-use super::lines::Lines;
-use super::record::{Recorder, Source};
-use crate::domain::event::{Event, Heard, Listener};
+use super::link::{Got, Link, Told};
+use super::pipes::Pipes;
+use super::record::Recorder;
+use super::serve::{Ask, serve};
+use super::steer::Steering;
+use super::terminal::Terminal;
+use crate::domain::event::{Listener, StateSource, WorkerState};
 use crate::domain::outcome::Outcome;
-use crate::domain::plan::Limits;
+use crate::domain::plan::{Interactive, Limits};
 use crate::domain::span::Span;
 use crate::domain::verdict::{Containment, End};
 use crate::domain::{Fault, Timestamp};
-use crate::sys::process::{Process, uid};
+use crate::sys::process::Process;
+use crate::sys::pty::{Pty, Size};
 
 /// How long what outlives the worker may take to leave by itself.
 const LEAVE: Duration = Duration::from_millis(150);
@@ -53,6 +60,8 @@ pub struct Job {
     pub limits: Limits,
     /// How long it may stay after its closing event.
     pub linger: Span,
+    /// It gets a terminal, which is recorded in this file.
+    pub terminal: Option<(Interactive, PathBuf)>,
     /// Where the launcher leaves a note if it fails.
     pub note: PathBuf,
 }
@@ -81,16 +90,6 @@ pub struct Ended {
     pub stderr_bytes: u64,
 }
 
-/// Why the worker is being ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cause {
-    Deadline,
-    Idle,
-    Cancel,
-    /// It stayed after its closing event.
-    Linger,
-}
-
 /// Runs the worker to its end. `on_start` is called once it runs; an error there ends it.
 pub fn run(
     job: Job,
@@ -113,49 +112,34 @@ pub fn run(
     })
 }
 
-struct Stream<R> {
-    pipe: Option<R>,
-    buffer: Vec<u8>,
-    lines: Lines,
-    bytes: u64,
-}
-
-impl<R: AsyncReadExt + Unpin> Stream<R> {
-    fn new(pipe: Option<R>) -> Self {
-        Self { pipe, buffer: vec![0; 64 << 10], lines: Lines::default(), bytes: 0 }
-    }
-    /// Bytes read, 0 at the end; never ready again after the end. Cancel-safe.
-    async fn read(&mut self) -> usize {
-        match &mut self.pipe {
-            Some(pipe) => pipe.read(&mut self.buffer).await.unwrap_or(0),
-            None => std::future::pending().await,
-        }
-    }
-    fn open(&self) -> bool {
-        self.pipe.is_some()
-    }
-}
-
-type Ask = (Request, oneshot::Sender<Answer>);
-
-struct Watch<'a> {
+pub(super) struct Watch<'a> {
     child: Child,
-    pid: u32,
-    out: Stream<ChildStdout>,
-    err: Stream<ChildStderr>,
-    listener: &'a mut dyn Listener,
-    recorder: &'a mut Recorder,
-    limits: Limits,
-    linger: Span,
+    pub(super) pid: u32,
+    pub(super) link: Link,
+    pub(super) listener: &'a mut dyn Listener,
+    pub(super) recorder: &'a mut Recorder,
+    pub(super) limits: Limits,
+    pub(super) linger: Span,
+    pub(super) interactive: Option<Interactive>,
     note: PathBuf,
-    started: Instant,
-    progress: Instant,
-    state: State,
+    pub(super) started: Instant,
+    pub(super) progress: Instant,
+    pub(super) state: WorkerState,
+    source: StateSource,
+    pub(super) detail: Option<String>,
     since: Timestamp,
-    closing: Option<Instant>,
-    ending: Option<(Cause, Instant)>,
-    killed: bool,
-    sweep: Sweep,
+    pub(super) since_instant: Instant,
+    pub(super) closing: Option<Closing>,
+    pub(super) ending: Option<(Cause, Instant)>,
+    pub(super) killed: bool,
+    pub(super) sweep: Sweep,
+    pub(super) steering: Steering,
+}
+
+/// The worker's end of what connects it with us, and ours once it runs.
+enum Ends {
+    Pipes,
+    Terminal(OwnedFd),
 }
 
 impl<'a> Watch<'a> {
@@ -166,13 +150,16 @@ impl<'a> Watch<'a> {
         on_start: impl FnOnce(Started) -> Result<(), Fault>,
     ) -> Result<Self, Fault> {
         let mut command = Command::new(&job.vnx);
-        command.arg(LAUNCH).arg(std::process::id().to_string()).arg(&job.note).arg(&job.program).args(&job.args);
+        command.arg(LAUNCH).arg(std::process::id().to_string()).arg(&job.note);
+        command.arg(if job.terminal.is_some() { "terminal" } else { "pipes" }).arg(&job.program).args(&job.args);
         command.env_clear().envs(&job.env).current_dir(&job.cwd);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let ends = connect(&mut command, job.terminal.is_some())?;
         let mut child = command.spawn().map_err(|e| {
             Fault::environment(format!("cannot start the worker: {e}"))
                 .fix("check free memory and the process limit (ulimit -u)")
         })?;
+        // Our copies of the worker's end go with the command: only the worker holds it then.
+        drop(command);
         let pid = child.id().unwrap_or(0);
         let signed = i32::try_from(pid).unwrap_or(0);
         let start_ticks = Process::read(signed).map_or(0, |p| p.start_ticks);
@@ -183,26 +170,38 @@ impl<'a> Watch<'a> {
                 let _ = pipe.write_all(&input).await;
             });
         }
-        let (out, err) = (Stream::new(child.stdout.take()), Stream::new(child.stderr.take()));
+        let link = match ends {
+            Ends::Pipes => Link::Pipes(Pipes::new(child.stdout.take(), child.stderr.take())),
+            Ends::Terminal(master) => {
+                let path = job.terminal.as_ref().map_or(Path::new(""), |(_, path)| path.as_path());
+                let cast = Cast::create(path, job.limits.record.0, Size::UNWATCHED, recorder.redactor().clone())?;
+                let terminal = Terminal::new(master, Size::UNWATCHED, cast);
+                Link::Terminal(Box::new(terminal.map_err(|e| Fault::io(format!("cannot watch the terminal: {e}")))?))
+            }
+        };
         let now = Instant::now();
         let watch = Self {
             child,
             pid,
-            out,
-            err,
+            link,
             listener,
             recorder,
             limits: job.limits,
             linger: job.linger,
+            interactive: job.terminal.map(|(interactive, _)| interactive),
             note: job.note,
             started: now,
             progress: now,
-            state: State::Starting,
+            state: WorkerState::Starting,
+            source: StateSource::Process,
+            detail: None,
             since: crate::sys::now(),
+            since_instant: now,
             closing: None,
             ending: None,
             killed: false,
             sweep: Sweep::new(),
+            steering: Steering::default(),
         };
         // Without its receipt a worker does not run on.
         if let Err(fault) = on_start(Started { pid, start_ticks }) {
@@ -222,10 +221,9 @@ impl<'a> Watch<'a> {
             let wake = self.next_deadline();
             tokio::select! {
                 status = self.child.wait() => break status,
-                n = self.out.read(), if self.out.open() => self.heard_out(n),
-                n = self.err.read(), if self.err.open() => self.heard_err(n),
+                got = self.link.next(), if self.link.is_open() => self.got(&got),
                 Ok((stream, _)) = control.accept() => { tokio::spawn(serve(stream, asks.clone())); }
-                Some((request, reply)) = asked.recv() => self.answer(request, reply),
+                Some(ask) = asked.recv() => self.asked(ask),
                 _ = term.recv() => self.end(Cause::Cancel),
                 _ = int.recv() => self.end(Cause::Cancel),
                 _ = chld.recv() => crate::sys::process::reap_adopted(i32::try_from(self.pid).ok()),
@@ -235,26 +233,23 @@ impl<'a> Watch<'a> {
         };
         let ran = self.started.elapsed();
         let status = status.map_err(|e| Fault::io(format!("cannot wait for the worker: {e}")))?;
-        self.go(State::Exited);
+        self.go(WorkerState::Exited, StateSource::Process, None);
+        self.worker_is_gone();
         self.after_exit(&mut chld, &mut asked, &control, &asks).await;
-        self.out.lines.finish(|line| {
-            let _ = note(self.listener.stdout_line(line), self.recorder, Source::Out, line);
-        });
-        self.err.lines.finish(|line| {
-            let _ = note(self.listener.stderr_line(line), self.recorder, Source::Err, line);
-        });
+        self.link.finish(self.listener, self.recorder);
         self.recorder.flush();
         let end = self.verdict_of(status);
+        let (stdout_bytes, stderr_bytes) = self.link.bytes();
         Ok(Ended {
             end,
             containment: self.sweep.prove(),
             ran_ms: u64::try_from(ran.as_millis()).unwrap_or(u64::MAX),
-            stdout_bytes: self.out.bytes,
-            stderr_bytes: self.err.bytes,
+            stdout_bytes,
+            stderr_bytes,
         })
     }
 
-    /// Drains the pipes and empties the tree.
+    /// Drains what connects us and empties the tree.
     async fn after_exit(
         &mut self,
         chld: &mut tokio::signal::unix::Signal,
@@ -269,7 +264,7 @@ impl<'a> Watch<'a> {
             // Not readable counts as not empty: the loop then ends by its own bound.
             let left = self.sweep.alive(None);
             let empty = left.as_ref().is_some_and(Vec::is_empty);
-            if empty && !self.out.open() && !self.err.open() {
+            if empty && !self.link.is_open() {
                 return;
             }
             let waited = exited.elapsed();
@@ -283,18 +278,17 @@ impl<'a> Watch<'a> {
                 }
             }
             if waited > LEAVE + grace + Duration::from_secs(5) || empty && waited > LEAVE {
-                // Somebody outside our tree holds the pipes, or the kernel will not let go.
-                if self.out.open() || self.err.open() {
+                // Somebody outside our tree holds the other end, or the kernel will not let go.
+                if self.link.is_open() {
                     self.sweep.note_leak();
                 }
                 return;
             }
             let tick = Instant::now() + if empty { Duration::from_millis(20) } else { Duration::from_millis(10) };
             tokio::select! {
-                n = self.out.read(), if self.out.open() => self.heard_out(n),
-                n = self.err.read(), if self.err.open() => self.heard_err(n),
+                got = self.link.next(), if self.link.is_open() => self.got(&got),
                 Ok((stream, _)) = control.accept() => { tokio::spawn(serve(stream, asks.clone())); }
-                Some((request, reply)) = asked.recv() => self.answer(request, reply),
+                Some(ask) = asked.recv() => self.asked(ask),
                 _ = chld.recv() => {}
                 () = sleep_until(tick) => {}
             }
@@ -302,130 +296,79 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn heard_out(&mut self, n: usize) {
-        if n == 0 {
-            self.out.pipe = None;
-            return;
-        }
-        self.out.bytes += n as u64;
-        let (mut progress, mut closing, mut trouble) = (false, false, false);
-        let (listener, recorder) = (&mut *self.listener, &mut *self.recorder);
-        self.out.lines.take(&self.out.buffer[..n], |line| {
-            let heard = note(listener.stdout_line(line), recorder, Source::Out, line);
-            progress |= heard.0;
-            closing |= heard.1;
-            trouble = heard.2 || trouble && !heard.0;
-        });
-        self.moved(progress, trouble);
-        if closing && self.closing.is_none() {
-            self.closing = Some(Instant::now());
-        }
+    fn got(&mut self, got: &Got) {
+        let told = self.link.take(got, self.listener, self.recorder);
+        self.heard(told);
     }
 
-    fn heard_err(&mut self, n: usize) {
-        if n == 0 {
-            self.err.pipe = None;
-            return;
-        }
-        self.err.bytes += n as u64;
-        let mut progress = false;
-        let (listener, recorder) = (&mut *self.listener, &mut *self.recorder);
-        self.err.lines.take(&self.err.buffer[..n], |line| {
-            progress |= note(listener.stderr_line(line), recorder, Source::Err, line).0;
-        });
-        self.moved(progress, false);
-    }
-
-    fn moved(&mut self, progress: bool, trouble: bool) {
-        if progress {
+    /// Draws the conclusions from what the worker said or did.
+    pub(super) fn heard(&mut self, told: Told) {
+        if told.progress {
             self.progress = Instant::now();
         }
+        for (state, source, detail) in told.states {
+            let leaving = self.ending.is_some() || self.closing.is_some_and(|c| c.asked);
+            if !leaving && self.state != WorkerState::Exited {
+                if state == WorkerState::Working {
+                    self.goes_on();
+                }
+                self.steering.saw(self.state, state, source);
+                if self.state == WorkerState::WaitingPermission && state != self.state {
+                    // A person answered in the CLI itself: the hook that asks is asked for nothing any more.
+                    self.steering.release();
+                }
+                self.go(state, source, detail);
+            }
+        }
+        if let Some(keys) = told.keys {
+            self.steering.press(&[keys]);
+        }
         match self.state {
-            State::Starting | State::Working | State::Limited if trouble => self.go(State::Limited),
-            State::Starting | State::Limited if progress => self.go(State::Working),
+            WorkerState::Starting | WorkerState::Working | WorkerState::Limited if told.trouble => {
+                self.go(WorkerState::Limited, StateSource::Events, None);
+            }
+            WorkerState::Starting | WorkerState::Limited if told.progress && self.interactive.is_none() => {
+                self.go(WorkerState::Working, StateSource::Events, None);
+            }
             _ => {}
         }
+        if told.closing && self.closing.is_none() {
+            self.closing = Some(Closing { since: Instant::now(), busy: told.busy, asked: false });
+        }
+        self.settle_delivery();
     }
 
-    fn go(&mut self, state: State) {
+    /// The last word was not the last one.
+    pub(super) fn goes_on(&mut self) {
+        if self.closing.is_some_and(|c| !c.asked) && self.interactive.is_some() {
+            self.closing = None;
+        }
+    }
+
+    pub(super) fn go(&mut self, state: WorkerState, source: StateSource, detail: Option<String>) {
         if self.state != state {
-            self.state = state;
             self.since = crate::sys::now();
+            self.since_instant = Instant::now();
+            // A wait for others is no idleness; the clock starts anew when they have acted.
+            self.progress = self.since_instant;
         }
+        (self.state, self.source, self.detail) = (state, source, detail);
     }
 
-    fn next_deadline(&self) -> Instant {
-        match (self.ending, self.closing) {
-            (Some((_, kill_at)), _) => kill_at,
-            (None, Some(closed)) => closed + self.linger.duration(),
-            (None, None) => {
-                (self.started + self.limits.deadline.duration()).min(self.progress + self.limits.idle.duration())
-            }
-        }
-    }
-
-    fn on_deadline(&mut self) {
-        let now = Instant::now();
-        if let Some((_, kill_at)) = self.ending {
-            if now >= kill_at {
-                self.kill();
-            }
-        } else if self.closing.is_some() {
-            self.end(Cause::Linger);
-        } else if now >= self.started + self.limits.deadline.duration() {
-            self.end(Cause::Deadline);
-        } else if now >= self.progress + self.limits.idle.duration() {
-            self.end(Cause::Idle);
-        }
-    }
-
-    fn worker(&self) -> Option<i32> {
-        i32::try_from(self.pid).ok()
-    }
-
-    fn end(&mut self, cause: Cause) {
-        if self.ending.is_some() {
-            return;
-        }
-        self.ending = Some((cause, Instant::now() + self.limits.grace.duration()));
-        self.go(State::Ending);
-        self.sweep.signal(Signal::TERM, self.worker());
-    }
-
-    fn kill(&mut self) {
-        self.killed = true;
-        self.sweep.signal(Signal::KILL, self.worker());
-        // Again soon, should something have been forked in between.
-        if let Some((_, at)) = &mut self.ending {
-            *at = Instant::now() + Duration::from_millis(100);
-        }
-    }
-
-    fn answer(&mut self, request: Request, reply: oneshot::Sender<Answer>) {
-        let accepted = match request {
-            Request::Status => true,
-            Request::Cancel { .. } if self.state == State::Exited => false,
-            Request::Cancel { now } => {
-                self.end(Cause::Cancel);
-                if now {
-                    self.kill();
-                }
-                true
-            }
-        };
-        let source = match self.state {
-            State::Working | State::Limited => "events",
-            State::Starting | State::Ending | State::Exited | State::Lost => "process",
-        };
-        // Whoever asked may be gone.
-        let _ = reply.send(Answer {
+    /// What is known at this moment.
+    pub(super) fn answer(&self, accepted: bool) -> super::control::Answer {
+        let (out, err) = self.link.bytes();
+        super::control::Answer {
             state: self.state,
-            source: source.to_owned(),
+            source: self.source,
             since: self.since,
+            detail: self.detail.clone(),
             pid: Some(self.pid),
             accepted,
-            output_bytes: self.out.bytes + self.err.bytes,
-        });
+            output_bytes: out + err,
+            delivery: None,
+            reply: None,
+        }
     }
 
     fn verdict_of(&self, status: ExitStatus) -> End {
@@ -437,47 +380,29 @@ impl<'a> Watch<'a> {
         }
         match (self.ending, status.code(), status.signal()) {
             (Some((Cause::Deadline, _)), ..) => End::TimedOut,
-            (Some((Cause::Idle, _)), ..) => End::Idle,
+            (Some((Cause::Idle | Cause::Unanswered, _)), ..) => End::Idle,
             (Some((Cause::Cancel, _)), ..) => End::Cancelled,
             // It had said its last word; how it left is not held against it.
             (Some((Cause::Linger, _)), ..) => End::Exited { code: 0 },
+            (None, ..) if self.closing.is_some_and(|c| c.asked) => End::Exited { code: 0 },
             (None, Some(code), _) => End::Exited { code },
             (None, None, signal) => End::Signaled { signal: signal.unwrap_or(0) },
         }
     }
 }
 
-/// Records a line; returns `(progress, closing, trouble)`.
-fn note(heard: Heard, recorder: &mut Recorder, source: Source, line: &str) -> (bool, bool, bool) {
-    let trouble = heard.events.iter().any(|e| matches!(e, Event::Error { .. }));
-    let answer = (heard.progress, heard.closing, trouble);
-    recorder.line(source, line, heard.events);
-    answer
-}
-
-/// One connection: one request, one answer. Another user's connection gets none.
-async fn serve(stream: UnixStream, asks: mpsc::Sender<Ask>) {
-    if stream.peer_cred().map(|c| c.uid()).ok() != Some(uid()) {
-        return;
+/// Gives the worker its standard streams.
+fn connect(command: &mut Command, terminal: bool) -> Result<Ends, Fault> {
+    if !terminal {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        return Ok(Ends::Pipes);
     }
-    let (read, mut write) = stream.into_split();
-    let mut line = String::new();
-    let mut reader = BufReader::new(read.take(4096));
-    let read = tokio::time::timeout(Duration::from_secs(2), reader.read_line(&mut line));
-    if !matches!(read.await, Ok(Ok(n)) if n > 0) {
-        return;
-    }
-    let Ok(request) = serde_json::from_str(&line) else {
-        return;
+    let no_pty = |e: std::io::Error| {
+        Fault::environment(format!("cannot open a terminal for the worker: {e}"))
+            .fix("check that /dev/pts is mounted and kernel.pty.max is not reached")
     };
-    let (reply, answer) = oneshot::channel();
-    if asks.send((request, reply)).await.is_err() {
-        return;
-    }
-    if let Ok(answer) = answer.await
-        && let Ok(mut text) = serde_json::to_string(&answer)
-    {
-        text.push('\n');
-        let _ = write.write_all(text.as_bytes()).await;
-    }
+    let Pty { master, slave } = Pty::open(Size::UNWATCHED).map_err(no_pty)?;
+    command.stdin(Stdio::from(slave.try_clone().map_err(no_pty)?));
+    command.stdout(Stdio::from(slave.try_clone().map_err(no_pty)?)).stderr(Stdio::from(slave));
+    Ok(Ends::Terminal(master))
 }

@@ -1,0 +1,314 @@
+//! Steering an interactive worker: texts, keys, permissions, hooks.
+//!
+//! A text is pasted in brackets, Enter follows as an event of its own, and then the worker has
+//! to say that it took it: by a status report, a hook or a title. Without that word a second
+//! Enter is tried once; after that the text is reported as `staged`.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::control::{Answer, Delivery, Request};
+use super::link::Told;
+use super::pipes::note;
+use super::record::Source;
+use super::run::Watch;
+use super::serve::Ask;
+use crate::domain::event::{Permit, Reply, StateSource, WorkerState};
+use crate::domain::plan::Interactive;
+
+/// How long a worker may take to say that it took a text.
+const PROOF: Duration = Duration::from_secs(2);
+/// Between two keys of one answer: programs take what comes at once for a paste.
+const KEY_GAP: Duration = Duration::from_millis(100);
+
+#[derive(Debug)]
+enum Stage {
+    /// The worker has not read it all.
+    Writing,
+    /// Enter follows then.
+    Enter(Instant),
+    /// Enter was pressed so many times; the proof must come until then.
+    Proof(Instant, u32),
+}
+
+#[derive(Debug)]
+struct Sending {
+    stage: Stage,
+    /// The worker was busy when the text came.
+    busy: bool,
+    reply: oneshot::Sender<Answer>,
+}
+
+/// What is under way.
+#[derive(Debug, Default)]
+pub(super) struct Steering {
+    sending: Option<Sending>,
+    /// The worker said that it took a text.
+    proven: Option<StateSource>,
+    /// Keys to press, each at its time.
+    keys: VecDeque<(Instant, Vec<u8>)>,
+    /// Hooks that wait for a decision.
+    held: Vec<oneshot::Sender<Answer>>,
+}
+
+impl Steering {
+    /// The state changed: a worker that begins to work has taken what it was given.
+    pub(super) fn saw(&mut self, before: WorkerState, after: WorkerState, source: StateSource) {
+        if after == WorkerState::Working && before != WorkerState::Working {
+            self.proven = Some(source);
+        }
+    }
+
+    /// What was asked is settled: hooks that wait go on without an answer.
+    pub(super) fn release(&mut self) {
+        self.held.clear();
+    }
+
+    /// Presses keys, one after the other.
+    pub(super) fn press(&mut self, keys: &[String]) {
+        let mut at = self.keys.back().map_or_else(Instant::now, |(at, _)| *at + KEY_GAP);
+        for key in keys {
+            self.keys.push_back((at, key.clone().into_bytes()));
+            at += KEY_GAP;
+        }
+    }
+
+    /// Presses the keys that make a CLI leave; nothing that is under way comes before them.
+    pub(super) fn quit(&mut self, keys: &[String]) {
+        self.keys.clear();
+        self.press(keys);
+    }
+
+    /// When something wants to be done.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let stage = self.sending.as_ref().and_then(|s| match s.stage {
+            Stage::Writing => None,
+            Stage::Enter(at) | Stage::Proof(at, _) => Some(at),
+        });
+        stage.into_iter().chain(self.keys.front().map(|(at, _)| *at)).min()
+    }
+}
+
+/// Why a text cannot be pasted; `None` when it can.
+fn unfit(text: &str, brackets: bool) -> Option<String> {
+    if text.trim().is_empty() {
+        return Some("the text is empty".to_owned());
+    }
+    // Anything below a blank but tab and line feed would act on the CLI, and ESC could end the
+    // bracketed paste (threat T-12).
+    if let Some(bad) = text.chars().find(|c| c.is_control() && *c != '\n' && *c != '\t') {
+        return Some(format!("it contains the control character U+{:04X}", u32::from(bad)));
+    }
+    if !brackets && text.contains('\n') {
+        return Some(
+            "the worker's program does not take pasted text (bracketed paste is off), so only one line can be sent"
+                .to_owned(),
+        );
+    }
+    None
+}
+
+impl Watch<'_> {
+    /// Answers a connection.
+    pub(super) fn asked(&mut self, ask: Ask) {
+        match ask {
+            Ask::Request(request, reply) => self.requested(request, reply),
+            Ask::Attached(newcomer, reply) => {
+                let answer = self.answer(self.state != WorkerState::Exited && self.interactive.is_some());
+                // Whoever asked may be gone.
+                if reply.send(answer).is_ok()
+                    && let Some(terminal) = self.link.terminal()
+                {
+                    terminal.attach(newcomer);
+                }
+            }
+            Ask::Typed(viewer, bytes) => {
+                if let Some(terminal) = self.link.terminal() {
+                    terminal.typed(viewer, &bytes);
+                }
+                // A person has taken over: it is not closed under their fingers.
+                self.goes_on();
+            }
+            Ask::Resized(viewer, size) => {
+                if let Some(terminal) = self.link.terminal() {
+                    terminal.resized(viewer, size);
+                }
+            }
+            Ask::Drained(viewer) => {
+                if let Some(terminal) = self.link.terminal() {
+                    terminal.drained(viewer);
+                }
+            }
+            Ask::Left(viewer) => {
+                if let Some(terminal) = self.link.terminal() {
+                    terminal.left(viewer);
+                }
+            }
+        }
+    }
+
+    fn requested(&mut self, request: Request, reply: oneshot::Sender<Answer>) {
+        let answer = match request {
+            Request::Status => self.answer(true),
+            Request::Cancel { now } => {
+                let accepted = self.cancel(now);
+                self.answer(accepted)
+            }
+            // Answered where the connection is kept.
+            Request::Attach { .. } => self.answer(false),
+            Request::Send { text } => return self.send(&text, reply),
+            Request::Permit { allow } => self.permit(allow),
+            Request::Hook { payload } => return self.hook(&payload, reply),
+        };
+        let _ = reply.send(answer);
+    }
+
+    fn hook(&mut self, payload: &str, reply: oneshot::Sender<Answer>) {
+        let mut told = Told::default();
+        told.add(note(self.listener.hook(payload), self.recorder, Source::Hook, payload));
+        let words = told.reply.take();
+        self.heard(told);
+        match words {
+            Some(Reply::Held) => {
+                self.steering.held.retain(|held| !held.is_closed());
+                self.steering.held.push(reply);
+            }
+            Some(Reply::Now(text)) => drop(reply.send(Answer { reply: Some(text), ..self.answer(true) })),
+            None => drop(reply.send(self.answer(true))),
+        }
+    }
+
+    fn permit(&mut self, allow: bool) -> Answer {
+        if self.state != WorkerState::WaitingPermission {
+            return self.answer(false);
+        }
+        match self.listener.permit(allow) {
+            Permit::Hook(text) => {
+                let answer = Answer { reply: Some(text), ..self.answer(true) };
+                let mut told = false;
+                for held in self.steering.held.drain(..) {
+                    told |= held.send(answer.clone()).is_ok();
+                }
+                if !told {
+                    return self.answer(false);
+                }
+            }
+            Permit::Keys(keys) => {
+                self.steering.press(&[keys]);
+                self.deliver();
+            }
+            Permit::Nothing => return self.answer(false),
+        }
+        self.go(WorkerState::Working, StateSource::Process, None);
+        self.answer(true)
+    }
+
+    /// Why a text would be a command of the CLI.
+    fn command_of(&self, text: &str) -> Option<String> {
+        let first = text.trim_start().chars().next()?;
+        let is_command = self.interactive.as_ref().is_some_and(|i| i.refuse_before.contains(first));
+        is_command
+            .then(|| format!("a message that begins with {first:?} is a command of this CLI: give it in `vnx attach`"))
+    }
+
+    fn send(&mut self, text: &str, reply: oneshot::Sender<Answer>) {
+        let text = text.replace("\r\n", "\n");
+        let text = text.trim_end_matches('\n');
+        // Such a text would not be a message but a command of the CLI: `!` runs a shell.
+        let blank = |i: &Interactive| text.trim_start().starts_with(|c| i.blank_before.contains(c));
+        let guarded = self.interactive.as_ref().is_some_and(blank).then(|| format!(" {text}"));
+        let text = guarded.as_deref().unwrap_or(text);
+        let state = self.state;
+        let brackets = self.link.terminal().is_some_and(|t| t.screen().brackets_paste());
+        let refused = match state {
+            WorkerState::Exited | WorkerState::Ending | WorkerState::Lost => Some("the worker has ended".to_owned()),
+            _ if self.interactive.is_none() => Some("only the interactive and acp lanes take messages".to_owned()),
+            _ if self.steering.sending.is_some() => Some("another message is on its way".to_owned()),
+            WorkerState::Starting => Some("the CLI is not ready yet".to_owned()),
+            WorkerState::WaitingPermission => {
+                Some("the worker waits for a permission: answer with `vnx permit`".to_owned())
+            }
+            WorkerState::Blocked => Some("the worker is blocked: look with `vnx attach`".to_owned()),
+            _ => unfit(text, brackets).or_else(|| self.command_of(text)),
+        };
+        let terminal = match (refused, self.link.terminal()) {
+            (None, Some(terminal)) => terminal,
+            (why, _) => {
+                let why = why.unwrap_or_else(|| "the worker has no terminal".to_owned());
+                let delivery = Some((Delivery::Refused, why));
+                drop(reply.send(Answer { delivery, ..self.answer(false) }));
+                return;
+            }
+        };
+        if brackets {
+            terminal.write(b"\x1b[200~");
+            terminal.write(text.as_bytes());
+            terminal.write(b"\x1b[201~");
+        } else {
+            terminal.write(text.as_bytes());
+        }
+        self.goes_on();
+        self.steering.proven = None;
+        self.steering.sending = Some(Sending { stage: Stage::Writing, busy: state == WorkerState::Working, reply });
+        self.deliver();
+    }
+
+    /// Takes what is under way one step further, as far as it is time.
+    pub(super) fn deliver(&mut self) {
+        let now = Instant::now();
+        let gap = self.interactive.as_ref().map_or(Duration::ZERO, |i| i.submit_gap.duration());
+        let Some(terminal) = self.link.terminal() else { return };
+        while self.steering.keys.front().is_some_and(|(at, _)| *at <= now) {
+            terminal.write(&self.steering.keys.pop_front().map(|(_, keys)| keys).unwrap_or_default());
+        }
+        let Some(sending) = &mut self.steering.sending else { return };
+        match sending.stage {
+            Stage::Writing if terminal.is_written() => sending.stage = Stage::Enter(now + gap),
+            Stage::Enter(at) if at <= now => {
+                terminal.write(b"\r");
+                sending.stage = Stage::Proof(now + PROOF, 1);
+            }
+            Stage::Proof(at, 1) if at <= now && !sending.busy => {
+                terminal.write(b"\r");
+                sending.stage = Stage::Proof(now + PROOF, 2);
+            }
+            Stage::Proof(at, _) if at <= now => {
+                let why = if sending.busy {
+                    "the worker is busy; its CLI has it in its input"
+                } else {
+                    "nothing shows that it was submitted"
+                };
+                self.delivered(Delivery::Staged, why.to_owned());
+            }
+            Stage::Writing | Stage::Enter(_) | Stage::Proof(..) => {}
+        }
+    }
+
+    /// Looks whether the worker said that it took the text.
+    pub(super) fn settle_delivery(&mut self) {
+        let waits = matches!(self.steering.sending, Some(Sending { stage: Stage::Proof(..), .. }));
+        match (waits, self.steering.proven.take()) {
+            (true, Some(source)) => self.delivered(Delivery::Delivered, format!("known by {}", source.word())),
+            (false, Some(source)) if self.steering.sending.is_some() => self.steering.proven = Some(source),
+            _ => {}
+        }
+        self.deliver();
+    }
+
+    fn delivered(&mut self, delivery: Delivery, why: String) {
+        if let Some(sending) = self.steering.sending.take() {
+            let delivery = Some((delivery, why));
+            drop(sending.reply.send(Answer { delivery, ..self.answer(true) }));
+        }
+    }
+
+    /// The worker is gone: nobody waits for anything any more.
+    pub(super) fn worker_is_gone(&mut self) {
+        self.delivered(Delivery::Unknown, "the worker ended meanwhile".to_owned());
+        self.steering.held.clear();
+        self.steering.keys.clear();
+    }
+}

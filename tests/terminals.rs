@@ -1,0 +1,274 @@
+//! The interactive lane: a worker on a terminal of its own, which outlives every view of it.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::common::{Run, World};
+
+/// A world with a provider of its own: a terminal program that records what it is given.
+fn tui_world(end: &str) -> World {
+    let mut world = World::new();
+    let program = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/programs/tui.py");
+    let manifest = format!(
+        "version: 1\nname: tui\ntitle: a test program\nruns_assignment: true\nbinaries: [python3]\nlanes:\n  interactive:\n    args: [\"{}\"]\n    prompt_by: argument\n    parser: terminal\n    linger: 5s\n    \
+         interactive: {{end: {end}, settle: 100ms, quit: [quit, \"\\r\"], allow_keys: y, deny_keys: n, ask_within: 20s}}\n\
+         permissions: {{read: [], work: [], full: []}}\nenv: {{pass: [TUI_RECORD]}}\n",
+        program.display()
+    );
+    std::fs::create_dir_all(world.repo.join(".vnx/providers")).unwrap();
+    std::fs::write(world.repo.join(".vnx/providers/tui.yaml"), manifest).unwrap();
+    let record = world.root.join("record");
+    world.set("TUI_RECORD", &record);
+    world
+}
+
+/// What the program was given, of one kind.
+fn recorded(world: &World, key: &str) -> Vec<Value> {
+    let text = std::fs::read_to_string(world.root.join("record")).unwrap_or_default();
+    let lines = text.lines().filter_map(|l| serde_json::from_str::<Value>(l).ok());
+    lines.filter_map(|l| l.get(key).cloned()).collect()
+}
+
+fn messages(world: &World) -> Vec<String> {
+    let all = std::fs::read_to_string(world.root.join("record")).unwrap_or_default();
+    let lines = all.lines().filter_map(|l| serde_json::from_str::<Value>(l).ok());
+    lines.filter_map(|l| Some(l.get("message")?.as_str()?.to_owned())).collect()
+}
+
+#[track_caller]
+fn start(world: &World, more: &[&str]) -> String {
+    let args = ["dispatch-agent", "--provider", "tui", "--agent", "hello-world", "--lane", "interactive", "--detach"];
+    world.vnx(&[&args[..], more].concat()).expect(0).out.trim().to_owned()
+}
+
+/// `vnx ps` says this of the one worker.
+fn state(world: &World) -> String {
+    let ps = world.vnx(&["ps", "--json"]).json();
+    ps["dispatches"][0]["state"].as_str().unwrap_or("gone").to_owned()
+}
+
+#[track_caller]
+fn until_state(world: &World, want: &str) {
+    world.until(want, || state(world) == want);
+}
+
+#[test]
+fn a_turn_that_is_over_ends_the_worker_and_its_reports_are_known() {
+    let world = tui_world("after_turn");
+    let args = ["dispatch-agent", "--provider", "tui", "--agent", "hello-world", "--lane", "interactive"];
+    world.vnx(&[&args[..], &["-i", "do it"]].concat()).expect(0);
+    let closed = world.last("dispatch.closed");
+    assert_eq!((&closed["lane"], &closed["verdict"]["outcome"]), (&"interactive".into(), &"done".into()));
+    assert_eq!(closed["containment"]["sigterm"], 0, "it was asked, not signalled: {closed}");
+    let last = messages(&world);
+    assert_eq!(last.last().map(String::as_str), Some("quit"));
+    // The terminal answered with nobody attached.
+    let queries = &recorded(&world, "queries")[0];
+    assert_eq!(queries["version"], "\u{1b}[0n", "the terminal keeps its name to itself");
+    assert_eq!(queries["da1"], "\u{1b}[?62;22c");
+    assert_eq!(queries["cursor"], "\u{1b}[3;7R");
+    assert_eq!(queries["status"], "\u{1b}]7501;?\u{1b}\\");
+    assert_eq!(queries["size"], "\u{1b}[8;50;200t");
+    let logs = world.vnx(&["logs"]).expect(0).out;
+    assert!(logs.contains("working (status_report)") && logs.contains("idle (status_report)"), "{logs}");
+    let cast = std::fs::read_to_string(world.state().join("dispatches").join(world.last_id()).join("terminal.cast"));
+    assert!(cast.unwrap().contains("tui is ready"));
+    world.assert_nothing_left();
+    world.assert_verified();
+}
+
+/// Texts that would break out, be cut, or be changed on their way: each arrives as it is, or is refused.
+#[test]
+fn every_message_arrives_as_it_is_or_is_refused() {
+    let world = tui_world("manual");
+    let id = start(&world, &["-i", "first"]);
+    until_state(&world, "idle");
+    let large = "0123456789 abcdefghijklmnopqrstuvwxyz äöü 漢字 🙂\n".repeat(15_000);
+    let arrives = [
+        "plain",
+        "two\nlines and\n\nmore",
+        "a\ttab",
+        "emoji 🙂 👩‍👩‍👧, right to left: שלום עולם مرحبا, combining e\u{301}",
+        "$(touch pwned) `touch pwned` ; touch pwned | & > x \\ ' \"",
+        "#(touch pwned) #{pane_id} %1 ~/x !! -flag",
+        "--help",
+        &large,
+    ];
+    for text in arrives {
+        let run = world.vnx_with_input(&["send", &id, "-", "--json"], text.as_bytes());
+        let answer = run.expect(0).json();
+        assert_eq!(answer["delivery"], "delivered", "{answer}");
+        let got = messages(&world).pop().unwrap();
+        assert_eq!(got, text.trim_end_matches('\n'), "{} of {} bytes", got.len(), text.len());
+        until_state(&world, "idle");
+    }
+    let before = messages(&world).len();
+    for bad in ["\u{1b}[201~\rrm -rf x\r", "a\u{1b}b", "nul\0byte", "a\rb", "\u{9b}31m", "\u{7f}", "", "  \n ", "\u{3}"]
+    {
+        let answer = world.vnx_with_input(&["send", &id, "-", "--json"], bad.as_bytes()).expect(1).json();
+        assert_eq!(answer["delivery"], "refused", "{bad:?}: {answer}");
+    }
+    world.vnx_with_input(&["send", &id, "-"], b"\xff\xfe not UTF-8").expect(2);
+    world.vnx_with_input(&["send", &id, "-"], &vec![b'x'; 1_000_001]).expect(2);
+    assert_eq!(messages(&world).len(), before);
+    assert!(!world.worktrees().join(&id).join("pwned").exists());
+    world.vnx(&["send", &id, "quit"]);
+    world.vnx(&["wait", &id]).expect(0);
+    world.vnx(&["send", &id, "too late"]).expect(1);
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_text_for_a_busy_worker_is_staged_and_one_for_a_headless_worker_is_refused() {
+    let world = tui_world("manual");
+    let id = start(&world, &["-i", "hang"]);
+    until_state(&world, "working");
+    let run = world.vnx(&["send", &id, "later"]).expect(4);
+    assert!(run.out.starts_with("staged"), "{}", run.out);
+    world.vnx(&["cancel", &id, "--now"]).expect(0);
+    let script = "while [ ! -e go ]; do sleep 0.02; done; rm go";
+    let id = world.vnx(&["dispatch-agent", "--provider", "shell", "--agent", "hello-world", "--detach", "-i", script]);
+    let id = id.expect(0).out.trim().to_owned();
+    until_state(&world, "starting");
+    let run = world.vnx(&["send", &id, "hello"]).expect(1);
+    assert!(run.out.contains("only the interactive and acp lanes"), "{}", run.out);
+    world.vnx(&["cancel", &id, "--now"]).expect(0);
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_permission_is_asked_for_shown_and_answered() {
+    let world = tui_world("after_turn");
+    for (decision, key) in [("allow", "y"), ("deny", "n")] {
+        let id = start(&world, &["-i", "ask"]);
+        until_state(&world, "waiting_permission");
+        let ps = world.vnx(&["ps"]).expect(0).out;
+        assert!(ps.contains("approve Bash: rm -rf build") && ps.contains("vnx permit"), "{ps}");
+        let run = world.vnx(&["permit", &id, decision]).expect(0);
+        assert!(run.out.contains("approve Bash"), "{}", run.out);
+        world.vnx(&["wait", &id]).expect(0);
+        assert_eq!(recorded(&world, "permission").last().unwrap(), key);
+        world.vnx(&["permit", &id, "allow"]).expect(1);
+    }
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_permission_that_nobody_answers_ends_the_worker() {
+    let world = tui_world("after_turn");
+    let file = world.repo.join(".vnx/providers/tui.yaml");
+    let text = std::fs::read_to_string(&file).unwrap().replace("ask_within: 20s", "ask_within: 300ms");
+    std::fs::write(file, text).unwrap();
+    let args = ["dispatch-agent", "--provider", "tui", "--agent", "hello-world", "--lane", "interactive", "-i", "ask"];
+    let run = world.vnx(&args).expect(1);
+    assert!(run.out.contains("permission_blocked") && run.out.contains("rm -rf build"), "{}", run.out);
+    world.assert_nothing_left();
+}
+
+/// Three workers, and their tmux server dies: they go on, and get their panes back.
+#[test]
+fn workers_outlive_their_tmux_server_and_get_their_panes_back() {
+    let world = tui_world("manual");
+    let ids: Vec<String> = (0..3).map(|_| start(&world, &["-i", "first"])).collect();
+    world.until("three idle workers", || {
+        let ps = world.vnx(&["ps", "--json"]).json();
+        ps["dispatches"].as_array().unwrap().iter().filter(|d| d["state"] == "idle").count() == 3
+    });
+    assert_eq!(world.tmux(&["list-windows", "-t", "=vnx-repo:", "-F", "x"]).lines().count(), 3);
+    world.tmux(&["kill-server"]);
+    world.until("the server to end", || world.tmux(&["list-sessions"]).is_empty());
+    let run = world.vnx(&["ps", "--repane"]).expect(0);
+    assert_eq!(run.err.matches("has a pane again").count(), 3, "{}", run.err);
+    let windows = world.tmux(&["list-windows", "-t", "=vnx-repo:", "-F", "#{window_name}"]);
+    let mut sorted: Vec<&str> = windows.lines().collect();
+    sorted.sort_unstable();
+    let mut ids = ids;
+    ids.sort_unstable();
+    assert_eq!(sorted, ids);
+    for id in &ids {
+        world.until("the screen to be restored", || {
+            world.tmux(&["capture-pane", "-p", "-t", &format!("=vnx-repo:={id}")]).contains("tui is ready")
+        });
+        world.vnx(&["send", id, "again"]).expect(0);
+    }
+    assert!(world.vnx(&["ps", "--repane"]).expect(0).err.is_empty(), "a second time nothing is opened");
+    for id in &ids {
+        world.vnx(&["send", id, "quit"]);
+        world.vnx(&["wait", id]).expect(0);
+    }
+    world.assert_nothing_left();
+}
+
+#[test]
+fn several_viewers_see_the_same_and_only_some_may_type() {
+    let world = tui_world("manual");
+    let id = start(&world, &["-i", "first", "--no-pane"]);
+    until_state(&world, "idle");
+    let vnx = World::binary();
+    let repo = world.repo.to_str().unwrap();
+    let open = |name: &str, cols: &str, args: &[&str]| {
+        let attach = [&[vnx, "--project", repo, "attach", id.as_str()][..], args].concat();
+        let args = ["new-session", "-d", "-s", name, "-x", cols, "-y", "30", "--"];
+        world.tmux(&[&args[..], &attach].concat());
+    };
+    let shows = |name: &str, text: &str| {
+        let target = format!("={name}:");
+        world.until(text, || world.tmux(&["capture-pane", "-p", "-t", &target]).contains(text));
+    };
+    open("one", "120", &[]);
+    shows("one", "tui is ready");
+    world.until("the worker to get the viewer's size", || {
+        recorded(&world, "size").last() == Some(&serde_json::json!([120, 30]))
+    });
+    open("looker", "90", &["-r"]);
+    shows("looker", "tui is ready");
+    world.tmux(&["send-keys", "-t", "=looker:", "nothing", "Enter"]);
+    world.tmux(&["send-keys", "-t", "=one:", "typed", "Enter"]);
+    shows("one", "got 5 bytes");
+    shows("looker", "got 5 bytes");
+    assert_eq!(messages(&world).last().unwrap(), "typed", "what a looker types goes nowhere");
+    assert_eq!(recorded(&world, "size").last(), Some(&serde_json::json!([120, 30])), "nor does its size count");
+    // The detach key leaves the worker alone.
+    world.tmux(&["send-keys", "-t", "=one:", "C-\\"]);
+    world.until("the viewer to leave", || !world.tmux(&["list-sessions", "-F", "#{session_name}"]).contains("one"));
+    assert_eq!(state(&world), "idle");
+    world.vnx(&["send", &id, "quit"]);
+    world.vnx(&["wait", &id]).expect(0);
+    world.until("the looker to leave", || !world.tmux(&["list-sessions", "-F", "#{session_name}"]).contains("looker"));
+    world.assert_nothing_left();
+}
+
+#[test]
+fn panes_can_share_windows() {
+    for (layout, windows) in [("split", 1), ("grid", 2)] {
+        let world = tui_world("manual");
+        let config = world.repo.join(".vnx/config.yaml");
+        let text = std::fs::read_to_string(&config).unwrap();
+        std::fs::write(&config, format!("{text}\ntmux: {{panes: {layout}, grid: 2}}\n")).unwrap();
+        let ids: Vec<String> = (0..3).map(|_| start(&world, &["-i", "first"])).collect();
+        let panes = world.tmux(&["list-panes", "-s", "-t", "=vnx-repo:", "-F", "#{window_name} #{@vnx}"]);
+        assert_eq!(panes.lines().count(), 3, "{panes}");
+        assert_eq!(world.tmux(&["list-windows", "-t", "=vnx-repo:", "-F", "x"]).lines().count(), windows, "{panes}");
+        assert!(ids.iter().all(|id| panes.contains(id.as_str())), "{panes}");
+        for id in &ids {
+            world.vnx(&["cancel", id, "--now"]).expect(0);
+        }
+        world.assert_nothing_left();
+    }
+}
+
+/// An attach without a terminal, a wrong key, a dispatch that is over: each says what to do.
+#[test]
+fn attach_and_its_mistakes() {
+    let world = tui_world("manual");
+    let id = start(&world, &["-i", "first"]);
+    let run: Run = world.vnx(&["attach", &id]).expect(2);
+    assert!(run.err.contains("needs a terminal"), "{}", run.err);
+    let run = world.vnx(&["attach", &id, "--detach-key", "ctrl-m"]).expect(2);
+    assert!(run.err.contains("Enter"), "{}", run.err);
+    world.vnx(&["cancel", &id, "--now"]).expect(0);
+    let run = world.vnx(&["attach", &id]).expect(0);
+    assert!(run.out.contains("cancelled"), "{}", run.out);
+    world.assert_nothing_left();
+}
