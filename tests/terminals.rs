@@ -12,7 +12,7 @@ fn tui_world(end: &str) -> World {
     let program = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/programs/tui.py");
     let manifest = format!(
         "version: 1\nname: tui\ntitle: a test program\nruns_assignment: true\nbinaries: [python3]\nlanes:\n  interactive:\n    args: [\"{}\"]\n    prompt_by: argument\n    parser: terminal\n    linger: 5s\n    \
-         interactive: {{end: {end}, settle: 100ms, quit: [quit, \"\\r\"], allow_keys: y, deny_keys: n, ask_within: 20s}}\n\
+         interactive: {{end: {end}, settle: 100ms, quit: [quit, \"\\r\"], allow_keys: y, deny_keys: n}}\n\
          permissions: {{read: [], work: [], full: []}}\nenv: {{pass: [TUI_RECORD]}}\n",
         program.display()
     );
@@ -157,12 +157,19 @@ fn a_permission_is_asked_for_shown_and_answered() {
 #[test]
 fn a_permission_that_nobody_answers_ends_the_worker() {
     let world = tui_world("after_turn");
-    let file = world.repo.join(".vnx/providers/tui.yaml");
-    let text = std::fs::read_to_string(&file).unwrap().replace("ask_within: 20s", "ask_within: 300ms");
-    std::fs::write(file, text).unwrap();
-    let args = ["dispatch-agent", "--provider", "tui", "--agent", "hello-world", "--lane", "interactive", "-i", "ask"];
+    world.agent("asker", "questions: {within: 300ms}");
+    let args = ["dispatch-agent", "--provider", "tui", "--agent", "asker", "--lane", "interactive", "-i", "ask"];
     let run = world.vnx(&args).expect(1);
     assert!(run.out.contains("permission_blocked") && run.out.contains("rm -rf build"), "{}", run.out);
+    // An agent that refuses what nothing allows waits for nobody.
+    world.agent("refuser", "questions: {otherwise: deny}");
+    let args = ["dispatch-agent", "--provider", "tui", "--agent", "refuser", "--lane", "interactive", "-i", "ask"];
+    world.vnx(&args).expect(0);
+    assert_eq!(recorded(&world, "permission"), ["n"]);
+    world.agent("wrong", "questions: {allow: [\"Bash(a*b)\"]}");
+    let args = ["dispatch-agent", "--provider", "tui", "--agent", "wrong", "--lane", "interactive", "-i", "ask"];
+    let run = world.vnx(&args).expect(2);
+    assert!(run.err.contains("is no tool rule"), "{}", run.err);
     world.assert_nothing_left();
 }
 

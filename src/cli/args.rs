@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::domain::plan::Lane;
+use crate::domain::plan::{EndPolicy, Lane};
 use crate::domain::span::Span;
 
 const EXIT_CODES: &str = "\
@@ -149,6 +149,26 @@ impl From<LaneArg> for Lane {
     }
 }
 
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum EndArg {
+    /// When its turn is over
+    AfterTurn,
+    /// When its turn is over and it has left a report
+    AfterReport,
+    /// When you end it
+    Manual,
+}
+
+impl From<EndArg> for EndPolicy {
+    fn from(end: EndArg) -> Self {
+        match end {
+            EndArg::AfterTurn => Self::AfterTurn,
+            EndArg::AfterReport => Self::AfterReport,
+            EndArg::Manual => Self::Manual,
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub(super) struct DispatchArgs {
     /// The role: an agent of the project or of vnx
@@ -181,6 +201,9 @@ pub(super) struct DispatchArgs {
     /// End the worker after this long without progress
     #[arg(long, value_name = "SPAN")]
     pub(super) idle: Option<Span>,
+    /// When an interactive worker is asked to leave [default: after-turn]
+    #[arg(long)]
+    pub(super) end: Option<EndArg>,
     /// Return after the claim, with the id
     #[arg(long)]
     pub(super) detach: bool,

@@ -109,6 +109,7 @@ fn request(args: DispatchArgs) -> Result<Request, Fault> {
         base: args.base,
         deadline: args.deadline,
         idle: args.idle,
+        end: args.end.map(Into::into),
         env_file: args.env_file.map(|f| env_file(&f)).transpose()?,
         paths: args.path,
         overrides: args.overrides.iter().map(|o| parse_override(o)).collect::<Result<_, _>>()?,

@@ -116,6 +116,7 @@ fn examine_project(project: &Project, wanted: Option<&Name>, checks: &mut Vec<Ch
         base: None,
         deadline: None,
         idle: None,
+        end: None,
         env_file: None,
         paths: Vec::new(),
         overrides: Vec::new(),

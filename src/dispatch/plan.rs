@@ -81,6 +81,12 @@ pub fn compile(project: &Project, request: &Request, seen: Snapshot) -> Result<P
     let worktree_text = path::text(&worktree)?;
     let common = path::text(&project.located.common_dir)?;
     let mut launch = launch(project, &agent, &provider, lane, model.as_deref(), &common, &id)?;
+    if let Some(interactive) = &mut launch.interactive {
+        interactive.end = request.end.or(agent.head.end).unwrap_or(interactive.end);
+        interactive.questions = agent.head.questions.clone();
+    } else if request.end.is_some() {
+        return Err(Fault::input("--end is for the interactive lane").fix("add --lane interactive").into());
+    }
     launch.env_file.clone_from(&request.env_file);
     launch.secret_names.clone_from(&project.config.redact.names);
     launch.env_set.insert("VNX_DISPATCH_ID".to_owned(), id.to_string());

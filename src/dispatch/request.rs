@@ -4,7 +4,7 @@ use std::path::{Component, Path};
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::plan::{Lane, Override};
+use crate::domain::plan::{EndPolicy, Lane, Override};
 use crate::domain::span::Span;
 use crate::domain::{DispatchId, Fault, Name};
 
@@ -41,6 +41,9 @@ pub struct Request {
     /// Idle deadline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle: Option<Span>,
+    /// When an interactive worker is asked to leave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<EndPolicy>,
     /// A file of environment variables, absolute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub env_file: Option<String>,

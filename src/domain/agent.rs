@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::id::Name;
+use super::plan::EndPolicy;
 use super::span::Span;
 
 /// What a worker may do without being asked, mapped to each CLI's own modes by its manifest.
@@ -27,6 +28,81 @@ impl Permissions {
             Self::Work => "work",
             Self::Full => "full",
         }
+    }
+}
+
+/// What is done when a CLI asks for a permission that its own modes neither give nor refuse.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Questions {
+    /// Tools that are allowed without asking anybody: `WebFetch`, `Bash(cargo *)`.
+    pub allow: Vec<ToolRule>,
+    /// What is done with everything else.
+    pub otherwise: Otherwise,
+    /// How long a person may take.
+    pub within: Span,
+}
+
+impl Default for Questions {
+    fn default() -> Self {
+        Self { allow: Vec::new(), otherwise: Otherwise::default(), within: Span(600_000) }
+    }
+}
+
+/// What is done with a question that no rule answers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Otherwise {
+    /// It waits for a person: `vnx permit`.
+    #[default]
+    Ask,
+    /// It is refused.
+    Deny,
+}
+
+/// A tool, or a tool with what it may be used on: `Bash(cargo *)`. A `*` at the end stands for
+/// anything, but never for a second command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ToolRule {
+    tool: String,
+    on: Option<String>,
+}
+
+impl TryFrom<String> for ToolRule {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is no tool rule; write Tool or Tool(pattern *)");
+        let (tool, on) = match text.split_once('(') {
+            Some((tool, rest)) => (tool, Some(rest.strip_suffix(')').ok_or_else(wrong)?)),
+            None => (text.as_str(), None),
+        };
+        let named = !tool.is_empty() && tool.chars().all(|c| c.is_ascii_alphanumeric() || "_-.:".contains(c));
+        let starred = on.is_some_and(|on| on.is_empty() || on.trim_end_matches('*').contains('*'));
+        if !named || starred {
+            return Err(wrong());
+        }
+        Ok(Self { tool: tool.to_owned(), on: on.map(str::to_owned) })
+    }
+}
+
+impl From<ToolRule> for String {
+    fn from(rule: ToolRule) -> Self {
+        rule.on.map_or_else(|| rule.tool.clone(), |on| format!("{}({on})", rule.tool))
+    }
+}
+
+impl ToolRule {
+    /// Whether the rule covers a tool that is used on `subject`: a command line, a path, an address.
+    pub fn covers(&self, tool: &str, subject: &str) -> bool {
+        let Some(on) = &self.on else { return tool == self.tool };
+        // What a shell would take for more than one command is covered by no pattern.
+        let several = subject.contains(['\n', ';', '|', '&', '`', '<', '>', '(', ')', '$']);
+        let matches = match on.strip_suffix('*') {
+            Some(prefix) => subject.starts_with(prefix) && !several && !subject.contains(".."),
+            None => subject == on,
+        };
+        tool == self.tool && matches
     }
 }
 
@@ -71,6 +147,12 @@ pub struct AgentHead {
     /// Idle deadline.
     #[serde(default)]
     pub idle: Option<Span>,
+    /// When an interactive worker is asked to leave.
+    #[serde(default)]
+    pub end: Option<EndPolicy>,
+    /// What is done when the CLI asks for a permission.
+    #[serde(default)]
+    pub questions: Questions,
     /// For the `shell` provider: the script to run when no instruction is given.
     #[serde(default)]
     pub command: Option<String>,
@@ -117,4 +199,39 @@ pub struct Skill {
     pub body: String,
     /// Files beside it.
     pub resources: Vec<Resource>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tool_rule_covers_what_it_names_and_nothing_that_hides_behind_it() {
+        let rule = |text: &str| ToolRule::try_from(text.to_owned()).unwrap();
+        assert!(rule("WebFetch").covers("WebFetch", "https://example.org"));
+        assert!(!rule("WebFetch").covers("Bash", "WebFetch"));
+        let cargo = rule("Bash(cargo *)");
+        assert!(cargo.covers("Bash", "cargo test --all"));
+        for bad in [
+            "cargo",
+            "cargotest",
+            "cargo test; rm -rf /",
+            "cargo test && x",
+            "cargo $(x)",
+            "cargo `x`",
+            "cargo a\nb",
+            "cargo x > y",
+            "cargo ../x",
+        ] {
+            assert!(!cargo.covers("Bash", bad), "{bad}");
+        }
+        assert!(
+            rule("Bash(git status)").covers("Bash", "git status")
+                && !rule("Bash(git status)").covers("Bash", "git status -s")
+        );
+        for wrong in ["", "Bash(", "Bash()", "Bash(a*b)", "Ba sh", "Bash(*x*)"] {
+            assert!(ToolRule::try_from(wrong.to_owned()).is_err(), "{wrong}");
+        }
+        assert_eq!(String::from(cargo), "Bash(cargo *)");
+    }
 }

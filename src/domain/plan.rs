@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::agent::{Deliverable, Permissions};
+use super::agent::{Deliverable, Permissions, Questions};
 use super::digest::Digest;
 use super::event::WorkerState;
 use super::id::{DispatchId, Name};
@@ -155,9 +155,9 @@ pub struct Interactive {
     /// How long the turn must have been over before the CLI is asked to leave.
     #[serde(default = "half_second")]
     pub settle: Span,
-    /// How long a permission may be waited for.
-    #[serde(default = "ten_minutes")]
-    pub ask_within: Span,
+    /// What is done when the CLI asks for a permission; the agent says.
+    #[serde(default)]
+    pub questions: Questions,
     /// How long the CLI may show something that nothing is known about.
     #[serde(default = "half_minute")]
     pub blocked_within: Span,
@@ -244,10 +244,6 @@ fn half_second() -> Span {
 
 fn half_minute() -> Span {
     Span(30_000)
-}
-
-fn ten_minutes() -> Span {
-    Span(600_000)
 }
 
 /// The process to start. Names of variables only; values never reach a file.

@@ -186,8 +186,8 @@ impl Listener for Stream {
     }
 
     fn notice(&mut self, notice: &Notice) -> Heard {
-        let events = self.turns.notice(notice);
-        self.take_turn(Heard { events, ..Heard::default() })
+        let heard = self.turns.notice(notice);
+        self.take_turn(heard)
     }
 
     fn drew(&mut self) -> Heard {

@@ -11,6 +11,7 @@ use regex::{Regex, RegexBuilder};
 use serde_json::{Value, json};
 
 use super::transcript;
+use crate::domain::agent::{Otherwise, Questions};
 use crate::domain::event::{Event, Heard, Notice, Permit, Reply, StateSource, WorkerState};
 use crate::domain::plan::{Dialect, Dialog, Interactive};
 
@@ -18,6 +19,7 @@ use crate::domain::plan::{Dialect, Dialog, Interactive};
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     dialect: Option<Dialect>,
+    questions: Questions,
     allow_keys: Option<String>,
     deny_keys: Option<String>,
     dialogs: Vec<(Regex, Dialog)>,
@@ -45,6 +47,7 @@ impl Turns {
             plan.titles.iter().filter_map(|t| Some((compile(&format!("\\A(?:{})", t.title))?, t.state))).collect();
         Self {
             dialect: plan.dialect,
+            questions: plan.questions.clone(),
             allow_keys: plan.allow_keys.clone(),
             deny_keys: plan.deny_keys.clone(),
             dialogs,
@@ -69,7 +72,22 @@ impl Turns {
     }
 
     /// Something that it told its terminal.
-    pub(super) fn notice(&mut self, notice: &Notice) -> Vec<Event> {
+    pub(super) fn notice(&mut self, notice: &Notice) -> Heard {
+        let mut heard = Heard { events: self.told(notice), ..Heard::default() };
+        // Without a hook that could answer, a question of a CLI that is to be refused is refused by key.
+        let asks = |e: &Event| matches!(e, Event::State { state: WorkerState::WaitingPermission, .. });
+        if self.questions.otherwise == Otherwise::Deny
+            && heard.events.iter().any(asks)
+            && !self.asked_by_hook
+            && self.dialect != Some(Dialect::Claude)
+        {
+            heard.keys.clone_from(&self.deny_keys);
+            heard.events.push(Event::Denied { count: 1 });
+        }
+        heard
+    }
+
+    fn told(&mut self, notice: &Notice) -> Vec<Event> {
         match notice {
             Notice::Status(text) => self.status(text),
             Notice::Title(title) if !self.reports => {
@@ -159,10 +177,26 @@ impl Turns {
             }
             "PostToolUse" | "AfterTool" => vec![Event::ToolResult { ok: true, text: as_text("tool_response") }],
             "PermissionRequest" => {
-                heard.reply = Some(Reply::Held);
-                self.asked_by_hook = true;
-                let detail = format!("{} {}", as_text("tool_name"), as_text("tool_input"));
-                vec![self.to(WorkerState::WaitingPermission, source, Some(detail))]
+                let (tool, on) = (as_text("tool_name"), subject(value.get("tool_input")));
+                let allowed = self.questions.allow.iter().any(|rule| rule.covers(&tool, &on));
+                match (allowed, self.questions.otherwise) {
+                    (true, _) => heard.reply = Some(Reply::Now(decision(true, ""))),
+                    (false, Otherwise::Deny) => {
+                        heard.reply =
+                            Some(Reply::Now(decision(false, "the agent's policy refuses what needs a permission")));
+                        heard.events.push(Event::Denied { count: 1 });
+                    }
+                    (false, Otherwise::Ask) => {
+                        heard.reply = Some(Reply::Held);
+                        self.asked_by_hook = true;
+                        heard.events.push(self.to(
+                            WorkerState::WaitingPermission,
+                            source,
+                            Some(format!("{tool}: {on}")),
+                        ));
+                    }
+                }
+                return heard;
             }
             "Stop" | "AfterAgent" => {
                 let report = text("last_assistant_message").or_else(|| text("prompt_response")).unwrap_or_default();
@@ -229,17 +263,24 @@ impl Turns {
     /// A person decided.
     pub(super) fn permit(&mut self, allow: bool) -> Permit {
         if std::mem::take(&mut self.asked_by_hook) {
-            let decision = if allow {
-                json!({"behavior": "allow"})
-            } else {
-                json!({"behavior": "deny", "message": "denied by a person through vnx"})
-            };
-            let answer = json!({"hookSpecificOutput": {"hookEventName": "PermissionRequest", "decision": decision}});
-            return Permit::Hook(answer.to_string());
+            return Permit::Hook(decision(allow, "denied by a person through vnx"));
         }
         let keys = if allow { &self.allow_keys } else { &self.deny_keys };
         keys.clone().map_or(Permit::Nothing, Permit::Keys)
     }
+}
+
+/// What a tool is used on, as a person would say it: the command, the file, the address.
+fn subject(input: Option<&Value>) -> String {
+    let known = ["command", "file_path", "path", "url", "query", "pattern"];
+    let text = known.iter().find_map(|key| input?.get(key)?.as_str());
+    text.map_or_else(|| input.map(Value::to_string).unwrap_or_default(), str::to_owned)
+}
+
+/// The answer of a permission hook, in the form that Claude Code and Codex share.
+fn decision(allow: bool, why: &str) -> String {
+    let decision = if allow { json!({"behavior": "allow"}) } else { json!({"behavior": "deny", "message": why}) };
+    json!({"hookSpecificOutput": {"hookEventName": "PermissionRequest", "decision": decision}}).to_string()
 }
 
 /// The line on which a pattern was found.

@@ -62,7 +62,7 @@ impl Watch<'_> {
         let within = |span: Span, cause| (self.since_instant + span.duration(), cause);
         let other = match self.state {
             WorkerState::WaitingPermission | WorkerState::WaitingInput => {
-                within(interactive.ask_within, Cause::Unanswered)
+                within(interactive.questions.within, Cause::Unanswered)
             }
             WorkerState::Blocked => within(interactive.blocked_within, Cause::Unanswered),
             WorkerState::Starting => {

@@ -137,6 +137,14 @@ impl World {
         Run::of(child.wait_with_output().unwrap())
     }
 
+    /// Gives the project an agent of its own, with these lines in its front matter.
+    pub fn agent(&self, name: &str, head: &str) {
+        let folder = self.repo.join(".vnx/agents").join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        let text = format!("---\nname: {name}\ndescription: for a test\n{head}\n---\nDo what is assigned.\n");
+        std::fs::write(folder.join("AGENT.md"), text).unwrap();
+    }
+
     pub fn start(&self, args: &[&str]) -> Child {
         self.command(Self::binary()).args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
