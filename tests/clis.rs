@@ -12,7 +12,7 @@
 )]
 
 mod common;
-#[path = "common/stub.rs"]
+#[path = "common/stub/mod.rs"]
 mod stub;
 #[path = "clis_terminals.rs"]
 mod terminals;

@@ -1,9 +1,15 @@
 //! A scriptable stub model server, so that tests can run the real coding CLIs without a network, an account or a bill.
 //!
-//! It speaks Anthropic Messages (Claude Code) and OpenAI Responses (Codex) on one loopback port, and answers every
-//! model request with a [`Step`] of a script. The conversation is not remembered between requests: the step index
-//! rides in the id of the tool call that the stub hands out and comes back with the tool's result. So retries,
-//! resumed sessions and several CLIs on one stub need no bookkeeping; only [`Step::Fail`] with `times` counts.
+//! It speaks Anthropic Messages (Claude Code), OpenAI Responses (Codex), OpenAI Chat Completions (Kimi Code) and the
+//! Gemini API on one loopback port, and answers every model request with a [`Step`] of a script. The conversation is
+//! not remembered between requests: the step index rides in the id of the tool call that the stub hands out and comes
+//! back with the tool's result. So retries, resumed sessions and several CLIs on one stub need no bookkeeping; only
+//! [`Step::Fail`] with `times` counts.
+
+mod anthropic;
+mod chat;
+mod gemini;
+mod openai;
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -23,7 +29,7 @@ use serde_json::{Value, json};
 pub enum Step {
     /// Plain text; it ends the CLI's turn.
     Say(String),
-    /// A call of whatever shell tool the CLI offers.
+    /// A call of whatever shell tool the CLI offers; of "Bash" where it offers none, because a model may try.
     Bash(String),
     /// A call of the CLI's file-writing tool, or of its shell where it offers none (Codex, for an unknown model).
     /// A relative path is relative to the CLI's working folder.
@@ -43,9 +49,9 @@ pub enum Step {
 pub enum FailKind {
     /// What the vendor says for that status (401: bad key, 404: no such model).
     Plain,
-    /// "The prompt is too long"; both vendors send it with status 400.
+    /// "The prompt is too long"; every vendor sends it with status 400.
     Context,
-    /// The account's allowance is used up; both vendors send it with status 429.
+    /// The account's allowance is used up; every vendor sends it with status 429.
     UsageLimit,
 }
 
@@ -98,7 +104,7 @@ impl Stub {
         self.addr.port()
     }
 
-    /// The base URL as Claude Code wants it; Codex wants `/v1` appended.
+    /// The base URL as Claude Code and Gemini CLI want it; Codex and Kimi Code want `/v1` appended.
     pub fn url(&self) -> String {
         format!("http://{}", self.addr)
     }
@@ -197,11 +203,16 @@ impl Conn {
         }
         let body = self.read_body(length, chunked)?;
         let mut words = request_line.split([' ', '?']);
-        match (words.next().unwrap_or(""), words.next().unwrap_or("")) {
-            ("POST", "/v1/messages") => self.model_request(shared, Vendor::Anthropic, &body),
-            ("POST", "/v1/responses" | "/responses") => self.model_request(shared, Vendor::OpenAi, &body),
+        let (method, path) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+        if let ("POST", Some(api)) = (method, Vendor::of(path)) {
+            return self.model_request(shared, api, path, &body);
+        }
+        match (method, path) {
             ("POST", "/v1/messages/count_tokens") => {
                 self.send_json(200, &json!({ "input_tokens": 1 + body.len() / 4 }))
+            }
+            ("POST", _) if path.ends_with(":countTokens") => {
+                self.send_json(200, &json!({ "totalTokens": 1 + body.len() / 4 }))
             }
             ("HEAD", _) => self.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n", "", true),
             ("GET", path) if path.starts_with("/v1/models") => {
@@ -215,40 +226,41 @@ impl Conn {
         }
     }
 
-    fn model_request(&mut self, shared: &Shared, api: Vendor, body: &[u8]) -> io::Result<()> {
+    fn model_request(&mut self, shared: &Shared, api: Vendor, path: &str, body: &[u8]) -> io::Result<()> {
         let number = shared.requests.fetch_add(1, SeqCst);
         let Ok(body) = serde_json::from_slice::<Value>(body) else {
             return self.send_json(400, &json!({ "error": { "message": "stub: the body is not JSON" } }));
         };
-        let chat = Chat::read(&body);
+        let turn = api.read(&body);
         // A request without tools is a side job of the CLI (a title, a quota probe): it must not use up a step.
-        let (at, step) = if chat.tools.is_empty() {
+        let (at, step) = if turn.tools.is_empty() {
             (0, Step::Say("stub side answer".into()))
         } else {
-            shared.last_prompt_bytes.store(chat.prompt_bytes, SeqCst);
-            shared.play(chat.wanted)
+            shared.last_prompt_bytes.store(turn.prompt_bytes, SeqCst);
+            shared.play(turn.wanted)
         };
-        let model = body["model"].as_str().unwrap_or("?");
-        let mut block = match &step {
-            Step::Say(said) => text(said),
-            Step::Bash(command) => chat.shell_call(command),
-            Step::Write { path, content } => chat.write_call(path, content),
-            Step::HangMid | Step::Drop { mid: true } => text(CUT_TEXT),
+        let model = api.model(path, &body);
+        let piece = match &step {
+            Step::Say(said) => Piece::Text(said.clone()),
+            Step::Bash(command) => turn.shell_call(command),
+            Step::Write { path, content } => turn.write_call(path, content),
+            Step::HangMid | Step::Drop { mid: true } => Piece::Text(CUT_TEXT.into()),
             Step::Hang => return self.hang(),
             Step::Drop { mid: false } => return Ok(()),
             Step::Fail { status, kind, .. } => return self.send_json(*status, &api.error(*status, *kind, model)),
         };
-        let id = format!("stub_s{at}_{:x}_{number}", shared.born);
-        if block["type"] == "tool_use" {
-            block["id"] = json!(format!("toolu_{id}"));
-        }
+        let answer = Answer { model, id: &format!("stub_s{at}_{:x}_{number}", shared.born), piece };
         let events = match api {
             // Only streams are cut: after a broken one Claude Code asks again for a whole message, and recovers.
-            Vendor::Anthropic if body["stream"] != true => {
-                return self.send_json(200, &anthropic_message(model, &id, &block));
+            Vendor::Anthropic if body["stream"] != true => return self.send_json(200, &anthropic::message(&answer)),
+            Vendor::Anthropic => anthropic::events(&answer),
+            Vendor::Responses => openai::events(&answer),
+            Vendor::Chat if body["stream"] != true => return self.send_json(200, &chat::completion(&answer)),
+            Vendor::Chat => chat::events(&answer),
+            Vendor::Gemini if path.ends_with(":generateContent") => {
+                return self.send_json(200, &gemini::response(&answer));
             }
-            Vendor::Anthropic => anthropic_events(&anthropic_message(model, &id, &block)),
-            Vendor::OpenAi => openai_events(model, &id, &block),
+            Vendor::Gemini => gemini::events(&answer),
         };
         let half = &events[..events.len() / 2];
         match step {
@@ -315,7 +327,9 @@ impl Conn {
     /// Sends server-sent events; without `complete` the stream lacks its end.
     fn send_events(&mut self, events: &[Value], complete: bool) -> io::Result<()> {
         let frame = |event: &Value| {
-            let text = format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap_or("?"));
+            // Gemini CLI understands no other line than "data:".
+            let name = event["type"].as_str().map(|kind| format!("event: {kind}\n")).unwrap_or_default();
+            let text = format!("{name}data: {event}\n\n");
             format!("{:x}\r\n{text}\r\n", text.len())
         };
         let mut frames: Vec<String> = events.iter().map(frame).collect();
@@ -331,68 +345,127 @@ impl Conn {
     }
 }
 
+/// A dialect of the model API.
+#[derive(Clone, Copy)]
+enum Vendor {
+    Anthropic,
+    Responses,
+    Chat,
+    Gemini,
+}
+
+impl Vendor {
+    fn of(path: &str) -> Option<Self> {
+        match path {
+            "/v1/messages" => Some(Self::Anthropic),
+            "/v1/responses" | "/responses" => Some(Self::Responses),
+            "/v1/chat/completions" | "/chat/completions" => Some(Self::Chat),
+            _ if path.ends_with("enerateContent") => Some(Self::Gemini),
+            _ => None,
+        }
+    }
+
+    /// Gemini names the model in the path: `/v1beta/models/NAME:streamGenerateContent`.
+    fn model<'a>(self, path: &'a str, body: &'a Value) -> &'a str {
+        match self {
+            Self::Gemini => path.rsplit('/').next().and_then(|last| last.split(':').next()).unwrap_or("?"),
+            _ => body["model"].as_str().unwrap_or("?"),
+        }
+    }
+
+    fn read(self, body: &Value) -> Turn<'_> {
+        match self {
+            Self::Anthropic => anthropic::read(body),
+            Self::Responses => openai::read(body),
+            Self::Chat => chat::read(body),
+            Self::Gemini => gemini::read(body),
+        }
+    }
+
+    /// The body of an API error. The texts are those of the recorded runs, the odd ones (403) included: the CLIs
+    /// repeat them, and so a run stays comparable with its recording.
+    fn error(self, status: u16, kind: FailKind, model: &str) -> Value {
+        match self {
+            Self::Anthropic => anthropic::error(status, kind, model),
+            Self::Responses => openai::error(status, kind, model),
+            Self::Chat => chat::error(status, kind, model),
+            Self::Gemini => gemini::error(status, kind, model),
+        }
+    }
+}
+
 /// The parts of a model request that decide the answer.
 #[derive(Default)]
-struct Chat<'a> {
+struct Turn<'a> {
     prompt_bytes: usize,
     /// The step that the tail of the conversation asks for.
     wanted: usize,
-    tools: Vec<&'a Value>,
+    tools: Vec<Tool<'a>>,
 }
 
-impl<'a> Chat<'a> {
-    /// Both vendors' shapes at once. Anthropic: messages made of blocks, a tool result being a block of the user's;
-    /// OpenAI: a list of items, a tool call and its output being items without a role.
-    fn read(body: &'a Value) -> Chat<'a> {
-        let mut chat = Chat { tools: body["tools"].as_array().into_iter().flatten().collect(), ..Chat::default() };
-        for entry in ["messages", "input"].iter().filter_map(|key| body[key].as_array()).flatten() {
-            for part in entry["content"].as_array().map_or(std::slice::from_ref(entry), Vec::as_slice) {
-                let kind = part["type"].as_str().unwrap_or("");
-                if kind == "tool_result" || kind.ends_with("_output") {
-                    let id = part["tool_use_id"].as_str().or(part["call_id"].as_str()).unwrap_or("");
-                    let step = id.split_once("stub_s").and_then(|(_, rest)| rest.split('_').next()?.parse().ok());
-                    chat.wanted = step.map_or(0, |step: usize| step + 1);
-                } else if entry["role"] == "assistant" || kind.ends_with("_call") {
-                    chat.wanted = 0;
-                } else if let Some(text) = part["text"].as_str().or(part["content"].as_str())
-                    && entry["role"] == "user"
-                {
-                    chat.prompt_bytes = text.len();
-                }
-            }
-        }
-        chat
+/// A tool that the CLI offers.
+struct Tool<'a> {
+    name: &'a str,
+    schema: &'a Value,
+    /// It takes text instead of an object.
+    free_form: bool,
+}
+
+/// What the stub says: text, or a tool call whose input is a string for a free-form tool, else an object.
+enum Piece {
+    Text(String),
+    Call { tool: String, input: Value },
+}
+
+struct Answer<'a> {
+    model: &'a str,
+    id: &'a str,
+    piece: Piece,
+}
+
+/// A conversation is read from its beginning, so the last word counts.
+impl<'a> Turn<'a> {
+    fn user_said(&mut self, text: &str) {
+        self.prompt_bytes = text.len();
     }
 
-    fn tool(&self, name: &str) -> Option<&'a Value> {
-        self.tools.iter().find(|tool| tool["name"] == name).copied()
+    fn model_spoke(&mut self) {
+        self.wanted = 0;
     }
 
-    fn shell_call(&self, command: &str) -> Value {
-        for name in ["exec_command", "shell_command", "shell", "Bash", "bash"] {
-            let Some(tool) = self.tool(name) else { continue };
-            let schema = tool.get("input_schema").unwrap_or(&tool["parameters"]);
-            let key = if schema["properties"]["cmd"].is_null() { "command" } else { "cmd" };
-            let input = match schema["properties"][key]["type"].as_str() {
-                _ if tool["type"] == "custom" => json!(command),
-                Some("array") => json!({ key: ["bash", "-lc", command] }),
-                _ => json!({ key: command }),
-            };
-            return call(name, &input);
-        }
-        let offered: Vec<_> = self.tools.iter().map(|tool| &tool["name"]).collect();
-        text(&format!("stub: no shell tool among {offered:?}"))
+    fn tool_answered(&mut self, call_id: &str) {
+        let step = call_id.split_once("stub_s").and_then(|(_, rest)| rest.split('_').next()?.parse().ok());
+        self.wanted = step.map_or(0, |step: usize| step + 1);
     }
 
-    fn write_call(&self, path: &str, content: &str) -> Value {
-        if self.tool("Write").is_some() {
-            return call("Write", &json!({ "file_path": path, "content": content }));
+    fn tool(&self, name: &str) -> Option<&Tool<'a>> {
+        self.tools.iter().find(|tool| tool.name == name)
+    }
+
+    fn shell_call(&self, command: &str) -> Piece {
+        let names = ["exec_command", "shell_command", "shell", "Bash", "bash", "run_shell_command"];
+        let Some(tool) = names.iter().find_map(|name| self.tool(name)) else {
+            return call("Bash", json!({ "command": command }));
+        };
+        let inputs = &tool.schema["properties"];
+        let key = if inputs["cmd"].is_null() { "command" } else { "cmd" };
+        let input = match inputs[key]["type"].as_str() {
+            _ if tool.free_form => json!(command),
+            Some("array") => json!({ key: ["bash", "-lc", command] }),
+            _ => json!({ key: command }),
+        };
+        call(tool.name, input)
+    }
+
+    fn write_call(&self, path: &str, content: &str) -> Piece {
+        if let Some(tool) = ["Write", "write_file"].iter().find_map(|name| self.tool(name)) {
+            let key = if tool.schema["properties"]["file_path"].is_null() { "path" } else { "file_path" };
+            return call(tool.name, json!({ key: path, "content": content }));
         }
         if let Some(tool) = self.tool("apply_patch") {
             let lines: Vec<String> = content.lines().map(|line| format!("+{line}\n")).collect();
             let input = format!("*** Begin Patch\n*** Add File: {path}\n{}*** End Patch", lines.concat());
-            let free_form = tool["type"] == "custom";
-            return call("apply_patch", &if free_form { json!(input) } else { json!({ "input": input }) });
+            return call("apply_patch", if tool.free_form { json!(input) } else { json!({ "input": input }) });
         }
         // printf and not a here-document: so the content arrives byte for byte.
         let [path, content] = [path, content].map(|text| format!("'{}'", text.replace('\'', r"'\''")));
@@ -400,117 +473,13 @@ impl<'a> Chat<'a> {
     }
 }
 
-#[derive(Clone, Copy)]
-enum Vendor {
-    Anthropic,
-    OpenAi,
+fn call(tool: &str, input: Value) -> Piece {
+    Piece::Call { tool: tool.to_owned(), input }
 }
 
-impl Vendor {
-    /// The body of an API error. The texts are those of the recorded runs, the odd ones (403) included: the CLIs
-    /// repeat them, and so a run stays comparable with its recording.
-    fn error(self, status: u16, kind: FailKind, model: &str) -> Value {
-        use FailKind::{Context, Plain, UsageLimit};
-        let error = match self {
-            Vendor::Anthropic => {
-                let (name, message) = match (kind, status) {
-                    (Context, _) => ("invalid_request_error", "prompt is too long: 250000 tokens > 200000 maximum"),
-                    (UsageLimit, _) => (
-                        "rate_limit_error",
-                        "This request would exceed your account's rate limit. Please try again later.",
-                    ),
-                    (Plain, 400) => ("invalid_request_error", "stub bad request"),
-                    (Plain, 401) => ("authentication_error", "invalid x-api-key"),
-                    (Plain, 403) => ("permission_error", "Internal server error"),
-                    (Plain, 404) => ("not_found_error", &*format!("model: {model}")),
-                    (Plain, 429) => ("rate_limit_error", "This request would exceed your organization's rate limit"),
-                    (Plain, 529) => ("overloaded_error", "Overloaded"),
-                    (Plain, _) => ("api_error", "Internal server error"),
-                };
-                return json!({ "type": "error", "error": { "type": name, "message": message } });
-            }
-            Vendor::OpenAi if kind == UsageLimit => json!({ "type": "usage_limit_reached", "plan_type": "plus",
-                "message": "The usage limit has been reached", "resets_at": LIMIT_RESET, "resets_in_seconds": 3600 }),
-            Vendor::OpenAi => {
-                let no_model = format!("The model `{model}` does not exist or you do not have access to it.");
-                let (code, message) = match (kind, status) {
-                    (Context, _) => ("context_length_exceeded", "Your input exceeds the context window of this model."),
-                    (_, 400) => ("invalid_request", "stub bad request"),
-                    (_, 401) => ("invalid_api_key", "Incorrect API key provided: sk-test."),
-                    (_, 404) => ("model_not_found", &*no_model),
-                    (_, 429) => ("rate_limit_exceeded", "Rate limit reached for requests"),
-                    _ => ("server_error", "The server had an error while processing your request"),
-                };
-                let name = if status < 429 { "invalid_request_error" } else { "server_error" };
-                json!({ "message": message, "type": name, "param": null, "code": code })
-            }
-        };
-        json!({ "error": error })
-    }
-}
-
-/// A piece of an answer in Anthropic's shape, like [`call`]; [`openai_events`] translates it.
-fn text(text: &str) -> Value {
-    json!({ "type": "text", "text": text })
-}
-
-/// A tool call; `input` is a string for a free-form tool, else an object.
-fn call(tool: &str, input: &Value) -> Value {
-    json!({ "type": "tool_use", "name": tool, "input": input })
-}
-
-fn anthropic_message(model: &str, id: &str, block: &Value) -> Value {
-    let stop = if block["type"] == "text" { "end_turn" } else { "tool_use" };
-    json!({ "id": format!("msg_{id}"), "type": "message", "role": "assistant", "model": model, "content": [block],
-        "stop_reason": stop, "stop_sequence": null, "usage": { "input_tokens": 1200, "output_tokens": 34,
-        "cache_creation_input_tokens": 50, "cache_read_input_tokens": 100 } })
-}
-
-/// The stream that builds up `message`.
-fn anthropic_events(message: &Value) -> Vec<Value> {
-    let (mut start, mut block) = (message.clone(), message["content"][0].clone());
-    start["content"] = json!([]);
-    start["stop_reason"] = Value::Null;
-    start["usage"]["output_tokens"] = json!(1);
-    let delta = if block["type"] == "text" {
-        json!({ "type": "text_delta", "text": std::mem::replace(&mut block["text"], json!("")) })
-    } else {
-        let input = std::mem::replace(&mut block["input"], json!({}));
-        json!({ "type": "input_json_delta", "partial_json": input.to_string() })
-    };
-    let end = json!({ "stop_reason": message["stop_reason"], "stop_sequence": null });
-    vec![
-        json!({ "type": "message_start", "message": start }),
-        json!({ "type": "content_block_start", "index": 0, "content_block": block }),
-        json!({ "type": "content_block_delta", "index": 0, "delta": delta }),
-        json!({ "type": "content_block_stop", "index": 0 }),
-        json!({ "type": "message_delta", "delta": end, "usage": message["usage"] }),
-        json!({ "type": "message_stop" }),
-    ]
-}
-
-/// The stream of one answer. No deltas: Codex acts on whole items only.
-fn openai_events(model: &str, id: &str, block: &Value) -> Vec<Value> {
-    let mut item = match (&block["text"], &block["input"]) {
-        (Value::String(text), _) => json!({ "type": "message", "role": "assistant",
-            "content": [{ "type": "output_text", "text": text, "annotations": [] }] }),
-        (_, Value::String(input)) => json!({ "type": "custom_tool_call", "input": input }),
-        (_, input) => json!({ "type": "function_call", "arguments": input.to_string() }),
-    };
-    item["id"] = json!(format!("item_{id}"));
-    if block["type"] == "tool_use" {
-        item["call_id"] = block["id"].clone();
-        item["name"] = block["name"].clone();
-    }
-    let response = |status: &str, output: Value, usage: Value| {
-        json!({ "id": format!("resp_{id}"), "object": "response", "created_at": 0, "model": model, "status": status,
-            "output": output, "usage": usage })
-    };
-    let usage = json!({ "input_tokens": 1200, "input_tokens_details": { "cached_tokens": 100 }, "output_tokens": 34,
-        "output_tokens_details": { "reasoning_tokens": 8 }, "total_tokens": 1234 });
-    vec![
-        json!({ "type": "response.created", "response": response("in_progress", json!([]), Value::Null) }),
-        json!({ "type": "response.output_item.done", "output_index": 0, "item": item }),
-        json!({ "type": "response.completed", "response": response("completed", json!([item]), usage) }),
-    ]
+/// A text in two pieces, as a stream brings it.
+fn halves(text: &str) -> [&str; 2] {
+    let middle = (text.len() / 2..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    let (first, second) = text.split_at(middle);
+    [first, second]
 }
