@@ -4,10 +4,9 @@
 //! only `is_error` counts. Assistant events repeat the usage of the message's start: usage is
 //! taken from the closing event alone.
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 
+use super::json::{count_at, field, fields, text_at};
 use crate::domain::event::{Event, Usage};
 
 pub(super) fn parse(line: &str) -> Vec<Event> {
@@ -15,7 +14,7 @@ pub(super) fn parse(line: &str) -> Vec<Event> {
     let Ok(value) = serde_json::from_str::<Value>(line) else {
         return Vec::new();
     };
-    match text_at(&value, "type") {
+    match text_at(&value, "/type") {
         "system" => system(&value),
         "assistant" => assistant(&value),
         "user" => tool_results(&value),
@@ -24,34 +23,16 @@ pub(super) fn parse(line: &str) -> Vec<Event> {
     }
 }
 
-fn text_at<'v>(value: &'v Value, key: &str) -> &'v str {
-    value.get(key).and_then(Value::as_str).unwrap_or_default()
-}
-
-/// A field as text; JSON null is the word `null`, because "no status" is itself a signal.
-fn field(value: &Value, key: &str) -> Option<String> {
-    match value.get(key)? {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Null => Some("null".to_owned()),
-        Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
-    }
-}
-
-fn fields(pairs: &[(&str, Option<String>)]) -> BTreeMap<String, String> {
-    pairs.iter().filter_map(|(name, value)| value.clone().map(|v| ((*name).to_owned(), v))).collect()
-}
-
 /// What an answer was cut off by: the context window or the output limit.
 fn cut(value: &Value) -> Option<String> {
-    value.get("api_error_params").and_then(|params| field(params, "cut"))
+    field(value, "/api_error_params/cut")
 }
 
 fn system(value: &Value) -> Vec<Event> {
-    match text_at(value, "subtype") {
-        "init" => vec![Event::Init { session: field(value, "session_id"), model: field(value, "model") }],
+    match text_at(value, "/subtype") {
+        "init" => vec![Event::Init { session: field(value, "/session_id"), model: field(value, "/model") }],
         "api_retry" => {
-            let (status, error) = (field(value, "error_status"), field(value, "error"));
+            let (status, error) = (field(value, "/error_status"), field(value, "/error"));
             let message =
                 format!("retrying after {} ({})", status.as_deref().unwrap_or("?"), error.as_deref().unwrap_or("?"));
             let fields = fields(&[("status", status), ("error", error)]);
@@ -68,20 +49,20 @@ fn assistant(value: &Value) -> Vec<Event> {
     let failed = value.get("is_api_error_message").and_then(Value::as_bool) == Some(true);
     let mut events = Vec::new();
     for block in blocks {
-        match text_at(block, "type") {
+        match text_at(block, "/type") {
             "text" if failed => {
-                let message = text_at(block, "text").to_owned();
+                let message = text_at(block, "/text").to_owned();
                 let fields = fields(&[
-                    ("error", field(value, "error")),
+                    ("error", field(value, "/error")),
                     ("cut", cut(value)),
                     ("message", Some(message.clone())),
                 ]);
                 events.push(Event::Error { class: None, message, retrying: false, fields });
             }
-            "text" => events.push(Event::Text { text: text_at(block, "text").to_owned() }),
-            "thinking" => events.push(Event::Thinking { text: text_at(block, "thinking").to_owned() }),
+            "text" => events.push(Event::Text { text: text_at(block, "/text").to_owned() }),
+            "thinking" => events.push(Event::Thinking { text: text_at(block, "/thinking").to_owned() }),
             "tool_use" => events.push(Event::ToolUse {
-                name: text_at(block, "name").to_owned(),
+                name: text_at(block, "/name").to_owned(),
                 input: block.get("input").map(Value::to_string).unwrap_or_default(),
             }),
             _ => {}
@@ -94,7 +75,7 @@ fn tool_results(value: &Value) -> Vec<Event> {
     let Some(blocks) = value.pointer("/message/content").and_then(Value::as_array) else {
         return Vec::new();
     };
-    let results = blocks.iter().filter(|b| text_at(b, "type") == "tool_result");
+    let results = blocks.iter().filter(|b| text_at(b, "/type") == "tool_result");
     results
         .map(|block| Event::ToolResult {
             ok: block.get("is_error").and_then(Value::as_bool) != Some(true),
@@ -109,7 +90,7 @@ fn tool_results(value: &Value) -> Vec<Event> {
 
 fn result(value: &Value) -> Vec<Event> {
     let ok = value.get("is_error").and_then(Value::as_bool) == Some(false);
-    let text = text_at(value, "result").to_owned();
+    let text = text_at(value, "/result").to_owned();
     let mut events = vec![Event::Usage(usage(value))];
     let denied = value.get("permission_denials").and_then(Value::as_array).map_or(0, Vec::len);
     if denied > 0 {
@@ -117,12 +98,12 @@ fn result(value: &Value) -> Vec<Event> {
     }
     if !ok {
         let fields = fields(&[
-            ("status", field(value, "api_error_status")),
-            ("api_error", field(value, "api_error")),
-            ("api_error_type", field(value, "api_error_type")),
-            ("terminal_reason", field(value, "terminal_reason")),
+            ("status", field(value, "/api_error_status")),
+            ("api_error", field(value, "/api_error")),
+            ("api_error_type", field(value, "/api_error_type")),
+            ("terminal_reason", field(value, "/terminal_reason")),
             ("cut", cut(value)),
-            ("subtype", field(value, "subtype")),
+            ("subtype", field(value, "/subtype")),
             ("message", Some(text.clone())),
         ]);
         events.push(Event::Error { class: None, message: text.clone(), retrying: false, fields });
@@ -132,12 +113,11 @@ fn result(value: &Value) -> Vec<Event> {
 }
 
 fn usage(value: &Value) -> Usage {
-    let count = |key: &str| value.pointer(&format!("/usage/{key}")).and_then(Value::as_u64);
     Usage {
-        input_tokens: count("input_tokens"),
-        output_tokens: count("output_tokens"),
-        cache_read_tokens: count("cache_read_input_tokens"),
-        cache_write_tokens: count("cache_creation_input_tokens"),
+        input_tokens: count_at(value, "/usage/input_tokens"),
+        output_tokens: count_at(value, "/usage/output_tokens"),
+        cache_read_tokens: count_at(value, "/usage/cache_read_input_tokens"),
+        cache_write_tokens: count_at(value, "/usage/cache_creation_input_tokens"),
         cost_micro_usd: value.get("total_cost_usd").and_then(Value::as_f64).and_then(micro_usd),
         source: Some("claude:result".to_owned()),
     }

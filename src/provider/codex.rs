@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::json::{count_at, text_at};
 use crate::domain::event::{Event, Usage};
 
 pub(super) fn parse(line: &str) -> Vec<Event> {
@@ -28,10 +29,6 @@ pub(super) fn parse(line: &str) -> Vec<Event> {
         }
         _ => Vec::new(),
     }
-}
-
-fn text_at<'v>(value: &'v Value, pointer: &str) -> &'v str {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
 fn error(message: &str) -> Event {
@@ -74,13 +71,12 @@ fn item_completed(value: &Value) -> Vec<Event> {
 
 /// `input_tokens` includes what came from the cache.
 pub(super) fn usage(value: &Value) -> Usage {
-    let count = |key: &str| value.get(key).and_then(Value::as_u64);
-    let cached = count("cached_input_tokens");
+    let cached = count_at(value, "/cached_input_tokens");
     Usage {
-        input_tokens: count("input_tokens").map(|n| n.saturating_sub(cached.unwrap_or(0))),
-        output_tokens: count("output_tokens"),
+        input_tokens: count_at(value, "/input_tokens").map(|n| n.saturating_sub(cached.unwrap_or(0))),
+        output_tokens: count_at(value, "/output_tokens"),
         cache_read_tokens: cached,
-        cache_write_tokens: count("cache_write_input_tokens"),
+        cache_write_tokens: count_at(value, "/cache_write_input_tokens"),
         cost_micro_usd: None,
         source: Some("codex:turn.completed".to_owned()),
     }

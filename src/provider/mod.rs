@@ -7,6 +7,7 @@ pub mod environment;
 mod failures;
 mod first_start;
 pub mod hooks;
+mod json;
 mod manifest;
 mod stream;
 mod transcript;
