@@ -64,6 +64,8 @@ pub enum ParserKind {
     ClaudeStreamJson,
     /// Codex's `exec --json`.
     CodexJson,
+    /// Gemini CLI's `--output-format stream-json`.
+    GeminiStreamJson,
 }
 
 impl ParserKind {
@@ -71,7 +73,7 @@ impl ParserKind {
     pub fn has_closing_event(self) -> bool {
         match self {
             Self::Text => false,
-            Self::Terminal | Self::ClaudeStreamJson | Self::CodexJson => true,
+            Self::Terminal | Self::ClaudeStreamJson | Self::CodexJson | Self::GeminiStreamJson => true,
         }
     }
 }

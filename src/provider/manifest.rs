@@ -13,9 +13,10 @@ use crate::domain::{Fault, Name};
 use crate::project::{MAX_CONFIG, yaml};
 use crate::sys::files;
 
-const EMBEDDED: [(&str, &str); 3] = [
+const EMBEDDED: [(&str, &str); 4] = [
     ("claude", include_str!("../../providers/claude.yaml")),
     ("codex", include_str!("../../providers/codex.yaml")),
+    ("gemini", include_str!("../../providers/gemini.yaml")),
     ("shell", include_str!("../../providers/shell.yaml")),
 ];
 

@@ -6,6 +6,7 @@ pub mod constraints;
 pub mod environment;
 mod failures;
 mod first_start;
+mod gemini;
 pub mod hooks;
 mod json;
 mod manifest;

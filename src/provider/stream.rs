@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::failures::FailureTable;
 use super::turns::Turns;
-use super::{claude, codex};
+use super::{claude, codex, gemini};
 use crate::domain::event::{Claim, Event, Failure, Heard, Listener, Notice, Permit, StateSource, Usage, WorkerState};
 use crate::domain::outcome::Outcome;
 use crate::domain::plan::{EndPolicy, FailureRule, Interactive, ParserKind};
@@ -22,6 +22,8 @@ pub struct Stream {
     table: FailureTable,
     claim: Claim,
     report: String,
+    /// The pieces of a message that is still coming.
+    pieces: String,
     stderr: VecDeque<String>,
     /// Fields of the errors since the last progress: one failure is often told in pieces.
     trouble: BTreeMap<String, String>,
@@ -39,6 +41,7 @@ impl Stream {
             end: EndPolicy::default(),
             claim: Claim::default(),
             report: String::new(),
+            pieces: String::new(),
             stderr: VecDeque::new(),
             trouble: BTreeMap::new(),
         }
@@ -125,6 +128,29 @@ impl Stream {
         }
     }
 
+    /// Holds the pieces of a message back until something else comes; a piece is progress already.
+    fn joined(&mut self, events: Vec<Event>) -> Heard {
+        let (mut whole, mut progress) = (Vec::new(), false);
+        for event in events {
+            if let Event::Text { text } = event {
+                if self.pieces.len() > 2 * MAX_REPORT {
+                    self.pieces = tail(&self.pieces, MAX_REPORT).to_owned();
+                }
+                self.pieces.push_str(tail(&text, MAX_REPORT));
+                progress = true;
+            } else {
+                whole.extend(self.message());
+                whole.push(event);
+            }
+        }
+        let heard = self.take(whole);
+        Heard { progress: heard.progress || progress, ..heard }
+    }
+
+    fn message(&mut self) -> Option<Event> {
+        (!self.pieces.is_empty()).then(|| Event::Text { text: std::mem::take(&mut self.pieces) })
+    }
+
     fn recovered(&mut self) {
         self.claim.stuck_on_error = false;
         self.trouble.clear();
@@ -132,6 +158,9 @@ impl Stream {
 
     /// The claim and the report, once the worker has ended.
     pub fn finish(mut self, end: &End) -> (Claim, String) {
+        if let Some(mut cut) = self.message() {
+            self.fold(&mut cut);
+        }
         let code = match end {
             End::Exited { code } => code.to_string(),
             End::Signaled { signal } => (128 + signal).to_string(),
@@ -148,7 +177,9 @@ impl Stream {
             if let Some((outcome, message)) = self.stderr.iter().rev().find_map(said).or_else(last)
                 && (outcome.is_some() || self.claim.failure.is_none())
             {
-                self.claim.failure = Some(Failure { outcome, message });
+                // A closing event's own words say more than a line of a stack trace.
+                let told = self.claim.failure.take().filter(|f| self.claim.ok.is_some() && !f.message.is_empty());
+                self.claim.failure = Some(Failure { outcome, message: told.map_or(message, |f| f.message) });
             }
         }
         let report = self.report.trim().to_owned();
@@ -172,6 +203,7 @@ impl Listener for Stream {
             ParserKind::Terminal => return Heard::default(),
             ParserKind::ClaudeStreamJson => claude::parse(line),
             ParserKind::CodexJson => codex::parse(line),
+            ParserKind::GeminiStreamJson => return self.joined(gemini::parse(line)),
         };
         self.take(events)
     }

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::*;
-use crate::domain::agent::Deliverable;
-use crate::domain::event::Listener;
+use crate::domain::agent::{Deliverable, Permissions};
+use crate::domain::event::{Claim, Event, Heard, Listener};
 use crate::domain::plan::Lane;
 use crate::domain::tree::Tri;
 use crate::domain::verdict::{Containment, End, Evidence, GitEvidence, judge};
@@ -44,10 +44,20 @@ fn manifest(name: &str) -> Manifest {
     load(Path::new("/nonexistent"), &Name::parse("provider", name).unwrap()).unwrap()
 }
 
+/// What one sample of the corpus amounts to.
+fn read(provider: &str, name: &str) -> (Claim, String) {
+    let manifest = manifest(provider);
+    let sample = samples(provider).into_iter().find(|s| s.name.ends_with(&format!("/{name}.txt"))).unwrap();
+    let mut stream = Stream::new(manifest.lanes[&Lane::Headless].parser, &manifest.failures);
+    sample.stdout.lines().for_each(|l| drop(stream.stdout_line(l)));
+    sample.stderr.lines().for_each(|l| drop(stream.stderr_line(l)));
+    stream.finish(&sample.end)
+}
+
 #[test]
 fn every_sample_has_its_outcome() {
     let mut wrong = Vec::new();
-    for provider in ["claude", "codex"] {
+    for provider in ["claude", "codex", "gemini"] {
         let manifest = manifest(provider);
         let samples = samples(provider);
         assert!(samples.len() > 20, "the {provider} corpus is thin");
@@ -84,22 +94,55 @@ fn every_sample_has_its_outcome() {
 
 #[test]
 fn usage_cost_session_and_report_come_from_the_stream() {
-    let read = |provider: &str| {
-        let manifest = manifest(provider);
-        let sample = samples(provider).into_iter().find(|s| s.name.ends_with("/commit.txt")).unwrap();
-        let mut stream = Stream::new(manifest.lanes[&Lane::Headless].parser, &manifest.failures);
-        sample.stdout.lines().for_each(|l| drop(stream.stdout_line(l)));
-        stream.finish(&sample.end)
-    };
-    let (claude, report) = read("claude");
+    let (claude, report) = read("claude", "commit");
     assert_eq!(claude.usage.input_tokens, Some(3600));
     assert_eq!(claude.usage.output_tokens, Some(102));
     assert!(claude.usage.cost_micro_usd.is_some_and(|c| c > 0));
     assert!(claude.session.is_some() && claude.model.is_some() && report.starts_with("Done"), "{claude:?} {report}");
-    let (codex, report) = read("codex");
+    let (codex, report) = read("codex", "commit");
     assert_eq!((codex.usage.input_tokens, codex.usage.cache_read_tokens), (Some(3300), Some(300)));
     assert_eq!(codex.usage.cost_micro_usd, None, "unknown is not zero");
     assert!(codex.session.is_some() && report.starts_with("Done"), "{codex:?} {report}");
+    let (gemini, report) = read("gemini", "commit");
+    assert_eq!((gemini.usage.input_tokens, gemini.usage.cache_read_tokens), (Some(3300), Some(300)));
+    assert_eq!(gemini.usage.output_tokens, Some(102), "78 of output and 24 of thoughts");
+    assert_eq!(gemini.model.as_deref(), Some("stub-model"));
+    assert!(gemini.session.is_some() && report == "Done: committed hello.txt.", "{gemini:?} {report}");
+}
+
+/// Gemini CLI sends a message in pieces: each is progress, the message is one event.
+#[test]
+fn a_message_in_pieces_is_one_event() {
+    let manifest = manifest("gemini");
+    let mut stream = Stream::new(manifest.lanes[&Lane::Headless].parser, &manifest.failures);
+    let first = r#"{"type":"message","timestamp":"2026-11-21T01:10:09.033Z","role":"assistant","content":"Done: committed hello.tx","delta":true}"#;
+    let second =
+        r#"{"type":"message","timestamp":"2026-11-21T01:10:09.034Z","role":"assistant","content":"t.","delta":true}"#;
+    let tool = r#"{"type":"tool_use","timestamp":"2026-11-21T01:10:09.035Z","tool_name":"write_file","tool_id":"write_file__1","parameters":{"file_path":"f","content":"x"}}"#;
+    for piece in [first, second] {
+        assert_eq!(stream.stdout_line(piece), Heard { progress: true, ..Heard::default() });
+    }
+    let heard = stream.stdout_line(tool);
+    assert_eq!(heard.events[0], Event::Text { text: "Done: committed hello.txt.".into() });
+    assert!(
+        matches!(&heard.events[1], Event::ToolUse { name, input } if name == "write_file" && input.contains("file_path"))
+    );
+    stream.stdout_line(first);
+    let (claim, report) = stream.finish(&End::Idle);
+    assert_eq!((claim.ok, report.as_str()), (None, "Done: committed hello.tx"), "what came before a cut is kept");
+}
+
+#[test]
+fn gemini_names_what_failed_and_what_was_refused() {
+    let (claim, _) = read("gemini", "e401");
+    let failure = claim.failure.unwrap();
+    assert_eq!(failure.message, "Request had invalid authentication credentials.");
+    // Classified by its exit code, told in the words of the closing event.
+    let (claim, _) = read("gemini", "e503");
+    let failure = claim.failure.unwrap();
+    assert_eq!(failure.outcome, Some(Outcome::ProviderError));
+    assert_eq!(failure.message, "The model is overloaded. Please try again later.");
+    assert_eq!(read("gemini", "policy").0.denied, 1);
 }
 
 /// Words that look like failures are not: the traps of earlier systems.
@@ -126,10 +169,14 @@ fn an_agent_that_talks_about_failures_has_not_failed() {
 #[test]
 fn every_embedded_manifest_loads_and_names_only_known_outcomes() {
     let all = all(Path::new("/nonexistent")).unwrap();
-    assert_eq!(all.len(), 3);
+    assert_eq!(all.len(), 4);
     for manifest in all {
         assert!(manifest.lanes.contains_key(&Lane::Headless), "{}", manifest.name);
-        assert_eq!(manifest.permissions.len(), 3, "{}", manifest.name);
+        for level in [Permissions::Read, Permissions::Work, Permissions::Full] {
+            // A level that a CLI cannot hold is left out: dispatching with it is refused.
+            let has = !(manifest.name.as_str() == "gemini" && level == Permissions::Read);
+            assert_eq!(manifest.permissions.contains_key(&level), has, "{} {}", manifest.name, level.word());
+        }
         assert!(manifest.failures.iter().all(|r| Outcome::ALL.contains(&r.outcome)));
     }
 }
