@@ -66,6 +66,8 @@ pub enum ParserKind {
     CodexJson,
     /// Gemini CLI's `--output-format stream-json`.
     GeminiStreamJson,
+    /// Kimi Code's `--output-format stream-json`.
+    KimiStreamJson,
 }
 
 impl ParserKind {
@@ -73,7 +75,11 @@ impl ParserKind {
     pub fn has_closing_event(self) -> bool {
         match self {
             Self::Text => false,
-            Self::Terminal | Self::ClaudeStreamJson | Self::CodexJson | Self::GeminiStreamJson => true,
+            Self::Terminal
+            | Self::ClaudeStreamJson
+            | Self::CodexJson
+            | Self::GeminiStreamJson
+            | Self::KimiStreamJson => true,
         }
     }
 }

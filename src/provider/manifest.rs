@@ -13,10 +13,11 @@ use crate::domain::{Fault, Name};
 use crate::project::{MAX_CONFIG, yaml};
 use crate::sys::files;
 
-const EMBEDDED: [(&str, &str); 4] = [
+const EMBEDDED: [(&str, &str); 5] = [
     ("claude", include_str!("../../providers/claude.yaml")),
     ("codex", include_str!("../../providers/codex.yaml")),
     ("gemini", include_str!("../../providers/gemini.yaml")),
+    ("kimi", include_str!("../../providers/kimi.yaml")),
     ("shell", include_str!("../../providers/shell.yaml")),
 ];
 

@@ -9,6 +9,7 @@ mod first_start;
 mod gemini;
 pub mod hooks;
 mod json;
+mod kimi;
 mod manifest;
 mod stream;
 mod transcript;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::failures::FailureTable;
 use super::turns::Turns;
-use super::{claude, codex, gemini};
+use super::{claude, codex, gemini, kimi};
 use crate::domain::event::{Claim, Event, Failure, Heard, Listener, Notice, Permit, StateSource, Usage, WorkerState};
 use crate::domain::outcome::Outcome;
 use crate::domain::plan::{EndPolicy, FailureRule, Interactive, ParserKind};
@@ -167,8 +167,9 @@ impl Stream {
             End::NeverStarted { .. } | End::TimedOut | End::Idle | End::Cancelled | End::Lost => String::new(),
         };
         let failed = self.claim.ok != Some(true) && !code.is_empty() && code != "0";
-        let classified = self.claim.failure.as_ref().is_some_and(|f| f.outcome.is_some());
-        if failed && !classified {
+        // Without a closing event the last word is on standard error, whatever was retried before.
+        let settled = self.claim.ok.is_some() && self.claim.failure.as_ref().is_some_and(|f| f.outcome.is_some());
+        if failed && !settled {
             let said = |line: &String| {
                 let fields = BTreeMap::from([("stderr".to_owned(), line.clone()), ("exit".to_owned(), code.clone())]);
                 self.table.classify(&fields).map(|outcome| (Some(outcome), one_line(line)))
@@ -204,6 +205,7 @@ impl Listener for Stream {
             ParserKind::ClaudeStreamJson => claude::parse(line),
             ParserKind::CodexJson => codex::parse(line),
             ParserKind::GeminiStreamJson => return self.joined(gemini::parse(line)),
+            ParserKind::KimiStreamJson => kimi::parse(line),
         };
         self.take(events)
     }

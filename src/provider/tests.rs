@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::domain::agent::{Deliverable, Permissions};
-use crate::domain::event::{Claim, Event, Heard, Listener};
+use crate::domain::event::{Claim, Event, Heard, Listener, Usage};
 use crate::domain::plan::Lane;
 use crate::domain::tree::Tri;
 use crate::domain::verdict::{Containment, End, Evidence, GitEvidence, judge};
@@ -57,7 +57,7 @@ fn read(provider: &str, name: &str) -> (Claim, String) {
 #[test]
 fn every_sample_has_its_outcome() {
     let mut wrong = Vec::new();
-    for provider in ["claude", "codex", "gemini"] {
+    for provider in ["claude", "codex", "gemini", "kimi"] {
         let manifest = manifest(provider);
         let samples = samples(provider);
         assert!(samples.len() > 20, "the {provider} corpus is thin");
@@ -108,6 +108,10 @@ fn usage_cost_session_and_report_come_from_the_stream() {
     assert_eq!(gemini.usage.output_tokens, Some(102), "78 of output and 24 of thoughts");
     assert_eq!(gemini.model.as_deref(), Some("stub-model"));
     assert!(gemini.session.is_some() && report == "Done: committed hello.txt.", "{gemini:?} {report}");
+    let (kimi, report) = read("kimi", "commit");
+    assert_eq!(kimi.usage, Usage::default(), "it prints no figures");
+    assert!(kimi.session.is_some_and(|s| s.starts_with("session_")));
+    assert_eq!(report, "Done: committed hello.txt.");
 }
 
 /// Gemini CLI sends a message in pieces: each is progress, the message is one event.
@@ -145,6 +149,25 @@ fn gemini_names_what_failed_and_what_was_refused() {
     assert_eq!(read("gemini", "policy").0.denied, 1);
 }
 
+/// What Kimi Code ends with counts, not what it tried again before.
+#[test]
+fn the_last_word_of_kimi_is_on_standard_error() {
+    let manifest = manifest("kimi");
+    let retry = r#"{"role":"meta","type":"turn.step.retrying","failed_attempt":1,"next_attempt":2,"max_attempts":2,"delay_ms":545.1558070877679,"error_name":"APIProviderRateLimitError","error_message":"429 Rate limit reached for requests","status_code":429}"#;
+    let finish = |end: End, stderr: &str| {
+        let mut stream = Stream::new(manifest.lanes[&Lane::Headless].parser, &manifest.failures);
+        let heard = stream.stdout_line(retry);
+        assert!(matches!(heard.events[0], Event::Error { class: Some(Outcome::RateLimited), retrying: true, .. }));
+        assert!(!heard.progress, "a retry is no progress");
+        stream.stderr_line(stderr);
+        stream.finish(&end).0.failure.unwrap().outcome
+    };
+    let refused = "error: failed to run prompt: provider.auth_error: 401 Incorrect API key provided: sk-test.";
+    assert_eq!(finish(End::Exited { code: 1 }, refused), Some(Outcome::AuthRejected));
+    assert_eq!(finish(End::Exited { code: 1 }, "a tool's last words"), Some(Outcome::RateLimited));
+    assert_eq!(finish(End::Idle, ""), Some(Outcome::RateLimited));
+}
+
 /// Words that look like failures are not: the traps of earlier systems.
 #[test]
 fn an_agent_that_talks_about_failures_has_not_failed() {
@@ -169,7 +192,7 @@ fn an_agent_that_talks_about_failures_has_not_failed() {
 #[test]
 fn every_embedded_manifest_loads_and_names_only_known_outcomes() {
     let all = all(Path::new("/nonexistent")).unwrap();
-    assert_eq!(all.len(), 4);
+    assert_eq!(all.len(), 5);
     for manifest in all {
         assert!(manifest.lanes.contains_key(&Lane::Headless), "{}", manifest.name);
         for level in [Permissions::Read, Permissions::Work, Permissions::Full] {
