@@ -237,28 +237,16 @@ fn refused(cli: Cli) {
     world.assert_nothing_left();
 }
 
-macro_rules! for_all {
-    ($($name:ident => $body:expr;)*) => {
-        mod claude {
-            use super::*;
-            $(#[test] fn $name() { let body: fn(Cli) = $body; body(Cli::Claude); })*
-        }
-        mod codex {
-            use super::*;
-            $(#[test] fn $name() { let body: fn(Cli) = $body; body(Cli::Codex); })*
-        }
-        mod gemini {
-            use super::*;
-            $(#[test] fn $name() { let body: fn(Cli) = $body; body(Cli::Gemini); })*
-        }
-        mod kimi {
-            use super::*;
-            $(#[test] fn $name() { let body: fn(Cli) = $body; body(Cli::Kimi); })*
-        }
+macro_rules! for_each {
+    ($($module:ident: $cli:expr;)* => $tests:tt) => { $(mod $module { use super::*; tests!($cli, $tests); })* };
+}
+macro_rules! tests {
+    ($cli:expr, { $($name:ident => $body:expr;)* }) => {
+        $(#[test] fn $name() { let body: fn(Cli) = $body; body($cli); })*
     };
 }
 
-for_all! {
+for_each! { claude: Cli::Claude; codex: Cli::Codex; gemini: Cli::Gemini; kimi: Cli::Kimi; => {
     edits_and_commits => super::edits_and_commits;
     a_reviewer_reports_and_cannot_write => super::a_reviewer_reports_and_cannot_write;
     doctor_and_a_missing_login_agree => super::doctor_and_a_missing_login_agree;
@@ -279,18 +267,26 @@ for_all! {
     context_overflow => |cli| drop(ends(cli, fail(400, FailKind::Context), &[], "context_overflow", 1));
     a_hang => |cli| drop(ends(cli, vec![Step::Hang], &["--idle", "4s"], "timeout_idle", 1));
     a_hang_in_the_middle => |cli| drop(ends(cli, vec![Step::HangMid], &["--idle", "4s"], "timeout_idle", 1));
-    interactive_edits_and_commits => super::terminals::edits_and_commits;
-    interactive_http_401 => super::terminals::http_401;
-    interactive_http_403 => super::terminals::http_403;
-    interactive_http_404 => super::terminals::http_404;
-    interactive_http_429 => super::terminals::http_429;
-    interactive_http_500 => super::terminals::http_500;
-    interactive_http_529 => super::terminals::http_529;
-    interactive_context_overflow => super::terminals::context_overflow;
-    interactive_a_hang => super::terminals::a_hang;
-    interactive_says_done_and_did_nothing => super::terminals::says_done_and_did_nothing;
     a_disconnect_before_the_answer => |cli| drop(ends(cli, vec![Step::Drop { mid: false }], &[], "network", 1));
-}
+}}
+
+// The interactive lane.
+for_each! { claude_terminal: Cli::Claude; codex_terminal: Cli::Codex; => {
+    edits_and_commits => super::terminals::edits_and_commits;
+    http_401 => super::terminals::http_401;
+    http_403 => super::terminals::http_403;
+    http_404 => super::terminals::http_404;
+    http_429 => super::terminals::http_429;
+    http_500 => super::terminals::http_500;
+    http_529 => super::terminals::http_529;
+    context_overflow => super::terminals::context_overflow;
+    a_hang => super::terminals::a_hang;
+    says_done_and_did_nothing => super::terminals::says_done_and_did_nothing;
+    connection_refused => super::terminals::connection_refused;
+    a_permission => super::terminals::a_permission;
+    messages => super::terminals::messages;
+    three_outlive_tmux => super::terminals::three_outlive_tmux;
+}}
 
 /// Three give up; Claude Code asks again without streaming and gets its answer.
 #[test]

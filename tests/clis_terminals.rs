@@ -78,3 +78,101 @@ pub fn a_hang(cli: Cli) {
 pub fn says_done_and_did_nothing(cli: Cli) {
     ends_with(cli, vec![Step::Say("All done.".into())], &[], "empty", 4).assert_nothing_left();
 }
+
+/// The dispatch's id, once it runs in the background.
+fn detached(world: &World, cli: Cli, agent: &str, more: &[&str]) -> String {
+    let args = [
+        "dispatch-agent",
+        "--agent",
+        agent,
+        "--provider",
+        cli.name(),
+        "--model",
+        "stub-model",
+        "--lane",
+        "interactive",
+    ];
+    let rest = ["-i", "Say hello in hello.txt and commit it.", "--deadline", "60s", "--detach"];
+    world.vnx(&[&args[..], &rest, more].concat()).expect(0).out.trim().to_owned()
+}
+
+fn state(world: &World) -> String {
+    let ps = world.vnx(&["ps", "--json"]).json();
+    ps["dispatches"][0]["state"].as_str().unwrap_or("gone").to_owned()
+}
+
+pub fn connection_refused(cli: Cli) {
+    let url = Stub::start(Vec::new()).url();
+    let world = world(cli, &url);
+    let run = dispatch(&world, cli, &["--lane", "interactive", "--idle", "6s"]).expect(1);
+    assert!(run.out.contains("network"), "{}{}", run.out, run.err);
+    world.assert_nothing_left();
+}
+
+/// What the CLI's modes do not give is asked for; a person allows it, or denies it.
+pub fn a_permission(cli: Cli) {
+    for (decision, outcome) in [("allow", "done"), ("deny", "")] {
+        // Outside of what the sandbox gives; Claude Code asks where no rule allows it.
+        let command =
+            "git -c user.name=x commit --allow-empty -q -m x && echo hi > hello.txt && git add . && git commit -q -m y";
+        let stub = Stub::start(vec![Step::Escalate(command.into()), Step::Say("Done.".into())]);
+        let world = world(cli, &stub.url());
+        world.agent("careful", "permissions: ask");
+        let id = detached(&world, cli, "careful", &[]);
+        world.until("the question", || state(&world) == "waiting_permission");
+        let ps = world.vnx(&["ps"]).expect(0).out;
+        assert!(ps.contains("asks a permission") && ps.contains("vnx permit"), "{ps}");
+        world.vnx(&["permit", &id, decision]).expect(0);
+        let run = world.vnx(&["wait", &id]);
+        if decision == "allow" {
+            assert!(run.out.contains(outcome), "{}", run.out);
+        } else {
+            assert_ne!(run.code, 0, "{}", run.out);
+            assert_eq!(world.last("dispatch.closed")["commits"], 0);
+        }
+        world.assert_nothing_left();
+    }
+}
+
+/// Follow-up messages: delivered with proof, and as the model sees them what was sent.
+pub fn messages(cli: Cli) {
+    let stub = Stub::start(vec![Step::Say("Heard.".into())]);
+    let world = world(cli, &stub.url());
+    let id = detached(&world, cli, "code-reviewer", &["--end", "manual"]);
+    world.until("the turn to end", || state(&world) == "idle");
+    let mut texts = vec!["plain words".to_owned(), "two\nlines".to_owned(), "שלום 漢字 🙂".to_owned()];
+    texts.push("a longer text with many words in it ".repeat(1000).trim_end().to_owned());
+    texts.push("!echo this is no command".to_owned());
+    for text in texts {
+        let answer = world.vnx_with_input(&["send", &id, "-", "--json"], text.as_bytes()).expect(0).json();
+        assert_eq!(answer["delivery"], "delivered", "{answer}");
+        world.until("the turn to end", || state(&world) == "idle");
+        assert!(stub.last_prompt().contains(&text), "{:?} is not in {:?}", text, stub.last_prompt());
+    }
+    world.vnx(&["cancel", &id]).expect(0);
+    world.assert_nothing_left();
+}
+
+/// Three workers, and their tmux server dies in the middle of their turns.
+pub fn three_outlive_tmux(cli: Cli) {
+    let steps = vec![
+        Step::Bash("touch begun; while [ ! -e ../go ]; do read -t 0.05 x <> <(:); done; rm begun".into()),
+        Step::Bash("echo hi > hello.txt && git add hello.txt && git commit -q -m hello".into()),
+        Step::Say("Done.".into()),
+    ];
+    let stub = Stub::start(steps);
+    let world = world(cli, &stub.url());
+    let ids: Vec<String> = (0..3).map(|_| detached(&world, cli, "backend-developer", &[])).collect();
+    for id in &ids {
+        world.until("the turn to begin", || world.worktrees().join(id).join("begun").exists());
+    }
+    assert_eq!(world.tmux(&["list-windows", "-t", "=vnx-repo:", "-F", "x"]).lines().count(), 3);
+    world.tmux(&["kill-server"]);
+    std::fs::write(world.worktrees().join("go"), "").unwrap();
+    for id in &ids {
+        world.vnx(&["wait", id]).expect(0);
+    }
+    std::fs::remove_file(world.worktrees().join("go")).unwrap();
+    world.until("the trees to be gone", || std::fs::remove_dir(world.worktrees()).is_ok());
+    world.assert_nothing_left();
+}

@@ -16,6 +16,9 @@ pub enum Permissions {
     /// Edit, run commands and commit, within what the CLI's own sandbox allows.
     #[default]
     Work,
+    /// Edit; for everything else that needs a permission the CLI asks. Not in the headless lane, where
+    /// nobody can answer.
+    Ask,
     /// Everything the CLI can do, its own checks off.
     Full,
 }
@@ -26,6 +29,7 @@ impl Permissions {
         match self {
             Self::Read => "read",
             Self::Work => "work",
+            Self::Ask => "ask",
             Self::Full => "full",
         }
     }

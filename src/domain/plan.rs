@@ -129,10 +129,13 @@ pub struct Dialog {
     /// The state that it means.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<WorkerState>,
+    /// What it is about: the first group of this regular expression, looked for on the screen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
     /// Typed to answer it, once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys: Option<String>,
-    /// The failure that it is, which ends the turn.
+    /// The failure that it is. It ends the turn; with a `state` the CLI tries again by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
 }

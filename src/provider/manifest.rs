@@ -177,12 +177,11 @@ fn read(file: &Path, bytes: &[u8], name: &Name) -> Result<Manifest, Fault> {
 /// The patterns of the interactive lane are regular expressions, and a dialog says what follows.
 fn check_patterns(interactive: &Interactive) -> Result<(), String> {
     for dialog in &interactive.dialogs {
-        regex::Regex::new(&dialog.screen).map_err(|e| format!("dialog {:?}: {e}", dialog.name))?;
-        let said = usize::from(dialog.state.is_some())
-            + usize::from(dialog.keys.is_some())
-            + usize::from(dialog.outcome.is_some());
-        if said != 1 {
-            return Err(format!("dialog {:?} must have exactly one of state, keys, outcome", dialog.name));
+        for pattern in std::iter::once(&dialog.screen).chain(&dialog.detail) {
+            regex::Regex::new(pattern).map_err(|e| format!("dialog {:?}: {e}", dialog.name))?;
+        }
+        if dialog.keys.is_some() == (dialog.state.is_some() || dialog.outcome.is_some()) {
+            return Err(format!("dialog {:?} must have either keys, or a state, an outcome or both", dialog.name));
         }
     }
     let bad = |title: &str| regex::Regex::new(title).map_err(|e| format!("title {title:?}: {e}"));

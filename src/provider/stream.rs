@@ -242,6 +242,10 @@ impl Listener for Stream {
         if self.kind == ParserKind::Text {
             tail(text, MAX_REPORT).clone_into(&mut self.report);
         }
+        // A CLI that ends with an error writes it where standard error goes as well: to its terminal.
+        let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|l| !l.is_empty()).collect();
+        let last = lines.len().saturating_sub(STDERR_LINES);
+        self.stderr = lines[last..].iter().map(|line| line.chars().take(2000).collect()).collect();
         let heard = self.turns.screen(text);
         self.take_turn(heard)
     }

@@ -95,7 +95,7 @@ fn claude(path: &Path) -> Option<Usage> {
             };
             messages.insert(id, one);
         }
-        if let Some(models) = line.get("modelUsage").and_then(Value::as_object) {
+        if let Some(models) = line.get("modelUsage").and_then(Value::as_object).filter(|models| !models.is_empty()) {
             let all = |key: &str| models.values().map(|model| count(model, key)).sum::<Option<u64>>();
             let priced = line.get("hasUnknownModelCost") == Some(&Value::Bool(false));
             total = Some(Usage {

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::transcript;
 use crate::domain::agent::{Otherwise, Questions};
 use crate::domain::event::{Event, Heard, Notice, Permit, Reply, StateSource, WorkerState};
+use crate::domain::outcome::Outcome;
 use crate::domain::plan::{Dialect, Dialog, Interactive};
 
 /// Understands one interactive worker.
@@ -34,6 +35,10 @@ pub(super) struct Turns {
     state: Option<WorkerState>,
     /// A hook waits for a decision.
     asked_by_hook: bool,
+    /// What the screen said that a permission is asked for.
+    about: Option<String>,
+    /// A permission was denied by key, which ends the turn of those who are told so.
+    denied: bool,
     /// Where the CLI writes its transcript, if a hook said so.
     transcript: Option<String>,
 }
@@ -82,6 +87,7 @@ impl Turns {
             && self.dialect != Some(Dialect::Claude)
         {
             heard.keys.clone_from(&self.deny_keys);
+            self.denied = true;
             heard.events.push(Event::Denied { count: 1 });
         }
         heard
@@ -138,7 +144,16 @@ impl Turns {
                 vec![state, Event::Result { ok: true, text: String::new() }]
             }
             // After `done`, or after a person interrupted it: the turn is over, and nothing is claimed.
-            ("idle", _) if self.working => vec![self.to(WorkerState::Idle, source, said)],
+            ("idle", _) if self.working => {
+                let mut events = vec![self.to(WorkerState::Idle, source, said)];
+                if std::mem::take(&mut self.denied) {
+                    let message = "a permission was denied, and the CLI ended its turn".to_owned();
+                    let class = Some(Outcome::PermissionBlocked);
+                    events.push(Event::Error { class, message, retrying: false, fields: BTreeMap::new() });
+                    events.push(Event::Result { ok: false, text: String::new() });
+                }
+                events
+            }
             ("idle", _) if self.state.is_none() => vec![self.to(WorkerState::Ready, source, said)],
             ("blocked", "permission") => vec![self.to(WorkerState::WaitingPermission, source, said)],
             ("blocked", "question") => vec![self.to(WorkerState::WaitingInput, source, said)],
@@ -240,9 +255,13 @@ impl Turns {
             if let Some(outcome) = dialog.outcome {
                 if self.answered.insert(at) {
                     let message = format!("the screen says: {}", line_of(&self.dialogs[at].0, text));
-                    let error =
-                        Event::Error { class: Some(outcome), message, retrying: false, fields: BTreeMap::new() };
-                    heard.events.extend([error, Event::Result { ok: false, text: String::new() }]);
+                    let retrying = dialog.state.is_some();
+                    let error = Event::Error { class: Some(outcome), message, retrying, fields: BTreeMap::new() };
+                    heard.events.push(error);
+                    heard.events.push(match dialog.state {
+                        Some(state) => self.to(state, StateSource::Screen, Some(dialog.name)),
+                        None => Event::Result { ok: false, text: String::new() },
+                    });
                 }
             } else if let Some(keys) = &dialog.keys {
                 if self.answered.insert(at) {
@@ -250,10 +269,15 @@ impl Turns {
                     heard.keys = Some(keys.clone());
                     heard.events.push(self.to(WorkerState::Starting, StateSource::Screen, detail));
                 }
-            } else if let Some(state) = dialog.state
-                && !(self.reports && state != WorkerState::Blocked)
-            {
-                heard.events.extend(self.reached(state, StateSource::Screen, Some(dialog.name)));
+            } else if let Some(state) = dialog.state {
+                let about = dialog.detail.as_deref().and_then(|pattern| capture(pattern, text));
+                if self.state == Some(state) && about.is_some() && about != self.about {
+                    // What is known from elsewhere gets its words from the screen.
+                    self.about.clone_from(&about);
+                    heard.events.push(Event::State { state, source: StateSource::Screen, detail: about });
+                } else if !self.reports || state == WorkerState::Blocked {
+                    heard.events.extend(self.reached(state, StateSource::Screen, about.or(Some(dialog.name))));
+                }
                 break;
             }
         }
@@ -265,6 +289,8 @@ impl Turns {
         if std::mem::take(&mut self.asked_by_hook) {
             return Permit::Hook(decision(allow, "denied by a person through vnx"));
         }
+        self.about = None;
+        self.denied = !allow;
         let keys = if allow { &self.allow_keys } else { &self.deny_keys };
         keys.clone().map_or(Permit::Nothing, Permit::Keys)
     }
@@ -281,6 +307,12 @@ fn subject(input: Option<&Value>) -> String {
 fn decision(allow: bool, why: &str) -> String {
     let decision = if allow { json!({"behavior": "allow"}) } else { json!({"behavior": "deny", "message": why}) };
     json!({"hookSpecificOutput": {"hookEventName": "PermissionRequest", "decision": decision}}).to_string()
+}
+
+/// The first group of a pattern that was checked when the manifest was read.
+fn capture(pattern: &str, text: &str) -> Option<String> {
+    let pattern = RegexBuilder::new(pattern).multi_line(true).build().ok()?;
+    Some(pattern.captures(text)?.get(1)?.as_str().trim().to_owned())
 }
 
 /// The line on which a pattern was found.

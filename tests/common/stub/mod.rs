@@ -31,6 +31,8 @@ pub enum Step {
     Say(String),
     /// A call of whatever shell tool the CLI offers; of "Bash" where it offers none, because a model may try.
     Bash(String),
+    /// The same, and it asks to run outside of the CLI's sandbox, where the CLI has one.
+    Escalate(String),
     /// A call of the CLI's file-writing tool, or of its shell where it offers none (Codex, for an unknown model).
     /// A relative path is relative to the CLI's working folder.
     Write { path: String, content: String },
@@ -74,7 +76,7 @@ struct Shared {
     born: u128,
     stopping: AtomicBool,
     requests: AtomicUsize,
-    last_prompt_bytes: AtomicUsize,
+    last_prompt: Mutex<String>,
     /// How often each step with `times` has failed.
     failures: Mutex<HashMap<usize, u32>>,
     /// A second handle on every open connection, to end the hanging ones.
@@ -91,7 +93,7 @@ impl Stub {
             born: SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970").as_nanos(),
             stopping: AtomicBool::new(false),
             requests: AtomicUsize::new(0),
-            last_prompt_bytes: AtomicUsize::new(0),
+            last_prompt: Mutex::default(),
             failures: Mutex::default(),
             open: Mutex::default(),
         });
@@ -116,7 +118,12 @@ impl Stub {
 
     /// Size in bytes of the newest user text: the prompt as the model saw it, without the CLI's own reminders.
     pub fn last_prompt_bytes(&self) -> usize {
-        self.shared.last_prompt_bytes.load(SeqCst)
+        self.last_prompt().len()
+    }
+
+    /// The newest user text, as the model saw it.
+    pub fn last_prompt(&self) -> String {
+        lock(&self.shared.last_prompt).clone()
     }
 }
 
@@ -236,13 +243,14 @@ impl Conn {
         let (at, step) = if turn.tools.is_empty() {
             (0, Step::Say("stub side answer".into()))
         } else {
-            shared.last_prompt_bytes.store(turn.prompt_bytes, SeqCst);
+            lock(&shared.last_prompt).clone_from(&turn.prompt);
             shared.play(turn.wanted)
         };
         let model = api.model(path, &body);
         let piece = match &step {
             Step::Say(said) => Piece::Text(said.clone()),
-            Step::Bash(command) => turn.shell_call(command),
+            Step::Bash(command) => turn.shell_call(command, false),
+            Step::Escalate(command) => turn.shell_call(command, true),
             Step::Write { path, content } => turn.write_call(path, content),
             Step::HangMid | Step::Drop { mid: true } => Piece::Text(CUT_TEXT.into()),
             Step::Hang => return self.hang(),
@@ -397,7 +405,7 @@ impl Vendor {
 /// The parts of a model request that decide the answer.
 #[derive(Default)]
 struct Turn<'a> {
-    prompt_bytes: usize,
+    prompt: String,
     /// The step that the tail of the conversation asks for.
     wanted: usize,
     tools: Vec<Tool<'a>>,
@@ -426,7 +434,7 @@ struct Answer<'a> {
 /// A conversation is read from its beginning, so the last word counts.
 impl<'a> Turn<'a> {
     fn user_said(&mut self, text: &str) {
-        self.prompt_bytes = text.len();
+        text.clone_into(&mut self.prompt);
     }
 
     fn model_spoke(&mut self) {
@@ -442,18 +450,22 @@ impl<'a> Turn<'a> {
         self.tools.iter().find(|tool| tool.name == name)
     }
 
-    fn shell_call(&self, command: &str) -> Piece {
+    fn shell_call(&self, command: &str, escalate: bool) -> Piece {
         let names = ["exec_command", "shell_command", "shell", "Bash", "bash", "run_shell_command"];
         let Some(tool) = names.iter().find_map(|name| self.tool(name)) else {
             return call("Bash", json!({ "command": command }));
         };
         let inputs = &tool.schema["properties"];
         let key = if inputs["cmd"].is_null() { "command" } else { "cmd" };
-        let input = match inputs[key]["type"].as_str() {
+        let mut input = match inputs[key]["type"].as_str() {
             _ if tool.free_form => json!(command),
             Some("array") => json!({ key: ["bash", "-lc", command] }),
             _ => json!({ key: command }),
         };
+        if escalate && !inputs["sandbox_permissions"].is_null() {
+            input["sandbox_permissions"] = json!("require_escalated");
+            input["justification"] = json!("it needs more than the sandbox gives");
+        }
         call(tool.name, input)
     }
 
@@ -469,7 +481,7 @@ impl<'a> Turn<'a> {
         }
         // printf and not a here-document: so the content arrives byte for byte.
         let [path, content] = [path, content].map(|text| format!("'{}'", text.replace('\'', r"'\''")));
-        self.shell_call(&format!("mkdir -p -- \"$(dirname -- {path})\" && printf %s {content} > {path}"))
+        self.shell_call(&format!("mkdir -p -- \"$(dirname -- {path})\" && printf %s {content} > {path}"), false)
     }
 }
 
