@@ -9,107 +9,16 @@
     reason = "a bench prints, and may stop at the first surprise"
 )]
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+#[path = "place/mod.rs"]
+mod place;
 
-const VNX: &str = env!("CARGO_BIN_EXE_vnx");
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use place::{Place, STAMP, VNX, median, moment, now, settle};
+
 const FILES: usize = 2000;
-/// Writes the moment at which it runs, in nanoseconds since the epoch.
-const STAMP: &str = "date +%s%N >";
-
-struct Place {
-    _temp: tempfile::TempDir,
-    root: PathBuf,
-    repo: PathBuf,
-}
-
-impl Place {
-    fn new() -> Self {
-        let base = if Path::new("/dev/shm").is_dir() { PathBuf::from("/dev/shm") } else { std::env::temp_dir() };
-        let temp = tempfile::Builder::new().prefix("vnx-bench-").tempdir_in(base).unwrap();
-        let root = temp.path().to_owned();
-        let place = Self { repo: root.join("repo"), root, _temp: temp };
-        for folder in ["home", "tmux", "repo"] {
-            std::fs::create_dir(place.root.join(folder)).unwrap();
-        }
-        std::fs::write(place.root.join("home/.gitconfig"), "[user]\n\tname = b\n\temail = b@vnx.invalid\n").unwrap();
-        for n in 0..FILES {
-            let folder = place.repo.join(format!("src/m{:02}", n % 50));
-            std::fs::create_dir_all(&folder).unwrap();
-            std::fs::write(folder.join(format!("f{n}.rs")), format!("pub fn f{n}() {{}}\n").repeat(200)).unwrap();
-        }
-        place.run("git", &["init", "-q"]);
-        place.run("git", &["add", "."]);
-        place.run("git", &["commit", "-q", "-m", "files"]);
-        place.run("git", &["repack", "-adq"]);
-        place.run(VNX, &["-q", "init"]);
-        // Both sides open a window in a session that exists, on a server that runs.
-        // It ends with this process, however that ends.
-        let owner = format!("--pid={}", std::process::id());
-        let first = ["--", "tail", "-f", "/dev/null", &owner];
-        place.run(
-            "tmux",
-            &[["new-session", "-d", "-s", "vnx-repo", "-x", "200", "-y", "50"].as_slice(), &first].concat(),
-        );
-        place
-    }
-
-    fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
-        command.env_clear().current_dir(&self.repo).stdin(Stdio::null());
-        command.env("PATH", std::env::var("PATH").unwrap()).env("HOME", self.root.join("home"));
-        command.env("TMUX_TMPDIR", self.root.join("tmux")).env("TERM", "xterm");
-        command
-    }
-
-    fn run(&self, program: &str, args: &[&str]) -> Output {
-        let output = self.command(program).args(args).output().unwrap();
-        assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-        output
-    }
-
-    fn stamp(&self, name: &str) -> PathBuf {
-        let path = self.root.join(name);
-        let _ = std::fs::remove_file(&path);
-        path
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = self.command("tmux").arg("kill-server").output();
-        settle(&self.repo);
-    }
-}
-
-/// Waits until supervisors have deleted what they removed: that is not what is measured.
-fn settle(repo: &Path) {
-    let trash = repo.with_file_name("repo.worktrees").join(".trash");
-    let begun = Instant::now();
-    while trash.exists() && begun.elapsed() < Duration::from_secs(20) {
-        std::thread::yield_now();
-    }
-}
-
-fn now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
-}
-
-/// The moment in a stamp file, once it is written.
-fn moment(path: &Path) -> f64 {
-    loop {
-        if let Some(nanos) = std::fs::read_to_string(path).ok().and_then(|t| t.trim().parse::<f64>().ok()) {
-            return nanos / 1e9;
-        }
-        std::thread::yield_now();
-    }
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
 
 fn line(what: &str, ours: f64, baseline: &str, theirs: f64, bar: &str) {
     println!(
@@ -330,7 +239,7 @@ fn memory(place: &Place) {
 
 fn main() {
     type Bench = fn(&Place);
-    let place = Place::new();
+    let place = Place::new(FILES);
     println!("{FILES} files in {}", place.root.display());
     // `cargo bench --bench main_job -- ten` runs only that one.
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();

@@ -51,7 +51,7 @@ pub(super) fn error(status: u16, kind: FailKind, model: &str) -> Value {
     json!({ "error": error })
 }
 
-fn candidate(answer: &Answer, parts: Value) -> Value {
+fn candidate(answer: &Answer, parts: &Value) -> Value {
     json!({ "candidates": [{ "index": 0, "content": { "role": "model", "parts": parts } }],
         "modelVersion": answer.model, "responseId": answer.id })
 }
@@ -72,11 +72,11 @@ fn part(answer: &Answer) -> Value {
 }
 
 pub(super) fn response(answer: &Answer) -> Value {
-    closed(candidate(answer, json!([part(answer)])))
+    closed(candidate(answer, &json!([part(answer)])))
 }
 
 pub(super) fn events(answer: &Answer) -> Vec<Value> {
     let Piece::Text(text) = &answer.piece else { return vec![response(answer)] };
-    let [first, second] = halves(text).map(|half| candidate(answer, json!([{ "text": half }])));
+    let [first, second] = halves(text).map(|half| candidate(answer, &json!([{ "text": half }])));
     vec![first, closed(second)]
 }
