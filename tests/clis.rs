@@ -285,6 +285,7 @@ for_each! { claude_terminal: Cli::Claude; codex_terminal: Cli::Codex; => {
     connection_refused => super::terminals::connection_refused;
     a_permission => super::terminals::a_permission;
     messages => super::terminals::messages;
+    resumes => super::terminals::resumes;
     three_outlive_tmux => super::terminals::three_outlive_tmux;
 }}
 

@@ -176,3 +176,26 @@ pub fn three_outlive_tmux(cli: Cli) {
     world.until("the trees to be gone", || std::fs::remove_dir(world.worktrees()).is_ok());
     world.assert_nothing_left();
 }
+
+/// A session goes on: the same one, in a tree at the same path, from where it ended; also from lane to lane.
+pub fn resumes(cli: Cli) {
+    let steps = vec![
+        Step::Bash("date +%N >> log && git add log && git commit -q -m 'one more'".into()),
+        Step::Say("Done.".into()),
+    ];
+    let stub = Stub::start(steps);
+    let world = world(cli, &stub.url());
+    dispatch(&world, cli, &["--lane", "interactive"]).expect(0);
+    let first = world.last("dispatch.closed");
+    let id = world.last_id();
+    for (turn, more) in [vec!["-i", "Once more."], vec!["--lane", "headless"], vec![]].into_iter().enumerate() {
+        world.vnx(&[&["resume", "@last", "--deadline", "60s"][..], &more].concat()).expect(0);
+        let next = world.last("dispatch.closed");
+        assert_eq!(next["session"], first["session"], "{next}");
+        let log = world.git(&["log", "--format=%s", &format!("vnx/{}", world.last_id())]);
+        assert_eq!(log.matches("one more").count(), turn + 2, "{log}");
+    }
+    assert!(stub.last_prompt().contains("Go on with your assignment"), "{}", stub.last_prompt());
+    assert_ne!(world.last_id(), id);
+    world.assert_nothing_left();
+}

@@ -279,3 +279,17 @@ fn attach_and_its_mistakes() {
     assert!(run.out.contains("cancelled"), "{}", run.out);
     world.assert_nothing_left();
 }
+
+/// What cannot be resumed says why.
+#[test]
+fn a_session_that_cannot_be_resumed() {
+    let world = tui_world("manual");
+    let id = start(&world, &["-i", "first"]);
+    let run = world.vnx(&["resume", &id]).expect(2);
+    assert!(run.err.contains("still running") && run.err.contains("vnx send"), "{}", run.err);
+    world.vnx(&["cancel", &id, "--now"]).expect(0);
+    let run = world.vnx(&["resume", &id]).expect(2);
+    assert!(run.err.contains("named no session"), "{}", run.err);
+    world.vnx(&["resume", "nonsense"]).expect(2);
+    world.assert_nothing_left();
+}

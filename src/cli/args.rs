@@ -60,6 +60,8 @@ pub(super) enum Command {
     Send(SendArgs),
     /// Answer what a worker asks a permission for
     Permit(PermitArgs),
+    /// Continue the CLI session of a dispatch that is over, as a new dispatch
+    Resume(Box<ResumeArgs>),
     /// Wait until dispatches are closed
     Wait(WaitArgs),
     /// End a dispatch; its work is kept as teardown finds it
@@ -294,6 +296,33 @@ pub(super) struct SendArgs {
     /// The message; `-` reads it from standard input
     #[arg(allow_hyphen_values = true)]
     pub(super) text: OsString,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ResumeArgs {
+    /// A dispatch id, a unique prefix of one, or @last
+    pub(super) id: String,
+    /// What to do next [default: go on with the assignment]
+    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub(super) instruction: Option<OsString>,
+    /// How the worker is connected [default: as before]
+    #[arg(long)]
+    pub(super) lane: Option<LaneArg>,
+    /// End the worker after this long, for example 30m
+    #[arg(long, value_name = "SPAN")]
+    pub(super) deadline: Option<Span>,
+    /// When an interactive worker is asked to leave [default: after-turn]
+    #[arg(long)]
+    pub(super) end: Option<EndArg>,
+    /// Return after the claim, with the id
+    #[arg(long)]
+    pub(super) detach: bool,
+    /// Open no tmux pane
+    #[arg(long)]
+    pub(super) no_pane: bool,
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,

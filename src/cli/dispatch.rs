@@ -5,11 +5,12 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::args::DispatchArgs;
+use super::args::{DispatchArgs, ResumeArgs};
 use super::exit::Answer;
 use super::screen::{Tone, printable, toned};
 use super::{Context, show, utf8};
 use crate::dispatch::request::{MAX_INSTRUCTION, parse_override};
+use crate::dispatch::view;
 use crate::dispatch::{self, Options, Planned, Progress, Refusal, Request};
 use crate::domain::receipt::DispatchClosed;
 use crate::domain::span::human_millis;
@@ -42,7 +43,7 @@ pub(super) fn run(context: &Context, args: DispatchArgs) -> Result<Answer, Fault
         wait_slot: args.wait_slot,
         detach: args.detach,
     };
-    let (detach, dry_run, json) = (args.detach, args.dry_run, args.json);
+    let (dry_run, json) = (args.dry_run, args.json);
     let request = request(args)?;
     request.check()?;
     let project = if dry_run { context.project_as_it_is()? } else { context.project()? };
@@ -55,9 +56,33 @@ pub(super) fn run(context: &Context, args: DispatchArgs) -> Result<Answer, Fault
             Err(Refusal::Fault(fault) | Refusal::Policy { fault, .. }) => Err(fault),
         };
     }
-    let opened = dispatch::open(&project, &request, &options)?;
+    start(context, &project, &request, &options, json)
+}
+
+/// `vnx resume`.
+pub(super) fn resume(context: &Context, args: ResumeArgs) -> Result<Answer, Fault> {
+    let project = context.project()?;
+    let id = view::resolve(&project, &args.id)?;
+    let instruction = args.instruction.map(|text| utf8(text, "--instruction")).transpose()?;
+    let mut request = dispatch::resume(&project, &id, instruction)?;
+    request.lane = args.lane.map(Into::into).or(request.lane);
+    request.deadline = args.deadline;
+    request.end = args.end.map(Into::into);
+    let options = Options { no_pane: args.no_pane, detach: args.detach, ..Options::default() };
+    start(context, &project, &request, &options, args.json)
+}
+
+/// Opens a dispatch and watches it, or leaves it to itself.
+fn start(
+    context: &Context,
+    project: &Project,
+    request: &Request,
+    options: &Options,
+    json: bool,
+) -> Result<Answer, Fault> {
+    let opened = dispatch::open(project, request, options)?;
     let (id, plan) = (opened.id.clone(), opened.planned.plan.clone());
-    if detach {
+    if options.detach {
         let digest = opened.planned.digest.to_string();
         opened.detach();
         if json {
@@ -82,11 +107,11 @@ pub(super) fn run(context: &Context, args: DispatchArgs) -> Result<Answer, Fault
     for reason in &plan.reasons {
         context.screen.detail(&format!("because   {}", printable(reason)));
     }
-    let closed = opened.watch(&project, |progress| tell(context, progress))?;
+    let closed = opened.watch(project, |progress| tell(context, progress))?;
     if json {
         context.screen.json(&Finished { schema: "vnx.dispatch/1", id: &id, closed: &closed });
     } else {
-        summary(context, &project, &id, &closed);
+        summary(context, project, &id, &closed);
     }
     Ok(Answer::of(&closed.verdict))
 }
@@ -110,6 +135,7 @@ fn request(args: DispatchArgs) -> Result<Request, Fault> {
         deadline: args.deadline,
         idle: args.idle,
         end: args.end.map(Into::into),
+        resume: None,
         env_file: args.env_file.map(|f| env_file(&f)).transpose()?,
         paths: args.path,
         overrides: args.overrides.iter().map(|o| parse_override(o)).collect::<Result<_, _>>()?,

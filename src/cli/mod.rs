@@ -99,6 +99,7 @@ fn run(context: &Context, command: Command) -> Result<Answer, Fault> {
         Command::Logs(args) => logs::logs(context, &args),
         Command::Attach(args) => logs::attach(context, &args),
         Command::Send(args) => steer::send(context, args),
+        Command::Resume(args) => dispatch::resume(context, *args),
         Command::Permit(args) => steer::permit(context, &args),
         Command::Receipts(args) => receipts::run(context, &args),
         Command::AuditChain(args) => audit::run(context, &args),

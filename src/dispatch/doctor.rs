@@ -117,6 +117,7 @@ fn examine_project(project: &Project, wanted: Option<&Name>, checks: &mut Vec<Ch
         deadline: None,
         idle: None,
         end: None,
+        resume: None,
         env_file: None,
         paths: Vec::new(),
         overrides: Vec::new(),

@@ -1,16 +1,16 @@
 //! `compile`: request and snapshot in, plan out. Pure: no clock, no file, no process.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::request::Request;
 use super::snapshot::{ProviderSeen, Snapshot};
 use crate::domain::agent::Agent;
 use crate::domain::constraint::{Constraints, Ruling, Taken, rule};
-use crate::domain::plan::{Lane, Launch, Limits, Plan, PromptBy, TeardownPolicy};
+use crate::domain::plan::{Lane, Launch, Limits, Plan, PromptBy, Resume, TeardownPolicy};
 use crate::domain::{Digest, DispatchId, Fault, Name};
 use crate::project::Project;
-use crate::prompt::{Assignment, compose};
+use crate::prompt::{Assignment, compose, go_on};
 use crate::provider::{environment, hooks};
 use crate::sys::path::{self, Found};
 
@@ -77,10 +77,14 @@ pub fn compile(project: &Project, request: &Request, seen: Snapshot) -> Result<P
 
     let branch = id.branch();
     let (prompt, overhead) = prompt_for(&agent, &skills, &provider, request, &branch)?;
-    let worktree = project.worktrees().join(id.as_str());
+    let worktree = match &request.resume {
+        Some(resume) => PathBuf::from(&resume.worktree),
+        None => project.worktrees().join(id.as_str()),
+    };
     let worktree_text = path::text(&worktree)?;
     let common = path::text(&project.located.common_dir)?;
-    let mut launch = launch(project, &agent, &provider, lane, model.as_deref(), &common, &id)?;
+    let place = Place { common: &common, worktree: &worktree, resume: request.resume.as_ref() };
+    let mut launch = launch(project, &agent, &provider, lane, model.as_deref(), &place, &id)?;
     if let Some(interactive) = &mut launch.interactive {
         interactive.end = request.end.or(agent.head.end).unwrap_or(interactive.end);
         interactive.questions = agent.head.questions.clone();
@@ -109,6 +113,7 @@ pub fn compile(project: &Project, request: &Request, seen: Snapshot) -> Result<P
             launch.env_set.insert(format!("GIT_{role}_EMAIL"), "worker@vnx.invalid".to_owned());
         }
     }
+    reasons.extend(request.resume.iter().map(|r| format!("session {}: that of dispatch {}", r.session, r.dispatch)));
     reasons.extend(ruling.warnings.iter().map(|w| format!("warning: {w}")));
     reasons.extend(ruling.used.iter().map(|o| format!("override of {}: {}", o.id, o.reason)));
     let defaults = &project.config.defaults;
@@ -123,6 +128,7 @@ pub fn compile(project: &Project, request: &Request, seen: Snapshot) -> Result<P
         permissions: agent.head.permissions,
         delivers: agent.head.delivers,
         base,
+        resume: request.resume.clone(),
         branch,
         worktree: worktree_text,
         git_common_dir: common,
@@ -207,12 +213,20 @@ fn prompt_for(
     let text = request.instruction.as_deref().ok_or_else(|| {
         Fault::input("the instruction is missing").fix("give it with -i TEXT, -f FILE or - (standard input)")
     })?;
-    let composed = compose(agent, skills, Assignment { text, branch, paths: &request.paths });
+    let assignment = Assignment { text, branch, paths: &request.paths };
+    let composed = if request.resume.is_some() { go_on(assignment) } else { compose(agent, skills, assignment) };
     if composed.text.len() as u64 > super::request::MAX_INSTRUCTION + 40_000 {
         return Err(Fault::input(format!("the prompt has {} bytes, more than a CLI takes", composed.text.len()))
             .fix("shorten the instruction or the agent's skills"));
     }
     Ok((composed.text, composed.overhead))
+}
+
+/// Where a worker runs.
+struct Place<'a> {
+    common: &'a str,
+    worktree: &'a Path,
+    resume: Option<&'a Resume>,
 }
 
 fn launch(
@@ -221,7 +235,7 @@ fn launch(
     provider: &ProviderSeen,
     lane: Lane,
     model: Option<&str>,
-    common: &str,
+    place: &Place<'_>,
     id: &DispatchId,
 ) -> Result<Launch, Fault> {
     let manifest = &provider.manifest;
@@ -262,8 +276,13 @@ fn launch(
     let prompt_file = project.paths.dispatch(id).join("prompt.md");
     let values = BTreeMap::from([
         ("{model}", model.unwrap_or_default().to_owned()),
-        ("{git_common_dir}", common.to_owned()),
-        ("{git_dir}", format!("{common}/worktrees/{id}")),
+        ("{git_common_dir}", place.common.to_owned()),
+        // git calls its folder of a worktree by the last part of the path.
+        (
+            "{git_dir}",
+            format!("{}/worktrees/{}", place.common, place.worktree.file_name().unwrap_or_default().display()),
+        ),
+        ("{session}", place.resume.map(|r| r.session.clone()).unwrap_or_default()),
         ("{prompt_file}", path::text(&prompt_file)?),
         ("{hook_argv}", hooks::argv(&project.paths.dispatch(id))?),
         ("{repo_quoted}", serde_json::Value::from(path::text(&project.located.main_top())?).to_string()),
@@ -271,7 +290,15 @@ fn launch(
     ]);
     let fill = |arg: &String| values.iter().fold(arg.clone(), |text, (key, value)| text.replace(key, value));
     let model_args = if model.is_some() { manifest.model_args.as_slice() } else { &[] };
-    let parts = [spec.args.as_slice(), permissions, model_args, &spec.last_args];
+    let last_args = match place.resume {
+        Some(_) if spec.resume_args.is_empty() => {
+            return Err(Fault::input(format!("{name} cannot continue a session in its {} lane", lane.word()))
+                .fix("dispatch anew, with the report and the branch of the earlier one in the instruction"));
+        }
+        Some(_) => &spec.resume_args,
+        None => &spec.last_args,
+    };
+    let parts = [spec.args.as_slice(), permissions, model_args, last_args];
     Ok(Launch {
         program,
         args: parts.into_iter().flatten().map(fill).collect(),
@@ -283,6 +310,7 @@ fn launch(
         linger: spec.linger,
         failures: manifest.failures.clone(),
         secret_names: Vec::new(),
+        first_start: manifest.first_start.clone(),
         interactive: spec.interactive.clone(),
     })
 }

@@ -4,7 +4,7 @@ use std::path::{Component, Path};
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::plan::{EndPolicy, Lane, Override};
+use crate::domain::plan::{EndPolicy, Lane, Override, Resume};
 use crate::domain::span::Span;
 use crate::domain::{DispatchId, Fault, Name};
 
@@ -44,6 +44,9 @@ pub struct Request {
     /// When an interactive worker is asked to leave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<EndPolicy>,
+    /// The session to continue; `vnx resume` fills it in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume: Option<Resume>,
     /// A file of environment variables, absolute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub env_file: Option<String>,

@@ -206,8 +206,15 @@ impl Life<'_> {
         let mut stream = Stream::new(launch.parser, &launch.failures).interactive(launch.interactive.as_ref());
         let mut recorder =
             Recorder::create(&self.folder.join("events.ndjson"), self.plan.limits.record.0, self.redactor.clone())?;
-        if let Some(first) = launch.interactive.as_ref().and_then(|i| i.first_start.as_ref()) {
-            provider::prepare(first, &mut env, self.folder)?;
+        if let Some(first) = &launch.first_start {
+            // A session that is continued lies where it was begun.
+            let earlier =
+                self.plan.resume.as_ref().and_then(|r| r.config_of.as_ref()).map(|id| self.paths.dispatch(id));
+            if let Some(earlier) = earlier {
+                provider::prepare(first, &mut env, &earlier)?;
+            } else if launch.interactive.is_some() {
+                provider::prepare(first, &mut env, self.folder)?;
+            }
         }
         let job = Job {
             vnx: sys::path::own_executable()?,

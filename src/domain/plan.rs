@@ -193,9 +193,6 @@ pub struct Interactive {
     /// Characters with which a message would be a command all the same: it is refused.
     #[serde(default)]
     pub refuse_before: String,
-    /// What its first start would ask.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub first_start: Option<FirstStart>,
 }
 
 /// How a CLI speaks to its hooks and where it keeps its transcript.
@@ -283,6 +280,9 @@ pub struct Launch {
     /// Variables whose values are secrets although their names do not say so.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secret_names: Vec<String>,
+    /// What the CLI's first start in a terminal would ask.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_start: Option<FirstStart>,
     /// What the interactive lane needs beside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interactive: Option<Interactive>,
@@ -322,6 +322,21 @@ pub struct Override {
     pub reason: String,
 }
 
+/// The dispatch whose CLI session is continued.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resume {
+    /// That dispatch.
+    pub dispatch: DispatchId,
+    /// The CLI's own name of the session.
+    pub session: String,
+    /// The folder that it ran in, absolute: CLIs remember paths, and some know a session by its folder.
+    pub worktree: String,
+    /// The dispatch in whose configuration folder the session lies, if it has one of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_of: Option<DispatchId>,
+}
+
 /// Everything that one dispatch will do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -349,6 +364,9 @@ pub struct Plan {
     pub delivers: Deliverable,
     /// Where it starts.
     pub base: Base,
+    /// The session that it continues.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume: Option<Resume>,
     /// Its branch, without `refs/heads/`.
     pub branch: String,
     /// Its folder, absolute.

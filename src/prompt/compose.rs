@@ -27,6 +27,18 @@ pub struct Composed {
     pub overhead: u64,
 }
 
+/// The message that continues a session: it knows everything else already.
+pub fn go_on(assignment: Assignment<'_>) -> Composed {
+    let text = assignment.text.trim_end();
+    let note = format!(
+        "\n\n# Ground rules\n\nYour worktree stands again at the same path, on a new branch `{}` that begins where the last one\n\
+         ended. Everything else holds as before.\n",
+        assignment.branch
+    );
+    let head = "# Assignment\n\n";
+    Composed { text: format!("{head}{text}{note}"), overhead: (head.len() + note.len()) as u64 }
+}
+
 /// Composes the prompt.
 pub fn compose(agent: &Agent, skills: &[Skill], assignment: Assignment<'_>) -> Composed {
     let mut out = String::with_capacity(assignment.text.len() + 4096);

@@ -3,7 +3,7 @@
 mod compose;
 mod library;
 
-pub use compose::{Assignment, Composed, compose};
+pub use compose::{Assignment, Composed, compose, go_on};
 pub use library::{Listed, agent, agents, skills_of};
 
 #[cfg(test)]

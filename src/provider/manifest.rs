@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::failures::FailureTable;
 use crate::domain::agent::Permissions;
-use crate::domain::plan::{FailureRule, Interactive, Lane, ParserKind, PromptBy};
+use crate::domain::plan::{FailureRule, FirstStart, Interactive, Lane, ParserKind, PromptBy};
 use crate::domain::span::Span;
 use crate::domain::{Fault, Name};
 use crate::project::{MAX_CONFIG, yaml};
@@ -30,6 +30,9 @@ pub struct LaneSpec {
     /// Arguments after them.
     #[serde(default)]
     pub last_args: Vec<String>,
+    /// Arguments after them when a session is continued: `{session}`. Without any it cannot be.
+    #[serde(default)]
+    pub resume_args: Vec<String>,
     /// How the prompt is handed over.
     pub prompt_by: PromptBy,
     /// Who reads the output.
@@ -121,6 +124,9 @@ pub struct Manifest {
     pub model_args: Vec<String>,
     /// Arguments for each level of permissions.
     pub permissions: BTreeMap<Permissions, Vec<String>>,
+    /// What its first start in a terminal would ask.
+    #[serde(default)]
+    pub first_start: Option<FirstStart>,
     /// The environment.
     #[serde(default)]
     pub env: EnvSpec,

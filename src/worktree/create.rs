@@ -67,7 +67,8 @@ fn workers(common_dir: &Path) -> usize {
 pub fn undo(tree: &Tree<'_>) -> Result<(), Fault> {
     let repository = tree.repository();
     files::delete_tree(tree.path)?;
-    if tree.common_dir.join("worktrees").join(tree.id.as_str()).exists() {
+    // git calls its folder by the last part of the path.
+    if tree.common_dir.join("worktrees").join(tree.path.file_name().unwrap_or_default()).exists() {
         repository.worktree_forget(tree.path)?;
     }
     if repository.ref_commit(&tree.id.branch_ref())?.as_deref() == Some(tree.base) {
