@@ -4,7 +4,7 @@ use std::os::unix::process::ExitStatusExt;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::common::World;
+use crate::common::{World, names};
 
 fn dispatch<'a>(script: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     [&["dispatch-agent", "--provider", "shell", "--agent", "hello-world", "--no-pane", "-i", script][..], more].concat()
@@ -163,4 +163,37 @@ fn a_worker_killed_from_outside_is_not_a_success() {
     let run = world.vnx(&dispatch("echo x > x; git add x; git commit -qm x; kill -9 $$", &[])).expect(1);
     assert!(run.out.contains("killed"), "{}", run.out);
     assert_eq!(world.git(&["branch", "--list", "vnx/*"]).lines().count(), 1, "its commit stays");
+}
+
+/// A worker has a folder for temporary files and a block of ports of its own; both go with it, also when
+/// its supervisor is killed.
+#[test]
+fn temporary_files_and_ports_are_a_workers_own() {
+    let mut world = World::new();
+    std::fs::create_dir(world.root.join("tmp")).unwrap();
+    world.set("TMPDIR", world.root.join("tmp"));
+    let script = "echo \"$TMPDIR $VNX_PORT $VNX_PORTS\"; stat -c %a \"$TMPDIR\"; mktemp -d; touch begun; while [ ! -e go ]; do sleep 0.02; done; rm begun go";
+    let mut running: Vec<_> = (0..2).map(|_| world.start_script(script)).collect();
+    let trees = || names(&world.worktrees());
+    world.until("both to begin", || {
+        trees().len() == 2 && trees().iter().all(|t| world.worktrees().join(t).join("begun").exists())
+    });
+    let words: Vec<String> = trees().iter().map(|id| world.vnx(&["logs", id]).expect(0).out).collect();
+    let first = |text: &str| text.split_whitespace().nth(1).unwrap().parse::<u16>().unwrap();
+    assert!(first(&words[0]).abs_diff(first(&words[1])) >= 10, "{words:?}");
+    for (id, text) in trees().iter().zip(&words) {
+        assert!(text.contains(&format!("/tmp/vnx-{id} ")) && text.contains("\n700\n"), "{text}");
+    }
+    let ids = trees();
+    std::fs::write(world.worktrees().join(&ids[0]).join("go"), "").unwrap();
+    world.vnx(&["wait", &ids[0]]);
+    assert!(!world.root.join("tmp").join(format!("vnx-{}", ids[0])).exists());
+    let supervisor = world.processes().into_iter().find(|(_, c)| c.contains("supervise") && c.contains(&ids[1]));
+    let pid = Pid::from_raw(supervisor.unwrap().0).unwrap();
+    kill_process(pid, Signal::KILL).unwrap();
+    for child in &mut running {
+        let _ = child.wait();
+    }
+    world.vnx(&["ps"]).expect(0);
+    assert_eq!(names(&world.root.join("tmp")), Vec::<String>::new());
 }

@@ -8,6 +8,7 @@ use super::dispatch::{Finished, end_words};
 use super::exit::Answer;
 use super::screen::{Tone, printable, table, toned};
 use crate::dispatch::view;
+use crate::domain::event::PaidBy;
 use crate::domain::plan::Plan;
 use crate::domain::receipt::{Body, DispatchClosed, TreeEnd};
 use crate::domain::span::human_millis;
@@ -101,6 +102,11 @@ pub(super) fn details(project: &Project, id: &DispatchId, closed: &DispatchClose
         let cost = usage
             .cost_micro_usd
             .map_or_else(|| "cost unknown".to_owned(), |c| format!("${}.{:06}", c / 1_000_000, c % 1_000_000));
+        // A subscription is not paid by the token.
+        let cost = match usage.paid_by {
+            Some(PaidBy::Login) => format!("paid by its login ({cost} by key)"),
+            Some(PaidBy::Key) | None => cost,
+        };
         rows.push((
             "usage",
             format!(

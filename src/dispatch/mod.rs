@@ -15,6 +15,7 @@ pub mod request;
 mod resume;
 pub mod snapshot;
 mod supervise;
+mod surroundings;
 pub mod view;
 
 pub use claim::Claim;

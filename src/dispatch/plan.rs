@@ -310,6 +310,7 @@ fn launch(
         linger: spec.linger,
         failures: manifest.failures.clone(),
         secret_names: Vec::new(),
+        keys: manifest.keys.clone(),
         first_start: manifest.first_start.clone(),
         interactive: spec.interactive.clone(),
     })

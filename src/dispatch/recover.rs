@@ -10,6 +10,7 @@ use super::claim;
 use super::finish::{Finish, or_kept};
 use super::plan::Planned;
 use super::supervise::read_plan;
+use super::surroundings;
 use crate::domain::event::Claim as Said;
 use crate::domain::outcome::Outcome;
 use crate::domain::plan::Plan;
@@ -201,6 +202,7 @@ impl Lost<'_> {
         });
         let mut containment =
             sweep_lost(&self.plan.id, session, self.plan.limits.grace.duration().min(Duration::from_secs(2)));
+        surroundings::clear(&self.paths.dispatch(&self.plan.id), &self.plan.id);
         // Processes that shed their environment and their session would not have been found:
         // only the supervisor, which is gone, could have proven that none is left.
         containment.empty &= exited.is_some_and(|e| e.containment.empty);
@@ -262,6 +264,7 @@ fn recover_without_plan(paths: &Paths, id: &DispatchId, ledger: &Ledger, receipt
         return Ok(true);
     };
     let containment = sweep_lost(id, None, Duration::from_secs(2));
+    surroundings::clear(&paths.dispatch(id), id);
     let closed = closed_without_plan(claimed, containment);
     ledger.append(&[Entry::of(id, Body::DispatchClosed(closed))])?;
     files::remove(&paths.open_marker(id))?;

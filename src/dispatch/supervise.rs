@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use super::door::Progress;
 use super::finish::Finish;
-use crate::domain::event::Claim as Said;
+use super::surroundings::{Block, Temporary};
+use crate::domain::event::{Claim as Said, PaidBy};
 use crate::domain::outcome::Outcome;
 use crate::domain::plan::{Plan, PromptBy};
 use crate::domain::receipt::{Body, DispatchExited, DispatchPrepared, DispatchStarted, Entry};
@@ -216,6 +217,13 @@ impl Life<'_> {
                 provider::prepare(first, &mut env, self.folder)?;
             }
         }
+        let temporary = Temporary::make(self.folder, &self.plan.id)?;
+        env.insert("TMPDIR".to_owned(), sys::path::text(&temporary.path)?);
+        let ports = Block::take(self.paths, &self.plan.id);
+        if let Some(block) = &ports {
+            env.insert("VNX_PORT".to_owned(), block.first.to_string());
+            env.insert("VNX_PORTS".to_owned(), format!("{}-{}", block.first, block.last()));
+        }
         let job = Job {
             vnx: sys::path::own_executable()?,
             program: launch.program.clone(),
@@ -237,7 +245,13 @@ impl Life<'_> {
             Ok(())
         })?;
         stream.read_transcript(&read_with, &self.plan.worktree);
-        let (said, report) = stream.finish(&ended.end);
+        let (mut said, report) = stream.finish(&ended.end);
+        let model = said.model.clone().or_else(|| self.plan.model.clone());
+        provider::prices::add_cost(&mut said.usage, model.as_deref());
+        if said.usage.source.is_some() && !launch.keys.is_empty() {
+            let by_key = launch.keys.iter().any(|name| read_with.get(name).is_some_and(|key| !key.is_empty()));
+            said.usage.paid_by = Some(if by_key { PaidBy::Key } else { PaidBy::Login });
+        }
         Finish::store_claim(self.folder, self.redactor, &said, &report);
         let body = DispatchExited {
             end: ended.end.clone(),

@@ -23,9 +23,15 @@ pub struct Usage<S = String> {
     /// Input tokens written to the provider's cache.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_write_tokens: Option<u64>,
-    /// Cost in millionths of a US dollar, as the CLI itself reported it.
+    /// Cost in millionths of a US dollar. Under a login it is what the tokens would cost by the key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_micro_usd: Option<u64>,
+    /// Where the cost comes from: the CLI, or a price table and its date. Absent: the same as `source`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_source: Option<S>,
+    /// How it is paid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paid_by: Option<PaidBy>,
     /// Where the figures come from, for example `claude:result`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<S>,
@@ -129,6 +135,17 @@ pub enum Notice {
     Bell,
     /// OSC 9 or 777: a desktop notification.
     Notification(String),
+}
+
+/// How a provider is paid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum PaidBy {
+    /// With a key from the environment: by the token.
+    Key,
+    /// By the CLI's own login: a subscription or an account.
+    Login,
 }
 
 /// Something a worker's stream said.

@@ -280,6 +280,9 @@ pub struct Launch {
     /// Variables whose values are secrets although their names do not say so.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secret_names: Vec<String>,
+    /// Variables with one of which the provider is paid by the token.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<String>,
     /// What the CLI's first start in a terminal would ask.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_start: Option<FirstStart>,

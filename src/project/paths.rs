@@ -63,6 +63,10 @@ impl Paths {
     pub fn trash_lock(&self) -> PathBuf {
         self.locks().join("trash.lock")
     }
+    /// One lock for each block of ports.
+    pub fn ports(&self) -> PathBuf {
+        self.locks().join("ports")
+    }
     /// The projections of the ledger.
     pub fn state_db(&self) -> PathBuf {
         self.state.join("state.db")

@@ -120,6 +120,7 @@ fn usage(value: &Value) -> Usage {
         cache_write_tokens: count_at(value, "/usage/cache_creation_input_tokens"),
         cost_micro_usd: value.get("total_cost_usd").and_then(Value::as_f64).and_then(micro_usd),
         source: Some("claude:result".to_owned()),
+        ..Usage::default()
     }
 }
 

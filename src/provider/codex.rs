@@ -77,7 +77,7 @@ pub(super) fn usage(value: &Value) -> Usage {
         output_tokens: count_at(value, "/output_tokens"),
         cache_read_tokens: cached,
         cache_write_tokens: count_at(value, "/cache_write_input_tokens"),
-        cost_micro_usd: None,
         source: Some("codex:turn.completed".to_owned()),
+        ..Usage::default()
     }
 }

@@ -78,7 +78,7 @@ fn usage(value: &Value) -> Usage {
         output_tokens: total.zip(read).map(|(total, read)| total.saturating_sub(read)),
         cache_read_tokens: count_at(value, "/stats/cached"),
         cache_write_tokens: None,
-        cost_micro_usd: None,
         source: Some("gemini:result".to_owned()),
+        ..Usage::default()
     }
 }

@@ -130,6 +130,9 @@ pub struct Manifest {
     /// The environment.
     #[serde(default)]
     pub env: EnvSpec,
+    /// Variables with one of which it is paid by the token; without any, its own login pays.
+    #[serde(default)]
+    pub keys: Vec<String>,
     /// The failure table.
     #[serde(default)]
     pub failures: Vec<FailureRule>,

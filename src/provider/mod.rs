@@ -11,6 +11,7 @@ pub mod hooks;
 mod json;
 mod kimi;
 mod manifest;
+pub mod prices;
 mod stream;
 mod transcript;
 mod turns;

@@ -109,6 +109,7 @@ fn claude(path: &Path) -> Option<Usage> {
                     .filter(|_| priced)
                     .and_then(super::claude::micro_usd),
                 source: Some("claude:transcript".to_owned()),
+                ..Usage::default()
             });
         }
     }
@@ -122,8 +123,8 @@ fn claude(path: &Path) -> Option<Usage> {
             output_tokens: all(|u| u.output_tokens),
             cache_read_tokens: all(|u| u.cache_read_tokens),
             cache_write_tokens: all(|u| u.cache_write_tokens),
-            cost_micro_usd: None,
             source: Some("claude:transcript".to_owned()),
+            ..Usage::default()
         })
     })
 }

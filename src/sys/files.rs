@@ -156,6 +156,12 @@ pub fn disk_free(path: &Path) -> Result<u64, PathError> {
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
+/// Whether a path is a folder of this user, and no link to one.
+pub fn is_own_folder(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir() && meta.uid() == crate::sys::process::uid())
+}
+
 /// Deletes a folder tree for good, read-only folders included. Only for what teardown has
 /// already decided to drop, and for our own temporary folders.
 pub fn delete_tree(path: &Path) -> Result<(), PathError> {

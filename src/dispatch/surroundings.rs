@@ -1,0 +1,87 @@
+//! What a worker has for itself beside its worktree: a folder for temporary files and a block of
+//! ports. Both go with the dispatch, also when its supervisor is killed.
+
+use std::fs::File;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+
+use crate::domain::{DispatchId, Fault};
+use crate::project::Paths;
+use crate::sys::{files, lock, path};
+
+/// The first port of the first block, and how many blocks of how many ports there are.
+const FIRST: u16 = 21_000;
+const BLOCKS: u16 = 200;
+const PORTS: u16 = 10;
+
+/// A worker's own folder for temporary files.
+///
+/// Not in the dispatch's folder: programs put sockets there, and a socket's path ends at 108 bytes.
+#[derive(Debug)]
+pub(super) struct Temporary {
+    pub(super) path: PathBuf,
+}
+
+/// Where the note stands that names it, for a recovery whose own TMPDIR may be another.
+fn note(dispatch: &Path) -> PathBuf {
+    dispatch.join("tmpdir")
+}
+
+impl Temporary {
+    /// Makes it: ours alone, under a name that nobody else can have taken.
+    pub(super) fn make(dispatch: &Path, id: &DispatchId) -> Result<Self, Fault> {
+        let path = std::env::temp_dir().join(format!("vnx-{id}"));
+        files::replace(&note(dispatch), path::text(&path)?.as_bytes())?;
+        if !files::claim_folder(&path)? {
+            return Err(Fault::environment(format!("{} exists already", path.display()))
+                .fix("move it away; vnx does not touch what it did not make"));
+        }
+        Ok(Self { path })
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // What cannot be deleted is only disk space in a folder for temporary files.
+        let _ = files::delete_tree(&self.path);
+    }
+}
+
+/// Deletes what a dispatch whose supervisor is lost has left.
+pub(super) fn clear(dispatch: &Path, id: &DispatchId) {
+    let Ok(Some(bytes)) = files::read_capped(&note(dispatch), 4096) else { return };
+    let path = PathBuf::from(String::from_utf8_lossy(&bytes).into_owned());
+    // Only a folder of that name, of ours, and no link: the note lies where a worker could write.
+    let named = path.is_absolute() && path.file_name().is_some_and(|n| n.to_str() == Some(&format!("vnx-{id}")));
+    if named && files::is_own_folder(&path) {
+        let _ = files::delete_tree(&path);
+    }
+}
+
+/// A block of ports on which nobody listened when it was taken. It is held by a lock that the
+/// kernel releases with the supervisor; other projects' blocks are told apart only by listening.
+#[derive(Debug)]
+pub(super) struct Block {
+    pub(super) first: u16,
+    _held: File,
+}
+
+impl Block {
+    /// Takes a free block; `None` when there is none.
+    pub(super) fn take(paths: &Paths, id: &DispatchId) -> Option<Self> {
+        files::private_folder(&paths.ports()).ok()?;
+        // Not all from the same end: blocks of several projects would collide.
+        let start = id.as_str().bytes().fold(0_u16, |sum, b| sum.wrapping_mul(31).wrapping_add(u16::from(b)));
+        (0..BLOCKS).map(|n| (start % BLOCKS + n) % BLOCKS).find_map(|block| {
+            let first = FIRST + block * PORTS;
+            let held = lock::try_exclusive(&paths.ports().join(first.to_string())).ok()??;
+            let free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+            (first..first + PORTS).all(free).then_some(Self { first, _held: held })
+        })
+    }
+
+    /// The last port.
+    pub(super) fn last(&self) -> u16 {
+        self.first + PORTS - 1
+    }
+}
