@@ -48,6 +48,14 @@ fn world(cli: Cli, url: &str) -> World {
     world.set("PATH", format!("{clis}/bin:{}", std::env::var("PATH").unwrap()));
     match cli {
         Cli::Claude => {
+            // Its headless lane is refused unless a project allows it: see tests/constraints.rs.
+            let file = world.repo.join(".vnx/provider_constraints.yaml");
+            let text = std::fs::read_to_string(&file).unwrap();
+            std::fs::write(
+                &file,
+                text.replace("  - id: claude-headless\n", "  - id: claude-headless\n    enforcement: ci\n"),
+            )
+            .unwrap();
             world.set("ANTHROPIC_BASE_URL", url);
             world.set("ANTHROPIC_API_KEY", format!("sk-ant-test-{}", "0".repeat(28)));
             world.set("CLAUDE_CODE_MAX_RETRIES", "1");
@@ -102,7 +110,8 @@ fn kimi_config(world: &World, url: &str, key: &str) {
 
 fn dispatch(world: &World, cli: Cli, more: &[&str]) -> common::Run {
     let args = ["dispatch-agent", "--agent", "backend-developer", "--provider", cli.name(), "--model", "stub-model"];
-    world.vnx(&[&args[..], &["-i", "Say hello in hello.txt and commit it.", "--deadline", "60s"], more].concat())
+    let lane = if more.contains(&"--lane") { &[][..] } else { &["--lane", "headless"] };
+    world.vnx(&[&args[..], lane, &["-i", "Say hello in hello.txt and commit it.", "--deadline", "60s"], more].concat())
 }
 
 /// Runs a script of answers and checks the outcome, the exit code and that nothing is left.
@@ -168,7 +177,17 @@ fn a_reviewer_reports_and_cannot_write(cli: Cli) {
     ];
     let stub = Stub::start(steps);
     let world = world(cli, &stub.url());
-    let args = ["dispatch-agent", "--agent", "code-reviewer", "--provider", cli.name(), "--model", "stub-model"];
+    let args = [
+        "dispatch-agent",
+        "--agent",
+        "code-reviewer",
+        "--provider",
+        cli.name(),
+        "--model",
+        "stub-model",
+        "--lane",
+        "headless",
+    ];
     let run = world.vnx(&[&args[..], &["-i", "Review src/lib.rs.", "--deadline", "60s"]].concat());
     if cli == Cli::Gemini {
         // It has no mode without a terminal that its model could not leave by itself.
@@ -214,7 +233,17 @@ fn a_long_prompt_arrives_whole(cli: Cli) {
     let text = "0123456789 abcdefghijklmnopqrstuvwxyz äöü 漢字 🙂\n".repeat(9000);
     let file = world.root.join("long");
     std::fs::write(&file, &text).unwrap();
-    let args = ["dispatch-agent", "--agent", "backend-developer", "--provider", cli.name(), "--model", "stub-model"];
+    let args = [
+        "dispatch-agent",
+        "--agent",
+        "backend-developer",
+        "--provider",
+        cli.name(),
+        "--model",
+        "stub-model",
+        "--lane",
+        "headless",
+    ];
     let run = world.vnx(&[&args[..], &["-f", file.to_str().unwrap(), "--deadline", "60s"]].concat());
     if cli == Cli::Kimi {
         // It takes the prompt as an argument, and Linux ends an argument at 128 KiB.

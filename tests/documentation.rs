@@ -34,6 +34,7 @@ fn every_command_has_help_and_every_name_in_the_readme_exists() {
         "logs",
         "attach",
         "send",
+        "provider",
         "resume",
         "permit",
         "wait",

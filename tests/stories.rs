@@ -15,6 +15,7 @@ mod common;
 
 mod anchors;
 mod bad_input;
+mod constraints;
 mod crashes;
 mod documentation;
 mod environments;

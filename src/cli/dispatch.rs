@@ -125,7 +125,6 @@ fn request(args: DispatchArgs) -> Result<Request, Fault> {
     };
     let name = |what: &str, text: Option<String>| text.map(|t| Name::parse(what, &t)).transpose();
     Ok(Request {
-        agent: Name::parse("agent", &args.agent)?,
         instruction,
         id: args.id.map(|id| DispatchId::parse(&id)).transpose()?,
         provider: name("provider", args.provider)?,
@@ -135,10 +134,10 @@ fn request(args: DispatchArgs) -> Result<Request, Fault> {
         deadline: args.deadline,
         idle: args.idle,
         end: args.end.map(Into::into),
-        resume: None,
         env_file: args.env_file.map(|f| env_file(&f)).transpose()?,
         paths: args.path,
         overrides: args.overrides.iter().map(|o| parse_override(o)).collect::<Result<_, _>>()?,
+        ..Request::of(Name::parse("agent", &args.agent)?)
     })
 }
 

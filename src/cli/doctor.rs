@@ -20,12 +20,12 @@ pub(super) fn run(context: &Context, args: &DoctorArgs) -> Result<Answer, Fault>
     }
     let mut rows = Vec::new();
     for check in &report.checks {
-        let (tone, word) = match check.level {
-            Level::Pass => (Tone::Good, "PASS"),
-            Level::Warn => (Tone::Doubt, "WARN"),
-            Level::Fail => (Tone::Bad, "FAIL"),
+        let tone = match check.level {
+            Level::Pass => Tone::Good,
+            Level::Warn => Tone::Doubt,
+            Level::Fail => Tone::Bad,
         };
-        rows.push(vec![toned(tone, word), check.id.clone(), printable(&check.what)]);
+        rows.push(vec![toned(tone, check.level.word()), check.id.clone(), printable(&check.what)]);
         if !check.fix.is_empty() {
             rows.push(vec![String::new(), String::new(), toned(Tone::Dim, &format!("fix: {}", printable(&check.fix)))]);
         }

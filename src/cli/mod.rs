@@ -12,6 +12,7 @@ mod init;
 mod live;
 mod logs;
 mod path;
+mod provider;
 mod rebuild;
 mod receipts;
 mod screen;
@@ -101,6 +102,7 @@ fn run(context: &Context, command: Command) -> Result<Answer, Fault> {
         Command::Send(args) => steer::send(context, args),
         Command::Resume(args) => dispatch::resume(context, *args),
         Command::Permit(args) => steer::permit(context, &args),
+        Command::Provider(command) => provider::run(context, command),
         Command::Receipts(args) => receipts::run(context, &args),
         Command::AuditChain(args) => audit::run(context, &args),
         Command::Rebuild(args) => rebuild::run(context, &args),

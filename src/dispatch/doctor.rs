@@ -1,7 +1,6 @@
 //! `vnx doctor`: predicts whether a dispatch will succeed, from the same snapshot that the door
 //! takes. What the door would refuse is FAIL here; what it would do with less is WARN.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -31,6 +30,17 @@ pub enum Level {
     Warn,
     /// A dispatch is refused or fails.
     Fail,
+}
+
+impl Level {
+    /// The word on screen.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Pass => "PASS",
+            Self::Warn => "WARN",
+            Self::Fail => "FAIL",
+        }
+    }
 }
 
 /// One row.
@@ -105,22 +115,12 @@ pub fn examine(from: &Path, wanted: Option<&Name>) -> Report {
 }
 
 fn examine_project(project: &Project, wanted: Option<&Name>, checks: &mut Vec<Check>) {
+    let agent = Name::try_from("hello-world".to_owned()).unwrap_or_else(|_| unreachable!("follows the id rule"));
     let request = Request {
-        agent: Name::try_from("hello-world".to_owned()).unwrap_or_else(|_| unreachable!("follows the id rule")),
         // For a provider that needs one; an agent with a command of its own prefers this too.
         instruction: wanted.map(|_| "true".to_owned()),
-        id: None,
         provider: wanted.cloned(),
-        model: None,
-        lane: None,
-        base: None,
-        deadline: None,
-        idle: None,
-        end: None,
-        resume: None,
-        env_file: None,
-        paths: Vec::new(),
-        overrides: Vec::new(),
+        ..Request::of(agent)
     };
     let (seen, providers, own_view, tmux) = std::thread::scope(|scope| {
         let providers = scope.spawn(|| examine_providers(project, wanted));
@@ -252,7 +252,9 @@ fn examine_providers(project: &Project, wanted: Option<&Name>) -> Vec<Check> {
     let default = &project.config.defaults.provider;
     let must = |m: &Manifest| wanted == Some(&m.name) || wanted.is_none() && *default == m.name;
     let mut rows: Vec<Check> = std::thread::scope(|scope| {
-        let jobs: Vec<_> = names.iter().map(|m| scope.spawn(move || examine_provider(m, must(m)))).collect();
+        // A variant runs the same program as the provider that it extends.
+        let asked = names.iter().filter(|m| m.extends.is_none() || must(m));
+        let jobs: Vec<_> = asked.map(|m| scope.spawn(move || examine_provider(m, must(m)))).collect();
         jobs.into_iter().filter_map(|job| job.join().ok()).collect()
     });
     for name in wanted.into_iter().chain((wanted.is_none() && default.as_str() != "auto").then_some(default)) {
@@ -278,6 +280,11 @@ fn examine_providers(project: &Project, wanted: Option<&Name>) -> Vec<Check> {
     rows
 }
 
+/// One provider, as if a dispatch had named it.
+pub fn provider_check(manifest: &Manifest) -> Check {
+    examine_provider(manifest, true)
+}
+
 fn examine_provider(manifest: &Manifest, must: bool) -> Check {
     let id = format!("provider {}", manifest.name);
     let bad = if must { Level::Fail } else { Level::Warn };
@@ -297,11 +304,7 @@ fn examine_provider(manifest: &Manifest, must: bool) -> Check {
         }
     };
     let allowed = environment::allowed(manifest);
-    let env: BTreeMap<String, String> = std::env::vars_os()
-        .filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?)))
-        .filter(|(n, _)| environment::passes(&allowed, n))
-        .chain(manifest.env.set.clone())
-        .collect();
+    let env = environment::build(&allowed, &manifest.env.set, &manifest.env.from, None).unwrap_or_default();
     let call = |args: &[String]| {
         Cmd::new(&path).args(args).only_env(env.clone()).limit(Duration::from_secs(10)).cwd("/").run()
     };

@@ -68,9 +68,19 @@ pub fn compile(project: &Project, request: &Request, seen: Snapshot) -> Result<P
         Some(id) => id.clone(),
         None => DispatchId::compose(seen.now, &agent.head.name, seen.random)?,
     };
-    let lane = request.lane.unwrap_or(project.config.defaults.lane);
-    let model = request.model.clone().or_else(|| agent.head.model.clone());
-    let taken = Taken { provider: &provider.manifest.name, model: model.as_deref(), lane, agent: &agent.head.name };
+    let manifest = &provider.manifest;
+    let usual = || manifest.default_lane.or_else(|| manifest.lanes.keys().next().copied()).unwrap_or_default();
+    let lane = request.lane.or(project.config.defaults.lane).unwrap_or_else(usual);
+    let model = request.model.clone().or_else(|| agent.head.model.clone()).or_else(|| manifest.default_model.clone());
+    let taken = Taken {
+        provider: &manifest.name,
+        model: model.as_deref(),
+        lane,
+        agent: &agent.head.name,
+        endpoint: provider.endpoint.as_deref(),
+        login: provider.login,
+        ambient_mcp: manifest.ambient_mcp,
+    };
     known_overrides(request, &constraints)?;
     let ruling = rule(&constraints, taken, &request.overrides);
     refuse_if_ruled_out(&ruling)?;
@@ -98,24 +108,13 @@ pub fn compile(project: &Project, request: &Request, seen: Snapshot) -> Result<P
     if launch.prompt_by == PromptBy::Argument {
         launch.args.push(argument(&prompt, lane, &provider.manifest.name, &project.paths.dispatch(&id))?);
     }
-    let mut reasons = vec![
-        format!("provider {}: {}", provider.manifest.name, provider.because),
-        format!(
-            "base {}: {}",
-            base.name,
-            if request.base.is_some() { "--base says so" } else { "the current checkout" }
-        ),
-    ];
     if !git_config.has_identity() {
-        reasons.push("git identity: none is configured, so commits are made as `vnx worker`".to_owned());
         for role in ["AUTHOR", "COMMITTER"] {
             launch.env_set.insert(format!("GIT_{role}_NAME"), "vnx worker".to_owned());
             launch.env_set.insert(format!("GIT_{role}_EMAIL"), "worker@vnx.invalid".to_owned());
         }
     }
-    reasons.extend(request.resume.iter().map(|r| format!("session {}: that of dispatch {}", r.session, r.dispatch)));
-    reasons.extend(ruling.warnings.iter().map(|w| format!("warning: {w}")));
-    reasons.extend(ruling.used.iter().map(|o| format!("override of {}: {}", o.id, o.reason)));
+    let reasons = reasons(request, &provider, &base.name, git_config.has_identity(), &ruling);
     let defaults = &project.config.defaults;
     let plan = Plan {
         v: 1,
@@ -155,6 +154,20 @@ pub fn compile(project: &Project, request: &Request, seen: Snapshot) -> Result<P
         serde_json::to_string_pretty(&plan).map_err(|e| Fault::internal(format!("the plan cannot be written: {e}")))?;
     let digest = Digest::of(json.as_bytes());
     Ok(Planned { plan, json, digest, prompt })
+}
+
+/// Why each choice was made, for people.
+fn reasons(request: &Request, provider: &ProviderSeen, base: &str, identity: bool, ruling: &Ruling) -> Vec<String> {
+    let because = if request.base.is_some() { "--base says so" } else { "the current checkout" };
+    let mut reasons =
+        vec![format!("provider {}: {}", provider.manifest.name, provider.because), format!("base {base}: {because}")];
+    if !identity {
+        reasons.push("git identity: none is configured, so commits are made as `vnx worker`".to_owned());
+    }
+    reasons.extend(request.resume.iter().map(|r| format!("session {}: that of dispatch {}", r.session, r.dispatch)));
+    reasons.extend(ruling.warnings.iter().map(|w| format!("warning: {w}")));
+    reasons.extend(ruling.used.iter().map(|o| format!("override of {}: {}", o.id, o.reason)));
+    reasons
 }
 
 /// The prompt as an argument.
@@ -306,6 +319,7 @@ fn launch(
         parser: spec.parser,
         env_pass: environment::allowed(manifest),
         env_set: manifest.env.set.iter().chain(&spec.env).map(|(n, v)| (n.clone(), v.clone())).collect(),
+        env_from: manifest.env.from.clone(),
         env_file: None,
         linger: spec.linger,
         failures: manifest.failures.clone(),

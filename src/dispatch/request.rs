@@ -59,6 +59,37 @@ pub struct Request {
 }
 
 impl Request {
+    /// A request that leaves every choice open.
+    pub fn of(agent: Name) -> Self {
+        Self {
+            agent,
+            instruction: None,
+            id: None,
+            provider: None,
+            model: None,
+            lane: None,
+            base: None,
+            deadline: None,
+            idle: None,
+            end: None,
+            resume: None,
+            env_file: None,
+            paths: Vec::new(),
+            overrides: Vec::new(),
+        }
+    }
+
+    /// The smallest question that proves that a provider answers.
+    pub fn probe(provider: Name) -> Self {
+        let agent = Name::try_from("code-reviewer".to_owned()).unwrap_or_else(|_| unreachable!("follows the id rule"));
+        Self {
+            instruction: Some("Answer with the single word OK. Read nothing and run nothing.".to_owned()),
+            provider: Some(provider),
+            deadline: Some(Span(120_000)),
+            ..Self::of(agent)
+        }
+    }
+
     /// Checks every field that types alone do not check.
     pub fn check(&self) -> Result<(), Fault> {
         if let Some(text) = &self.instruction {

@@ -34,19 +34,15 @@ pub fn resume(project: &Project, id: &DispatchId, instruction: Option<String>) -
         _ => project.paths.dispatch(id).join("config").is_dir().then(|| id.clone()),
     };
     Ok(Request {
-        agent: plan.agent,
         instruction: Some(instruction.unwrap_or_else(|| "Go on with your assignment.".to_owned())),
-        id: None,
         provider: Some(plan.provider),
         model: plan.model,
         lane: Some(plan.lane),
         base: Some(base),
-        deadline: None,
-        idle: None,
-        end: None,
         resume: Some(Resume { dispatch: id.clone(), session, worktree: plan.worktree, config_of }),
         env_file: plan.launch.env_file,
         paths: plan.paths,
         overrides: plan.overrides,
+        ..Request::of(plan.agent)
     })
 }

@@ -15,7 +15,7 @@ use crate::ledger::Head;
 use crate::project::Project;
 use crate::prompt;
 use crate::provider;
-use crate::provider::Manifest;
+use crate::provider::{Manifest, environment};
 use crate::sys::path::Found;
 use crate::sys::{self, files};
 
@@ -28,6 +28,22 @@ pub struct ProviderSeen {
     pub found: Found,
     /// Why this provider, for the plan's reasons.
     pub because: String,
+    /// Where it is reached, as far as its environment says.
+    pub endpoint: Option<String>,
+    /// Its own login pays: no key for it is in the environment.
+    pub login: bool,
+}
+
+impl ProviderSeen {
+    fn new(manifest: Manifest, found: Found, because: String, env_file: Option<&str>) -> Result<Self, Fault> {
+        let allowed = environment::allowed(&manifest);
+        // Values are looked at and forgotten; a plan names variables only.
+        let env = environment::build(&allowed, &manifest.env.set, &manifest.env.from, env_file)?;
+        let said = |name: &String| env.get(name).filter(|value| !value.is_empty());
+        let endpoint = manifest.endpoint.as_ref().map(|e| said(&e.variable).unwrap_or(&e.usual).clone());
+        let login = !manifest.keys.iter().any(|name| said(name).is_some());
+        Ok(Self { manifest, found, because, endpoint, login })
+    }
 }
 
 /// What was read. Each part that can fail on its own is a result of its own.
@@ -67,7 +83,7 @@ pub fn snapshot(project: &Project, request: &Request) -> Snapshot {
         let config = scope.spawn(|| tree.config().map_err(Fault::from));
         let agent = agent(project, &request.agent);
         let chosen = agent.as_ref().ok().and_then(|(a, _)| a.head.provider.as_ref());
-        let provider = choose_provider(project, request.provider.as_ref(), chosen);
+        let provider = choose_provider(project, request, chosen);
         let random = sys::random::<4>().map(u32::from_le_bytes);
         Snapshot {
             now: sys::now(),
@@ -135,22 +151,23 @@ pub fn look_up(manifest: &Manifest) -> Found {
     best
 }
 
-fn choose_provider(project: &Project, asked: Option<&Name>, agents: Option<&Name>) -> Result<ProviderSeen, Fault> {
+fn choose_provider(project: &Project, request: &Request, agents: Option<&Name>) -> Result<ProviderSeen, Fault> {
     let folder = project.folder();
     let default = &project.config.defaults.provider;
-    let (name, because) = match (asked, agents) {
+    let env_file = request.env_file.as_deref();
+    let (name, because) = match (request.provider.as_ref(), agents) {
         (Some(name), _) => (name, "--provider says so".to_owned()),
         (None, Some(name)) => (name, "the agent names it".to_owned()),
         (None, None) if default.as_str() != "auto" => (default, "the project's default".to_owned()),
-        (None, None) => return first_installed(&folder),
+        (None, None) => return first_installed(&folder, env_file),
     };
     let manifest = provider::load(&folder, name)?;
     let found = look_up(&manifest);
-    Ok(ProviderSeen { manifest, found, because })
+    ProviderSeen::new(manifest, found, because, env_file)
 }
 
 /// `auto`: the first coding CLI that is installed, in a fixed order.
-fn first_installed(folder: &Path) -> Result<ProviderSeen, Fault> {
+fn first_installed(folder: &Path, env_file: Option<&str>) -> Result<ProviderSeen, Fault> {
     let mut coding: Vec<Manifest> = provider::all(folder)?.into_iter().filter(|m| m.coding).collect();
     let rank =
         |m: &Manifest| ["claude", "codex", "gemini", "kimi"].iter().position(|n| *n == m.name.as_str()).unwrap_or(9);
@@ -159,7 +176,7 @@ fn first_installed(folder: &Path) -> Result<ProviderSeen, Fault> {
     for manifest in coding {
         if let found @ Found::At(_) = look_up(&manifest) {
             let because = format!("the first installed of {}", names.join(", "));
-            return Ok(ProviderSeen { manifest, found, because });
+            return ProviderSeen::new(manifest, found, because, env_file);
         }
     }
     Err(Fault::environment(format!("no coding CLI is installed; looked for {}", names.join(", ")))

@@ -36,7 +36,8 @@ pub fn supervise(paths: &Paths, id: &DispatchId) -> Result<(), Fault> {
         .map_err(|e| Fault::io(format!("the lock was not handed over: {e}")))?;
     let folder = paths.dispatch(id);
     let (plan, plan_digest) = read_plan(&folder)?;
-    let env = worker_env(&plan);
+    let launch = &plan.launch;
+    let env = environment::build(&launch.env_pass, &launch.env_set, &launch.env_from, launch.env_file.as_deref());
     let redactor = Redactor::new(env.as_ref().map(|env| secrets(&plan, env)).unwrap_or_default());
     let ledger = Ledger::at(paths.receipts()).with_redactor(redactor.clone());
     let begun = Instant::now();
@@ -101,23 +102,6 @@ fn tell(progress: &Progress) {
 fn secrets(plan: &Plan, env: &BTreeMap<String, String>) -> Vec<(String, String)> {
     let secret = |name: &String| Redactor::is_secret_name(name) || plan.launch.secret_names.contains(name);
     env.iter().filter(|(name, _)| secret(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
-}
-
-/// The worker's whole environment.
-fn worker_env(plan: &Plan) -> Result<BTreeMap<String, String>, Fault> {
-    let launch = &plan.launch;
-    let mut env: BTreeMap<String, String> = std::env::vars_os()
-        .filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?)))
-        .filter(|(name, _)| environment::passes(&launch.env_pass, name))
-        .collect();
-    if let Some(file) = &launch.env_file {
-        let path = PathBuf::from(file);
-        let bytes = files::read_capped(&path, 1 << 20)?.ok_or_else(|| Fault::input(format!("{file} is missing")))?;
-        let text = String::from_utf8(bytes).map_err(|_| Fault::input(format!("{file} is not UTF-8")))?;
-        env.extend(environment::parse_file(&text).map_err(|why| Fault::input(format!("{file}: {why}")))?);
-    }
-    env.extend(launch.env_set.clone());
-    Ok(env)
 }
 
 struct Life<'a> {

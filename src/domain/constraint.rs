@@ -41,6 +41,16 @@ pub struct Route {
     /// The agent.
     #[serde(default)]
     pub agent: Option<Name>,
+    /// Where the provider is reached: an address with `*` at the end as a wildcard, or `private` for
+    /// this machine and private networks.
+    #[serde(default)]
+    pub endpoint: Option<String>,
+    /// The CLI's own login pays (a subscription), not a key.
+    #[serde(default)]
+    pub login: Option<bool>,
+    /// MCP servers of the user's own configuration come along.
+    #[serde(default)]
+    pub ambient_mcp: Option<bool>,
 }
 
 /// One rule. Exactly one of the three verbs is given.
@@ -105,19 +115,52 @@ pub struct Taken<'a> {
     pub lane: Lane,
     /// The agent.
     pub agent: &'a Name,
+    /// Where the provider is reached, as far as that is known.
+    pub endpoint: Option<&'a str>,
+    /// The CLI's own login pays.
+    pub login: bool,
+    /// MCP servers of the user's own configuration come along.
+    pub ambient_mcp: bool,
+}
+
+/// Whether an address is this machine or in a private network. A name other than `localhost` may
+/// be anywhere, so it is not.
+pub fn is_private(endpoint: &str) -> bool {
+    let rest = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let host = match host.strip_prefix('[') {
+        Some(six) => six.split(']').next().unwrap_or_default(),
+        None if host.matches(':').count() == 1 => host.split(':').next().unwrap_or_default(),
+        None => host,
+    };
+    match host.parse::<std::net::IpAddr>() {
+        Ok(std::net::IpAddr::V4(ip)) => {
+            ip.is_loopback() || ip.is_private() || ip.is_link_local() || ip.is_unspecified()
+        }
+        Ok(std::net::IpAddr::V6(ip)) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+        Err(_) => host == "localhost",
+    }
 }
 
 impl Route {
     fn matches(&self, taken: Taken<'_>) -> bool {
-        let model = |pattern: &str| match (pattern.strip_suffix('*'), taken.model) {
-            (Some(prefix), Some(model)) => model.starts_with(prefix),
-            (None, Some(model)) => model == pattern,
+        let like = |pattern: &str, text: Option<&str>| match (pattern.strip_suffix('*'), text) {
+            (Some(prefix), Some(text)) => text.starts_with(prefix),
+            (None, Some(text)) => text == pattern,
             (_, None) => false,
         };
+        let endpoint = |pattern: &str| match pattern {
+            "private" => taken.endpoint.is_some_and(is_private),
+            pattern => like(pattern, taken.endpoint),
+        };
         self.provider.as_ref().is_none_or(|p| p == taken.provider)
-            && self.model.as_deref().is_none_or(model)
+            && self.model.as_deref().is_none_or(|m| like(m, taken.model))
             && self.lane.is_none_or(|l| l == taken.lane)
             && self.agent.as_ref().is_none_or(|a| a == taken.agent)
+            && self.endpoint.as_deref().is_none_or(endpoint)
+            && self.login.is_none_or(|l| l == taken.login)
+            && self.ambient_mcp.is_none_or(|m| m == taken.ambient_mcp)
     }
 }
 
@@ -196,12 +239,47 @@ mod tests {
     #[test]
     fn deny_wins_and_an_override_must_be_allowed() {
         let (x, agent) = (name("x"), name("a"));
-        let taken = Taken { provider: &x, model: Some("big-1"), lane: Lane::Headless, agent: &agent };
+        let taken = Taken {
+            provider: &x,
+            model: Some("big-1"),
+            lane: Lane::Headless,
+            agent: &agent,
+            endpoint: None,
+            login: false,
+            ambient_mcp: false,
+        };
         let given = [Override { id: name("no-x"), reason: "test".into() }];
         assert_eq!(rule(&forbid(false), taken, &given).refused.len(), 1);
         assert_eq!(rule(&forbid(true), taken, &[]).refused.len(), 1);
         assert_eq!(rule(&forbid(true), taken, &given).used.len(), 1);
         let small = Taken { model: Some("small"), ..taken };
         assert_eq!(rule(&forbid(false), small, &[]), Ruling::default());
+    }
+
+    #[test]
+    fn private_is_what_cannot_be_elsewhere() {
+        for yes in [
+            "http://127.0.0.1:11434",
+            "127.0.0.1",
+            "localhost:11434",
+            "http://[::1]:1/",
+            "10.1.2.3:80",
+            "http://192.168.0.2/v1",
+            "0.0.0.0:11434",
+            "[fd00::1]",
+        ] {
+            assert!(is_private(yes), "{yes}");
+        }
+        for no in [
+            "http://example.org",
+            "8.8.8.8",
+            "http://127.0.0.1@example.org",
+            "http://127.0.0.1.example.org",
+            "localhost.example.org",
+            "",
+            "http://[2001:db8::1]",
+        ] {
+            assert!(!is_private(no), "{no}");
+        }
     }
 }

@@ -270,6 +270,9 @@ pub struct Launch {
     pub env_pass: Vec<String>,
     /// Variables that vnx sets.
     pub env_set: BTreeMap<String, String>,
+    /// Variables that get the value of another one of the caller's.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env_from: BTreeMap<String, String>,
     /// A file of `NAME=value` lines that is read when the worker starts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub env_file: Option<String>,

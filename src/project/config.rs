@@ -39,8 +39,8 @@ pub struct Config {
 pub struct Defaults {
     /// A provider's name, or `auto`: the first coding CLI that is installed.
     pub provider: Name,
-    /// The lane.
-    pub lane: Lane,
+    /// The lane; `None`: the provider's own default.
+    pub lane: Option<Lane>,
     /// Total deadline.
     pub deadline: Span,
     /// Idle deadline.
@@ -53,7 +53,7 @@ impl Default for Defaults {
     fn default() -> Self {
         let auto = Name::try_from("auto".to_owned()).unwrap_or_else(|_| unreachable!("follows the id rule"));
         let minutes = |n: u64| Span(n * 60_000);
-        Self { provider: auto, lane: Lane::Headless, deadline: minutes(60), idle: minutes(10), grace: Span(5000) }
+        Self { provider: auto, lane: None, deadline: minutes(60), idle: minutes(10), grace: Span(5000) }
     }
 }
 
@@ -204,7 +204,7 @@ project_id: {project_id}
 # What a dispatch uses when neither the command line nor its agent says.
 #defaults:
 #  provider: auto        # a provider's name, or auto: the first coding CLI that is installed
-#  lane: headless        # how the worker is connected
+#  lane: null            # headless or interactive; null: the provider's own default
 #  deadline: 60m         # the worker is ended after this long
 #  idle: 10m             # ... or after this long without progress; retries are not progress
 #  grace: 5s             # between SIGTERM and SIGKILL

@@ -1,7 +1,12 @@
 //! The worker's environment: an allow list. Names are decided in the plan; values are looked up
 //! when the worker starts and never written down.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
 use super::manifest::Manifest;
+use crate::domain::Fault;
+use crate::sys::files;
 
 /// What every worker gets if the caller has it: enough for shells, toolchains and proxies.
 const BASE: [&str; 35] = [
@@ -93,6 +98,34 @@ pub fn parse_file(text: &str) -> Result<Vec<(String, String)>, String> {
         }
     }
     Ok(pairs)
+}
+
+/// The worker's whole environment: what passes of the caller's, a file, and what is set.
+pub fn build(
+    pass: &[String],
+    set: &BTreeMap<String, String>,
+    from: &BTreeMap<String, String>,
+    file: Option<&str>,
+) -> Result<BTreeMap<String, String>, Fault> {
+    let own: BTreeMap<String, String> =
+        std::env::vars_os().filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?))).collect();
+    let mut env: BTreeMap<String, String> =
+        own.iter().filter(|(name, _)| passes(pass, name)).map(|(n, v)| (n.clone(), v.clone())).collect();
+    let mut given = BTreeMap::new();
+    if let Some(file) = file {
+        let path = Path::new(file);
+        let bytes = files::read_capped(path, 1 << 20)?.ok_or_else(|| Fault::input(format!("{file} is missing")))?;
+        let text = String::from_utf8(bytes).map_err(|_| Fault::input(format!("{file} is not UTF-8")))?;
+        given.extend(parse_file(&text).map_err(|why| Fault::input(format!("{file}: {why}")))?);
+    }
+    env.extend(given.clone());
+    env.extend(set.clone());
+    // A key under another name; without it the CLI says itself that it is not logged in.
+    let named = from
+        .iter()
+        .filter_map(|(target, source)| Some((target.clone(), given.get(source).or_else(|| own.get(source))?.clone())));
+    env.extend(named);
+    Ok(env)
 }
 
 #[cfg(test)]

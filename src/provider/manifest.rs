@@ -13,10 +13,14 @@ use crate::domain::{Fault, Name};
 use crate::project::{MAX_CONFIG, yaml};
 use crate::sys::files;
 
-const EMBEDDED: [(&str, &str); 5] = [
+const EMBEDDED: [(&str, &str); 9] = [
     ("claude", include_str!("../../providers/claude.yaml")),
+    ("claude-ollama", include_str!("../../providers/claude-ollama.yaml")),
     ("codex", include_str!("../../providers/codex.yaml")),
+    ("codex-oss", include_str!("../../providers/codex-oss.yaml")),
+    ("deepseek", include_str!("../../providers/deepseek.yaml")),
     ("gemini", include_str!("../../providers/gemini.yaml")),
+    ("glm", include_str!("../../providers/glm.yaml")),
     ("kimi", include_str!("../../providers/kimi.yaml")),
     ("shell", include_str!("../../providers/shell.yaml")),
 ];
@@ -91,6 +95,72 @@ pub struct EnvSpec {
     pub never: Vec<String>,
     /// Variables that are set.
     pub set: BTreeMap<String, String>,
+    /// Variables that get the value of another one of the caller's, which must be set.
+    pub from: BTreeMap<String, String>,
+}
+
+/// Where a provider is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Endpoint {
+    /// The variable that says so.
+    pub variable: String,
+    /// Where it is while the variable is not set.
+    pub usual: String,
+}
+
+/// A provider that is another one with a few things changed: the same CLI on another endpoint.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Extension {
+    version: u32,
+    name: Name,
+    title: String,
+    extends: Name,
+    /// The model to ask for when nobody names one.
+    #[serde(default)]
+    default_model: Option<String>,
+    /// Arguments after those of every lane.
+    #[serde(default)]
+    args: Vec<String>,
+    #[serde(default)]
+    env: EnvSpec,
+    #[serde(default)]
+    keys: Vec<String>,
+    #[serde(default)]
+    endpoint: Option<Endpoint>,
+}
+
+/// Enough to see what kind of file it is.
+#[derive(Debug, Deserialize)]
+struct Kind {
+    #[serde(default)]
+    extends: Option<Name>,
+}
+
+impl Extension {
+    fn apply(self, base: Manifest) -> Manifest {
+        let mut manifest = base;
+        manifest.version = self.version;
+        manifest.name = self.name;
+        manifest.title = self.title;
+        // Nobody gets another endpoint without asking for it by name.
+        manifest.coding = false;
+        manifest.extends = Some(self.extends);
+        // The login of the CLI is not the one of this endpoint.
+        manifest.login_probe = None;
+        manifest.default_model = self.default_model.or(manifest.default_model);
+        manifest.endpoint = self.endpoint.or(manifest.endpoint);
+        manifest.keys = self.keys;
+        manifest.env.pass.extend(self.env.pass);
+        manifest.env.never.extend(self.env.never);
+        manifest.env.set.extend(self.env.set);
+        manifest.env.from.extend(self.env.from);
+        for lane in manifest.lanes.values_mut() {
+            lane.args.extend(self.args.iter().cloned());
+        }
+        manifest
+    }
 }
 
 /// A provider.
@@ -103,6 +173,21 @@ pub struct Manifest {
     pub name: Name,
     /// What people call it.
     pub title: String,
+    /// The provider that it is a variant of.
+    #[serde(skip)]
+    pub extends: Option<Name>,
+    /// The model to ask for when nobody names one.
+    #[serde(default)]
+    pub default_model: Option<String>,
+    /// The lane to take when nobody names one; the first of `headless`, `interactive`, `acp` otherwise.
+    #[serde(default)]
+    pub default_lane: Option<Lane>,
+    /// Where it is reached.
+    #[serde(default)]
+    pub endpoint: Option<Endpoint>,
+    /// MCP servers of the user's own configuration come along, because nothing turns them off.
+    #[serde(default)]
+    pub ambient_mcp: bool,
     /// It edits code by itself, so `auto` may choose it.
     #[serde(default)]
     pub coding: bool,
@@ -140,20 +225,35 @@ pub struct Manifest {
 
 /// Loads a provider by name: the project's own shadows the embedded one.
 pub fn load(vnx_folder: &Path, name: &Name) -> Result<Manifest, Fault> {
+    find(vnx_folder, name, true)
+}
+
+fn find(vnx_folder: &Path, name: &Name, may_extend: bool) -> Result<Manifest, Fault> {
     let file = vnx_folder.join("providers").join(format!("{name}.yaml"));
     if let Some(bytes) = files::read_capped(&file, MAX_CONFIG)? {
-        return read(&file, &bytes, name);
+        return read(vnx_folder, &file, &bytes, name, may_extend);
     }
     let embedded = EMBEDDED.iter().find(|(known, _)| *known == name.as_str());
     let Some((_, text)) = embedded else {
         let known = names(vnx_folder)?.join(", ");
         return Err(Fault::input(format!("unknown provider {:?}", name.as_str())).fix(format!("use one of: {known}")));
     };
-    read(Path::new(&format!("providers/{name}.yaml")), text.as_bytes(), name)
+    read(vnx_folder, Path::new(&format!("providers/{name}.yaml")), text.as_bytes(), name, may_extend)
 }
 
-fn read(file: &Path, bytes: &[u8], name: &Name) -> Result<Manifest, Fault> {
-    let manifest: Manifest = yaml::parse(file, bytes)?;
+fn read(vnx_folder: &Path, file: &Path, bytes: &[u8], name: &Name, may_extend: bool) -> Result<Manifest, Fault> {
+    let kind: Kind = yaml::parse(file, bytes)?;
+    let manifest: Manifest = if kind.extends.is_none() {
+        yaml::parse(file, bytes)?
+    } else if may_extend {
+        let extension: Extension = yaml::parse(file, bytes)?;
+        let base = find(vnx_folder, &extension.extends, false)?;
+        extension.apply(base)
+    } else {
+        // One step only: a chain, and so a circle, cannot be written.
+        return Err(Fault::input(format!("{}: {name} is itself a variant and cannot be extended", file.display()))
+            .fix("extend the provider that stands behind it"));
+    };
     let wrong = |what: String| {
         Err(Fault::input(format!("{}: {what}", file.display())).fix("correct the file and run `vnx doctor`"))
     };

@@ -1,12 +1,14 @@
 //! What can be typed. Doc comments are the help text.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::domain::plan::{EndPolicy, Lane};
-use crate::domain::span::Span;
+mod workers;
+
+pub(super) use workers::{
+    AttachArgs, CancelArgs, DispatchArgs, LogsArgs, PermitArg, PermitArgs, PsArgs, ResumeArgs, SendArgs, WaitArgs,
+};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -66,6 +68,9 @@ pub(super) enum Command {
     Wait(WaitArgs),
     /// End a dispatch; its work is kept as teardown finds it
     Cancel(CancelArgs),
+    /// The CLIs that can be workers
+    #[command(subcommand)]
+    Provider(ProviderCommand),
     /// Read the ledger
     #[command(subcommand)]
     Receipts(ReceiptsCommand),
@@ -84,19 +89,6 @@ pub(super) enum Command {
 
 #[derive(Debug, Args)]
 pub(super) struct JsonArgs {
-    /// Print JSON
-    #[arg(long)]
-    pub(super) json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct PsArgs {
-    /// Open a pane for each that has lost its own
-    #[arg(long)]
-    pub(super) repane: bool,
-    /// Use a private tmux server (`tmux -L NAME`)
-    #[arg(long, value_name = "NAME", requires = "repane")]
-    pub(super) tmux_socket: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,
@@ -134,110 +126,6 @@ pub(super) struct DoctorArgs {
     pub(super) json: bool,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(super) enum LaneArg {
-    Headless,
-    Interactive,
-    Acp,
-}
-
-impl From<LaneArg> for Lane {
-    fn from(lane: LaneArg) -> Self {
-        match lane {
-            LaneArg::Headless => Self::Headless,
-            LaneArg::Interactive => Self::Interactive,
-            LaneArg::Acp => Self::Acp,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(super) enum EndArg {
-    /// When its turn is over
-    AfterTurn,
-    /// When its turn is over and it has left a report
-    AfterReport,
-    /// When you end it
-    Manual,
-}
-
-impl From<EndArg> for EndPolicy {
-    fn from(end: EndArg) -> Self {
-        match end {
-            EndArg::AfterTurn => Self::AfterTurn,
-            EndArg::AfterReport => Self::AfterReport,
-            EndArg::Manual => Self::Manual,
-        }
-    }
-}
-
-#[derive(Debug, Args)]
-pub(super) struct DispatchArgs {
-    /// The role: an agent of the project or of vnx
-    #[arg(long, value_name = "NAME")]
-    pub(super) agent: String,
-    /// The instruction
-    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true, conflicts_with = "file")]
-    pub(super) instruction: Option<OsString>,
-    /// A file with the instruction
-    #[arg(short, long, value_name = "FILE")]
-    pub(super) file: Option<PathBuf>,
-    /// `-` reads the instruction from standard input
-    #[arg(value_name = "-", value_parser = ["-"], conflicts_with_all = ["instruction", "file"])]
-    pub(super) stdin: Option<String>,
-    /// The CLI to use
-    #[arg(long, value_name = "NAME")]
-    pub(super) provider: Option<String>,
-    /// The model to ask the CLI for
-    #[arg(long, value_name = "MODEL", allow_hyphen_values = true)]
-    pub(super) model: Option<String>,
-    /// How the worker is connected
-    #[arg(long)]
-    pub(super) lane: Option<LaneArg>,
-    /// The commit to start from [default: the current checkout's]
-    #[arg(long, value_name = "REF", allow_hyphen_values = true)]
-    pub(super) base: Option<String>,
-    /// End the worker after this long, for example 30m
-    #[arg(long, value_name = "SPAN")]
-    pub(super) deadline: Option<Span>,
-    /// End the worker after this long without progress
-    #[arg(long, value_name = "SPAN")]
-    pub(super) idle: Option<Span>,
-    /// When an interactive worker is asked to leave [default: after-turn]
-    #[arg(long)]
-    pub(super) end: Option<EndArg>,
-    /// Return after the claim, with the id
-    #[arg(long)]
-    pub(super) detach: bool,
-    /// Print the plan and stop
-    #[arg(long)]
-    pub(super) dry_run: bool,
-    /// Choose the dispatch id
-    #[arg(long, value_name = "ID")]
-    pub(super) id: Option<String>,
-    /// NAME=value lines for the worker's environment
-    #[arg(long, value_name = "FILE")]
-    pub(super) env_file: Option<PathBuf>,
-    /// The change must stay within these globs; may be repeated
-    #[arg(long, value_name = "GLOB", allow_hyphen_values = true)]
-    pub(super) path: Vec<String>,
-    /// Set a constraint aside: ID=REASON; may be repeated
-    #[arg(long = "override", value_name = "ID=REASON")]
-    pub(super) overrides: Vec<String>,
-    /// Wait for a free place instead of being refused
-    #[arg(long)]
-    pub(super) wait_slot: bool,
-    /// Open no tmux pane
-    #[arg(long)]
-    pub(super) no_pane: bool,
-    /// Use a private tmux server (`tmux -L NAME`)
-    #[arg(long, value_name = "NAME")]
-    pub(super) tmux_socket: Option<String>,
-    /// Print JSON
-    #[arg(long)]
-    pub(super) json: bool,
-}
-
 #[derive(Debug, Args)]
 pub(super) struct ShowArgs {
     /// A dispatch id, a unique prefix of one, or @last
@@ -257,114 +145,30 @@ pub(super) struct ShowArgs {
     pub(super) json: bool,
 }
 
-#[derive(Debug, Args)]
-pub(super) struct LogsArgs {
-    /// A dispatch id, a unique prefix of one, or @last
-    #[arg(default_value = "@last")]
-    pub(super) id: String,
-    /// Go on until the dispatch is closed
-    #[arg(short, long)]
-    pub(super) follow: bool,
-    /// Print the worker's original lines
-    #[arg(long, conflicts_with = "json")]
-    pub(super) raw: bool,
-    /// Print the recording as it is stored, one JSON object a line
-    #[arg(long)]
-    pub(super) json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct AttachArgs {
-    /// A dispatch id, a unique prefix of one, or @last
-    #[arg(default_value = "@last")]
-    pub(super) id: String,
-    /// Only look: keys are not passed on, and this terminal's size does not count
-    #[arg(short, long)]
-    pub(super) read_only: bool,
-    /// The key that detaches [default: ctrl-\]
-    #[arg(long, value_name = "KEY")]
-    pub(super) detach_key: Option<String>,
-    /// This is a dispatch's own pane
-    #[arg(long, hide = true)]
-    pub(super) pane: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct SendArgs {
-    /// A dispatch id, a unique prefix of one, or @last
-    pub(super) id: String,
-    /// The message; `-` reads it from standard input
-    #[arg(allow_hyphen_values = true)]
-    pub(super) text: OsString,
-    /// Print JSON
-    #[arg(long)]
-    pub(super) json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct ResumeArgs {
-    /// A dispatch id, a unique prefix of one, or @last
-    pub(super) id: String,
-    /// What to do next [default: go on with the assignment]
-    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
-    pub(super) instruction: Option<OsString>,
-    /// How the worker is connected [default: as before]
-    #[arg(long)]
-    pub(super) lane: Option<LaneArg>,
-    /// End the worker after this long, for example 30m
-    #[arg(long, value_name = "SPAN")]
-    pub(super) deadline: Option<Span>,
-    /// When an interactive worker is asked to leave [default: after-turn]
-    #[arg(long)]
-    pub(super) end: Option<EndArg>,
-    /// Return after the claim, with the id
-    #[arg(long)]
-    pub(super) detach: bool,
-    /// Open no tmux pane
-    #[arg(long)]
-    pub(super) no_pane: bool,
-    /// Print JSON
-    #[arg(long)]
-    pub(super) json: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum PermitArg {
-    Allow,
-    Deny,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct PermitArgs {
-    /// A dispatch id, a unique prefix of one, or @last
-    pub(super) id: String,
-    /// The decision
-    pub(super) decision: PermitArg,
-    /// Print JSON
-    #[arg(long)]
-    pub(super) json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct WaitArgs {
-    /// Dispatch ids, unique prefixes, or @last
-    #[arg(required = true, value_name = "ID")]
-    pub(super) ids: Vec<String>,
-    /// Print JSON
-    #[arg(long)]
-    pub(super) json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct CancelArgs {
-    /// A dispatch id, a unique prefix of one, or @last
-    pub(super) id: String,
-    /// Skip the time between SIGTERM and SIGKILL
-    #[arg(long)]
-    pub(super) now: bool,
-    /// Print JSON
-    #[arg(long)]
-    pub(super) json: bool,
+#[derive(Debug, Subcommand)]
+pub(super) enum ProviderCommand {
+    /// List them
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one: lanes, permissions, endpoint
+    Show {
+        /// Its name
+        name: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// See whether one works
+    Check {
+        /// Its name
+        name: String,
+        /// Ask it something, through a dispatch: proves login, model and network, and costs a few tokens
+        #[arg(long)]
+        live: bool,
+    },
 }
 
 /// Which receipts.

@@ -1,0 +1,236 @@
+//! What can be typed to start, watch and steer workers.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use crate::domain::plan::{EndPolicy, Lane};
+use crate::domain::span::Span;
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(in crate::cli) enum LaneArg {
+    Headless,
+    Interactive,
+    Acp,
+}
+
+impl From<LaneArg> for Lane {
+    fn from(lane: LaneArg) -> Self {
+        match lane {
+            LaneArg::Headless => Self::Headless,
+            LaneArg::Interactive => Self::Interactive,
+            LaneArg::Acp => Self::Acp,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(in crate::cli) enum EndArg {
+    /// When its turn is over
+    AfterTurn,
+    /// When its turn is over and it has left a report
+    AfterReport,
+    /// When you end it
+    Manual,
+}
+
+impl From<EndArg> for EndPolicy {
+    fn from(end: EndArg) -> Self {
+        match end {
+            EndArg::AfterTurn => Self::AfterTurn,
+            EndArg::AfterReport => Self::AfterReport,
+            EndArg::Manual => Self::Manual,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct DispatchArgs {
+    /// The role: an agent of the project or of vnx
+    #[arg(long, value_name = "NAME")]
+    pub(in crate::cli) agent: String,
+    /// The instruction
+    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true, conflicts_with = "file")]
+    pub(in crate::cli) instruction: Option<OsString>,
+    /// A file with the instruction
+    #[arg(short, long, value_name = "FILE")]
+    pub(in crate::cli) file: Option<PathBuf>,
+    /// `-` reads the instruction from standard input
+    #[arg(value_name = "-", value_parser = ["-"], conflicts_with_all = ["instruction", "file"])]
+    pub(in crate::cli) stdin: Option<String>,
+    /// The CLI to use
+    #[arg(long, value_name = "NAME")]
+    pub(in crate::cli) provider: Option<String>,
+    /// The model to ask the CLI for
+    #[arg(long, value_name = "MODEL", allow_hyphen_values = true)]
+    pub(in crate::cli) model: Option<String>,
+    /// How the worker is connected
+    #[arg(long)]
+    pub(in crate::cli) lane: Option<LaneArg>,
+    /// The commit to start from [default: the current checkout's]
+    #[arg(long, value_name = "REF", allow_hyphen_values = true)]
+    pub(in crate::cli) base: Option<String>,
+    /// End the worker after this long, for example 30m
+    #[arg(long, value_name = "SPAN")]
+    pub(in crate::cli) deadline: Option<Span>,
+    /// End the worker after this long without progress
+    #[arg(long, value_name = "SPAN")]
+    pub(in crate::cli) idle: Option<Span>,
+    /// When an interactive worker is asked to leave [default: after-turn]
+    #[arg(long)]
+    pub(in crate::cli) end: Option<EndArg>,
+    /// Return after the claim, with the id
+    #[arg(long)]
+    pub(in crate::cli) detach: bool,
+    /// Print the plan and stop
+    #[arg(long)]
+    pub(in crate::cli) dry_run: bool,
+    /// Choose the dispatch id
+    #[arg(long, value_name = "ID")]
+    pub(in crate::cli) id: Option<String>,
+    /// NAME=value lines for the worker's environment
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) env_file: Option<PathBuf>,
+    /// The change must stay within these globs; may be repeated
+    #[arg(long, value_name = "GLOB", allow_hyphen_values = true)]
+    pub(in crate::cli) path: Vec<String>,
+    /// Set a constraint aside: ID=REASON; may be repeated
+    #[arg(long = "override", value_name = "ID=REASON")]
+    pub(in crate::cli) overrides: Vec<String>,
+    /// Wait for a free place instead of being refused
+    #[arg(long)]
+    pub(in crate::cli) wait_slot: bool,
+    /// Open no tmux pane
+    #[arg(long)]
+    pub(in crate::cli) no_pane: bool,
+    /// Use a private tmux server (`tmux -L NAME`)
+    #[arg(long, value_name = "NAME")]
+    pub(in crate::cli) tmux_socket: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct AttachArgs {
+    /// A dispatch id, a unique prefix of one, or @last
+    #[arg(default_value = "@last")]
+    pub(in crate::cli) id: String,
+    /// Only look: keys are not passed on, and this terminal's size does not count
+    #[arg(short, long)]
+    pub(in crate::cli) read_only: bool,
+    /// The key that detaches [default: ctrl-\]
+    #[arg(long, value_name = "KEY")]
+    pub(in crate::cli) detach_key: Option<String>,
+    /// This is a dispatch's own pane
+    #[arg(long, hide = true)]
+    pub(in crate::cli) pane: bool,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct SendArgs {
+    /// A dispatch id, a unique prefix of one, or @last
+    pub(in crate::cli) id: String,
+    /// The message; `-` reads it from standard input
+    #[arg(allow_hyphen_values = true)]
+    pub(in crate::cli) text: OsString,
+    /// Print JSON
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ResumeArgs {
+    /// A dispatch id, a unique prefix of one, or @last
+    pub(in crate::cli) id: String,
+    /// What to do next [default: go on with the assignment]
+    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub(in crate::cli) instruction: Option<OsString>,
+    /// How the worker is connected [default: as before]
+    #[arg(long)]
+    pub(in crate::cli) lane: Option<LaneArg>,
+    /// End the worker after this long, for example 30m
+    #[arg(long, value_name = "SPAN")]
+    pub(in crate::cli) deadline: Option<Span>,
+    /// When an interactive worker is asked to leave [default: after-turn]
+    #[arg(long)]
+    pub(in crate::cli) end: Option<EndArg>,
+    /// Return after the claim, with the id
+    #[arg(long)]
+    pub(in crate::cli) detach: bool,
+    /// Open no tmux pane
+    #[arg(long)]
+    pub(in crate::cli) no_pane: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(in crate::cli) enum PermitArg {
+    Allow,
+    Deny,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct PermitArgs {
+    /// A dispatch id, a unique prefix of one, or @last
+    pub(in crate::cli) id: String,
+    /// The decision
+    pub(in crate::cli) decision: PermitArg,
+    /// Print JSON
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct WaitArgs {
+    /// Dispatch ids, unique prefixes, or @last
+    #[arg(required = true, value_name = "ID")]
+    pub(in crate::cli) ids: Vec<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct CancelArgs {
+    /// A dispatch id, a unique prefix of one, or @last
+    pub(in crate::cli) id: String,
+    /// Skip the time between SIGTERM and SIGKILL
+    #[arg(long)]
+    pub(in crate::cli) now: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct LogsArgs {
+    /// A dispatch id, a unique prefix of one, or @last
+    #[arg(default_value = "@last")]
+    pub(in crate::cli) id: String,
+    /// Go on until the dispatch is closed
+    #[arg(short, long)]
+    pub(in crate::cli) follow: bool,
+    /// Print the worker's original lines
+    #[arg(long, conflicts_with = "json")]
+    pub(in crate::cli) raw: bool,
+    /// Print the recording as it is stored, one JSON object a line
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct PsArgs {
+    /// Open a pane for each that has lost its own
+    #[arg(long)]
+    pub(in crate::cli) repane: bool,
+    /// Use a private tmux server (`tmux -L NAME`)
+    #[arg(long, value_name = "NAME", requires = "repane")]
+    pub(in crate::cli) tmux_socket: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
+}

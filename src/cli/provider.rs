@@ -1,0 +1,148 @@
+//! `vnx provider list`, `show` and `check`.
+
+use serde::Serialize;
+
+use super::Context;
+use super::args::ProviderCommand;
+use super::exit::Answer;
+use super::screen::{Tone, printable, table, toned};
+use crate::dispatch::doctor::{Level, provider_check};
+use crate::dispatch::request::Request;
+use crate::dispatch::snapshot::look_up;
+use crate::dispatch::{self, Options};
+use crate::domain::agent::Permissions;
+use crate::domain::plan::Lane;
+use crate::domain::{Fault, Name};
+use crate::project::Project;
+use crate::provider::{self, Manifest};
+use crate::sys::path::Found;
+
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    title: String,
+    /// The provider that it is a variant of.
+    extends: Option<String>,
+    lanes: Vec<&'static str>,
+    default_lane: Option<&'static str>,
+    permissions: Vec<&'static str>,
+    /// The executable, if it is installed.
+    program: Option<String>,
+    /// The version that the manifest was verified with.
+    verified_with: Option<String>,
+    default_model: Option<String>,
+    endpoint: Option<String>,
+    ambient_mcp: bool,
+}
+
+#[derive(Serialize)]
+struct Rows {
+    schema: &'static str,
+    providers: Vec<Row>,
+}
+
+impl Row {
+    fn of(manifest: &Manifest) -> Self {
+        let program = if let Found::At(path) = look_up(manifest) { Some(path.display().to_string()) } else { None };
+        let mut permissions: Vec<_> = manifest.permissions.keys().copied().collect();
+        permissions.extend(manifest.lanes.values().flat_map(|lane| lane.permissions.keys().copied()));
+        permissions.sort_unstable();
+        permissions.dedup();
+        Self {
+            name: manifest.name.to_string(),
+            title: manifest.title.clone(),
+            extends: manifest.extends.as_ref().map(Name::to_string),
+            lanes: manifest.lanes.keys().map(|lane| lane.word()).collect(),
+            default_lane: manifest.default_lane.or_else(|| manifest.lanes.keys().next().copied()).map(Lane::word),
+            permissions: permissions.into_iter().map(Permissions::word).collect(),
+            program,
+            verified_with: manifest.version_probe.as_ref().map(|probe| probe.tested.clone()),
+            default_model: manifest.default_model.clone(),
+            endpoint: manifest.endpoint.as_ref().map(|e| format!("{} (or ${})", e.usual, e.variable)),
+            ambient_mcp: manifest.ambient_mcp,
+        }
+    }
+}
+
+pub(super) fn run(context: &Context, command: ProviderCommand) -> Result<Answer, Fault> {
+    match command {
+        ProviderCommand::List { json } => list(context, json),
+        ProviderCommand::Show { name, json } => show(context, &name, json),
+        ProviderCommand::Check { name, live } => check(context, &name, live),
+    }
+}
+
+fn list(context: &Context, json: bool) -> Result<Answer, Fault> {
+    let project = context.project_as_it_is()?;
+    let all: Vec<Row> = provider::all(&project.folder())?.iter().map(Row::of).collect();
+    if json {
+        context.screen.json(&Rows { schema: "vnx.providers/1", providers: all });
+        return Ok(Answer::Good);
+    }
+    let header = ["NAME", "LANES", "INSTALLED", "VERIFIED WITH", "WHAT"];
+    let mut rows = vec![header.iter().map(|h| toned(Tone::Dim, h)).collect::<Vec<_>>()];
+    for row in all {
+        let installed = if row.program.is_some() { toned(Tone::Good, "yes") } else { "no".to_owned() };
+        let verified = row.verified_with.unwrap_or_else(|| "-".to_owned());
+        rows.push(vec![row.name, row.lanes.join(" "), installed, verified, printable(&row.title)]);
+    }
+    for line in table(&rows) {
+        context.screen.answer(&line);
+    }
+    Ok(Answer::Good)
+}
+
+fn named(project: &Project, name: &str) -> Result<Manifest, Fault> {
+    provider::load(&project.folder(), &Name::parse("provider", name)?)
+}
+
+fn show(context: &Context, name: &str, json: bool) -> Result<Answer, Fault> {
+    let project = context.project_as_it_is()?;
+    let row = Row::of(&named(&project, name)?);
+    if json {
+        context.screen.json(&Rows { schema: "vnx.providers/1", providers: vec![row] });
+        return Ok(Answer::Good);
+    }
+    let or = |text: Option<String>, none: &str| text.unwrap_or_else(|| none.to_owned());
+    let lanes = format!("{}; {} when none is named", row.lanes.join(", "), row.default_lane.unwrap_or("none"));
+    let rows = [
+        ("name", row.name),
+        ("what", row.title),
+        ("variant of", or(row.extends, "-")),
+        ("lanes", lanes),
+        ("permissions", row.permissions.join(", ")),
+        ("program", or(row.program, "not installed")),
+        ("verified with", or(row.verified_with, "-")),
+        ("model", or(row.default_model, "its own default")),
+        ("endpoint", or(row.endpoint, "its own")),
+        ("ambient MCP", if row.ambient_mcp { "comes along" } else { "off" }.to_owned()),
+    ];
+    let rows: Vec<Vec<String>> = rows.iter().map(|(k, v)| vec![toned(Tone::Dim, k), printable(v)]).collect();
+    for line in table(&rows) {
+        context.screen.answer(&line);
+    }
+    Ok(Answer::Good)
+}
+
+/// Without `live` what `vnx doctor` says of it; with it a small dispatch through the door, which
+/// proves login, model and network, and costs a few tokens.
+fn check(context: &Context, name: &str, live: bool) -> Result<Answer, Fault> {
+    let project = context.project()?;
+    let manifest = named(&project, name)?;
+    let found = provider_check(&manifest);
+    let tone = if found.level == Level::Pass { Tone::Good } else { Tone::Bad };
+    context.screen.answer(&format!("{}  {}", toned(tone, found.level.word()), printable(&found.what)));
+    if found.level != Level::Pass {
+        context.screen.story(&format!("fix: {}", found.fix));
+    }
+    if found.level == Level::Fail || !live {
+        return Ok(if found.level == Level::Fail { Answer::No } else { Answer::Good });
+    }
+    let request = Request::probe(manifest.name.clone());
+    let options = Options { no_pane: true, ..Options::default() };
+    let closed = dispatch::open(&project, &request, &options)?.watch(&project, |_| {})?;
+    let verdict = &closed.verdict;
+    let word = toned(Tone::of(verdict.decision), verdict.decision.word());
+    context.screen.answer(&format!("{word}  {}: {}", verdict.outcome, printable(&verdict.reason)));
+    Ok(Answer::of(verdict))
+}

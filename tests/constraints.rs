@@ -1,0 +1,133 @@
+//! The shipped constraints, each both ways, and the variants that they speak of. The door decides before
+//! anything is started, so programs that only stand there are enough; what the CLIs do is in `clis.rs`.
+
+use std::os::unix::fs::PermissionsExt;
+
+use crate::common::World;
+
+/// A world in which every CLI is installed and none has ever been started.
+fn world() -> World {
+    let mut world = World::new();
+    let bin = world.root.join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    for name in ["claude", "codex", "gemini", "kimi", "ollama"] {
+        let path = bin.join(name);
+        std::fs::write(&path, "#!/bin/sh\nexit 9\n").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    world.set("PATH", format!("{}:{}", bin.display(), std::env::var("PATH").unwrap()));
+    world
+}
+
+fn plan(world: &World, route: &str) -> crate::common::Run {
+    let args = ["dispatch-agent", "--agent", "backend-developer", "-i", "x", "--dry-run"];
+    world.vnx(&[&args[..], &route.split(' ').collect::<Vec<_>>()].concat())
+}
+
+#[test]
+fn each_shipped_constraint_refuses_what_it_names_and_nothing_else() {
+    let mut world = world();
+    world.set("DEEPSEEK_API_KEY", "sk-test");
+    world.set("ZAI_API_KEY", "sk-test");
+    let table = [
+        ("--provider claude --lane headless", "claude-headless"),
+        ("--provider claude", ""),
+        ("--provider claude --lane interactive", ""),
+        ("--provider codex --lane headless", ""),
+        ("--provider codex --model kimi-k2", "kimi-by-its-cli"),
+        ("--provider kimi --model kimi-k2", ""),
+        ("--provider claude --model glm-4.6", "glm-by-its-gateway"),
+        ("--provider glm", ""),
+        ("--provider claude --model deepseek-chat", "deepseek-by-its-endpoint"),
+        ("--provider deepseek", ""),
+        ("--provider claude-ollama --model qwen3", ""),
+        ("--provider codex-oss --model qwen3", ""),
+    ];
+    for (route, rule) in table {
+        let run = plan(&world, route);
+        let want = if rule.is_empty() { 0 } else { 3 };
+        assert_eq!(run.code, want, "{route}\n{}{}", run.out, run.err);
+        assert!(rule.is_empty() || run.err.contains(&format!("constraint {rule}:")), "{route}\n{}", run.err);
+    }
+    // A key that is missing would leave the CLI's own login to pay.
+    world.unset("DEEPSEEK_API_KEY");
+    let run = plan(&world, "--provider deepseek").expect(3);
+    assert!(run.err.contains("constraint deepseek-key:"), "{}", run.err);
+    // Endpoints count as the worker would see them, a file of variables included.
+    let file = world.root.join("env");
+    for (value, code) in [("http://10.0.0.7:11434/v1", 0), ("http://models.example.org/v1", 3)] {
+        std::fs::write(&file, format!("CODEX_OSS_BASE_URL={value}\n")).unwrap();
+        let route = format!("--provider codex-oss --model qwen3 --env-file {}", file.display());
+        plan(&world, &route).expect(code);
+    }
+    // The user's own MCP servers come along with kimi, and the plan says so.
+    let run = plan(&world, "--provider kimi").expect(0);
+    assert!(run.out.contains("no-ambient-mcp"), "{}", run.out);
+    assert!(!plan(&world, "--provider codex").expect(0).out.contains("no-ambient-mcp"));
+}
+
+#[test]
+fn an_override_is_named_in_a_receipt_and_only_where_it_is_allowed() {
+    let world = world();
+    let run = plan(&world, "--provider codex --model kimi-k2 --override kimi-by-its-cli=because").expect(3);
+    assert!(run.err.contains("cannot be set aside"), "{}", run.err);
+    let args =
+        ["dispatch-agent", "--agent", "backend-developer", "-i", "x", "--provider", "claude", "--lane", "headless"];
+    world.vnx(&args).expect(3);
+    assert_eq!(world.last("dispatch.refused")["rule"], "claude-headless");
+    let with = ["--override", "claude-headless=a trial run", "--no-pane"];
+    // The program that only stands there ends with 9.
+    world.vnx(&[&args[..], &with].concat()).expect(1);
+    let used = world.last("override.used");
+    assert_eq!((&used["constraint"], &used["reason"]), (&"claude-headless".into(), &"a trial run".into()));
+}
+
+/// A variant gets its own key under the name that its CLI reads, and nothing that the caller has for the vendor.
+#[test]
+fn a_variant_gets_its_own_key_and_endpoint_and_nothing_of_the_vendors() {
+    let mut world = world();
+    std::fs::write(world.root.join("bin/claude"), "#!/bin/sh\nenv | sort > seen\ngit add seen\ngit commit -qm seen\n")
+        .unwrap();
+    world.set("DEEPSEEK_API_KEY", "sk-deepseek-0123456789");
+    world.set("ANTHROPIC_API_KEY", "sk-ant-of-the-caller");
+    world.set("CLAUDE_CODE_OAUTH_TOKEN", "of-the-caller");
+    let args =
+        ["dispatch-agent", "--agent", "backend-developer", "-i", "x", "--provider", "deepseek", "--lane", "headless"];
+    world.vnx(&args);
+    let seen = world.git(&["show", &format!("vnx/{}:seen", world.last_id())]);
+    assert!(seen.contains("ANTHROPIC_AUTH_TOKEN=sk-deepseek-0123456789"), "{seen}");
+    assert!(seen.contains("ANTHROPIC_BASE_URL=https://api.deepseek.com/anthropic"), "{seen}");
+    assert!(!seen.contains("of-the-caller") && !seen.contains("\nDEEPSEEK_API_KEY"), "{seen}");
+    let plan =
+        std::fs::read_to_string(world.state().join("dispatches").join(world.last_id()).join("plan.json")).unwrap();
+    assert!(plan.contains("DEEPSEEK_API_KEY") && !plan.contains("sk-deepseek"), "names, never values");
+}
+
+#[test]
+fn a_variant_extends_one_provider_and_no_other_variant() {
+    let world = world();
+    let folder = world.repo.join(".vnx/providers");
+    std::fs::create_dir_all(&folder).unwrap();
+    let write = |name: &str, extends: &str| {
+        let text = format!("version: 1\nname: {name}\ntitle: a test\nextends: {extends}\n");
+        std::fs::write(folder.join(format!("{name}.yaml")), text).unwrap();
+    };
+    write("mine", "codex");
+    plan(&world, "--provider mine").expect(0);
+    for (name, extends) in [("mine", "mine"), ("mine", "deepseek"), ("mine", "nobody")] {
+        write(name, extends);
+        plan(&world, "--provider mine").expect(2);
+    }
+    let list = world.vnx(&["provider", "list"]);
+    assert_eq!(list.code, 2, "a broken manifest is named: {}", list.err);
+    std::fs::remove_file(folder.join("mine.yaml")).unwrap();
+    let list = world.vnx(&["provider", "list", "--json"]).expect(0).json();
+    let names: Vec<&str> = list["providers"].as_array().unwrap().iter().map(|p| p["name"].as_str().unwrap()).collect();
+    assert!(names.contains(&"glm") && names.contains(&"shell"), "{names:?}");
+    let show = world.vnx(&["provider", "show", "deepseek"]).expect(0).out;
+    assert!(show.contains("variant of") && show.contains("api.deepseek.com"), "{show}");
+    world.vnx(&["provider", "show", "nobody"]).expect(2);
+    let check = world.vnx(&["provider", "check", "claude"]).expect(1);
+    assert!(check.out.contains("FAIL"), "{}", check.out);
+    world.vnx(&["provider", "check", "shell"]).expect(0);
+}
