@@ -11,6 +11,8 @@
     reason = "a test that fails may panic, and its helpers serve the reader of the test"
 )]
 
+#[path = "clis_acp.rs"]
+mod acp;
 mod common;
 #[path = "common/stub/mod.rs"]
 mod stub;
@@ -297,6 +299,27 @@ for_each! { claude: Cli::Claude; codex: Cli::Codex; gemini: Cli::Gemini; kimi: C
     a_hang => |cli| drop(ends(cli, vec![Step::Hang], &["--idle", "4s"], "timeout_idle", 1));
     a_hang_in_the_middle => |cli| drop(ends(cli, vec![Step::HangMid], &["--idle", "4s"], "timeout_idle", 1));
     a_disconnect_before_the_answer => |cli| drop(ends(cli, vec![Step::Drop { mid: false }], &[], "network", 1));
+}}
+
+// The acp lane.
+for_each! { claude_acp: Cli::Claude; codex_acp: Cli::Codex; gemini_acp: Cli::Gemini; kimi_acp: Cli::Kimi; => {
+    edits_and_commits => super::acp::edits_and_commits;
+    http_401 => super::acp::http_401;
+    http_403 => super::acp::http_403;
+    a_hang => super::acp::a_hang;
+    says_done_and_did_nothing => super::acp::says_done_and_did_nothing;
+    a_long_prompt => super::acp::a_long_prompt;
+    a_permission => super::acp::a_permission;
+    messages_cancel_and_resume => super::acp::messages_cancel_and_resume;
+}}
+
+// Kimi ends these turns like good ones and without a word: the failure is certain, its kind is not.
+for_each! { claude_acp_failures: Cli::Claude; codex_acp_failures: Cli::Codex; gemini_acp_failures: Cli::Gemini; => {
+    http_404 => super::acp::http_404;
+    http_429 => super::acp::http_429;
+    http_500 => super::acp::http_500;
+    http_529 => super::acp::http_529;
+    context_overflow => super::acp::context_overflow;
 }}
 
 // The interactive lane.

@@ -8,6 +8,7 @@ mod claim;
 pub mod doctor;
 mod door;
 mod finish;
+mod launch;
 mod panes;
 pub mod plan;
 mod recover;

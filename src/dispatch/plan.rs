@@ -1,18 +1,17 @@
 //! `compile`: request and snapshot in, plan out. Pure: no clock, no file, no process.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::launch::{Place, launch, steer};
 use super::request::Request;
 use super::snapshot::{ProviderSeen, Snapshot};
 use crate::domain::agent::Agent;
 use crate::domain::constraint::{Constraints, Ruling, Taken, rule};
-use crate::domain::plan::{Lane, Launch, Limits, Plan, PromptBy, Resume, TeardownPolicy};
+use crate::domain::plan::{Lane, Limits, Plan, PromptBy, TeardownPolicy};
 use crate::domain::{Digest, DispatchId, Fault, Name};
 use crate::project::Project;
 use crate::prompt::{Assignment, compose, go_on};
-use crate::provider::{environment, hooks};
-use crate::sys::path::{self, Found};
+use crate::sys::path;
 
 /// The longest prompt that goes as an argument: one argument ends at 128 KiB on Linux.
 const MAX_ARGUMENT: usize = 120_000;
@@ -95,12 +94,7 @@ pub fn compile(project: &Project, request: &Request, seen: Snapshot) -> Result<P
     let common = path::text(&project.located.common_dir)?;
     let place = Place { common: &common, worktree: &worktree, resume: request.resume.as_ref() };
     let mut launch = launch(project, &agent, &provider, lane, model.as_deref(), &place, &id)?;
-    if let Some(interactive) = &mut launch.interactive {
-        interactive.end = request.end.or(agent.head.end).unwrap_or(interactive.end);
-        interactive.questions = agent.head.questions.clone();
-    } else if request.end.is_some() {
-        return Err(Fault::input("--end is for the interactive lane").fix("add --lane interactive").into());
-    }
+    steer(&mut launch, request, &agent)?;
     launch.env_file.clone_from(&request.env_file);
     launch.secret_names.clone_from(&project.config.redact.names);
     launch.env_set.insert("VNX_DISPATCH_ID".to_owned(), id.to_string());
@@ -233,99 +227,4 @@ fn prompt_for(
             .fix("shorten the instruction or the agent's skills"));
     }
     Ok((composed.text, composed.overhead))
-}
-
-/// Where a worker runs.
-struct Place<'a> {
-    common: &'a str,
-    worktree: &'a Path,
-    resume: Option<&'a Resume>,
-}
-
-fn launch(
-    project: &Project,
-    agent: &Agent,
-    provider: &ProviderSeen,
-    lane: Lane,
-    model: Option<&str>,
-    place: &Place<'_>,
-    id: &DispatchId,
-) -> Result<Launch, Fault> {
-    let manifest = &provider.manifest;
-    let name = &manifest.name;
-    let program = match &provider.found {
-        Found::At(path) => path::text(path)?,
-        Found::NotExecutable(path) => {
-            return Err(Fault::environment(format!(
-                "{} is {name}'s executable, but it may not be executed",
-                path.display()
-            ))
-            .fix(format!("chmod +x it, or install {name} again")));
-        }
-        Found::Missing => {
-            return Err(Fault::environment(format!(
-                "{name} is not installed: no {} in PATH",
-                manifest.binaries.join(" or ")
-            ))
-            .fix(format!("install {name}, or name another provider with --provider")));
-        }
-    };
-    let Some(spec) = manifest.lanes.get(&lane) else {
-        let has: Vec<&str> = manifest.lanes.keys().map(|l| l.word()).collect();
-        return Err(Fault::input(format!("{name} has no {} lane", lane.word()))
-            .fix(format!("use --lane {}", has.join(" or --lane "))));
-    };
-    let level = agent.head.permissions;
-    let Some(permissions) = spec.permissions.get(&level).or_else(|| manifest.permissions.get(&level)) else {
-        return Err(Fault::input(format!(
-            "{name} has no arguments for permissions {:?}",
-            agent.head.permissions.word()
-        ))
-        .fix("add them to the provider's manifest, or change the agent's `permissions`"));
-    };
-    if model.is_some() && manifest.model_args.is_empty() {
-        return Err(Fault::input(format!("{name} has no models to choose from")).fix("leave --model out"));
-    }
-    let prompt_file = project.paths.dispatch(id).join("prompt.md");
-    let values = BTreeMap::from([
-        ("{model}", model.unwrap_or_default().to_owned()),
-        ("{git_common_dir}", place.common.to_owned()),
-        // git calls its folder of a worktree by the last part of the path.
-        (
-            "{git_dir}",
-            format!("{}/worktrees/{}", place.common, place.worktree.file_name().unwrap_or_default().display()),
-        ),
-        ("{session}", place.resume.map(|r| r.session.clone()).unwrap_or_default()),
-        ("{prompt_file}", path::text(&prompt_file)?),
-        ("{hook_argv}", hooks::argv(&project.paths.dispatch(id))?),
-        ("{repo_quoted}", serde_json::Value::from(path::text(&project.located.main_top())?).to_string()),
-        ("{hook_settings}", hooks::settings(&spec.settings, &spec.hook_events, &project.paths.dispatch(id))?),
-    ]);
-    let fill = |arg: &String| values.iter().fold(arg.clone(), |text, (key, value)| text.replace(key, value));
-    let model_args = if model.is_some() { manifest.model_args.as_slice() } else { &[] };
-    let last_args = match place.resume {
-        Some(_) if spec.resume_args.is_empty() => {
-            return Err(Fault::input(format!("{name} cannot continue a session in its {} lane", lane.word()))
-                .fix("dispatch anew, with the report and the branch of the earlier one in the instruction"));
-        }
-        Some(_) => &spec.resume_args,
-        None => &spec.last_args,
-    };
-    let parts = [spec.args.as_slice(), permissions, model_args, last_args];
-    Ok(Launch {
-        program,
-        args: parts.into_iter().flatten().map(fill).collect(),
-        prompt_by: spec.prompt_by,
-        parser: spec.parser,
-        env_pass: environment::allowed(manifest),
-        env_set: manifest.env.set.iter().chain(&spec.env).map(|(n, v)| (n.clone(), v.clone())).collect(),
-        env_from: manifest.env.from.clone(),
-        env_file: None,
-        linger: spec.linger,
-        failures: manifest.failures.clone(),
-        secret_names: Vec::new(),
-        keys: manifest.keys.clone(),
-        first_start: manifest.first_start.clone(),
-        interactive: spec.interactive.clone(),
-    })
 }

@@ -1,6 +1,7 @@
 //! The snapshot: everything that a plan depends on, read once. `vnx doctor` shows the same
 //! reads, so it cannot be green where a dispatch would be refused.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use rustix::fs::{Access, access};
@@ -8,7 +9,7 @@ use rustix::fs::{Access, access};
 use super::request::Request;
 use crate::domain::agent::{Agent, Skill};
 use crate::domain::constraint::Constraints;
-use crate::domain::plan::Base;
+use crate::domain::plan::{Base, Lane};
 use crate::domain::{Fault, Name, Timestamp};
 use crate::git::{Git, GitConfig, MIN_VERSION};
 use crate::ledger::Head;
@@ -32,6 +33,8 @@ pub struct ProviderSeen {
     pub endpoint: Option<String>,
     /// Its own login pays: no key for it is in the environment.
     pub login: bool,
+    /// The executables of lanes that have one of their own.
+    pub lanes: BTreeMap<Lane, Found>,
 }
 
 impl ProviderSeen {
@@ -42,7 +45,9 @@ impl ProviderSeen {
         let said = |name: &String| env.get(name).filter(|value| !value.is_empty());
         let endpoint = manifest.endpoint.as_ref().map(|e| said(&e.variable).unwrap_or(&e.usual).clone());
         let login = !manifest.keys.iter().any(|name| said(name).is_some());
-        Ok(Self { manifest, found, because, endpoint, login })
+        let own = manifest.lanes.iter().filter(|(_, spec)| !spec.binaries.is_empty());
+        let lanes = own.map(|(lane, spec)| (*lane, look_up_any(&spec.binaries))).collect();
+        Ok(Self { manifest, found, because, endpoint, login, lanes })
     }
 }
 
@@ -139,9 +144,13 @@ fn agent(project: &Project, name: &Name) -> Result<(Agent, Vec<Skill>), Fault> {
 
 /// Looks a provider's executable up in the `PATH` that the worker will get.
 pub fn look_up(manifest: &Manifest) -> Found {
+    look_up_any(&manifest.binaries)
+}
+
+fn look_up_any(names: &[String]) -> Found {
     let search = std::env::var_os("PATH").unwrap_or_default();
     let mut best = Found::Missing;
-    for name in &manifest.binaries {
+    for name in names {
         match sys::path::find(name, &search) {
             Found::At(path) => return Found::At(path),
             refused @ Found::NotExecutable(_) => best = refused,

@@ -188,7 +188,14 @@ impl Life<'_> {
         control: std::os::unix::net::UnixListener,
     ) -> Result<Lived, Fault> {
         let launch = &self.plan.launch;
-        let mut stream = Stream::new(launch.parser, &launch.failures).interactive(launch.interactive.as_ref());
+        let resume = self.plan.resume.as_ref().map(|r| r.session.as_str());
+        let words = String::from_utf8_lossy(&prompt).into_owned();
+        let mut stream = Stream::new(launch.parser, &launch.failures).interactive(launch.interactive.as_ref()).acp(
+            launch.acp.as_ref(),
+            &self.plan.worktree,
+            &words,
+            resume,
+        );
         let mut recorder =
             Recorder::create(&self.folder.join("events.ndjson"), self.plan.limits.record.0, self.redactor.clone())?;
         if let Some(first) = &launch.first_start {
@@ -217,6 +224,7 @@ impl Life<'_> {
             stdin: if launch.prompt_by == PromptBy::Stdin { prompt } else { Vec::new() },
             limits: self.plan.limits.clone(),
             linger: launch.linger,
+            acp: launch.acp.as_ref().map(|acp| (acp.questions.within, acp.end)),
             terminal: launch.interactive.clone().map(|i| (i, self.folder.join("terminal.cast"))),
             note: self.folder.join("launch.note"),
         };

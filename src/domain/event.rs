@@ -285,6 +285,8 @@ pub struct Heard {
     pub reply: Option<Reply>,
     /// Keys that answer a dialog.
     pub keys: Option<String>,
+    /// Lines for the worker to read.
+    pub writes: Vec<String>,
 }
 
 /// What the CLI gets that called a hook.
@@ -303,6 +305,8 @@ pub enum Permit {
     Hook(String),
     /// As keys.
     Keys(String),
+    /// As lines of the protocol.
+    Lines(Vec<String>),
     /// Not at all: nothing was asked.
     Nothing,
 }
@@ -321,6 +325,13 @@ pub trait Listener {
     fn hook(&mut self, payload: &str) -> Heard;
     /// What stands on the screen, once it has come to rest.
     fn screen(&mut self, text: &str) -> Heard;
+    /// What a worker that speaks a protocol is told first.
+    fn begin(&mut self) -> Vec<String>;
+    /// A message for a worker that speaks a protocol: what to write now, and whether it has to wait for
+    /// the turn to end. `None`: it speaks none.
+    fn say(&mut self, text: &str) -> Option<(Vec<String>, bool)>;
+    /// What makes a worker that speaks a protocol end its turn.
+    fn cancel(&mut self) -> Vec<String>;
     /// A person decided what the worker waits for.
     fn permit(&mut self, allow: bool) -> Permit;
     /// The supervisor gives up on the worker, and why.

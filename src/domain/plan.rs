@@ -50,6 +50,8 @@ pub enum PromptBy {
     Argument,
     /// As a file whose path replaces `{prompt_file}` in the arguments.
     File,
+    /// As a message of the protocol that the lane speaks.
+    Message,
 }
 
 /// Which parser reads the worker's standard output.
@@ -58,6 +60,8 @@ pub enum PromptBy {
 pub enum ParserKind {
     /// Plain lines: the text is the report and there is no closing event.
     Text,
+    /// The Agent Client Protocol.
+    Acp,
     /// A terminal whose program tells its state: reports, hooks, titles.
     Terminal,
     /// Claude Code's `--output-format stream-json`.
@@ -75,7 +79,8 @@ impl ParserKind {
     pub fn has_closing_event(self) -> bool {
         match self {
             Self::Text => false,
-            Self::Terminal
+            Self::Acp
+            | Self::Terminal
             | Self::ClaudeStreamJson
             | Self::CodexJson
             | Self::GeminiStreamJson
@@ -195,6 +200,46 @@ pub struct Interactive {
     pub refuse_before: String,
 }
 
+/// How an agent of the Agent Client Protocol is told which model to use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelBy {
+    /// By the arguments that every lane has.
+    #[default]
+    Argument,
+    /// By the session's option `model`.
+    ConfigOption,
+    /// By variables of the lane that are set when a model is chosen.
+    Environment,
+}
+
+/// What a session of the Agent Client Protocol is set up with.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AcpPlan {
+    /// Merged into the client's capabilities: extensions that an agent tells its failures by.
+    pub initialize: serde_json::Map<String, serde_json::Value>,
+    /// Merged into what `session/new` and `session/load` are given.
+    pub new_session: serde_json::Map<String, serde_json::Value>,
+    /// The session's mode.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// Kinds of tools that are allowed without asking anybody: `execute`, `edit`.
+    pub allow_kinds: Vec<String>,
+    /// The model, if one was chosen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// How the agent is told.
+    pub model_by: ModelBy,
+    /// What is done when the agent asks for a permission.
+    pub questions: Questions,
+    /// When the worker is asked to leave.
+    pub end: EndPolicy,
+    /// Where its transcript is, for what the protocol does not tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dialect: Option<Dialect>,
+}
+
 /// How a CLI speaks to its hooks and where it keeps its transcript.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -289,6 +334,9 @@ pub struct Launch {
     /// What the CLI's first start in a terminal would ask.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_start: Option<FirstStart>,
+    /// What the acp lane needs beside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acp: Option<AcpPlan>,
     /// What the interactive lane needs beside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interactive: Option<Interactive>,

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::failures::FailureTable;
 use crate::domain::agent::Permissions;
-use crate::domain::plan::{FailureRule, FirstStart, Interactive, Lane, ParserKind, PromptBy};
+use crate::domain::plan::{Dialect, FailureRule, FirstStart, Interactive, Lane, ModelBy, ParserKind, PromptBy};
 use crate::domain::span::Span;
 use crate::domain::{Fault, Name};
 use crate::project::{MAX_CONFIG, yaml};
@@ -47,18 +48,57 @@ pub struct LaneSpec {
     /// What the interactive lane needs to know beside.
     #[serde(default)]
     pub interactive: Option<Interactive>,
+    /// What the acp lane needs to know beside.
+    #[serde(default)]
+    pub acp: Option<AcpSpec>,
+    /// Names of the executable of this lane, where it is another: an adapter. `{program}` is the CLI's own.
+    #[serde(default)]
+    pub binaries: Vec<String>,
     /// Events for which the CLI calls a hook of ours.
     #[serde(default)]
     pub hook_events: Vec<String>,
     /// Settings that go with the hooks, in the CLI's own form.
     #[serde(default)]
-    pub settings: serde_json::Map<String, serde_json::Value>,
+    pub settings: Map<String, Value>,
     /// Variables that are set in this lane.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
+    /// The same, when a model was chosen: `{model}`.
+    #[serde(default)]
+    pub env_with_model: BTreeMap<String, String>,
     /// Arguments for levels of permissions, where this lane needs others.
     #[serde(default)]
     pub permissions: BTreeMap<Permissions, Vec<String>>,
+}
+
+/// How a session of the Agent Client Protocol is set up.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AcpSpec {
+    /// Merged into the client's capabilities.
+    pub initialize: Map<String, Value>,
+    /// Merged into what every session is opened with.
+    pub new_session: Map<String, Value>,
+    /// What makes a level of permissions.
+    pub levels: BTreeMap<Permissions, AcpLevel>,
+    /// How a model is chosen.
+    pub model_by: ModelBy,
+    /// Where its transcript is, for what the protocol does not tell.
+    pub dialect: Option<Dialect>,
+}
+
+/// A level of permissions.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AcpLevel {
+    /// The session's mode.
+    pub mode: Option<String>,
+    /// Merged into what the session is opened with.
+    pub new_session: Map<String, Value>,
+    /// Kinds of tools that are allowed without asking anybody.
+    pub allow_kinds: Vec<String>,
+    /// Whatever is asked for beyond is refused, not asked for.
+    pub refuse: bool,
 }
 
 fn five_seconds() -> Span {
@@ -272,6 +312,9 @@ fn read(vnx_folder: &Path, file: &Path, bytes: &[u8], name: &Name, may_extend: b
                 "lane {}: `interactive` belongs to the interactive lane, and to no other",
                 lane.word()
             ));
+        }
+        if (*lane == Lane::Acp) != spec.acp.is_some() {
+            return wrong(format!("lane {}: `acp` belongs to the acp lane, and to no other", lane.word()));
         }
         if let Some(Err(why)) = spec.interactive.as_ref().map(check_patterns) {
             return wrong(why);

@@ -1,5 +1,6 @@
 //! Providers: a YAML manifest each and, where the event stream needs it, one parser.
 
+pub mod acp;
 mod claude;
 mod codex;
 pub mod constraints;
@@ -17,7 +18,7 @@ mod transcript;
 mod turns;
 
 pub use first_start::prepare;
-pub use manifest::{LaneSpec, Manifest, VersionProbe, all, load};
+pub use manifest::{AcpLevel, AcpSpec, LaneSpec, Manifest, VersionProbe, all, load};
 pub use stream::Stream;
 
 #[cfg(test)]

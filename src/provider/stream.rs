@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::acp::Acp;
 use super::failures::FailureTable;
 use super::turns::Turns;
 use super::{claude, codex, gemini, kimi};
 use crate::domain::event::{Claim, Event, Failure, Heard, Listener, Notice, Permit, StateSource, Usage, WorkerState};
 use crate::domain::outcome::Outcome;
-use crate::domain::plan::{EndPolicy, FailureRule, Interactive, ParserKind};
+use crate::domain::plan::{AcpPlan, EndPolicy, FailureRule, Interactive, ParserKind};
 use crate::domain::verdict::End;
 
 /// The longest report that is kept, in bytes.
@@ -28,6 +29,7 @@ pub struct Stream {
     /// Fields of the errors since the last progress: one failure is often told in pieces.
     trouble: BTreeMap<String, String>,
     turns: Turns,
+    acp: Option<Acp>,
     end: EndPolicy,
 }
 
@@ -38,6 +40,7 @@ impl Stream {
             kind,
             table: FailureTable::compile(failures).unwrap_or_default(),
             turns: Turns::default(),
+            acp: None,
             end: EndPolicy::default(),
             claim: Claim::default(),
             report: String::new(),
@@ -52,6 +55,17 @@ impl Stream {
     pub fn interactive(mut self, interactive: Option<&Interactive>) -> Self {
         self.turns = interactive.map(Turns::new).unwrap_or_default();
         self.end = interactive.map(|i| i.end).unwrap_or_default();
+        self
+    }
+
+    /// The same for the acp lane.
+    #[must_use]
+    pub fn acp(mut self, plan: Option<&AcpPlan>, cwd: &str, prompt: &str, resume: Option<&str>) -> Self {
+        if let Some(plan) = plan {
+            self.end = plan.end;
+            self.turns.dialect = plan.dialect;
+            self.acp = Some(Acp::new(plan.clone(), cwd.to_owned(), prompt.to_owned(), resume.map(str::to_owned)));
+        }
         self
     }
 
@@ -74,7 +88,7 @@ impl Stream {
             EndPolicy::AfterReport => !self.report.trim().is_empty() || self.claim.ok == Some(false),
             EndPolicy::Manual => false,
         };
-        Heard { busy: heard.busy, reply: heard.reply, keys: heard.keys, ..taken }
+        Heard { busy: heard.busy, reply: heard.reply, keys: heard.keys, writes: heard.writes, ..taken }
     }
 
     fn fold(&mut self, event: &mut Event) {
@@ -116,7 +130,9 @@ impl Stream {
                 self.recovered();
             }
             // A turn that begins is a new chance.
-            Event::State { state: WorkerState::Working, .. } if self.kind == ParserKind::Terminal => {
+            Event::State { state: WorkerState::Working, .. }
+                if matches!(self.kind, ParserKind::Terminal | ParserKind::Acp) =>
+            {
                 self.claim.ok = None;
                 self.claim.failure = None;
                 self.recovered();
@@ -202,6 +218,12 @@ impl Listener for Stream {
                 return Heard { progress: true, ..Heard::default() };
             }
             ParserKind::Terminal => return Heard::default(),
+            ParserKind::Acp => {
+                let heard = self.acp.as_mut().map(|acp| acp.line(line)).unwrap_or_default();
+                let progress = heard.progress;
+                let taken = self.take_turn(heard);
+                return Heard { progress: progress || taken.progress, ..taken };
+            }
             ParserKind::ClaudeStreamJson => claude::parse(line),
             ParserKind::CodexJson => codex::parse(line),
             ParserKind::GeminiStreamJson => return self.joined(gemini::parse(line)),
@@ -254,7 +276,22 @@ impl Listener for Stream {
         if !allow {
             self.claim.denied += 1;
         }
-        self.turns.permit(allow)
+        match &mut self.acp {
+            Some(acp) => acp.permit(allow),
+            None => self.turns.permit(allow),
+        }
+    }
+
+    fn begin(&mut self) -> Vec<String> {
+        self.acp.as_mut().map(Acp::begin).unwrap_or_default()
+    }
+
+    fn say(&mut self, text: &str) -> Option<(Vec<String>, bool)> {
+        self.acp.as_mut().map(|acp| acp.say(text))
+    }
+
+    fn cancel(&mut self) -> Vec<String> {
+        self.acp.as_mut().map(Acp::cancel).unwrap_or_default()
     }
 
     fn gave_up(&mut self, outcome: Outcome, message: &str) {

@@ -19,7 +19,7 @@ use crate::domain::plan::{Dialect, Dialog, Interactive};
 /// Understands one interactive worker.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
-    dialect: Option<Dialect>,
+    pub(super) dialect: Option<Dialect>,
     questions: Questions,
     allow_keys: Option<String>,
     deny_keys: Option<String>,

@@ -13,6 +13,9 @@ use crate::domain::outcome::Outcome;
 use crate::domain::plan::EndPolicy;
 use crate::domain::span::Span;
 
+/// How long a protocol's agent may take to end its turn when it is told to.
+const POLITE: Duration = Duration::from_secs(1);
+
 /// Why the worker is being ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cause {
@@ -39,6 +42,7 @@ impl Watch<'_> {
     pub(super) fn next_deadline(&mut self) -> Instant {
         let own = match (self.ending, self.closing) {
             (Some((_, kill_at)), _) => kill_at,
+            (None, _) if self.cancelled.is_some() => self.cancelled.unwrap_or(self.started),
             (None, Some(closing)) => closing.since + self.patience(closing),
             (None, None) => self.limit().0,
         };
@@ -50,25 +54,31 @@ impl Watch<'_> {
     fn patience(&self, closing: Closing) -> Duration {
         match &self.interactive {
             Some(interactive) if !closing.asked && !closing.busy => interactive.settle.duration(),
+            // Updates may come after the answer.
+            None if self.say.is_some() => Duration::from_millis(300),
             _ => self.linger.duration(),
         }
+    }
+
+    /// How long a worker that can be steered may wait for others and be blocked, and when it leaves.
+    fn patiences(&self) -> Option<(Span, Span, EndPolicy)> {
+        let acp = self.acp.as_ref().map(|(within, end)| (*within, self.limits.idle, *end));
+        self.interactive.as_ref().map(|i| (i.questions.within, i.blocked_within, i.end)).or(acp)
     }
 
     /// The limit that comes first while the worker works, and what it means.
     fn limit(&self) -> (Instant, Cause) {
         let total = (self.started + self.limits.deadline.duration(), Cause::Deadline);
         let idle = (self.progress + self.limits.idle.duration(), Cause::Idle);
-        let Some(interactive) = &self.interactive else { return std::cmp::min_by_key(total, idle, |l| l.0) };
+        let Some((questions_within, blocked_within, end)) = self.patiences() else {
+            return std::cmp::min_by_key(total, idle, |l| l.0);
+        };
         let within = |span: Span, cause| (self.since_instant + span.duration(), cause);
         let other = match self.state {
-            WorkerState::WaitingPermission | WorkerState::WaitingInput => {
-                within(interactive.questions.within, Cause::Unanswered)
-            }
-            WorkerState::Blocked => within(interactive.blocked_within, Cause::Unanswered),
-            WorkerState::Starting => {
-                std::cmp::min_by_key(idle, within(interactive.blocked_within, Cause::Unanswered), |l| l.0)
-            }
-            WorkerState::Idle | WorkerState::Ready if interactive.end == EndPolicy::Manual => total,
+            WorkerState::WaitingPermission | WorkerState::WaitingInput => within(questions_within, Cause::Unanswered),
+            WorkerState::Blocked => within(blocked_within, Cause::Unanswered),
+            WorkerState::Starting => std::cmp::min_by_key(idle, within(blocked_within, Cause::Unanswered), |l| l.0),
+            WorkerState::Idle | WorkerState::Ready if end == EndPolicy::Manual => total,
             // Its turn was over: that it stayed is no failure.
             WorkerState::Idle => (idle.0, Cause::Linger),
             _ => idle,
@@ -86,6 +96,10 @@ impl Watch<'_> {
         if let Some((_, kill_at)) = self.ending {
             if now >= kill_at {
                 self.kill();
+            }
+        } else if let Some(at) = self.cancelled {
+            if now >= at {
+                self.end(Cause::Cancel);
             }
         } else if let Some(closing) = self.closing {
             if now >= closing.since + self.patience(closing) {
@@ -121,6 +135,12 @@ impl Watch<'_> {
 
     /// Its last word is said: first it is asked in its own way, then signalled.
     fn ask_to_leave(&mut self, closing: Closing) {
+        if self.say.take().is_some() {
+            // The end of its input is how a protocol's agent is told to leave.
+            self.closing = Some(Closing { since: Instant::now(), asked: true, ..closing });
+            self.go(WorkerState::Ending, StateSource::Process, None);
+            return;
+        }
         let quit = self.interactive.as_ref().map(|i| i.quit.clone()).unwrap_or_default();
         if closing.asked || closing.busy || quit.is_empty() || self.link.terminal().is_none() {
             self.end(Cause::Linger);
@@ -158,6 +178,13 @@ impl Watch<'_> {
     pub(super) fn cancel(&mut self, now: bool) -> bool {
         if self.state == WorkerState::Exited {
             return false;
+        }
+        let lines = self.listener.cancel();
+        if !lines.is_empty() && !now && self.ending.is_none() {
+            // The agent ends its turn in order; the signals follow when it has, or soon.
+            self.write_lines(lines);
+            self.cancelled = Some(Instant::now() + POLITE);
+            return true;
         }
         self.end(Cause::Cancel);
         if now {

@@ -33,6 +33,8 @@ pub(super) struct Told {
     pub(super) states: Vec<(WorkerState, StateSource, Option<String>)>,
     /// Keys that answer a dialog.
     pub(super) keys: Option<String>,
+    /// Lines for the worker to read.
+    pub(super) writes: Vec<String>,
     /// What a hook prints.
     pub(super) reply: Option<Reply>,
 }
@@ -45,6 +47,7 @@ impl Told {
         self.progress |= heard.progress;
         self.closing |= heard.closing;
         self.busy |= heard.busy;
+        self.writes.extend(heard.writes);
         self.keys = heard.keys.or(self.keys.take());
         self.reply = heard.reply.or(self.reply.take());
         self.states.extend(heard.events.into_iter().filter_map(|event| match event {

@@ -23,6 +23,8 @@ pub enum Source {
     Out,
     /// The worker's standard error.
     Err,
+    /// What vnx told a worker that speaks a protocol.
+    In,
     /// What the worker told its terminal.
     Terminal,
     /// What the CLI gave a hook.

@@ -25,13 +25,13 @@ use super::ending::{Cause, Closing};
 use super::launch::LAUNCH;
 use super::link::{Got, Link, Told};
 use super::pipes::Pipes;
-use super::record::Recorder;
+use super::record::{Recorder, Source};
 use super::serve::{Ask, serve};
 use super::steer::Steering;
 use super::terminal::Terminal;
 use crate::domain::event::{Listener, StateSource, WorkerState};
 use crate::domain::outcome::Outcome;
-use crate::domain::plan::{Interactive, Limits};
+use crate::domain::plan::{EndPolicy, Interactive, Limits};
 use crate::domain::span::Span;
 use crate::domain::verdict::{Containment, End};
 use crate::domain::{Fault, Timestamp};
@@ -56,6 +56,9 @@ pub struct Job {
     pub cwd: PathBuf,
     /// What it reads on standard input, which is then closed.
     pub stdin: Vec<u8>,
+    /// It speaks a protocol, so standard input stays open: how long a question may wait, and when the
+    /// worker is asked to leave.
+    pub acp: Option<(Span, EndPolicy)>,
     /// The limits.
     pub limits: Limits,
     /// How long it may stay after its closing event.
@@ -121,6 +124,8 @@ pub(super) struct Watch<'a> {
     pub(super) limits: Limits,
     pub(super) linger: Span,
     pub(super) interactive: Option<Interactive>,
+    /// Of the acp lane: how long a question may wait, and when the worker is asked to leave.
+    pub(super) acp: Option<(Span, EndPolicy)>,
     note: PathBuf,
     pub(super) started: Instant,
     pub(super) progress: Instant,
@@ -132,8 +137,12 @@ pub(super) struct Watch<'a> {
     pub(super) closing: Option<Closing>,
     pub(super) ending: Option<(Cause, Instant)>,
     pub(super) killed: bool,
+    /// A protocol's agent was told to end its turn; until then it may take to do so.
+    pub(super) cancelled: Option<Instant>,
     pub(super) sweep: Sweep,
     pub(super) steering: Steering,
+    /// What a worker that speaks a protocol is to read; closed when it is to leave.
+    pub(super) say: Option<mpsc::UnboundedSender<Vec<u8>>>,
 }
 
 /// The worker's end of what connects it with us, and ours once it runs.
@@ -163,13 +172,20 @@ impl<'a> Watch<'a> {
         let pid = child.id().unwrap_or(0);
         let signed = i32::try_from(pid).unwrap_or(0);
         let start_ticks = Process::read(signed).map_or(0, |p| p.start_ticks);
+        // A worker that never reads leaves this task waiting; it ends with the runtime. Nothing waits
+        // for it: what a conversation says is little, and memory holds it.
+        let (say, mut said) = mpsc::unbounded_channel::<Vec<u8>>();
         if let Some(mut pipe) = child.stdin.take() {
-            let input = job.stdin;
-            // A worker that never reads leaves this task waiting; it ends with the runtime.
             tokio::spawn(async move {
-                let _ = pipe.write_all(&input).await;
+                while let Some(bytes) = said.recv().await {
+                    if pipe.write_all(&bytes).await.is_err() {
+                        return;
+                    }
+                }
             });
         }
+        let _ = say.send(job.stdin);
+        let say = job.acp.is_some().then_some(say);
         let link = match ends {
             Ends::Pipes => Link::Pipes(Pipes::new(child.stdout.take(), child.stderr.take())),
             Ends::Terminal(master) => {
@@ -189,6 +205,7 @@ impl<'a> Watch<'a> {
             limits: job.limits,
             linger: job.linger,
             interactive: job.terminal.map(|(interactive, _)| interactive),
+            acp: job.acp,
             note: job.note,
             started: now,
             progress: now,
@@ -200,8 +217,10 @@ impl<'a> Watch<'a> {
             closing: None,
             ending: None,
             killed: false,
+            cancelled: None,
             sweep: Sweep::new(),
             steering: Steering::default(),
+            say,
         };
         // Without its receipt a worker does not run on.
         if let Err(fault) = on_start(Started { pid, start_ticks }) {
@@ -217,6 +236,8 @@ impl<'a> Watch<'a> {
         let (mut term, mut int, mut chld) =
             (signals(SignalKind::terminate())?, signals(SignalKind::interrupt())?, signals(SignalKind::child())?);
         let (asks, mut asked) = mpsc::channel::<Ask>(8);
+        let first = self.listener.begin();
+        self.write_lines(first);
         let status = loop {
             let wake = self.next_deadline();
             tokio::select! {
@@ -320,6 +341,7 @@ impl<'a> Watch<'a> {
                 self.go(state, source, detail);
             }
         }
+        self.write_lines(told.writes);
         if let Some(keys) = told.keys {
             self.steering.press(&[keys]);
         }
@@ -327,10 +349,13 @@ impl<'a> Watch<'a> {
             WorkerState::Starting | WorkerState::Working | WorkerState::Limited if told.trouble => {
                 self.go(WorkerState::Limited, StateSource::Events, None);
             }
-            WorkerState::Starting | WorkerState::Limited if told.progress && self.interactive.is_none() => {
+            WorkerState::Starting | WorkerState::Limited if told.progress && !self.is_steerable() => {
                 self.go(WorkerState::Working, StateSource::Events, None);
             }
             _ => {}
+        }
+        if self.cancelled.is_some() && told.closing {
+            self.end(Cause::Cancel);
         }
         if told.closing && self.closing.is_none() {
             self.closing = Some(Closing { since: Instant::now(), busy: told.busy, asked: false });
@@ -338,9 +363,19 @@ impl<'a> Watch<'a> {
         self.settle_delivery();
     }
 
+    /// Tells a worker that speaks a protocol.
+    pub(super) fn write_lines(&mut self, lines: Vec<String>) {
+        let Some(say) = &self.say else { return };
+        for line in lines {
+            self.recorder.line(Source::In, &line, Vec::new());
+            // A worker that has closed its input is about to end.
+            let _ = say.send(format!("{line}\n").into_bytes());
+        }
+    }
+
     /// The last word was not the last one.
     pub(super) fn goes_on(&mut self) {
-        if self.closing.is_some_and(|c| !c.asked) && self.interactive.is_some() {
+        if self.closing.is_some_and(|c| !c.asked) && self.is_steerable() {
             self.closing = None;
         }
     }
@@ -353,6 +388,11 @@ impl<'a> Watch<'a> {
             self.progress = self.since_instant;
         }
         (self.state, self.source, self.detail) = (state, source, detail);
+    }
+
+    /// It takes messages.
+    pub(super) fn is_steerable(&self) -> bool {
+        self.interactive.is_some() || self.say.is_some()
     }
 
     /// What is known at this moment.

@@ -200,6 +200,7 @@ impl Watch<'_> {
                 self.steering.press(&[keys]);
                 self.deliver();
             }
+            Permit::Lines(lines) => self.write_lines(lines),
             Permit::Nothing => return self.answer(false),
         }
         self.go(WorkerState::Working, StateSource::Process, None);
@@ -225,15 +226,30 @@ impl Watch<'_> {
         let brackets = self.link.terminal().is_some_and(|t| t.screen().brackets_paste());
         let refused = match state {
             WorkerState::Exited | WorkerState::Ending | WorkerState::Lost => Some("the worker has ended".to_owned()),
-            _ if self.interactive.is_none() => Some("only the interactive and acp lanes take messages".to_owned()),
+            _ if !self.is_steerable() => Some("only the interactive and acp lanes take messages".to_owned()),
             _ if self.steering.sending.is_some() => Some("another message is on its way".to_owned()),
             WorkerState::Starting => Some("the CLI is not ready yet".to_owned()),
             WorkerState::WaitingPermission => {
                 Some("the worker waits for a permission: answer with `vnx permit`".to_owned())
             }
             WorkerState::Blocked => Some("the worker is blocked: look with `vnx attach`".to_owned()),
+            _ if self.say.is_some() => text.trim().is_empty().then(|| "the text is empty".to_owned()),
             _ => unfit(text, brackets).or_else(|| self.command_of(text)),
         };
+        if refused.is_none()
+            && let Some((lines, waits)) = self.listener.say(text)
+        {
+            self.write_lines(lines);
+            self.goes_on();
+            let (delivery, why) = if waits {
+                (Delivery::Staged, "it follows when the turn is over")
+            } else {
+                self.go(WorkerState::Working, StateSource::Events, None);
+                (Delivery::Delivered, "as a message of the protocol")
+            };
+            drop(reply.send(Answer { delivery: Some((delivery, why.to_owned())), ..self.answer(true) }));
+            return;
+        }
         let terminal = match (refused, self.link.terminal()) {
             (None, Some(terminal)) => terminal,
             (why, _) => {

@@ -11,7 +11,7 @@ mod chat;
 mod gemini;
 mod openai;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -77,6 +77,7 @@ struct Shared {
     stopping: AtomicBool,
     requests: AtomicUsize,
     last_prompt: Mutex<String>,
+    said: Mutex<BTreeSet<String>>,
     /// How often each step with `times` has failed.
     failures: Mutex<HashMap<usize, u32>>,
     /// A second handle on every open connection, to end the hanging ones.
@@ -94,6 +95,7 @@ impl Stub {
             stopping: AtomicBool::new(false),
             requests: AtomicUsize::new(0),
             last_prompt: Mutex::default(),
+            said: Mutex::default(),
             failures: Mutex::default(),
             open: Mutex::default(),
         });
@@ -119,6 +121,16 @@ impl Stub {
     /// Size in bytes of the newest user text: the prompt as the model saw it, without the CLI's own reminders.
     pub fn last_prompt_bytes(&self) -> usize {
         self.last_prompt().len()
+    }
+
+    /// The longest user text that the model saw, in bytes: CLIs add reminders of their own after it.
+    pub fn longest_prompt_bytes(&self) -> usize {
+        lock(&self.shared.said).iter().map(String::len).max().unwrap_or(0)
+    }
+
+    /// Whether the model saw this in a text of the user's.
+    pub fn heard(&self, text: &str) -> bool {
+        lock(&self.shared.said).iter().any(|said| said.contains(text))
     }
 
     /// The newest user text, as the model saw it.
@@ -244,6 +256,7 @@ impl Conn {
             (0, Step::Say("stub side answer".into()))
         } else {
             lock(&shared.last_prompt).clone_from(&turn.prompt);
+            lock(&shared.said).extend(turn.said.iter().cloned());
             shared.play(turn.wanted)
         };
         let model = api.model(path, &body);
@@ -406,6 +419,8 @@ impl Vendor {
 #[derive(Default)]
 struct Turn<'a> {
     prompt: String,
+    /// Every text of the user's.
+    said: Vec<String>,
     /// The step that the tail of the conversation asks for.
     wanted: usize,
     tools: Vec<Tool<'a>>,
@@ -435,6 +450,7 @@ struct Answer<'a> {
 impl<'a> Turn<'a> {
     fn user_said(&mut self, text: &str) {
         text.clone_into(&mut self.prompt);
+        self.said.push(text.to_owned());
     }
 
     fn model_spoke(&mut self) {
