@@ -197,3 +197,30 @@ fn temporary_files_and_ports_are_a_workers_own() {
     world.vnx(&["ps"]).expect(0);
     assert_eq!(names(&world.root.join("tmp")), Vec::<String>::new());
 }
+
+/// Each attempt is a dispatch of its own; what cannot get better is not tried again, and another provider is
+/// tried where the agent lists one.
+#[test]
+fn attempts_are_dispatches_of_their_own() {
+    let world = World::new();
+    let count = world.root.join("count");
+    let script =
+        format!("echo x >> {0}; test $(wc -l < {0}) -ge 3; echo y > f; git add f; git commit -qm f", count.display());
+    let args = dispatch(&script, &["--retry", "5"]);
+    let run = world.vnx(&args).expect(0);
+    assert_eq!((world.count("dispatch.closed"), run.err.matches("again ").count()), (3, 2), "{}", run.err);
+    let plan =
+        std::fs::read_to_string(world.state().join("dispatches").join(world.last_id()).join("plan.json")).unwrap();
+    assert!(plan.contains("another attempt at "), "{plan}");
+    // Nothing was changed: no second attempt makes that better.
+    world.vnx(&dispatch("true", &["--retry", "5"])).expect(4);
+    assert_eq!(world.count("dispatch.closed"), 4);
+    world.vnx(&dispatch("exit 1", &["--retry", "2"])).expect(1);
+    assert_eq!(world.count("dispatch.closed"), 7);
+    world.agent("patient", "provider: codex-oss\nfallbacks: [shell]");
+    let args = ["dispatch-agent", "--agent", "patient", "--no-pane", "-i", "echo z > g; git add g; git commit -qm g"];
+    let run = world.vnx(&args).expect(0);
+    assert!(run.err.contains("another attempt on shell"), "{}", run.err);
+    world.vnx(&[&args[..], &["--retry", "1", "--detach"]].concat()).expect(2);
+    world.assert_nothing_left();
+}

@@ -10,6 +10,7 @@ use super::exit::Answer;
 use super::screen::{Tone, printable, toned};
 use super::{Context, show, utf8};
 use crate::dispatch::request::{MAX_INSTRUCTION, parse_override};
+use crate::dispatch::retry::{self, Told};
 use crate::dispatch::view;
 use crate::dispatch::{self, Options, Planned, Progress, Refusal, Request};
 use crate::domain::receipt::DispatchClosed;
@@ -43,7 +44,7 @@ pub(super) fn run(context: &Context, args: DispatchArgs) -> Result<Answer, Fault
         wait_slot: args.wait_slot,
         detach: args.detach,
     };
-    let (dry_run, json) = (args.dry_run, args.json);
+    let (dry_run, json, retries) = (args.dry_run, args.json, args.retry);
     let request = request(args)?;
     request.check()?;
     let project = if dry_run { context.project_as_it_is()? } else { context.project()? };
@@ -56,7 +57,7 @@ pub(super) fn run(context: &Context, args: DispatchArgs) -> Result<Answer, Fault
             Err(Refusal::Fault(fault) | Refusal::Policy { fault, .. }) => Err(fault),
         };
     }
-    start(context, &project, &request, &options, json)
+    start(context, &project, &request, &options, retries, json)
 }
 
 /// `vnx resume`.
@@ -69,7 +70,7 @@ pub(super) fn resume(context: &Context, args: ResumeArgs) -> Result<Answer, Faul
     request.deadline = args.deadline;
     request.end = args.end.map(Into::into);
     let options = Options { no_pane: args.no_pane, detach: args.detach, ..Options::default() };
-    start(context, &project, &request, &options, args.json)
+    start(context, &project, &request, &options, 0, args.json)
 }
 
 /// Opens a dispatch and watches it, or leaves it to itself.
@@ -78,11 +79,12 @@ fn start(
     project: &Project,
     request: &Request,
     options: &Options,
+    retries: u32,
     json: bool,
 ) -> Result<Answer, Fault> {
-    let opened = dispatch::open(project, request, options)?;
-    let (id, plan) = (opened.id.clone(), opened.planned.plan.clone());
     if options.detach {
+        let opened = dispatch::open(project, request, options)?;
+        let (id, plan) = (opened.id.clone(), opened.planned.plan.clone());
         let digest = opened.planned.digest.to_string();
         opened.detach();
         if json {
@@ -98,22 +100,34 @@ fn start(
         }
         return Ok(Answer::Good);
     }
-    context.screen.story(&format!(
-        "{}  {} on {}",
-        toned(Tone::Strong, id.as_str()),
-        plan.provider,
-        plan.base.name.trim_start_matches("refs/heads/")
-    ));
-    for reason in &plan.reasons {
-        context.screen.detail(&format!("because   {}", printable(reason)));
-    }
-    let closed = opened.watch(project, |progress| tell(context, progress))?;
+    let (id, closed) = retry::run(project, request, options, retries, |told| story(context, &told))?;
     if json {
         context.screen.json(&Finished { schema: "vnx.dispatch/1", id: &id, closed: &closed });
     } else {
         summary(context, project, &id, &closed);
     }
     Ok(Answer::of(&closed.verdict))
+}
+
+fn story(context: &Context, told: &Told<'_>) {
+    match told {
+        Told::Opened(id, planned) => {
+            let plan = &planned.plan;
+            let base = plan.base.name.trim_start_matches("refs/heads/");
+            context.screen.story(&format!("{}  {} on {base}", toned(Tone::Strong, id.as_str()), plan.provider));
+            for reason in &plan.reasons {
+                context.screen.detail(&format!("because   {}", printable(reason)));
+            }
+        }
+        Told::Progress(progress) => tell(context, progress),
+        Told::Again { number, outcome, after, provider } => {
+            let place = provider.map_or_else(|| format!("attempt {number}"), |p| format!("another attempt on {p}"));
+            let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+            let when = if millis == 0 { "follows".to_owned() } else { format!("follows in {}", human_millis(millis)) };
+            context.screen.story(&toned(Tone::Doubt, &format!("again     {outcome}: {place} {when}")));
+        }
+        Told::Stopped(why) => context.screen.story(&format!("no other attempt: {}", printable(why))),
+    }
 }
 
 fn request(args: DispatchArgs) -> Result<Request, Fault> {

@@ -14,6 +14,7 @@ pub mod plan;
 mod recover;
 pub mod request;
 mod resume;
+pub mod retry;
 pub mod snapshot;
 mod supervise;
 mod surroundings;

@@ -159,6 +159,7 @@ fn reasons(request: &Request, provider: &ProviderSeen, base: &str, identity: boo
         reasons.push("git identity: none is configured, so commits are made as `vnx worker`".to_owned());
     }
     reasons.extend(request.resume.iter().map(|r| format!("session {}: that of dispatch {}", r.session, r.dispatch)));
+    reasons.extend(request.retries.iter().map(|id| format!("another attempt at {id}")));
     reasons.extend(ruling.warnings.iter().map(|w| format!("warning: {w}")));
     reasons.extend(ruling.used.iter().map(|o| format!("override of {}: {}", o.id, o.reason)));
     reasons

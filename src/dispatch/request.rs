@@ -47,6 +47,9 @@ pub struct Request {
     /// The session to continue; `vnx resume` fills it in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume: Option<Resume>,
+    /// The attempt that this one follows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retries: Option<DispatchId>,
     /// A file of environment variables, absolute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub env_file: Option<String>,
@@ -73,6 +76,7 @@ impl Request {
             idle: None,
             end: None,
             resume: None,
+            retries: None,
             env_file: None,
             paths: Vec::new(),
             overrides: Vec::new(),

@@ -157,6 +157,9 @@ pub struct AgentHead {
     /// What is done when the CLI asks for a permission.
     #[serde(default)]
     pub questions: Questions,
+    /// Providers to try, in this order, where the first one is the obstacle.
+    #[serde(default)]
+    pub fallbacks: Vec<Name>,
     /// For the `shell` provider: the script to run when no instruction is given.
     #[serde(default)]
     pub command: Option<String>,

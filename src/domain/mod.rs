@@ -15,6 +15,7 @@ pub mod outcome;
 pub mod plan;
 pub mod receipt;
 pub mod redact;
+pub mod reset;
 #[cfg(test)]
 mod schema;
 pub mod span;

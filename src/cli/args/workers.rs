@@ -80,6 +80,9 @@ pub(in crate::cli) struct DispatchArgs {
     /// When an interactive worker is asked to leave [default: after-turn]
     #[arg(long)]
     pub(in crate::cli) end: Option<EndArg>,
+    /// Try again so many times where the outcome allows it: after a minute, or when a limit resets
+    #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "detach")]
+    pub(in crate::cli) retry: u32,
     /// Return after the claim, with the id
     #[arg(long)]
     pub(in crate::cli) detach: bool,
