@@ -46,7 +46,27 @@ pub fn edits_and_commits(cli: Cli) {
 }
 
 fn fails(cli: Cli, status: u16, kind: FailKind, outcome: &str) {
+    if cli == Cli::Gemini && (status == 429 || status >= 500) {
+        return gemini_tries_for_ever(status, kind);
+    }
     ends_with(cli, vec![Step::Fail { status, kind, times: None }], &[], outcome, 1).assert_nothing_left();
+}
+
+/// Where Gemini CLI gives up without a terminal, its TUI begins anew, for ever, and shows nothing of
+/// it. Only if its user wants to know more, it asks what to do; why it failed is not told even then.
+fn gemini_tries_for_ever(status: u16, kind: FailKind) {
+    let steps = || vec![Step::Fail { status, kind, times: None }];
+    ends_with(Cli::Gemini, steps(), &["--idle", "8s"], "timeout_idle", 1).assert_nothing_left();
+    let stub = Stub::start(steps());
+    let world = world(Cli::Gemini, &stub.url());
+    let file = world.root.join("home/.gemini/settings.json");
+    let mut settings: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    settings["ui"]["errorVerbosity"] = "full".into();
+    std::fs::write(file, settings.to_string()).unwrap();
+    dispatch(&world, Cli::Gemini, &["--lane", "interactive", "--idle", "30s"]).expect(1);
+    let closed = world.last("dispatch.closed");
+    assert_eq!(closed["verdict"]["outcome"], "provider_error", "{closed}");
+    world.assert_nothing_left();
 }
 
 pub fn http_401(cli: Cli) {
@@ -104,7 +124,9 @@ fn state(world: &World) -> String {
 pub fn connection_refused(cli: Cli) {
     let url = Stub::start(Vec::new()).url();
     let world = world(cli, &url);
-    let run = dispatch(&world, cli, &["--lane", "interactive", "--idle", "6s"]).expect(1);
+    // Gemini CLI waits five seconds before it tries again, and then says what it is.
+    let idle = if cli == Cli::Gemini { "30s" } else { "6s" };
+    let run = dispatch(&world, cli, &["--lane", "interactive", "--idle", idle]).expect(1);
     assert!(run.out.contains("network"), "{}{}", run.out, run.err);
     world.assert_nothing_left();
 }
@@ -155,8 +177,10 @@ pub fn messages(cli: Cli) {
 
 /// Three workers, and their tmux server dies in the middle of their turns.
 pub fn three_outlive_tmux(cli: Cli) {
+    // Claude Code refuses a bare sleep, and Gemini CLI asks before it runs what it cannot parse.
+    let moment = if cli == Cli::Gemini { "sleep 0.05" } else { "read -t 0.05 x <> <(:)" };
     let steps = vec![
-        Step::Bash("touch begun; while [ ! -e ../go ]; do read -t 0.05 x <> <(:); done; rm begun".into()),
+        Step::Bash(format!("touch begun; while [ ! -e ../go ]; do {moment}; done; rm begun")),
         Step::Bash("echo hi > hello.txt && git add hello.txt && git commit -q -m hello".into()),
         Step::Say("Done.".into()),
     ];

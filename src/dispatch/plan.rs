@@ -9,6 +9,7 @@ use crate::domain::agent::Agent;
 use crate::domain::constraint::{Constraints, Ruling, Taken, rule};
 use crate::domain::plan::{Lane, Limits, Plan, PromptBy, TeardownPolicy};
 use crate::domain::{Digest, DispatchId, Fault, Name};
+use crate::git::GitConfig;
 use crate::project::Project;
 use crate::prompt::{Assignment, compose, go_on};
 use crate::sys::path;
@@ -103,10 +104,9 @@ pub fn compile(project: &Project, request: &Request, seen: Snapshot) -> Result<P
         launch.args.push(argument(&prompt, lane, &provider.manifest.name, &project.paths.dispatch(&id))?);
     }
     if !git_config.has_identity() {
-        for role in ["AUTHOR", "COMMITTER"] {
-            launch.env_set.insert(format!("GIT_{role}_NAME"), "vnx worker".to_owned());
-            launch.env_set.insert(format!("GIT_{role}_EMAIL"), "worker@vnx.invalid".to_owned());
-        }
+        launch.env_set.extend(identity(&GitConfig::default()));
+    } else if provider.manifest.hides_git_identity {
+        launch.env_set.extend(identity(&git_config));
     }
     let reasons = reasons(request, &provider, &base.name, git_config.has_identity(), &ruling);
     let defaults = &project.config.defaults;
@@ -171,15 +171,30 @@ fn argument(prompt: &str, lane: Lane, provider: &Name, dispatch: &Path) -> Resul
         return Ok(prompt.to_owned());
     }
     if lane == Lane::Interactive {
-        // The CLI reads it itself: a pointer is all that fits.
-        let file = path::text(&dispatch.join("prompt.md"))?;
-        return Ok(format!("Read the file {file} completely and do what it says."));
+        return pointer(dispatch);
     }
     Err(Fault::input(format!(
         "the prompt has {} bytes, and {provider} takes it as an argument, which ends at {MAX_ARGUMENT}",
         prompt.len()
     ))
     .fix("shorten the instruction, or put the material into a file of the repository"))
+}
+
+/// Variables that give commits the identity that is configured.
+fn identity(config: &GitConfig) -> impl Iterator<Item = (String, String)> {
+    let who = |role: &str, what: &str, without: &str| {
+        let value = config.value(&format!("{role}.{what}")).or_else(|| config.value(&format!("user.{what}")));
+        let name = format!("GIT_{}_{}", role.to_uppercase(), what.to_uppercase());
+        (name, value.filter(|v| !v.is_empty()).unwrap_or(without).to_owned())
+    };
+    let roles = ["author", "committer"];
+    roles.map(|role| [who(role, "name", "vnx worker"), who(role, "email", "worker@vnx.invalid")]).into_iter().flatten()
+}
+
+/// What stands for a prompt that is too long: the CLI reads it itself.
+pub(super) fn pointer(dispatch: &Path) -> Result<String, Fault> {
+    let file = path::text(&dispatch.join("prompt.md"))?;
+    Ok(format!("Read the file {file} completely and do what it says."))
 }
 
 /// An override of nothing is a typo that would be found out too late.

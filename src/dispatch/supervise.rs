@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::door::Progress;
 use super::finish::Finish;
+use super::plan::pointer;
 use super::surroundings::{Block, Temporary};
 use crate::domain::event::{Claim as Said, PaidBy};
 use crate::domain::outcome::Outcome;
@@ -25,6 +26,9 @@ use crate::provider::{self, Stream, environment};
 use crate::sys::{self, files};
 use crate::worker::{self, Job, Recorder, Started, control};
 use crate::worktree::{self, Tree};
+
+/// The longest prompt that is pasted into a terminal.
+const MAX_PASTED: usize = 32_000;
 
 /// Owns the dispatch `id` until it is closed.
 pub fn supervise(paths: &Paths, id: &DispatchId) -> Result<(), Fault> {
@@ -181,6 +185,26 @@ impl Life<'_> {
         Ok(prompt)
     }
 
+    /// The prompt as it can be pasted: a text that a terminal does not take is pointed to.
+    fn pasted(&self, prompt: &[u8]) -> Result<String, Fault> {
+        let text = String::from_utf8_lossy(prompt).into_owned();
+        let fits =
+            text.len() <= MAX_PASTED && !text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'));
+        if fits { Ok(text) } else { pointer(self.folder) }
+    }
+
+    /// Writes the files that the plan has for the CLI.
+    fn write_files(&self) -> Result<(), Fault> {
+        let folder = self.folder.join("files");
+        if !self.plan.launch.files.is_empty() {
+            files::private_folder(&folder)?;
+        }
+        for (name, text) in &self.plan.launch.files {
+            files::replace(&folder.join(name), text.as_bytes())?;
+        }
+        Ok(())
+    }
+
     fn run(
         &self,
         mut env: BTreeMap<String, String>,
@@ -188,6 +212,7 @@ impl Life<'_> {
         control: std::os::unix::net::UnixListener,
     ) -> Result<Lived, Fault> {
         let launch = &self.plan.launch;
+        self.write_files()?;
         let resume = self.plan.resume.as_ref().map(|r| r.session.as_str());
         let words = String::from_utf8_lossy(&prompt).into_owned();
         let mut stream = Stream::new(launch.parser, &launch.failures).interactive(launch.interactive.as_ref()).acp(
@@ -221,6 +246,7 @@ impl Life<'_> {
             args: launch.args.clone(),
             env,
             cwd: PathBuf::from(&self.plan.worktree),
+            prompt: (launch.prompt_by == PromptBy::Paste).then(|| self.pasted(&prompt)).transpose()?,
             stdin: if launch.prompt_by == PromptBy::Stdin { prompt } else { Vec::new() },
             limits: self.plan.limits.clone(),
             linger: launch.linger,

@@ -87,6 +87,11 @@ impl WorkerState {
     pub fn waits_for_others(self) -> bool {
         matches!(self, Self::WaitingPermission | Self::WaitingInput | Self::Idle)
     }
+
+    /// Whether a worker in this state is in the middle of a turn, whatever seemed to be before.
+    pub fn is_within_a_turn(self) -> bool {
+        matches!(self, Self::Working | Self::WaitingPermission)
+    }
 }
 
 /// Where a state is known from, the surest first.
@@ -103,6 +108,8 @@ pub enum StateSource {
     Hook,
     /// The event stream.
     Events,
+    /// Its progress bar (OSC 9;4).
+    Progress,
     /// The title that it gives its terminal.
     Title,
     /// The text on its screen.
@@ -118,6 +125,7 @@ impl StateSource {
             Self::StatusReport => "status_report",
             Self::Hook => "hook",
             Self::Events => "events",
+            Self::Progress => "progress",
             Self::Title => "title",
             Self::Screen => "screen",
         }
@@ -131,6 +139,8 @@ pub enum Notice {
     Status(String),
     /// OSC 0 or 2.
     Title(String),
+    /// OSC 9;4: a progress bar appeared, or went.
+    Progress(bool),
     /// BEL.
     Bell,
     /// OSC 9 or 777: a desktop notification.

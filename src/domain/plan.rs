@@ -40,7 +40,7 @@ impl Lane {
     }
 }
 
-/// How the first prompt reaches the worker. Never by typing.
+/// How the first prompt reaches the worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PromptBy {
@@ -52,6 +52,8 @@ pub enum PromptBy {
     File,
     /// As a message of the protocol that the lane speaks.
     Message,
+    /// Pasted once the CLI is ready, as a message is. For a TUI that knows no other way.
+    Paste,
 }
 
 /// Which parser reads the worker's standard output.
@@ -168,6 +170,10 @@ pub struct Interactive {
     /// Between a pasted text and Enter.
     #[serde(default = "fifty")]
     pub submit_gap: Span,
+    /// What the CLI shows in the place of a long text. Where it is named, Enter is pressed only when this or
+    /// the text's end stands on the screen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pasted: Option<String>,
     /// How long the turn must have been over before the CLI is asked to leave.
     #[serde(default = "half_second")]
     pub settle: Span,
@@ -189,6 +195,9 @@ pub struct Interactive {
     /// States by title.
     #[serde(default)]
     pub titles: Vec<TitleRule>,
+    /// It works exactly as long as it shows a progress bar (OSC 9;4).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub progress: bool,
     /// How it speaks to hooks and where it keeps its transcript; without one it has neither.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dialect: Option<Dialect>,
@@ -321,6 +330,9 @@ pub struct Launch {
     /// A file of `NAME=value` lines that is read when the worker starts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub env_file: Option<String>,
+    /// Files that the CLI is given, by name; `{files}` in the arguments is their folder.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, String>,
     /// How long the process may stay after its closing event.
     pub linger: Span,
     /// How its failures are told apart.

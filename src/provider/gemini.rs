@@ -53,6 +53,21 @@ fn result(value: &Value) -> Vec<Event> {
     events
 }
 
+/// The error that a turn ended with: below the last message, on the screen of its TUI. A chat of
+/// which nothing came is removed from its files when it leaves.
+pub(super) fn on_screen(screen: &str) -> Option<Event> {
+    let lines: Vec<&str> = screen.lines().collect();
+    let at = lines.iter().rposition(|line| line.starts_with("✕ "))?;
+    let below = &lines[at + 1..];
+    let is_message = |line: &&str| line.strip_prefix(" > ").is_some_and(|said| said.starts_with(|c| c != ' '));
+    if below.iter().any(is_message) {
+        return None;
+    }
+    let wrapped = below.iter().take_while(|line| line.starts_with("  ")).map(|line| line.trim());
+    let said: Vec<&str> = std::iter::once(lines[at].trim_start_matches("✕ ")).chain(wrapped).collect();
+    Some(failure(&said.join(" ")))
+}
+
 fn failure(said: &str) -> Event {
     let cause = said.strip_prefix("[API Error: ").unwrap_or(said);
     let answer = Deserializer::from_str(cause).into_iter::<Value>().next().and_then(Result::ok).unwrap_or(Value::Null);

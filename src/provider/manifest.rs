@@ -249,6 +249,12 @@ pub struct Manifest {
     pub model_args: Vec<String>,
     /// Arguments for each level of permissions.
     pub permissions: BTreeMap<Permissions, Vec<String>>,
+    /// Files that it is given, by name: `{files}` in the arguments is their folder.
+    #[serde(default)]
+    pub files: BTreeMap<String, String>,
+    /// It hides the user's git configuration from its commands, and the identity with it.
+    #[serde(default)]
+    pub hides_git_identity: bool,
     /// What its first start in a terminal would ask.
     #[serde(default)]
     pub first_start: Option<FirstStart>,
@@ -306,6 +312,9 @@ fn read(vnx_folder: &Path, file: &Path, bytes: &[u8], name: &Name, may_extend: b
     if manifest.binaries.is_empty() {
         return wrong("binaries must name at least one executable".to_owned());
     }
+    if let Some(name) = manifest.files.keys().find(|name| name.starts_with('.') || name.contains('/')) {
+        return wrong(format!("files: {name:?} is not a plain file name"));
+    }
     for (lane, spec) in &manifest.lanes {
         if (*lane == Lane::Interactive) != spec.interactive.is_some() {
             return wrong(format!(
@@ -315,6 +324,9 @@ fn read(vnx_folder: &Path, file: &Path, bytes: &[u8], name: &Name, may_extend: b
         }
         if (*lane == Lane::Acp) != spec.acp.is_some() {
             return wrong(format!("lane {}: `acp` belongs to the acp lane, and to no other", lane.word()));
+        }
+        if spec.prompt_by == PromptBy::Paste && spec.interactive.is_none() {
+            return wrong(format!("lane {}: a prompt can only be pasted in the interactive lane", lane.word()));
         }
         if let Some(Err(why)) = spec.interactive.as_ref().map(check_patterns) {
             return wrong(why);

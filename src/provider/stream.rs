@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, VecDeque};
 use super::acp::Acp;
 use super::failures::FailureTable;
 use super::turns::Turns;
-use super::{claude, codex, gemini, kimi};
+use super::{claude, codex, gemini, kimi, transcript};
 use crate::domain::event::{Claim, Event, Failure, Heard, Listener, Notice, Permit, StateSource, Usage, WorkerState};
 use crate::domain::outcome::Outcome;
-use crate::domain::plan::{AcpPlan, EndPolicy, FailureRule, Interactive, ParserKind};
+use crate::domain::plan::{AcpPlan, Dialect, EndPolicy, FailureRule, Interactive, ParserKind};
 use crate::domain::verdict::End;
 
 /// The longest report that is kept, in bytes.
@@ -128,6 +128,10 @@ impl Stream {
                 // The report of a CLI whose closing event has no text: its last message.
                 tail(text, MAX_REPORT).clone_into(&mut self.report);
                 self.recovered();
+            }
+            // What looked like the end of a turn was a question.
+            Event::State { state: WorkerState::WaitingPermission, .. } => {
+                self.claim.ok = self.claim.ok.filter(|ok| !ok);
             }
             // A turn that begins is a new chance.
             Event::State { state: WorkerState::Working, .. }
@@ -303,15 +307,24 @@ impl Listener for Stream {
 impl Stream {
     /// Reads what the CLI's own transcript says, once the worker that ran in `cwd` is gone.
     pub fn read_transcript(&mut self, env: &BTreeMap<String, String>, cwd: &str) {
-        let Some(told) = self.turns.transcript(env, cwd) else { return };
+        let told = match self.kind {
+            ParserKind::Terminal | ParserKind::Acp => self.turns.transcript(env, cwd),
+            // Its event stream tells everything but what was used.
+            ParserKind::KimiStreamJson => transcript::read(Dialect::Kimi, None, env, cwd)
+                .map(|told| transcript::Told { report: None, error: None, ..told }),
+            ParserKind::Text | ParserKind::ClaudeStreamJson | ParserKind::CodexJson | ParserKind::GeminiStreamJson => {
+                None
+            }
+        };
+        let Some(told) = told else { return };
         merge(&mut self.claim.usage, &told.usage);
         self.claim.session = told.session.or(self.claim.session.take());
         if let Some(report) = told.report {
             tail(&report, MAX_REPORT).clone_into(&mut self.report);
         }
-        if let Some(message) = told.error {
-            let fields = BTreeMap::from([("message".to_owned(), message.clone())]);
-            self.fold(&mut Event::Error { class: None, message, retrying: false, fields });
+        if let Some(mut error) = told.error {
+            self.fold(&mut error);
+            self.claim.ok = Some(false);
         }
     }
 }

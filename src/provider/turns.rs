@@ -10,7 +10,7 @@ use base64::Engine;
 use regex::{Regex, RegexBuilder};
 use serde_json::{Value, json};
 
-use super::transcript;
+use super::{gemini, transcript};
 use crate::domain::agent::{Otherwise, Questions};
 use crate::domain::event::{Event, Heard, Notice, Permit, Reply, StateSource, WorkerState};
 use crate::domain::outcome::Outcome;
@@ -25,6 +25,10 @@ pub(super) struct Turns {
     deny_keys: Option<String>,
     dialogs: Vec<(Regex, Dialog)>,
     titles: Vec<(Regex, WorkerState)>,
+    /// Its progress bar tells whether it works.
+    progress: bool,
+    /// Its progress bar is gone: between two steps, for a question, or because its turn is over.
+    stopped: bool,
     /// Dialogs that were answered, by their place in the table.
     answered: BTreeSet<usize>,
     /// It reports its status: titles and the screen tell nothing more about it.
@@ -39,6 +43,8 @@ pub(super) struct Turns {
     about: Option<String>,
     /// A permission was denied by key, which ends the turn of those who are told so.
     denied: bool,
+    /// The error that the turn ended with is told.
+    failed: bool,
     /// Where the CLI writes its transcript, if a hook said so.
     transcript: Option<String>,
 }
@@ -57,6 +63,7 @@ impl Turns {
             deny_keys: plan.deny_keys.clone(),
             dialogs,
             titles,
+            progress: plan.progress,
             ..Self::default()
         }
     }
@@ -68,6 +75,7 @@ impl Turns {
 
     fn to(&mut self, state: WorkerState, source: StateSource, detail: Option<String>) -> Event {
         self.state = Some(state);
+        self.failed &= state != WorkerState::Working;
         self.working = match state {
             WorkerState::Working => true,
             WorkerState::Idle | WorkerState::Ready => false,
@@ -79,7 +87,12 @@ impl Turns {
     /// Something that it told its terminal.
     pub(super) fn notice(&mut self, notice: &Notice) -> Heard {
         let mut heard = Heard { events: self.told(notice), ..Heard::default() };
-        // Without a hook that could answer, a question of a CLI that is to be refused is refused by key.
+        self.refuse(&mut heard);
+        heard
+    }
+
+    /// Without a hook that could answer, a question of a CLI that is to be refused is refused by key.
+    fn refuse(&mut self, heard: &mut Heard) {
         let asks = |e: &Event| matches!(e, Event::State { state: WorkerState::WaitingPermission, .. });
         if self.questions.otherwise == Otherwise::Deny
             && heard.events.iter().any(asks)
@@ -90,7 +103,6 @@ impl Turns {
             self.denied = true;
             heard.events.push(Event::Denied { count: 1 });
         }
-        heard
     }
 
     fn told(&mut self, notice: &Notice) -> Vec<Event> {
@@ -100,22 +112,39 @@ impl Turns {
                 let state = self.titles.iter().find(|(pattern, _)| pattern.is_match(title)).map(|(_, state)| *state);
                 state.map_or_else(Vec::new, |state| self.reached(state, StateSource::Title, None))
             }
-            Notice::Title(_) | Notice::Bell | Notice::Notification(_) => Vec::new(),
+            Notice::Progress(on) if self.progress => {
+                self.stopped = !on;
+                if *on { self.reached(WorkerState::Working, StateSource::Progress, None) } else { Vec::new() }
+            }
+            Notice::Title(_) | Notice::Progress(_) | Notice::Bell | Notice::Notification(_) => Vec::new(),
         }
     }
 
     /// A state that says of itself whether a turn is over.
     fn reached(&mut self, state: WorkerState, source: StateSource, detail: Option<String>) -> Vec<Event> {
         let over = state == WorkerState::Idle && self.working;
-        let state = if state == WorkerState::Idle && self.state.is_none() { WorkerState::Ready } else { state };
-        if self.state == Some(state) {
+        let fresh = matches!(self.state, None | Some(WorkerState::Starting));
+        let state = if state == WorkerState::Idle && fresh { WorkerState::Ready } else { state };
+        // What shows that a CLI is ready stays on the screen when it is more than that.
+        if self.state == Some(state) || state == WorkerState::Ready && !fresh {
             return Vec::new();
         }
         let mut events = vec![self.to(state, source, detail)];
         if over {
-            events.push(Event::Result { ok: true, text: String::new() });
+            events.extend(self.turn_over());
         }
         events
+    }
+
+    /// The end of a turn of which nothing else is told.
+    fn turn_over(&mut self) -> Vec<Event> {
+        if !std::mem::take(&mut self.denied) {
+            return vec![Event::Result { ok: true, text: String::new() }];
+        }
+        let message = "a permission was denied, and the CLI ended its turn".to_owned();
+        let class = Some(Outcome::PermissionBlocked);
+        let error = Event::Error { class, message, retrying: false, fields: BTreeMap::new() };
+        vec![error, Event::Result { ok: false, text: String::new() }]
     }
 
     /// One report: `state=working:app=claude:kind=permission:msg=<base64>`.
@@ -146,11 +175,8 @@ impl Turns {
             // After `done`, or after a person interrupted it: the turn is over, and nothing is claimed.
             ("idle", _) if self.working => {
                 let mut events = vec![self.to(WorkerState::Idle, source, said)];
-                if std::mem::take(&mut self.denied) {
-                    let message = "a permission was denied, and the CLI ended its turn".to_owned();
-                    let class = Some(Outcome::PermissionBlocked);
-                    events.push(Event::Error { class, message, retrying: false, fields: BTreeMap::new() });
-                    events.push(Event::Result { ok: false, text: String::new() });
+                if self.denied {
+                    events.extend(self.turn_over());
                 }
                 events
             }
@@ -251,6 +277,7 @@ impl Turns {
             .filter(|(_, (pattern, _))| pattern.is_match(text))
             .map(|(at, (_, dialog))| (at, dialog.clone()))
             .collect();
+        let asks = found.iter().any(|(_, dialog)| dialog.state.is_some_and(|state| state != WorkerState::Ready));
         for (at, dialog) in found {
             if let Some(outcome) = dialog.outcome {
                 if self.answered.insert(at) {
@@ -277,9 +304,21 @@ impl Turns {
                     heard.events.push(Event::State { state, source: StateSource::Screen, detail: about });
                 } else if !self.reports || state == WorkerState::Blocked {
                     heard.events.extend(self.reached(state, StateSource::Screen, about.or(Some(dialog.name))));
+                    self.refuse(&mut heard);
                 }
                 break;
             }
+        }
+        if self.stopped && self.working && !asks {
+            heard.events.extend(self.reached(WorkerState::Idle, StateSource::Progress, None));
+        }
+        if self.dialect == Some(Dialect::Gemini)
+            && self.state == Some(WorkerState::Idle)
+            && !self.failed
+            && let Some(error) = gemini::on_screen(text)
+        {
+            self.failed = true;
+            heard.events.extend([error, Event::Result { ok: false, text: String::new() }]);
         }
         heard
     }

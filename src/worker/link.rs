@@ -45,7 +45,9 @@ impl Told {
         let trouble = heard.events.iter().any(|e| matches!(e, Event::Error { .. }));
         self.trouble = trouble || self.trouble && !heard.progress;
         self.progress |= heard.progress;
-        self.closing |= heard.closing;
+        // A turn that goes on was not over.
+        let goes_on = |e: &Event| matches!(e, Event::State { state, .. } if state.is_within_a_turn());
+        self.closing = heard.closing || self.closing && !heard.events.iter().any(goes_on);
         self.busy |= heard.busy;
         self.writes.extend(heard.writes);
         self.keys = heard.keys.or(self.keys.take());

@@ -59,6 +59,8 @@ pub struct Job {
     /// It speaks a protocol, so standard input stays open: how long a question may wait, and when the
     /// worker is asked to leave.
     pub acp: Option<(Span, EndPolicy)>,
+    /// What is pasted into its terminal once it is ready.
+    pub prompt: Option<String>,
     /// The limits.
     pub limits: Limits,
     /// How long it may stay after its closing event.
@@ -143,6 +145,7 @@ pub(super) struct Watch<'a> {
     pub(super) steering: Steering,
     /// What a worker that speaks a protocol is to read; closed when it is to leave.
     pub(super) say: Option<mpsc::UnboundedSender<Vec<u8>>>,
+    pub(super) prompt: Option<String>,
 }
 
 /// The worker's end of what connects it with us, and ours once it runs.
@@ -221,6 +224,7 @@ impl<'a> Watch<'a> {
             sweep: Sweep::new(),
             steering: Steering::default(),
             say,
+            prompt: job.prompt,
         };
         // Without its receipt a worker does not run on.
         if let Err(fault) = on_start(Started { pid, start_ticks }) {
@@ -330,7 +334,7 @@ impl<'a> Watch<'a> {
         for (state, source, detail) in told.states {
             let leaving = self.ending.is_some() || self.closing.is_some_and(|c| c.asked);
             if !leaving && self.state != WorkerState::Exited {
-                if state == WorkerState::Working {
+                if state.is_within_a_turn() {
                     self.goes_on();
                 }
                 self.steering.saw(self.state, state, source);
@@ -361,6 +365,7 @@ impl<'a> Watch<'a> {
             self.closing = Some(Closing { since: Instant::now(), busy: told.busy, asked: false });
         }
         self.settle_delivery();
+        self.paste_prompt();
     }
 
     /// Tells a worker that speaks a protocol.

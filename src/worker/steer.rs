@@ -11,16 +11,23 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::control::{Answer, Delivery, Request};
+use super::ending::Cause;
 use super::link::Told;
 use super::pipes::note;
 use super::record::Source;
 use super::run::Watch;
 use super::serve::Ask;
+use super::terminal::Terminal;
 use crate::domain::event::{Permit, Reply, StateSource, WorkerState};
+use crate::domain::outcome::Outcome;
 use crate::domain::plan::Interactive;
 
 /// How long a worker may take to say that it took a text.
 const PROOF: Duration = Duration::from_secs(2);
+/// How long a program may take to take a text in.
+const TAKEN_IN: Duration = Duration::from_secs(10);
+/// How soon a program that takes a text in is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_millis(30);
 /// Between two keys of one answer: programs take what comes at once for a paste.
 const KEY_GAP: Duration = Duration::from_millis(100);
 
@@ -28,8 +35,8 @@ const KEY_GAP: Duration = Duration::from_millis(100);
 enum Stage {
     /// The worker has not read it all.
     Writing,
-    /// Enter follows then.
-    Enter(Instant),
+    /// Enter follows then; the text was written at the second moment.
+    Enter(Instant, Instant),
     /// Enter was pressed so many times; the proof must come until then.
     Proof(Instant, u32),
 }
@@ -39,6 +46,8 @@ struct Sending {
     stage: Stage,
     /// The worker was busy when the text came.
     busy: bool,
+    /// How the text ends, to find it on the screen.
+    tail: String,
     reply: oneshot::Sender<Answer>,
 }
 
@@ -52,6 +61,8 @@ pub(super) struct Steering {
     keys: VecDeque<(Instant, Vec<u8>)>,
     /// Hooks that wait for a decision.
     held: Vec<oneshot::Sender<Answer>>,
+    /// What becomes of the first prompt.
+    prompt: Option<oneshot::Receiver<Answer>>,
 }
 
 impl Steering {
@@ -86,7 +97,7 @@ impl Steering {
     pub(super) fn due(&self) -> Option<Instant> {
         let stage = self.sending.as_ref().and_then(|s| match s.stage {
             Stage::Writing => None,
-            Stage::Enter(at) | Stage::Proof(at, _) => Some(at),
+            Stage::Enter(at, _) | Stage::Proof(at, _) => Some(at),
         });
         stage.into_iter().chain(self.keys.front().map(|(at, _)| *at)).min()
     }
@@ -109,6 +120,12 @@ fn unfit(text: &str, brackets: bool) -> Option<String> {
         );
     }
     None
+}
+
+/// Whether a pasted text stands on the screen: its end, or what the CLI shows in its place.
+fn is_shown(tail: &str, mark: &str, terminal: &Terminal) -> bool {
+    let screen = terminal.screen().text();
+    screen.contains(tail) || screen.contains(mark)
 }
 
 impl Watch<'_> {
@@ -215,6 +232,32 @@ impl Watch<'_> {
             .then(|| format!("a message that begins with {first:?} is a command of this CLI: give it in `vnx attach`"))
     }
 
+    /// Pastes the first prompt, once the CLI is ready for it.
+    pub(super) fn paste_prompt(&mut self) {
+        if self.state == WorkerState::Ready
+            && let Some(text) = self.prompt.take()
+        {
+            let (reply, answer) = oneshot::channel();
+            self.steering.prompt = Some(answer);
+            self.send(&text, reply);
+            self.check_prompt();
+        }
+    }
+
+    /// A worker that was not given its prompt has nothing to do.
+    fn check_prompt(&mut self) {
+        let Some(Ok(answer)) = self.steering.prompt.as_mut().map(oneshot::Receiver::try_recv) else { return };
+        self.steering.prompt = None;
+        match answer.delivery {
+            Some((Delivery::Staged | Delivery::Refused, why)) if self.ending.is_none() && self.closing.is_none() => {
+                self.listener.gave_up(Outcome::PromptNotDelivered, &format!("the first prompt: {why}"));
+                self.end(Cause::Unanswered);
+            }
+            // Whatever else ended the worker is told already.
+            _ => {}
+        }
+    }
+
     fn send(&mut self, text: &str, reply: oneshot::Sender<Answer>) {
         let text = text.replace("\r\n", "\n");
         let text = text.trim_end_matches('\n');
@@ -268,22 +311,39 @@ impl Watch<'_> {
         }
         self.goes_on();
         self.steering.proven = None;
-        self.steering.sending = Some(Sending { stage: Stage::Writing, busy: state == WorkerState::Working, reply });
+        let last: Vec<char> = text.lines().last().unwrap_or_default().trim().chars().collect();
+        let tail = last[last.len().saturating_sub(8)..].iter().collect();
+        let busy = state == WorkerState::Working;
+        self.steering.sending = Some(Sending { stage: Stage::Writing, busy, tail, reply });
         self.deliver();
     }
 
     /// Takes what is under way one step further, as far as it is time.
     pub(super) fn deliver(&mut self) {
+        self.step();
+        self.check_prompt();
+    }
+
+    fn step(&mut self) {
         let now = Instant::now();
         let gap = self.interactive.as_ref().map_or(Duration::ZERO, |i| i.submit_gap.duration());
+        let mark = self.interactive.as_ref().and_then(|i| i.pasted.clone());
         let Some(terminal) = self.link.terminal() else { return };
         while self.steering.keys.front().is_some_and(|(at, _)| *at <= now) {
             terminal.write(&self.steering.keys.pop_front().map(|(_, keys)| keys).unwrap_or_default());
         }
         let Some(sending) = &mut self.steering.sending else { return };
         match sending.stage {
-            Stage::Writing if terminal.is_written() => sending.stage = Stage::Enter(now + gap),
-            Stage::Enter(at) if at <= now => {
+            Stage::Writing if terminal.is_written() => sending.stage = Stage::Enter(now + gap, now),
+            // It is still taking the text in, and would swallow Enter: a long one takes it seconds.
+            Stage::Enter(at, since)
+                if at <= now
+                    && now < since + TAKEN_IN
+                    && mark.as_ref().is_some_and(|mark| !is_shown(&sending.tail, mark, terminal)) =>
+            {
+                sending.stage = Stage::Enter(now + LOOK_AGAIN.max(gap), since);
+            }
+            Stage::Enter(at, _) if at <= now => {
                 terminal.write(b"\r");
                 sending.stage = Stage::Proof(now + PROOF, 1);
             }
@@ -299,7 +359,7 @@ impl Watch<'_> {
                 };
                 self.delivered(Delivery::Staged, why.to_owned());
             }
-            Stage::Writing | Stage::Enter(_) | Stage::Proof(..) => {}
+            Stage::Writing | Stage::Enter(..) | Stage::Proof(..) => {}
         }
     }
 

@@ -120,6 +120,7 @@ impl Terminal {
             let text = match notice {
                 Notice::Status(text) => format!("status {text}"),
                 Notice::Title(text) => format!("title {text}"),
+                Notice::Progress(on) => format!("progress {}", if *on { "on" } else { "off" }),
                 Notice::Notification(text) => format!("notification {text}"),
                 Notice::Bell => "bell".to_owned(),
             };

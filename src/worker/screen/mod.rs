@@ -32,6 +32,8 @@ pub struct Screen {
     /// Flags of the kitty keyboard protocol, as pushed (`CSI > flags u`).
     keyboard: Vec<u16>,
     title: String,
+    /// A progress bar is shown.
+    progress: bool,
 }
 
 impl std::fmt::Debug for Screen {
@@ -63,6 +65,7 @@ impl Screen {
             modes: BTreeMap::new(),
             keyboard: Vec::new(),
             title: String::new(),
+            progress: false,
         }
     }
 
@@ -139,9 +142,14 @@ impl Screen {
                 value.clone_into(&mut self.title);
                 fed.notices.push(Notice::Title(value.to_owned()));
             }
-            // `9;4;…` is a progress bar.
-            "9" if !value.starts_with("4;") => fed.notices.push(Notice::Notification(value.to_owned())),
-            "777" => fed.notices.push(Notice::Notification(value.to_owned())),
+            // `9;4;…` is a progress bar, repeated as long as it is there; 0 takes it away.
+            "9" if value.starts_with("4;") => {
+                let on = value != "4;0" && !value.starts_with("4;0;");
+                if std::mem::replace(&mut self.progress, on) != on {
+                    fed.notices.push(Notice::Progress(on));
+                }
+            }
+            "9" | "777" => fed.notices.push(Notice::Notification(value.to_owned())),
             _ => {}
         }
         true
@@ -221,6 +229,13 @@ mod tests {
         ];
         assert_eq!(fed.notices, want);
         assert_eq!(fed.shown, b"\x1b]0;hello\x07\x07\x1b]777;notify;a;b\x1b\\");
+    }
+
+    #[test]
+    fn a_progress_bar_is_told_when_it_comes_and_when_it_goes() {
+        let fed = screen().feed(b"\x1b]9;4;0\x07\x1b]9;4;3\x07\x1b]9;4;1;50\x07\x1b]9;4;0;0\x07\x1b]9;words\x07");
+        let want = [Notice::Progress(true), Notice::Progress(false), Notice::Notification("words".into())];
+        assert_eq!(fed.notices, want);
     }
 
     #[test]
