@@ -244,6 +244,22 @@ fn a_long_prompt_arrives_whole(cli: Cli) {
     assert!(stub.last_prompt_bytes() > text.len(), "{} of {} bytes arrived", stub.last_prompt_bytes(), text.len());
 }
 
+/// One after the other, through every lane: no false status and nothing left. Twenty with `VNX_TEST_FULL=1`.
+fn many_in_a_row(cli: Cli) {
+    let steps = vec![Step::Bash("date +%s%N > f && git add f && git commit -q -m f".into()), Step::Say("Done.".into())];
+    let stub = Stub::start(steps);
+    let world = world(cli, &stub.url());
+    let rounds = if std::env::var_os("VNX_TEST_FULL").is_some() { 20 } else { 3 };
+    for round in 0..rounds {
+        let lane = ["headless", "interactive", "acp"][round % 3];
+        let run = dispatch(&world, cli, &["--lane", lane]);
+        assert_eq!(run.code, 0, "round {round}, {lane}: {}{}", run.out, run.err);
+    }
+    assert_eq!(world.count("dispatch.closed"), rounds);
+    world.assert_nothing_left();
+    world.assert_verified();
+}
+
 /// A connection that is refused: a port on which nobody listens any more.
 fn refused(cli: Cli) {
     let url = Stub::start(Vec::new()).url();
@@ -285,6 +301,7 @@ for_each! { claude: Cli::Claude; codex: Cli::Codex; gemini: Cli::Gemini; kimi: C
     context_overflow => |cli| drop(ends(cli, fail(400, FailKind::Context), &[], "context_overflow", 1));
     a_hang => |cli| drop(ends(cli, vec![Step::Hang], &["--idle", "4s"], "timeout_idle", 1));
     a_hang_in_the_middle => |cli| drop(ends(cli, vec![Step::HangMid], &["--idle", "4s"], "timeout_idle", 1));
+    many_in_a_row => super::many_in_a_row;
     a_disconnect_before_the_answer => |cli| drop(ends(cli, vec![Step::Drop { mid: false }], &[], "network", 1));
 }}
 

@@ -63,3 +63,24 @@ fn the_specification_lists_every_kind() {
         assert!(spec.contains(&format!("| `{}` |", kind.word())), "{}", kind.word());
     }
 }
+
+/// The template of a provider is one.
+#[test]
+fn the_manifests_in_the_book_load() {
+    let world = World::new();
+    let folder = world.repo.join(".vnx/providers");
+    std::fs::create_dir_all(&folder).unwrap();
+    let book = include_str!("../docs/providers.md");
+    let manifests: Vec<&str> = book.split("```yaml\n").skip(1).map(|part| part.split("```").next().unwrap()).collect();
+    let mut found = 0;
+    for text in manifests {
+        let Some(name) = text.lines().find_map(|l| l.strip_prefix("name: ")) else { continue };
+        std::fs::write(folder.join(format!("{name}.yaml")), text).unwrap();
+        world.vnx(&["provider", "show", name]).expect(0);
+        found += 1;
+    }
+    assert_eq!(found, 2);
+    for provider in ["claude", "codex", "gemini", "kimi", "deepseek", "glm", "claude-ollama", "codex-oss", "shell"] {
+        assert!(book.contains(&format!("`{provider}`")), "{provider}");
+    }
+}

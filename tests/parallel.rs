@@ -76,3 +76,19 @@ fn claims_and_recovery_scans_do_not_disturb_each_other() {
     world.assert_verified();
     world.assert_nothing_left();
 }
+
+/// A hundred, one after the other: no false status and nothing left. Ten without `VNX_TEST_FULL=1`.
+#[test]
+fn many_in_a_row_leave_nothing() {
+    let world = World::new();
+    let rounds = if std::env::var_os("VNX_TEST_FULL").is_some() { 100 } else { 10 };
+    for round in 0..rounds {
+        let lane = if round % 2 == 0 { "headless" } else { "interactive" };
+        let script = "echo $VNX_DISPATCH_ID > f; git add f; git commit -qm f";
+        let args = ["dispatch-agent", "--provider", "shell", "--agent", "hello-world", "--lane", lane, "-i", script];
+        world.vnx(&args).expect(0);
+    }
+    assert_eq!(world.count("dispatch.closed"), rounds);
+    world.assert_nothing_left();
+    world.assert_verified();
+}

@@ -312,7 +312,9 @@ fn read(vnx_folder: &Path, file: &Path, bytes: &[u8], name: &Name, may_extend: b
     if manifest.binaries.is_empty() {
         return wrong("binaries must name at least one executable".to_owned());
     }
-    if let Some(name) = manifest.files.keys().find(|name| name.starts_with('.') || name.contains('/')) {
+    if let Some(name) =
+        manifest.files.keys().find(|name| name.is_empty() || name.starts_with('.') || name.contains('/'))
+    {
         return wrong(format!("files: {name:?} is not a plain file name"));
     }
     for (lane, spec) in &manifest.lanes {
