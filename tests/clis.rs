@@ -312,6 +312,8 @@ for_each! { claude_acp: Cli::Claude; codex_acp: Cli::Codex; gemini_acp: Cli::Gem
     http_403 => super::acp::http_403;
     a_hang => super::acp::a_hang;
     says_done_and_did_nothing => super::acp::says_done_and_did_nothing;
+    a_used_up_allowance => super::acp::a_used_up_allowance;
+    a_disconnect_before_the_answer => super::acp::a_disconnect_before_the_answer;
     a_long_prompt => super::acp::a_long_prompt;
     a_permission => super::acp::a_permission;
     messages_cancel_and_resume => super::acp::messages_cancel_and_resume;
@@ -336,6 +338,8 @@ for_each! {
     context_overflow => super::terminals::context_overflow;
     a_hang => super::terminals::a_hang;
     says_done_and_did_nothing => super::terminals::says_done_and_did_nothing;
+    a_used_up_allowance => super::terminals::a_used_up_allowance;
+    a_disconnect_before_the_answer => super::terminals::a_disconnect_before_the_answer;
     connection_refused => super::terminals::connection_refused;
     a_permission => super::terminals::a_permission;
     messages => super::terminals::messages;

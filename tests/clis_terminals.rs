@@ -42,6 +42,7 @@ pub fn edits_and_commits(cli: Cli) {
     assert!(closed["session"].as_str().is_some_and(|s| s.len() > 20), "{closed}");
     let report = world.vnx(&["show", "--report"]).expect(0).out;
     assert!(report.contains("checked with git log"), "{report}");
+    assert!(!world.root.join("ambient").exists(), "an ambient MCP server was started");
     world.assert_nothing_left();
 }
 
@@ -89,6 +90,17 @@ pub fn http_529(cli: Cli) {
 }
 pub fn context_overflow(cli: Cli) {
     fails(cli, 400, FailKind::Context, "context_overflow");
+}
+
+pub fn a_used_up_allowance(cli: Cli) {
+    // What the stub can say of it is a throttled request to Claude Code.
+    let outcome = if cli == Cli::Claude { "rate_limited" } else { "usage_limit" };
+    let steps = vec![Step::Fail { status: 429, kind: FailKind::UsageLimit, times: None }];
+    ends_with(cli, steps, &[], outcome, 1).assert_nothing_left();
+}
+
+pub fn a_disconnect_before_the_answer(cli: Cli) {
+    ends_with(cli, vec![Step::Drop { mid: false }], &["--idle", "20s"], "network", 1).assert_nothing_left();
 }
 
 pub fn a_hang(cli: Cli) {

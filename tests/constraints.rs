@@ -63,7 +63,7 @@ fn each_shipped_constraint_refuses_what_it_names_and_nothing_else() {
     // The user's own MCP servers come along with kimi, and the plan says so.
     let run = plan(&world, "--provider kimi").expect(0);
     assert!(run.out.contains("no-ambient-mcp"), "{}", run.out);
-    assert!(!plan(&world, "--provider codex").expect(0).out.contains("no-ambient-mcp"));
+    assert!(!plan(&world, "--provider claude").expect(0).out.contains("no-ambient-mcp"));
 }
 
 #[test]
