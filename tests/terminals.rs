@@ -293,3 +293,19 @@ fn a_session_that_cannot_be_resumed() {
     world.vnx(&["resume", "nonsense"]).expect(2);
     world.assert_nothing_left();
 }
+
+/// A worker that needs somebody rings: tmux marks its window.
+#[test]
+fn a_question_rings_in_the_pane() {
+    let world = tui_world("manual");
+    let first = start(&world, &["-i", "first"]);
+    until_state(&world, "idle");
+    let asking = start(&world, &["-i", "ask"]);
+    let flags = || world.tmux(&["list-windows", "-t", "=vnx-repo:", "-F", "#{window_name} #{window_bell_flag}"]);
+    world.until("the bell", || flags().contains(&format!("{asking} 1")));
+    assert!(flags().contains(&format!("{first} 0")), "{}", flags());
+    for id in [&first, &asking] {
+        world.vnx(&["cancel", id, "--now"]).expect(0);
+    }
+    world.assert_nothing_left();
+}

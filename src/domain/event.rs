@@ -83,9 +83,9 @@ impl WorkerState {
         }
     }
 
-    /// Whether somebody else has to act before the worker goes on, so that its silence is no idleness.
-    pub fn waits_for_others(self) -> bool {
-        matches!(self, Self::WaitingPermission | Self::WaitingInput | Self::Idle)
+    /// Whether it goes on only when somebody acts.
+    pub fn needs_somebody(self) -> bool {
+        matches!(self, Self::WaitingPermission | Self::WaitingInput | Self::Blocked)
     }
 
     /// Whether a worker in this state is in the middle of a turn, whatever seemed to be before.

@@ -337,6 +337,12 @@ impl<'a> Watch<'a> {
                 if state.is_within_a_turn() {
                     self.goes_on();
                 }
+                if self.state != state
+                    && state.needs_somebody()
+                    && let Some(terminal) = self.link.terminal()
+                {
+                    terminal.ring();
+                }
                 self.steering.saw(self.state, state, source);
                 if self.state == WorkerState::WaitingPermission && state != self.state {
                     // A person answered in the CLI itself: the hook that asks is asked for nothing any more.

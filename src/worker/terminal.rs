@@ -162,6 +162,11 @@ impl Terminal {
         self.outgoing.is_empty()
     }
 
+    /// Rings at every viewer: somebody has to answer. tmux marks the window.
+    pub(super) fn ring(&mut self) {
+        self.viewers.show(b"\x07");
+    }
+
     /// Shows the screen to somebody new.
     pub(super) fn attach(&mut self, newcomer: Newcomer) {
         let snapshot = self.screen.snapshot();
