@@ -230,11 +230,17 @@ fn several_viewers_see_the_same_and_only_some_may_type() {
     });
     open("looker", "90", &["-r"]);
     shows("looker", "tui is ready");
+    // A narrower window shows the part that it has room for, each row in its place.
+    let ruler = |name: &str| {
+        let rows = world.tmux(&["capture-pane", "-p", "-t", &format!("={name}:")]);
+        rows.lines().find(|l| l.starts_with("0123456789")).map(str::len)
+    };
+    assert_eq!((ruler("one"), ruler("looker")), (Some(120), Some(90)));
     world.tmux(&["send-keys", "-t", "=looker:", "nothing", "Enter"]);
-    world.tmux(&["send-keys", "-t", "=one:", "typed", "Enter"]);
-    shows("one", "got 5 bytes");
-    shows("looker", "got 5 bytes");
-    assert_eq!(messages(&world).last().unwrap(), "typed", "what a looker types goes nowhere");
+    world.tmux(&["send-keys", "-t", "=one:", "typed in", "Enter"]);
+    shows("one", "got 8 bytes");
+    shows("looker", "got 8 bytes");
+    assert_eq!(messages(&world).last().unwrap(), "typed in", "what a looker types goes nowhere");
     assert_eq!(recorded(&world, "size").last(), Some(&serde_json::json!([120, 30])), "nor does its size count");
     // The detach key leaves the worker alone.
     world.tmux(&["send-keys", "-t", "=one:", "C-\\"]);

@@ -22,6 +22,9 @@ const QUIET: Duration = Duration::from_millis(150);
 /// … or at the latest after this long: a spinner is never quiet.
 const RESTLESS: Duration = Duration::from_secs(1);
 
+/// Viewers of another size are shown the screen at most once in this time.
+const RENDER: Duration = Duration::from_millis(30);
+
 /// One worker's terminal.
 #[derive(Debug)]
 pub(super) struct Terminal {
@@ -34,6 +37,8 @@ pub(super) struct Terminal {
     viewers: Viewers,
     /// What the worker has not read yet.
     outgoing: VecDeque<u8>,
+    /// When viewers of another size were shown the screen last.
+    rendered: Instant,
     /// When the screen changed first since it was looked at, and last.
     changed: Option<(Instant, Instant)>,
 }
@@ -54,6 +59,7 @@ impl Terminal {
             cast,
             viewers: Viewers::default(),
             outgoing: VecDeque::new(),
+            rendered: Instant::now(),
             changed: None,
         })
     }
@@ -133,7 +139,8 @@ impl Terminal {
     /// When something wants to be done without anything happening.
     pub(super) fn due(&self) -> Option<Instant> {
         let look = self.changed.map(|(first, last)| (last + QUIET).min(first + RESTLESS));
-        look.into_iter().chain(self.cast.due()).min()
+        let render = self.viewers.is_stale().then(|| self.rendered + RENDER);
+        look.into_iter().chain(self.cast.due()).chain(render).min()
     }
 
     /// Does it: writes the recording, looks at a screen that has come to rest.
@@ -141,6 +148,10 @@ impl Terminal {
         let mut told = Told::default();
         self.cast.flush();
         let now = Instant::now();
+        if self.viewers.is_stale() && self.rendered + RENDER <= now {
+            self.rendered = now;
+            self.viewers.render(&self.screen);
+        }
         if self.changed.is_some_and(|(first, last)| last + QUIET <= now || first + RESTLESS <= now) {
             self.changed = None;
             let text = self.screen.text();
@@ -169,8 +180,7 @@ impl Terminal {
 
     /// Shows the screen to somebody new.
     pub(super) fn attach(&mut self, newcomer: Newcomer) {
-        let snapshot = self.screen.snapshot();
-        self.viewers.add(newcomer, snapshot);
+        self.viewers.add(newcomer);
         self.fit();
     }
 
@@ -186,8 +196,7 @@ impl Terminal {
     }
 
     pub(super) fn drained(&mut self, viewer: u64) {
-        let screen = &self.screen;
-        self.viewers.catch_up(viewer, || screen.snapshot());
+        self.viewers.catch_up(viewer, &self.screen);
     }
 
     pub(super) fn left(&mut self, viewer: u64) {
@@ -197,11 +206,13 @@ impl Terminal {
 
     /// Gives the worker the size of whoever watches; without anybody it keeps what it has.
     fn fit(&mut self) {
-        let Some(size) = self.viewers.size().filter(|size| *size != self.screen.size()) else { return };
-        if pty::resize(self.master.get_ref(), size).is_ok() {
+        if let Some(size) = self.viewers.size().filter(|size| *size != self.screen.size())
+            && pty::resize(self.master.get_ref(), size).is_ok()
+        {
             self.screen.resize(size);
             self.cast.resized(size);
         }
+        self.viewers.settle(&self.screen);
     }
 
     /// Writes what was held back, looks a last time, and lets the viewers go.

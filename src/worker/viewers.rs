@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::mpsc;
 
+use super::screen::Screen;
 use crate::sys::pty::Size;
 
 /// Frames that may wait for a viewer.
@@ -39,21 +40,25 @@ pub(super) struct Newcomer {
 #[derive(Debug)]
 struct Viewer {
     is: Newcomer,
+    /// It misses output.
     behind: bool,
+    /// Its size is another than the worker's: it is shown the part that it has room for, and these
+    /// rows stand there. One of the worker's size gets what the worker writes.
+    rows: Option<Vec<String>>,
 }
 
 /// All viewers of one worker, the one who came or changed last at the end.
 #[derive(Debug, Default)]
 pub(super) struct Viewers {
     all: Vec<Viewer>,
+    /// Somebody of another size has not been shown the newest output.
+    stale: bool,
 }
 
 impl Viewers {
-    /// Shows the whole screen to a newcomer and keeps it.
-    pub(super) fn add(&mut self, is: Newcomer, snapshot: Vec<u8>) {
-        let mut viewer = Viewer { is, behind: false };
-        viewer.show(&snapshot.into());
-        self.all.push(viewer);
+    /// Keeps a newcomer; `settle` shows the screen.
+    pub(super) fn add(&mut self, is: Newcomer) {
+        self.all.push(Viewer { is, behind: true, rows: None });
     }
 
     pub(super) fn remove(&mut self, id: u64) {
@@ -70,6 +75,7 @@ impl Viewers {
         if let Some(at) = self.all.iter().position(|v| v.is.frames.id == id) {
             let mut viewer = self.all.remove(at);
             viewer.is.size = size;
+            viewer.behind = true;
             self.all.push(viewer);
         }
     }
@@ -79,30 +85,73 @@ impl Viewers {
         self.all.iter().rev().find(|v| !v.is.read_only).map(|v| v.is.size)
     }
 
-    /// Shows output to everybody who keeps up.
+    /// Shows output to everybody of the worker's size who keeps up.
     pub(super) fn show(&mut self, bytes: &[u8]) {
-        if self.all.is_empty() {
-            return;
-        }
+        self.stale |= self.all.iter().any(|v| v.rows.is_some());
         for part in bytes.chunks(FRAME) {
+            if self.all.is_empty() {
+                return;
+            }
             let part: Arc<[u8]> = part.into();
-            for viewer in self.all.iter_mut().filter(|v| !v.behind) {
-                viewer.show(&part);
+            for viewer in self.all.iter_mut().filter(|v| !v.behind && v.rows.is_none()) {
+                viewer.send(&part);
             }
         }
     }
 
-    /// Shows the whole screen to a viewer that had fallen behind.
-    pub(super) fn catch_up(&mut self, id: u64, snapshot: impl FnOnce() -> Vec<u8>) {
+    /// Somebody of another size waits to be shown the newest output.
+    pub(super) fn is_stale(&self) -> bool {
+        self.stale
+    }
+
+    /// Shows it.
+    pub(super) fn render(&mut self, screen: &Screen) {
+        self.stale = false;
+        for viewer in self.all.iter_mut().filter(|v| !v.behind) {
+            viewer.render(screen);
+        }
+    }
+
+    /// After somebody came, left or changed, or the worker's size did: who is new to what they see gets
+    /// the whole screen, in the way that suits their size.
+    pub(super) fn settle(&mut self, screen: &Screen) {
+        for viewer in &mut self.all {
+            let same = viewer.is.size == screen.size();
+            if viewer.behind || same != viewer.rows.is_none() {
+                viewer.begin(screen);
+            }
+        }
+    }
+
+    /// A viewer that had fallen behind has caught up.
+    pub(super) fn catch_up(&mut self, id: u64, screen: &Screen) {
         if let Some(viewer) = self.all.iter_mut().find(|v| v.is.frames.id == id && v.behind) {
-            viewer.behind = false;
-            viewer.show(&snapshot().into());
+            viewer.begin(screen);
         }
     }
 }
 
 impl Viewer {
-    fn show(&mut self, bytes: &Arc<[u8]>) {
+    fn send(&mut self, bytes: &Arc<[u8]>) {
         self.behind |= self.is.frames.sender.try_send(Arc::clone(bytes)).is_err();
+    }
+
+    fn begin(&mut self, screen: &Screen) {
+        self.behind = false;
+        if self.is.size == screen.size() {
+            self.rows = None;
+            self.send(&screen.snapshot().into());
+        } else {
+            self.rows = Some(Vec::new());
+            self.render(screen);
+        }
+    }
+
+    fn render(&mut self, screen: &Screen) {
+        let Some(rows) = &mut self.rows else { return };
+        let frame = screen.cropped(self.is.size, rows);
+        if !frame.is_empty() {
+            self.send(&frame.into());
+        }
     }
 }

@@ -57,9 +57,24 @@ queries = {
     "size": answer("\x1b[18t", b"t"),
 }
 record.write(json.dumps({"queries": {k: v and v.decode() for k, v in queries.items()}}) + "\n")
-signal.signal(signal.SIGWINCH, lambda *_: record.write(json.dumps({"size": list(os.get_terminal_size(0))}) + "\n"))
+
+
+def resized(*_):
+    record.write(json.dumps({"size": list(os.get_terminal_size(0))}) + "\n")
+    ruler()
+
+
+signal.signal(signal.SIGWINCH, resized)
 
 out("\x1b[?2004h\x1b[?1049h\x1b[2J\x1b[H\x1b[1;34mtui is ready\x1b[0m\r\n")
+
+
+def ruler(*_):
+    cols = os.get_terminal_size(0).columns
+    out(f"\x1b7\x1b[9;1H\x1b[2K{(chr(48) + '123456789') * (cols // 10)}\x1b8")
+
+
+ruler()
 report("idle")
 
 

@@ -173,6 +173,30 @@ impl Screen {
         }
     }
 
+    /// What a terminal of another size needs to show the part that it has room for, changed rows only:
+    /// `shown` holds what it shows now, empty for a terminal that is new to this.
+    pub fn cropped(&self, size: Size, shown: &mut Vec<String>) -> Vec<u8> {
+        let screen = self.emulator.screen();
+        let mut frame = Vec::new();
+        if shown.is_empty() {
+            frame.extend_from_slice(b"\x1b[?1049h\x1b[r\x1b[0m\x1b[2J");
+            frame.extend_from_slice(screen.input_mode_formatted().as_bytes());
+        }
+        let width = size.cols.min(self.size().cols);
+        let rows: Vec<String> = screen.rows_formatted(0, width).take(size.rows.into()).collect();
+        for (at, row) in rows.iter().enumerate().filter(|(at, row)| shown.get(*at) != Some(row)) {
+            frame.extend_from_slice(format!("\x1b[{};1H\x1b[0m\x1b[2K{row}\x1b[0m", at + 1).as_bytes());
+        }
+        if frame.is_empty() && *shown == rows {
+            return frame;
+        }
+        *shown = rows;
+        let (row, col) = screen.cursor_position();
+        let visible = !screen.hide_cursor() && row < size.rows && col < size.cols;
+        let cursor = if visible { format!("\x1b[{};{}H\x1b[?25h", row + 1, col + 1) } else { "\x1b[?25l".to_owned() };
+        [b"\x1b[?2026h", frame.as_slice(), cursor.as_bytes(), b"\x1b[?2026l"].concat()
+    }
+
     /// Everything that a terminal needs to show the current state, as one frame.
     pub fn snapshot(&self) -> Vec<u8> {
         let screen = self.emulator.screen();
