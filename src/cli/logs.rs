@@ -46,15 +46,19 @@ pub(super) fn attach(context: &Context, args: &AttachArgs) -> Result<Answer, Fau
     let project = if args.pane { context.project_as_it_is()? } else { context.project()? };
     let id = view::resolve(&project, &args.id)?;
     let plan = view::plan(&project, &id)?;
+    let key = args.detach_key.as_deref().map(detach_key).transpose()?.unwrap_or(CTRL_BACKSLASH);
     if plan.lane == Lane::Interactive && !view::is_closed(&project, &id) {
         let folder = project.paths.dispatch(&id);
-        let key = args.detach_key.as_deref().map(detach_key).transpose()?.unwrap_or(CTRL_BACKSLASH);
         if worker::attach(&folder, args.read_only, key)? == Some(Left::Detached) {
             context.screen.story(&format!("detached; {id} goes on"));
             return Ok(Answer::Good);
         }
         // The screen is gone; what became of it comes in a moment.
         lock::wait_until_free(&folder.join("lock"))?;
+        if !view::is_closed(&project, &id) {
+            return Err(Fault::environment(format!("the supervisor of {id} is gone"))
+                .fix(format!("`vnx show {id}` recovers the dispatch and says what became of it")));
+        }
         return verdict(context, &project, &id);
     }
     context.screen.answer(&toned(Tone::Strong, &format!("{id}  {} on {}", plan.agent, plan.provider)));
@@ -126,7 +130,7 @@ fn print(context: &Context, line: &[u8], form: Form) {
     };
     if form == Form::Raw || recorded.events.is_empty() && recorded.src != Source::Out {
         let tone = if recorded.src == Source::Out { None } else { Some(Tone::Dim) };
-        let text = printable(&recorded.raw);
+        let text = block(&recorded.raw);
         context.screen.answer(&tone.map_or_else(|| text.clone(), |t| toned(t, &text)));
         return;
     }
@@ -140,8 +144,11 @@ fn print(context: &Context, line: &[u8], form: Form) {
     }
 }
 
+fn block(text: &str) -> String {
+    text.lines().map(printable).collect::<Vec<_>>().join("\n")
+}
+
 fn words(event: &Event) -> Option<String> {
-    let block = |text: &str| text.lines().map(printable).collect::<Vec<_>>().join("\n");
     Some(match event {
         Event::Init { model, .. } => toned(
             Tone::Dim,

@@ -1,13 +1,14 @@
 //! Panes: a tmux view for each dispatch. Nothing waits for them, and losing them loses nothing.
 
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::door::Options;
 use super::view;
 use crate::domain::{DispatchId, Fault, Name};
 use crate::project::Project;
 use crate::project::config::Panes;
-use crate::sys::{files, path};
+use crate::sys::{files, lock, path};
 use crate::tmux::{Layout, Socket, Tmux, TmuxError};
 
 /// What a pane needs to be opened.
@@ -71,6 +72,8 @@ pub fn repane(project: &Project, socket: Option<&Name>) -> Result<Vec<DispatchId
         return Err(Fault::environment("there is no tmux, or `tmux.panes` is off")
             .fix("install tmux, or set tmux.panes in .vnx/config.yaml; `vnx attach` works without it"));
     };
+    // Two at once would each give every dispatch one.
+    let _lock = lock::exclusive(&project.paths.panes_lock(), Duration::from_mins(1))?;
     let mut opened = Vec::new();
     // The server may be gone, and then so are all panes.
     let standing = place.tmux.panes(&place.session).unwrap_or_default();

@@ -63,6 +63,11 @@ impl Paths {
     pub fn trash_lock(&self) -> PathBuf {
         self.locks().join("trash.lock")
     }
+    /// Serializes the giving of new panes.
+    pub fn panes_lock(&self) -> PathBuf {
+        self.locks().join("panes.lock")
+    }
+
     /// One lock for each block of ports.
     pub fn ports(&self) -> PathBuf {
         self.locks().join("ports")

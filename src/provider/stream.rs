@@ -251,11 +251,11 @@ impl Listener for Stream {
     }
 
     fn drew(&mut self) -> Heard {
-        // A program that tells nothing else moves when it draws.
+        // A program that tells nothing else is at work while it runs, and moves when it draws.
         if self.kind != ParserKind::Text {
             return Heard::default();
         }
-        let state = Event::State { state: WorkerState::Working, source: StateSource::Screen, detail: None };
+        let state = Event::State { state: WorkerState::Working, source: StateSource::Process, detail: None };
         Heard { progress: true, events: vec![state], ..Heard::default() }
     }
 

@@ -120,13 +120,15 @@ impl Cast {
         let text = String::from_utf8_lossy(bytes);
         let clean: Cow<'_, str> = self.redactor.redact(&text);
         let at = self.at(self.since);
-        if bytes.len() as u64 > self.left {
+        let line = json!([at, "o", clean]);
+        let length = line.to_string().len() as u64;
+        if length > self.left {
             self.write(&json!([at, "o", "\r\nthe recording ends here: its size limit (limits.record) is reached\r\n"]));
             self.over = true;
             return;
         }
-        self.left -= bytes.len() as u64;
-        self.write(&json!([at, "o", clean]));
+        self.left -= length;
+        self.write(&line);
     }
 
     fn at(&self, moment: Instant) -> f64 {

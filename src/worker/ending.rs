@@ -120,7 +120,8 @@ impl Watch<'_> {
     /// Says what the worker waited for in vain.
     fn give_up(&mut self) {
         let screen = self.link.terminal().map(|t| t.screen().text()).unwrap_or_default();
-        self.recorder.line(Source::Vnx, &format!("gave up; the screen is\n{screen}"), Vec::new());
+        let seen = if screen.trim().is_empty() { "empty".to_owned() } else { format!("\n{screen}") };
+        self.recorder.line(Source::Vnx, &format!("gave up; the screen is {seen}"), Vec::new());
         let (outcome, what) = match self.state {
             WorkerState::WaitingPermission => {
                 (Outcome::PermissionBlocked, "nobody answered what it asked a permission for")

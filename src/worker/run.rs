@@ -17,6 +17,7 @@ use tokio::net::UnixListener;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::cast::Cast;
@@ -40,6 +41,8 @@ use crate::sys::pty::{Pty, Size};
 
 /// How long what outlives the worker may take to leave by itself.
 const LEAVE: Duration = Duration::from_millis(150);
+/// How long viewers may take to read the worker's last words.
+const FAREWELL: Duration = Duration::from_millis(200);
 
 /// What to run.
 #[derive(Debug)]
@@ -242,12 +245,19 @@ impl<'a> Watch<'a> {
         let (asks, mut asked) = mpsc::channel::<Ask>(8);
         let first = self.listener.begin();
         self.write_lines(first);
+        if self.interactive.is_some() {
+            let mut told = Told::default();
+            told.add(self.listener.drew());
+            self.heard(told);
+        }
+        let mut served = JoinSet::new();
         let status = loop {
             let wake = self.next_deadline();
             tokio::select! {
                 status = self.child.wait() => break status,
                 got = self.link.next(), if self.link.is_open() => self.got(&got),
-                Ok((stream, _)) = control.accept() => { tokio::spawn(serve(stream, asks.clone())); }
+                Ok((stream, _)) = control.accept() => { served.spawn(serve(stream, asks.clone())); }
+                Some(_) = served.join_next() => {}
                 Some(ask) = asked.recv() => self.asked(ask),
                 _ = term.recv() => self.end(Cause::Cancel),
                 _ = int.recv() => self.end(Cause::Cancel),
@@ -260,8 +270,11 @@ impl<'a> Watch<'a> {
         let status = status.map_err(|e| Fault::io(format!("cannot wait for the worker: {e}")))?;
         self.go(WorkerState::Exited, StateSource::Process, None);
         self.worker_is_gone();
-        self.after_exit(&mut chld, &mut asked, &control, &asks).await;
+        self.after_exit(&mut chld, &mut asked, &control, &asks, &mut served).await;
         self.link.finish(self.listener, self.recorder);
+        // Answers and the last output are still on their way.
+        drop(asked);
+        let _ = tokio::time::timeout(FAREWELL, async { while served.join_next().await.is_some() {} }).await;
         self.recorder.flush();
         let end = self.verdict_of(status);
         let (stdout_bytes, stderr_bytes) = self.link.bytes();
@@ -281,6 +294,7 @@ impl<'a> Watch<'a> {
         asked: &mut mpsc::Receiver<Ask>,
         control: &UnixListener,
         asks: &mpsc::Sender<Ask>,
+        served: &mut JoinSet<()>,
     ) {
         let exited = Instant::now();
         let grace = self.limits.grace.duration();
@@ -312,7 +326,7 @@ impl<'a> Watch<'a> {
             let tick = Instant::now() + if empty { Duration::from_millis(20) } else { Duration::from_millis(10) };
             tokio::select! {
                 got = self.link.next(), if self.link.is_open() => self.got(&got),
-                Ok((stream, _)) = control.accept() => { tokio::spawn(serve(stream, asks.clone())); }
+                Ok((stream, _)) = control.accept() => { served.spawn(serve(stream, asks.clone())); }
                 Some(ask) = asked.recv() => self.asked(ask),
                 _ = chld.recv() => {}
                 () = sleep_until(tick) => {}

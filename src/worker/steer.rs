@@ -1,8 +1,9 @@
 //! Steering an interactive worker: texts, keys, permissions, hooks.
 //!
 //! A text is pasted in brackets, Enter follows as an event of its own, and then the worker has
-//! to say that it took it: by a status report, a hook or a title. Without that word a second
-//! Enter is tried once; after that the text is reported as `staged`.
+//! to say that it took it: by a status report, a hook or a title. Without that word Enter is
+//! pressed once more, and a few times more while the text is still to be seen; after that the
+//! text is reported as `staged`.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -26,6 +27,9 @@ use crate::domain::plan::Interactive;
 const PROOF: Duration = Duration::from_secs(2);
 /// How long a program may take to take a text in.
 const TAKEN_IN: Duration = Duration::from_secs(10);
+/// How often Enter is pressed for a text, and for one that can still be seen.
+const PRESSES: u32 = 2;
+const PRESSES_SEEN: u32 = 5;
 /// How soon a program that takes a text in is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_millis(30);
 /// Between two keys of one answer: programs take what comes at once for a paste.
@@ -44,8 +48,8 @@ enum Stage {
 #[derive(Debug)]
 struct Sending {
     stage: Stage,
-    /// The worker was busy when the text came.
-    busy: bool,
+    /// The worker's state when the text came.
+    state: WorkerState,
     /// How the text ends, to find it on the screen.
     tail: String,
     reply: oneshot::Sender<Answer>,
@@ -123,9 +127,9 @@ fn unfit(text: &str, brackets: bool) -> Option<String> {
 }
 
 /// Whether a pasted text stands on the screen: its end, or what the CLI shows in its place.
-fn is_shown(tail: &str, mark: &str, terminal: &Terminal) -> bool {
+fn is_shown(tail: &str, mark: Option<&str>, terminal: &Terminal) -> bool {
     let screen = terminal.screen().text();
-    screen.contains(tail) || screen.contains(mark)
+    screen.contains(tail) || mark.is_some_and(|mark| screen.contains(mark))
 }
 
 impl Watch<'_> {
@@ -136,10 +140,11 @@ impl Watch<'_> {
             Ask::Attached(newcomer, reply) => {
                 let answer = self.answer(self.state != WorkerState::Exited && self.interactive.is_some());
                 // Whoever asked may be gone.
+                let rings = self.state.needs_somebody();
                 if reply.send(answer).is_ok()
                     && let Some(terminal) = self.link.terminal()
                 {
-                    terminal.attach(newcomer);
+                    terminal.attach(newcomer, rings);
                 }
             }
             Ask::Typed(viewer, bytes) => {
@@ -313,8 +318,7 @@ impl Watch<'_> {
         self.steering.proven = None;
         let last: Vec<char> = text.lines().last().unwrap_or_default().trim().chars().collect();
         let tail = last[last.len().saturating_sub(8)..].iter().collect();
-        let busy = state == WorkerState::Working;
-        self.steering.sending = Some(Sending { stage: Stage::Writing, busy, tail, reply });
+        self.steering.sending = Some(Sending { stage: Stage::Writing, state, tail, reply });
         self.deliver();
     }
 
@@ -327,7 +331,7 @@ impl Watch<'_> {
     fn step(&mut self) {
         let now = Instant::now();
         let gap = self.interactive.as_ref().map_or(Duration::ZERO, |i| i.submit_gap.duration());
-        let mark = self.interactive.as_ref().and_then(|i| i.pasted.clone());
+        let mark = self.interactive.as_ref().and_then(|i| i.pasted.as_deref());
         let Some(terminal) = self.link.terminal() else { return };
         while self.steering.keys.front().is_some_and(|(at, _)| *at <= now) {
             terminal.write(&self.steering.keys.pop_front().map(|(_, keys)| keys).unwrap_or_default());
@@ -339,7 +343,8 @@ impl Watch<'_> {
             Stage::Enter(at, since)
                 if at <= now
                     && now < since + TAKEN_IN
-                    && mark.as_ref().is_some_and(|mark| !is_shown(&sending.tail, mark, terminal)) =>
+                    && mark.is_some()
+                    && !is_shown(&sending.tail, mark, terminal) =>
             {
                 sending.stage = Stage::Enter(now + LOOK_AGAIN.max(gap), since);
             }
@@ -347,12 +352,18 @@ impl Watch<'_> {
                 terminal.write(b"\r");
                 sending.stage = Stage::Proof(now + PROOF, 1);
             }
-            Stage::Proof(at, 1) if at <= now && !sending.busy => {
+            // In another state Enter would answer something else.
+            Stage::Proof(at, presses)
+                if at <= now
+                    && self.state == sending.state
+                    && sending.state != WorkerState::Working
+                    && (presses < PRESSES || presses < PRESSES_SEEN && is_shown(&sending.tail, mark, terminal)) =>
+            {
                 terminal.write(b"\r");
-                sending.stage = Stage::Proof(now + PROOF, 2);
+                sending.stage = Stage::Proof(now + PROOF, presses + 1);
             }
             Stage::Proof(at, _) if at <= now => {
-                let why = if sending.busy {
+                let why = if sending.state == WorkerState::Working {
                     "the worker is busy; its CLI has it in its input"
                 } else {
                     "nothing shows that it was submitted"

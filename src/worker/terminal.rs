@@ -175,13 +175,16 @@ impl Terminal {
 
     /// Rings at every viewer: somebody has to answer. tmux marks the window.
     pub(super) fn ring(&mut self) {
-        self.viewers.show(b"\x07");
+        self.viewers.ring();
     }
 
-    /// Shows the screen to somebody new.
-    pub(super) fn attach(&mut self, newcomer: Newcomer) {
+    /// Shows the screen to somebody new, and rings if there is something to answer.
+    pub(super) fn attach(&mut self, newcomer: Newcomer, rings: bool) {
         self.viewers.add(newcomer);
         self.fit();
+        if rings {
+            self.viewers.ring_newest();
+        }
     }
 
     pub(super) fn typed(&mut self, viewer: u64, bytes: &[u8]) {

@@ -99,6 +99,16 @@ impl Viewers {
         }
     }
 
+    /// Rings at everybody.
+    pub(super) fn ring(&mut self) {
+        self.all.iter_mut().for_each(Viewer::ring);
+    }
+
+    /// Rings at whoever came or changed last.
+    pub(super) fn ring_newest(&mut self) {
+        self.all.iter_mut().next_back().into_iter().for_each(Viewer::ring);
+    }
+
     /// Somebody of another size waits to be shown the newest output.
     pub(super) fn is_stale(&self) -> bool {
         self.stale
@@ -134,6 +144,10 @@ impl Viewers {
 impl Viewer {
     fn send(&mut self, bytes: &Arc<[u8]>) {
         self.behind |= self.is.frames.sender.try_send(Arc::clone(bytes)).is_err();
+    }
+
+    fn ring(&mut self) {
+        self.send(&Arc::from(*b"\x07"));
     }
 
     fn begin(&mut self, screen: &Screen) {

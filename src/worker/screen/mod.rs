@@ -48,7 +48,7 @@ const KEPT: [u16; 3] = [1004, 1007, 2031];
 
 /// Puts a terminal back as it was before a viewer attached.
 pub const RESTORE: &[u8] = b"\x1b[?1049l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1005l\x1b[?1006l\x1b[?1004l\x1b[?1007l\
-\x1b[?2004l\x1b[?2031l\x1b[?1l\x1b>\x1b[<9u\x1b[>4m\x1b[0 q\x1b[r\x1b[0m\x1b[?25h\r\n";
+\x1b[?2004l\x1b[?2031l\x1b[?1l\x1b>\x1b[<9u\x1b[>4m\x1b[0 q\x1b[r\x1b[0m\x1b[?25h\x1b[999;1H\r\n";
 
 fn cells(size: Size) -> (NonZeroU16, NonZeroU16) {
     let size = size.sane();
