@@ -63,6 +63,8 @@ pub(super) struct Steering {
     proven: Option<StateSource>,
     /// Keys to press, each at its time.
     keys: VecDeque<(Instant, Vec<u8>)>,
+    /// A permission that was answered by keys: when to look, the screen then, the keys, how often.
+    permitted: Option<(Instant, String, String, u32)>,
     /// Hooks that wait for a decision.
     held: Vec<oneshot::Sender<Answer>>,
     /// What becomes of the first prompt.
@@ -103,7 +105,8 @@ impl Steering {
             Stage::Writing => None,
             Stage::Enter(at, _) | Stage::Proof(at, _) => Some(at),
         });
-        stage.into_iter().chain(self.keys.front().map(|(at, _)| *at)).min()
+        let permitted = self.permitted.as_ref().map(|(at, ..)| *at);
+        stage.into_iter().chain(self.keys.front().map(|(at, _)| *at)).chain(permitted).min()
     }
 }
 
@@ -219,6 +222,8 @@ impl Watch<'_> {
                 }
             }
             Permit::Keys(keys) => {
+                let screen = self.link.terminal().map(|t| t.screen().text()).unwrap_or_default();
+                self.steering.permitted = Some((Instant::now() + PROOF, screen, keys.clone(), 1));
                 self.steering.press(&[keys]);
                 self.deliver();
             }
@@ -335,6 +340,14 @@ impl Watch<'_> {
         let Some(terminal) = self.link.terminal() else { return };
         while self.steering.keys.front().is_some_and(|(at, _)| *at <= now) {
             terminal.write(&self.steering.keys.pop_front().map(|(_, keys)| keys).unwrap_or_default());
+        }
+        // Nothing at all has changed on the screen: the key was swallowed. Another question would look different.
+        if let Some((_, screen, keys, presses)) = self.steering.permitted.take_if(|(at, ..)| *at <= now)
+            && presses < PRESSES_SEEN
+            && terminal.screen().text() == screen
+        {
+            terminal.write(keys.as_bytes());
+            self.steering.permitted = Some((now + PROOF, screen, keys, presses + 1));
         }
         let Some(sending) = &mut self.steering.sending else { return };
         match sending.stage {
