@@ -77,6 +77,25 @@ fn claims_and_recovery_scans_do_not_disturb_each_other() {
     world.assert_nothing_left();
 }
 
+/// The folder of the worktrees comes and goes with them: nobody stumbles over another's tidying up.
+#[test]
+fn creations_and_teardowns_do_not_disturb_each_other() {
+    let world = World::new();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                (0..15).for_each(|_| {
+                    let output = world.start_script("true").wait_with_output().unwrap();
+                    assert_eq!(output.status.code(), Some(4), "{}", String::from_utf8_lossy(&output.stderr));
+                });
+            });
+        }
+    });
+    assert_eq!(world.count("dispatch.closed"), 60);
+    world.assert_verified();
+    world.assert_nothing_left();
+}
+
 /// A hundred, one after the other: no false status and nothing left. Ten without `VNX_TEST_FULL=1`.
 #[test]
 fn many_in_a_row_leave_nothing() {

@@ -471,7 +471,8 @@ pub fn fix(from: &Path, apply: bool) -> Vec<Fix> {
     }
     if project.worktrees().join(".trash").exists() {
         add("delete removed worktrees that are still in the trash".to_owned(), &|| {
-            worktree::empty_trash(&project.worktrees(), &project.paths.trash_lock(), Duration::from_mins(1))
+            let paths = &project.paths;
+            worktree::empty_trash(&project.worktrees(), &paths.trash_lock(), &paths.repo_lock(), Duration::from_mins(1))
         });
     }
     fixes

@@ -35,7 +35,8 @@ pub fn tidy(project: &Project) -> Vec<(DispatchId, Result<(), Fault>)> {
     let worktrees = project.worktrees();
     if worktrees.join(".trash").exists() {
         // Disk space only: whoever comes next tries again.
-        let _ = worktree::empty_trash(&worktrees, &project.paths.trash_lock(), Duration::ZERO);
+        let _ =
+            worktree::empty_trash(&worktrees, &project.paths.trash_lock(), &project.paths.repo_lock(), Duration::ZERO);
     }
     finished
 }
@@ -149,7 +150,9 @@ impl Lost<'_> {
             // Everything there was written by vnx from the base commit (ADR 0008).
             // A git that was killed can leave a lock of its own behind, which is not ours to break:
             // then the story is closed all the same, and says what is left.
-            left_over = worktree::undo(&tree).err().map(|fault| format!("not all of it could be taken away: {fault}"));
+            left_over = worktree::undo(&tree, &self.paths.repo_lock())
+                .err()
+                .map(|fault| format!("not all of it could be taken away: {fault}"));
         }
         let said = self.said();
         let run_ms = exited.as_ref().map_or(0, |e| e.ran_ms);

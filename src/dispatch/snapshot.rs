@@ -202,19 +202,15 @@ fn writable(project: &Project) -> Result<(), Fault> {
         }
     }
     let must = paths.folders().into_iter().chain([project.ledger().file(), paths.locks()]);
-    let root = project.worktrees();
-    let root = root.ancestors().find(|p| p.exists()).map(Path::to_owned);
-    for path in must.chain(root).chain([project.located.common_dir.clone()]) {
-        if let Err(e) = access(&path, Access::WRITE_OK) {
-            return Err(Fault::environment(format!(
-                "{} cannot be written: {}",
-                path.display(),
-                std::io::Error::from(e)
-            ))
-            .fix("make it writable for you, or set worktree.root or VNX_STATE_DIR to a place that is"));
-        }
+    let must = must.chain([project.located.common_dir.clone()]);
+    let may = |place: &Path| access(place, Access::WRITE_OK);
+    let mut asked = must.map(|path| (may(&path).map_err(std::io::Error::from), path)).collect::<Vec<_>>();
+    asked.push((files::nearest(&project.worktrees(), may), project.worktrees()));
+    match asked.into_iter().find_map(|(answer, path)| Some((answer.err()?, path))) {
+        None => Ok(()),
+        Some((e, path)) => Err(Fault::environment(format!("{} cannot be written: {e}", path.display()))
+            .fix("make it writable for you, or set worktree.root or VNX_STATE_DIR to a place that is")),
     }
-    Ok(())
 }
 
 fn disk(project: &Project) -> Result<u64, Fault> {

@@ -79,7 +79,7 @@ pub fn supervise(paths: &Paths, id: &DispatchId) -> Result<(), Fault> {
     ledger.pack()?;
     // What is left is only disk space; the next command goes on where this one stops.
     if let Some(worktrees) = Path::new(&plan.worktree).parent() {
-        worktree::empty_trash(worktrees, &paths.trash_lock(), Duration::from_hours(1))?;
+        worktree::empty_trash(worktrees, &paths.trash_lock(), &paths.repo_lock(), Duration::from_hours(1))?;
     }
     Ok(())
 }

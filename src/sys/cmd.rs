@@ -84,10 +84,13 @@ impl Output {
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.stdout).trim_end_matches('\n').to_owned()
     }
-    /// The first non-empty line of standard error, for messages.
+    /// The line of standard error that says what went wrong, by its prefix or else the first, for messages.
     pub fn complaint(&self) -> String {
         let text = String::from_utf8_lossy(&self.stderr);
-        let line = text.lines().find(|l| !l.trim().is_empty()).unwrap_or("no error message");
+        let said = |starts: &'static [&'static str]| {
+            text.lines().find(move |l| !l.trim().is_empty() && starts.iter().any(|s| l.starts_with(s)))
+        };
+        let line = said(&["fatal:", "error:"]).or_else(|| said(&[""])).unwrap_or("no error message");
         line.chars().filter(|c| !c.is_control()).take(300).collect()
     }
 }

@@ -151,9 +151,21 @@ pub fn names(path: &Path) -> Result<Vec<String>, PathError> {
 /// Bytes free for an unprivileged user on the file system of `path`, or of its nearest
 /// existing parent.
 pub fn disk_free(path: &Path) -> Result<u64, PathError> {
-    let existing = path.ancestors().find(|p| p.exists()).unwrap_or(Path::new("/"));
-    let stat = rustix::fs::statvfs(existing).map_err(io::Error::from).at("examine", existing)?;
+    let stat = nearest(path, |place| rustix::fs::statvfs(place)).at("examine", path)?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// Asks about a path, or about its nearest parent that exists at that moment: a folder that
+/// others take away in between is none.
+pub fn nearest<T>(path: &Path, ask: impl Fn(&Path) -> rustix::io::Result<T>) -> io::Result<T> {
+    let mut answer = Err(rustix::io::Errno::NOENT);
+    for place in path.ancestors() {
+        answer = ask(place);
+        if !matches!(answer, Err(rustix::io::Errno::NOENT)) {
+            break;
+        }
+    }
+    Ok(answer?)
 }
 
 /// Whether a path is a folder of this user, and no link to one.

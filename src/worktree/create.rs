@@ -25,8 +25,6 @@ pub fn create(tree: &Tree<'_>, repo_lock: &Path, alive: Option<&File>) -> Result
         return Err(Fault::environment(format!("{} exists already", tree.path.display()))
             .fix("move it away; vnx does not touch what it did not make"));
     }
-    let root = tree.path.parent().unwrap_or(Path::new("/"));
-    std::fs::create_dir_all(root).at("create", root)?;
     let repository = tree.repository();
     let held = || alive.and_then(|lock| lock.try_clone().ok());
     // Fails if the branch exists; from here on it is ours.
@@ -36,12 +34,14 @@ pub fn create(tree: &Tree<'_>, repo_lock: &Path, alive: Option<&File>) -> Result
     })?;
     let guard = lock::exclusive(repo_lock, Duration::from_mins(1));
     let added = guard.and_then(|_held| {
+        let root = tree.path.parent().unwrap_or(Path::new("/"));
+        std::fs::create_dir_all(root).at("create", root)?;
         Ok(repository.worktree_add_bare(tree.path, &tree.id.branch(), &tree.lock_reason(), held())?)
     });
     let filled = added.and_then(|()| fill(tree, held()));
     if filled.is_err() {
         // The error that brought us here is the one to report.
-        let _ = undo(tree);
+        let _ = undo(tree, repo_lock);
     }
     filled
 }
@@ -64,7 +64,7 @@ fn workers(common_dir: &Path) -> usize {
 
 /// Takes away what a creation that did not finish has left: folder, registration, and the
 /// branch if it is still at its base. No worker ever ran there, so nothing can be lost.
-pub fn undo(tree: &Tree<'_>) -> Result<(), Fault> {
+pub fn undo(tree: &Tree<'_>, repo_lock: &Path) -> Result<(), Fault> {
     let repository = tree.repository();
     files::delete_tree(tree.path)?;
     // git calls its folder by the last part of the path.
@@ -74,7 +74,17 @@ pub fn undo(tree: &Tree<'_>) -> Result<(), Fault> {
     if repository.ref_commit(&tree.id.branch_ref())?.as_deref() == Some(tree.base) {
         repository.delete_ref(&tree.id.branch_ref(), tree.base)?;
     }
-    // Not empty means that others work there.
-    let _ = tree.path.parent().map(std::fs::remove_dir);
+    if let Some(root) = tree.path.parent() {
+        leave(root, repo_lock);
+    }
     Ok(())
+}
+
+/// Takes the folder of the worktrees away if it is empty: not empty means that others work there.
+/// Whoever creates a worktree makes that folder under the same lock, so it never goes between its
+/// making and its use.
+pub fn leave(root: &Path, repo_lock: &Path) {
+    if let Ok(_held) = lock::exclusive(repo_lock, Duration::from_secs(10)) {
+        let _ = std::fs::remove_dir(root);
+    }
 }

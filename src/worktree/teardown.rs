@@ -201,7 +201,7 @@ fn move_to_trash(tree: &Tree<'_>) -> Result<(), Fault> {
 /// Deletes what removed worktrees left in the trash, then the empty folders. A crash in between
 /// is finished by the next one. Who put something there waits for its turn, so that nothing is
 /// left when the last one is done; a passer-by (`patience` zero) leaves it to who is at it.
-pub fn empty_trash(worktrees: &Path, trash_lock: &Path, patience: Duration) -> Result<(), Fault> {
+pub fn empty_trash(worktrees: &Path, trash_lock: &Path, repo_lock: &Path, patience: Duration) -> Result<(), Fault> {
     let trash = worktrees.join(".trash");
     if trash.is_dir() {
         let guard = match lock::exclusive(trash_lock, patience) {
@@ -215,6 +215,6 @@ pub fn empty_trash(worktrees: &Path, trash_lock: &Path, patience: Duration) -> R
         let _ = std::fs::remove_dir(&trash);
         drop(guard);
     }
-    let _ = std::fs::remove_dir(worktrees);
+    super::create::leave(worktrees, repo_lock);
     Ok(())
 }
