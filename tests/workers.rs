@@ -198,6 +198,36 @@ fn temporary_files_and_ports_are_a_workers_own() {
     assert_eq!(names(&world.root.join("tmp")), Vec::<String>::new());
 }
 
+/// A name for temporary files that is taken costs nobody anything: the folder gets another name, which recovery
+/// knows as well, and what had the name stays as it is.
+#[test]
+fn a_taken_name_for_temporary_files_is_left_alone() {
+    let mut world = World::new();
+    let tmp = world.root.join("tmp");
+    std::fs::create_dir_all(tmp.join("vnx-taken")).unwrap();
+    std::fs::write(tmp.join("vnx-taken/theirs"), "").unwrap();
+    std::os::unix::fs::symlink(&world.root, tmp.join("vnx-linked")).unwrap();
+    world.set("TMPDIR", &tmp);
+    let script = "echo \"$TMPDIR\"; stat -c %a \"$TMPDIR\"; mktemp; touch begun; while [ ! -e go ]; do sleep 0.02; done; rm begun go";
+    for id in ["taken", "linked"] {
+        let mut running = world.start(&dispatch(script, &["--id", id]));
+        world.until("the worker to begin", || world.worktrees().join(id).join("begun").exists());
+        let said = world.vnx(&["logs", id]).expect(0).out;
+        assert!(said.contains(&format!("/tmp/vnx-{id}-")) && said.contains("\n700\n"), "{said}");
+        assert_eq!(names(&tmp).len(), 3);
+        if id == "linked" {
+            std::fs::write(world.worktrees().join(id).join("go"), "").unwrap();
+        } else {
+            let supervisor = world.processes().into_iter().find(|(_, c)| c.contains("supervise"));
+            kill_process(Pid::from_raw(supervisor.unwrap().0).unwrap(), Signal::KILL).unwrap();
+        }
+        let _ = running.wait();
+        world.vnx(&["ps"]).expect(0);
+        assert_eq!(names(&tmp), ["vnx-linked", "vnx-taken"]);
+    }
+    assert!(tmp.join("vnx-taken/theirs").exists() && world.repo.exists());
+}
+
 /// Each attempt is a dispatch of its own; what cannot get better is not tried again, and another provider is
 /// tried where the agent lists one.
 #[test]

@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 
 use crate::domain::{DispatchId, Fault};
 use crate::project::Paths;
-use crate::sys::{files, lock, path};
+use crate::sys::{self, files, lock, path};
 
 /// The first port of the first block, and how many blocks of how many ports there are.
 const FIRST: u16 = 21_000;
 const BLOCKS: u16 = 200;
 const PORTS: u16 = 10;
+/// How many names are tried for a folder.
+const NAMES: u8 = 8;
 
 /// A worker's own folder for temporary files.
 ///
@@ -28,16 +30,40 @@ fn note(dispatch: &Path) -> PathBuf {
 }
 
 impl Temporary {
-    /// Makes it: ours alone, under a name that nobody else can have taken.
+    /// Makes it: ours alone. Where the plain name is taken (another repository's dispatch of the same id, a
+    /// leftover, a stranger's), the folder gets another one.
     pub(super) fn make(dispatch: &Path, id: &DispatchId) -> Result<Self, Fault> {
-        let path = std::env::temp_dir().join(format!("vnx-{id}"));
-        files::replace(&note(dispatch), path::text(&path)?.as_bytes())?;
-        if !files::claim_folder(&path)? {
-            return Err(Fault::environment(format!("{} exists already", path.display()))
-                .fix("move it away; vnx does not touch what it did not make"));
+        let place = std::env::temp_dir();
+        for attempt in 0..NAMES {
+            let path = place.join(if attempt == 0 { plain(id) } else { other(id)? });
+            let text = path::text(&path)?;
+            if files::claim_folder(&path)? {
+                let made = Self { path };
+                // Noted only once it is ours: what the note names may be deleted.
+                files::replace(&note(dispatch), text.as_bytes())?;
+                return Ok(made);
+            }
         }
-        Ok(Self { path })
+        Err(Fault::environment(format!("every name for a folder of {id} in {} is taken", place.display()))
+            .fix("set TMPDIR to a folder that only you write to"))
     }
+}
+
+/// What the folder is called …
+fn plain(id: &DispatchId) -> String {
+    format!("vnx-{id}")
+}
+
+/// … and what it is called where that name is taken.
+fn other(id: &DispatchId) -> Result<String, Fault> {
+    let random = sys::random::<4>()?;
+    Ok(format!("{}-{:08x}", plain(id), u32::from_le_bytes(random)))
+}
+
+/// Whether a name is one that the folder of `id` can have.
+fn is_name(name: &str, id: &DispatchId) -> bool {
+    let is_random = |end: &str| end.len() == 8 && end.bytes().all(|b| b.is_ascii_hexdigit());
+    name.strip_prefix(&plain(id)).is_some_and(|end| end.is_empty() || end.strip_prefix('-').is_some_and(is_random))
 }
 
 impl Drop for Temporary {
@@ -51,8 +77,8 @@ impl Drop for Temporary {
 pub(super) fn clear(dispatch: &Path, id: &DispatchId) {
     let Ok(Some(bytes)) = files::read_capped(&note(dispatch), 4096) else { return };
     let path = PathBuf::from(String::from_utf8_lossy(&bytes).into_owned());
-    // Only a folder of that name, of ours, and no link: the note lies where a worker could write.
-    let named = path.is_absolute() && path.file_name().is_some_and(|n| n.to_str() == Some(&format!("vnx-{id}")));
+    // Only a folder of such a name, of ours, and no link: the note lies where a worker could write.
+    let named = path.is_absolute() && path.file_name().and_then(|n| n.to_str()).is_some_and(|n| is_name(n, id));
     if named && files::is_own_folder(&path) {
         let _ = files::delete_tree(&path);
     }
