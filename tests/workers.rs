@@ -54,6 +54,22 @@ fn a_line_without_end_and_a_closed_output_are_survived() {
     world.assert_nothing_left();
 }
 
+/// What is no text does not get into the verdict; what can be read before it does.
+#[test]
+fn a_verdict_is_readable_whatever_the_worker_writes() {
+    let world = World::new();
+    let bytes = r"printf '\037\213\010\000\377\325\033[31m\376k\001\002\033]0;t\007\200\n' >&2; exit 3";
+    for (before, words) in [("", "the worker exited with code 3"), ("echo 'no space' >&2\n", "no space")] {
+        world.vnx(&dispatch(&format!("{before}{bytes}"), &[])).expect(1);
+        assert_eq!(world.last("dispatch.closed")["verdict"]["reason"], words);
+    }
+    // A terminal makes text of it, which is no nicer to read, but bounded and harmless.
+    world.vnx(&dispatch("head -c 100000 /dev/urandom; exit 3", &["--lane", "interactive"])).expect(1);
+    let reason = world.last("dispatch.closed")["verdict"]["reason"].as_str().unwrap().to_owned();
+    assert!(reason.chars().count() <= 300 && !reason.chars().any(char::is_control), "{reason:?}");
+    world.assert_nothing_left();
+}
+
 #[test]
 fn a_worker_that_never_reads_its_input_does_not_hang() {
     let world = World::new();

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anstyle::{AnsiColor, Style};
 
 use super::exit::fault_code;
+use crate::domain::line::shows_itself;
 use crate::domain::outcome::Decision;
 use crate::domain::{Fault, FaultKind};
 
@@ -130,8 +131,7 @@ impl Screen {
 
 /// Text from elsewhere on one line, without anything that a terminal would obey.
 pub(super) fn printable(text: &str) -> String {
-    let hidden = |c: char| matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}');
-    text.chars().map(|c| if c.is_control() && c != '\t' || hidden(c) { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if c == '\t' || shows_itself(c) { c } else { '\u{fffd}' }).collect()
 }
 
 /// A table with aligned columns; the last one is not padded.

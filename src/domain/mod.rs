@@ -10,6 +10,7 @@ pub mod digest;
 pub mod event;
 pub mod fault;
 pub mod id;
+pub mod line;
 pub mod merkle;
 pub mod outcome;
 pub mod plan;

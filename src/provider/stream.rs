@@ -7,6 +7,7 @@ use super::failures::FailureTable;
 use super::turns::Turns;
 use super::{claude, codex, gemini, kimi, transcript};
 use crate::domain::event::{Claim, Event, Failure, Heard, Listener, Notice, Permit, StateSource, Usage, WorkerState};
+use crate::domain::line::summary;
 use crate::domain::outcome::Outcome;
 use crate::domain::plan::{AcpPlan, Dialect, EndPolicy, FailureRule, Interactive, ParserKind};
 use crate::domain::verdict::End;
@@ -109,7 +110,7 @@ impl Stream {
                     && self.claim.failure.as_ref().is_some_and(|f| f.outcome.is_some())
                     && self.claim.stuck_on_error;
                 if !keep {
-                    self.claim.failure = Some(Failure { outcome: *class, message: one_line(message) });
+                    self.claim.failure = Some(Failure { outcome: *class, message: summary(message) });
                 }
                 self.claim.stuck_on_error = true;
             }
@@ -192,9 +193,9 @@ impl Stream {
         if failed && !settled {
             let said = |line: &String| {
                 let fields = BTreeMap::from([("stderr".to_owned(), line.clone()), ("exit".to_owned(), code.clone())]);
-                self.table.classify(&fields).map(|outcome| (Some(outcome), one_line(line)))
+                self.table.classify(&fields).map(|outcome| (Some(outcome), summary(line)))
             };
-            let last = || self.stderr.iter().rev().find(|l| !l.trim().is_empty()).map(|l| (None, one_line(l)));
+            let last = || self.stderr.iter().rev().map(|l| (None, summary(l))).find(|(_, words)| !words.is_empty());
             if let Some((outcome, message)) = self.stderr.iter().rev().find_map(said).or_else(last)
                 && (outcome.is_some() || self.claim.failure.is_none())
             {
@@ -299,7 +300,7 @@ impl Listener for Stream {
     }
 
     fn gave_up(&mut self, outcome: Outcome, message: &str) {
-        self.claim.failure = Some(Failure { outcome: Some(outcome), message: one_line(message) });
+        self.claim.failure = Some(Failure { outcome: Some(outcome), message: summary(message) });
         self.claim.stuck_on_error = true;
     }
 }
@@ -336,10 +337,6 @@ fn merge(into: &mut Usage, from: &Usage) {
     into.cache_write_tokens = from.cache_write_tokens.or(into.cache_write_tokens);
     into.cost_micro_usd = from.cost_micro_usd.or(into.cost_micro_usd);
     into.source = from.source.clone().or(into.source.take());
-}
-
-fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect::<String>().trim().to_owned()
 }
 
 /// The last `max` bytes of a text, cut at a character.

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::path::{self, Found};
+use crate::domain::line::summary;
 
 /// Variables that helper programs get from ours. Nothing that names a repository, a session
 /// or a secret.
@@ -90,8 +91,8 @@ impl Output {
         let said = |starts: &'static [&'static str]| {
             text.lines().find(move |l| !l.trim().is_empty() && starts.iter().any(|s| l.starts_with(s)))
         };
-        let line = said(&["fatal:", "error:"]).or_else(|| said(&[""])).unwrap_or("no error message");
-        line.chars().filter(|c| !c.is_control()).take(300).collect()
+        let line = said(&["fatal:", "error:"]).or_else(|| said(&[""])).map(summary).unwrap_or_default();
+        if line.is_empty() { "no error message".to_owned() } else { line }
     }
 }
 

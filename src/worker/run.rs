@@ -31,6 +31,7 @@ use super::serve::{Ask, serve};
 use super::steer::Steering;
 use super::terminal::Terminal;
 use crate::domain::event::{Listener, StateSource, WorkerState};
+use crate::domain::line::summary;
 use crate::domain::outcome::Outcome;
 use crate::domain::plan::{EndPolicy, Interactive, Limits};
 use crate::domain::span::Span;
@@ -438,10 +439,7 @@ impl<'a> Watch<'a> {
 
     fn verdict_of(&self, status: ExitStatus) -> End {
         if let Ok(Some(why)) = crate::sys::files::read_capped(Path::new(&self.note), 4096) {
-            return End::NeverStarted {
-                outcome: Outcome::CliMissing,
-                reason: String::from_utf8_lossy(&why).into_owned(),
-            };
+            return End::NeverStarted { outcome: Outcome::CliMissing, reason: summary(&String::from_utf8_lossy(&why)) };
         }
         match (self.ending, status.code(), status.signal()) {
             (Some((Cause::Deadline, _)), ..) => End::TimedOut,

@@ -1,0 +1,55 @@
+//! What other programs say, as one line for people.
+
+use anstream::adapter::strip_str;
+
+/// The longest line, in characters.
+const MAX: usize = 300;
+
+/// Whether a character shows itself and nothing else: no control character, and none of those that turn or
+/// hide what stands around them.
+pub fn shows_itself(c: char) -> bool {
+    let hides = matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}');
+    !c.is_control() && !hides
+}
+
+/// A text as one line: without control sequences, blanks as one, what was no text as one mark, cut. Empty
+/// when there is nothing to read in it: whoever asks has better words than the bytes of a binary file.
+pub fn summary(text: &str) -> String {
+    let shown = strip_str(text).flat_map(str::chars).map(|c| if c.is_whitespace() { ' ' } else { c });
+    let (mut line, mut last, mut unread) = (String::new(), ' ', 0);
+    for c in shown.filter(|c| shows_itself(*c)) {
+        unread += usize::from(c == char::REPLACEMENT_CHARACTER);
+        if c != last || !matches!(c, ' ' | char::REPLACEMENT_CHARACTER) {
+            line.push(c);
+        }
+        last = c;
+        if line.len() > MAX && line.chars().count() >= MAX {
+            break;
+        }
+    }
+    let readable = line.chars().filter(|c| c.is_alphanumeric()).count();
+    if readable == 0 || readable < 2 * unread { String::new() } else { line.trim().to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_is_said_becomes_one_printable_line() {
+        let lossy = |bytes: &[u8]| summary(&String::from_utf8_lossy(bytes));
+        for (said, line) in [
+            (&b"fatal: no such file"[..], "fatal: no such file"),
+            (b"\x1b[1;31merror\x1b[0m:\tit is\r\n  over\x07\x1b]0;title\x07", "error: it is over"),
+            (b"caf\xe9 is closed until Monday", "caf\u{fffd} is closed until Monday"),
+            ("größer als 漢字 \u{202e}x".as_bytes(), "größer als 漢字 x"),
+            (b"\x1f\x8b\x08\x00\x00\xff\xd5abc\xfe\xfe", ""),
+            (b" \x00\x01 -- \x1b[2K", ""),
+            (b"", ""),
+        ] {
+            assert_eq!(lossy(said), line, "{said:?}");
+        }
+        assert_eq!(summary(&"ä".repeat(5000)), "ä".repeat(MAX));
+        assert!(summary("1234").len() == 4 && shows_itself('漢') && !shows_itself('\u{9b}'));
+    }
+}
