@@ -294,3 +294,18 @@ fn a_lock_that_a_killed_git_left_is_named() {
     assert!(world.command("sh").args(["-c", &format!("rm {command}")]).status().unwrap().success());
     world.vnx(&["doctor"]).expect(0);
 }
+
+/// No other command lists the agents.
+#[test]
+fn doctor_names_the_agents() {
+    let world = World::new();
+    world.agent("own", "");
+    let doctor = world.vnx(&["doctor"]).out;
+    let want = "5 can be dispatched: backend-developer, code-reviewer, hello-world, own, test-engineer";
+    assert!(doctor.contains(want), "{doctor}");
+    for n in 0..5 {
+        world.agent(&format!("more-{n}"), "");
+    }
+    let doctor = world.vnx(&["doctor"]).out;
+    assert!(doctor.contains("10 can be dispatched: ") && doctor.contains(", more-3, more-4, …"), "{doctor}");
+}

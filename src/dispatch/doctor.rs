@@ -366,12 +366,20 @@ fn parts(version: &str) -> Vec<u64> {
     version.split('.').map(|p| p.parse().unwrap_or(0)).collect()
 }
 
+/// How many agents are named: nothing else lists them.
+const NAMED: usize = 8;
+
 fn examine_agents(project: &Project) -> Check {
     match crate::prompt::agents(&project.folder()) {
         Ok(list) => {
             let broken = list.iter().find_map(|l| l.description.as_ref().err());
             match broken {
-                None => Check::new("agents", Level::Pass, format!("{} can be dispatched", list.len()), ""),
+                None => {
+                    let names: Vec<&str> = list.iter().map(|l| l.name.as_str()).take(NAMED).collect();
+                    let more = if list.len() > NAMED { ", …" } else { "" };
+                    let what = format!("{} can be dispatched: {}{more}", list.len(), names.join(", "));
+                    Check::new("agents", Level::Pass, what, "")
+                }
                 Some(fault) => Check::new("agents", Level::Warn, &fault.what, &fault.fix),
             }
         }
