@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::common::{Run, World};
@@ -322,6 +323,40 @@ fn a_question_rings_in_the_pane() {
     }
     assert!(flags().contains(&format!("{first} 0")), "{}", flags());
     for id in [&first, &asking] {
+        world.vnx(&["cancel", id, "--now"]).expect(0);
+    }
+    world.assert_nothing_left();
+}
+
+/// A supervisor that does not answer: what its worker did last is known from the files.
+#[test]
+fn a_silent_supervisor_has_left_its_last_state() {
+    let world = tui_world("manual");
+    let asking = start(&world, &["-i", "ask"]);
+    until_state(&world, "waiting_permission");
+    let answered = world.vnx(&["ps", "--json"]).json()["dispatches"][0].clone();
+    let quiet = start_script(&world, "sleep 1000");
+    world.until("a script at work", || world.count("dispatch.started") == 2);
+    let supervisors: Vec<i32> =
+        world.processes().into_iter().filter(|(_, c)| c.contains(" supervise ")).map(|(pid, _)| pid).collect();
+    let signal =
+        |signal| supervisors.iter().for_each(|pid| kill_process(Pid::from_raw(*pid).unwrap(), signal).unwrap());
+    signal(Signal::STOP);
+    let (json, words) = (world.vnx(&["ps", "--json"]), world.vnx(&["ps"]));
+    signal(Signal::CONT);
+    let all = json.expect(0).json();
+    let of = |id: &str| all["dispatches"].as_array().unwrap().iter().find(|d| d["id"] == id).unwrap().clone();
+    let one = of(&asking);
+    assert_eq!((&answered["answering"], &one["answering"]), (&true.into(), &false.into()));
+    for member in ["state", "source", "detail", "pid"] {
+        assert_eq!(one[member], answered[member], "{member}: {one}");
+    }
+    assert_eq!((&of(&quiet)["state"], &of(&quiet)["source"]), (&"working".into(), &"process".into()));
+    let words = words.expect(0).out;
+    assert_eq!(words.matches("does not answer").count(), 2, "{words}");
+    assert!(!words.contains("starting") && !words.contains("0 B"), "{words}");
+    world.until("both to answer", || !world.vnx(&["ps", "--json"]).out.contains("\"answering\":false"));
+    for id in [&asking, &quiet] {
         world.vnx(&["cancel", id, "--now"]).expect(0);
     }
     world.assert_nothing_left();

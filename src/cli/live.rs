@@ -40,6 +40,10 @@ pub(super) fn ps(context: &Context, args: &PsArgs) -> Result<Answer, Fault> {
     let mut rows = vec![header.iter().map(|h| toned(Tone::Dim, h)).collect::<Vec<_>>()];
     let mut waits = Vec::new();
     for one in live {
+        let silent = is_silent(&one);
+        if silent {
+            waits.push(silent_line(&one));
+        }
         if let Some(line) = wait_line(&one) {
             waits.push(line);
         }
@@ -55,7 +59,7 @@ pub(super) fn ps(context: &Context, args: &PsArgs) -> Result<Answer, Fault> {
             toned(tone, one.state.word()),
             human_millis(now.millis_since(one.state_since)),
             human_millis(now.millis_since(one.since)),
-            format!("{} B", one.output_bytes),
+            if silent { "?".to_owned() } else { format!("{} B", one.output_bytes) },
             one.pane.map_or_else(|| "-".to_owned(), |p| printable(&p)),
         ]);
     }
@@ -66,6 +70,19 @@ pub(super) fn ps(context: &Context, args: &PsArgs) -> Result<Answer, Fault> {
         context.screen.answer(&line);
     }
     Ok(Answer::Good)
+}
+
+/// Whether a worker runs of which its supervisor tells nothing. One that prepares or tidies up is only busy.
+fn is_silent(one: &Live) -> bool {
+    !one.answering && !matches!(one.state, State::Starting | State::Exited | State::Lost)
+}
+
+fn silent_line(one: &Live) -> String {
+    let id = toned(Tone::Doubt, one.id.as_str());
+    format!(
+        "{id} does not answer: its state is the last one on record\n  its supervisor is busy or stopped; ask again, or see `vnx logs {}`",
+        one.id
+    )
 }
 
 /// What somebody has to do for a worker before it goes on.

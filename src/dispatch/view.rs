@@ -14,6 +14,7 @@ use crate::project::Project;
 use crate::state::{State as Projections, StateError};
 use crate::sys::files;
 use crate::sys::lock;
+use crate::worker;
 use crate::worker::control::{self, Answer, Delivery, Request};
 
 /// A dispatch that is not closed.
@@ -29,6 +30,9 @@ pub struct Live {
     pub since: Timestamp,
     /// What the worker is doing.
     pub state: WorkerState,
+    /// Its supervisor says so itself; otherwise it is what the files tell. A supervisor that prepares or tidies
+    /// up has no time to answer.
+    pub answering: bool,
     /// Where that is known from.
     pub source: StateSource,
     /// Since when.
@@ -40,7 +44,7 @@ pub struct Live {
     pub lane: Lane,
     /// The worker's process id.
     pub pid: Option<u32>,
-    /// Bytes of output so far.
+    /// Bytes of output so far; 0 for a worker whose supervisor does not answer.
     pub output_bytes: u64,
     /// The pane, as `session %pane`.
     pub pane: Option<String>,
@@ -150,17 +154,11 @@ pub fn live(project: &Project) -> Result<Vec<Live>, Fault> {
         let folder = project.paths.dispatch(&id);
         let answer = control::ask(&folder, &Request::Status, Duration::from_millis(500))?;
         let alive = lock::try_exclusive(&folder.join("lock"))?.is_none();
-        let answer = answer.unwrap_or(Answer {
-            state: if alive { WorkerState::Starting } else { WorkerState::Lost },
-            source: StateSource::Lock,
-            since: plan.made,
-            detail: None,
-            pid: None,
-            accepted: true,
-            output_bytes: 0,
-            delivery: None,
-            reply: None,
-        });
+        if is_closed(project, &id) {
+            continue;
+        }
+        let answering = answer.is_some();
+        let answer = answer.unwrap_or_else(|| last_known(project, &plan, alive));
         let pane = files::read_capped(&folder.join("pane"), 4096)?;
         let pane = pane.map(|b| String::from_utf8_lossy(&b).trim().to_owned()).filter(|p| !p.starts_with("none"));
         live.push(Live {
@@ -169,6 +167,7 @@ pub fn live(project: &Project) -> Result<Vec<Live>, Fault> {
             provider: plan.provider.to_string(),
             since: plan.made,
             state: answer.state,
+            answering,
             source: answer.source,
             state_since: answer.since,
             detail: answer.detail,
@@ -180,6 +179,45 @@ pub fn live(project: &Project) -> Result<Vec<Live>, Fault> {
         });
     }
     Ok(live)
+}
+
+/// What the files tell of a dispatch whose supervisor says nothing.
+fn last_known(project: &Project, plan: &Plan, alive: bool) -> Answer {
+    let mut known = Answer {
+        state: if alive { WorkerState::Starting } else { WorkerState::Lost },
+        source: StateSource::Lock,
+        since: plan.made,
+        detail: None,
+        pid: None,
+        accepted: true,
+        output_bytes: 0,
+        delivery: None,
+        reply: None,
+    };
+    for receipt in receipts(project, &plan.id).unwrap_or_default().into_iter().filter(|_| alive) {
+        let state = match receipt.body {
+            Body::DispatchStarted(started) => {
+                known.pid = Some(started.pid);
+                WorkerState::Working
+            }
+            Body::DispatchExited(exited) => {
+                known.pid = None;
+                known.output_bytes = exited.stdout_bytes + exited.stderr_bytes;
+                WorkerState::Exited
+            }
+            _ => continue,
+        };
+        (known.state, known.source, known.since) = (state, StateSource::Process, receipt.ts);
+    }
+    // The recording begins when the worker is started.
+    if known.state == WorkerState::Working
+        && let Some(last) = worker::last_state(&project.paths.dispatch(&plan.id).join("events.ndjson"))
+    {
+        let micros = i64::try_from(last.t).unwrap_or(0).saturating_mul(1000).saturating_add(known.since.micros());
+        known.since = Timestamp::from_micros(micros).unwrap_or(known.since);
+        (known.state, known.source, known.detail) = (last.state, last.source, last.detail);
+    }
+    known
 }
 
 /// Asks a supervisor to end its worker. `false` when there was nothing to end any more.

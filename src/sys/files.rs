@@ -1,7 +1,7 @@
 //! Files: capped reads, whole-file replacement, private folders.
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -66,6 +66,20 @@ pub fn read_capped(path: &Path, cap: u64) -> Result<Option<Vec<u8>>, PathError> 
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {cap} bytes"))).at("read", path);
     }
     Ok(Some(bytes))
+}
+
+/// The last bytes of a file, at most so many; none when it does not exist.
+pub fn read_end(path: &Path, most: u64) -> Result<Vec<u8>, PathError> {
+    let mut file = match open_regular(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e).at("read", path),
+    };
+    let length = file.metadata().at("examine", path)?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(most))).at("read", path)?;
+    let mut bytes = Vec::new();
+    file.take(most).read_to_end(&mut bytes).at("read", path)?;
+    Ok(bytes)
 }
 
 /// Replaces a file as a whole: a temporary file in the same folder, then a rename. Mode 0600.

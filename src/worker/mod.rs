@@ -24,5 +24,5 @@ mod viewers;
 pub use attach::{Left, attach};
 pub use contain::{Sweep, sweep_lost};
 pub use launch::{LAUNCH, launch};
-pub use record::{Recorded, Recorder, Source};
+pub use record::{LastState, Recorded, Recorder, Source, last_state};
 pub use run::{Ended, Job, Started, run};

@@ -11,9 +11,9 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::Fault;
-use crate::domain::event::Event;
+use crate::domain::event::{Event, StateSource, WorkerState};
 use crate::domain::redact::Redactor;
-use crate::sys::files::At;
+use crate::sys::files::{self, At};
 
 /// Where a line came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,6 +113,36 @@ impl Recorder {
     pub fn redactor(&self) -> &Redactor {
         &self.redactor
     }
+}
+
+/// How far back the last state is looked for, in bytes.
+const LOOK_BACK: u64 = 1 << 20;
+
+/// A state that was recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastState {
+    /// Milliseconds from the worker's start to it.
+    pub t: u64,
+    /// The state.
+    pub state: WorkerState,
+    /// Where it was known from.
+    pub source: StateSource,
+    /// What it waited for.
+    pub detail: Option<String>,
+}
+
+/// The last state in a recording, for when nobody can be asked.
+pub fn last_state(path: &Path) -> Option<LastState> {
+    let end = files::read_end(path, LOOK_BACK).ok()?;
+    let told = |line: &[u8]| {
+        memchr::memmem::find(line, b"\"state\"")?;
+        let recorded: Recorded<'_> = serde_json::from_slice(line).ok()?;
+        recorded.events.into_iter().rev().find_map(|event| match event {
+            Event::State { state, source, detail } => Some(LastState { t: recorded.t, state, source, detail }),
+            _ => None,
+        })
+    };
+    end.rsplit(|b| *b == b'\n').find_map(told)
 }
 
 fn shorten(event: &mut Event, redactor: &Redactor) {
