@@ -376,6 +376,31 @@ fn a_silent_script_can_be_answered() {
     world.assert_nothing_left();
 }
 
+/// Such a script says everything to its terminal: `logs` reads it from the recording, as it comes.
+#[test]
+fn the_logs_of_a_script_on_a_terminal_are_what_it_wrote() {
+    let world = World::new();
+    let file = world.root.join("env");
+    std::fs::write(&file, "API_TOKEN=hunter2hunter2\n").unwrap();
+    let script = r"printf '\033[1;31mred\033[0m\n10%%\r\033[K100%%\n'; echo token $API_TOKEN; printf 'name? '; read x; echo last";
+    let args = ["dispatch-agent", "--provider", "shell", "--agent", "hello-world", "--lane", "interactive", "--detach"];
+    let more = ["--env-file", file.to_str().unwrap(), "-i", script];
+    let id = world.vnx(&[&args[..], &more].concat()).expect(0).out.trim().to_owned();
+    world.until("the prompt", || world.vnx(&["logs", &id]).expect(0).out.ends_with("name?\n"));
+    let following = world.start(&["logs", &id, "-f"]);
+    world.vnx(&["send", &id, "me"]);
+    world.vnx(&["wait", &id]).expect(4);
+    let followed = String::from_utf8(following.wait_with_output().unwrap().stdout).unwrap();
+    for logs in [followed, world.vnx(&["logs", &id]).expect(0).out, world.vnx(&["logs", &id, "--raw"]).expect(0).out] {
+        let lines: Vec<&str> = logs.lines().collect();
+        assert_eq!(lines[..2], ["red", "100%"], "{logs}");
+        assert!(lines[2].starts_with("token [redacted") && lines[3..] == ["name? me", "last"], "{logs}");
+    }
+    let json = world.vnx(&["logs", &id, "--json"]).expect(0).out;
+    assert!(json.lines().all(|line| line.starts_with("{\"t\":")), "{json}");
+    world.assert_nothing_left();
+}
+
 fn start_script(world: &World, script: &str) -> String {
     let args = ["dispatch-agent", "--provider", "shell", "--agent", "hello-world", "--lane", "interactive", "--detach"];
     world.vnx(&[&args[..], &["-i", script]].concat()).expect(0).out.trim().to_owned()

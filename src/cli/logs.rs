@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 
 use super::Context;
 use super::args::{AttachArgs, LogsArgs};
@@ -10,12 +11,12 @@ use super::exit::Answer;
 use super::screen::{Tone, printable, toned};
 use crate::dispatch::view;
 use crate::domain::event::Event;
-use crate::domain::plan::Lane;
+use crate::domain::plan::{Lane, ParserKind};
 use crate::domain::{DispatchId, Fault};
 use crate::project::Project;
 use crate::sys::lock;
 use crate::sys::watch::FolderWatch;
-use crate::worker::{self, Left, Recorded, Source};
+use crate::worker::{self, Left, Plain, Recorded, Source, drawn};
 
 /// The key that detaches unless another is named, as in dtach and abduco.
 const CTRL_BACKSLASH: u8 = 0x1c;
@@ -87,37 +88,63 @@ fn verdict(context: &Context, project: &Project, id: &DispatchId) -> Result<Answ
     Ok(Answer::Good)
 }
 
+/// A file that grows, line by line.
+struct Growing {
+    path: PathBuf,
+    reader: Option<BufReader<File>>,
+    line: Vec<u8>,
+}
+
+impl Growing {
+    fn at(path: PathBuf) -> Self {
+        Self { path, reader: None, line: Vec::new() }
+    }
+
+    /// Hands out every whole line that has come.
+    fn read(&mut self, mut each: impl FnMut(&[u8])) -> Result<(), Fault> {
+        if self.reader.is_none() {
+            self.reader = File::open(&self.path).ok().map(BufReader::new);
+        }
+        let Some(reader) = &mut self.reader else { return Ok(()) };
+        let unreadable = |e| Fault::io(format!("cannot read {}: {e}", self.path.display()));
+        while reader.read_until(b'\n', &mut self.line).map_err(unreadable)? > 0 {
+            if self.line.pop_if(|b| *b == b'\n').is_none() {
+                break;
+            }
+            each(&self.line);
+            self.line.clear();
+        }
+        Ok(())
+    }
+}
+
+/// Whether all that a worker says is what it draws: no event stream and no transcript tells it.
+fn only_draws(project: &Project, id: &DispatchId) -> bool {
+    view::plan(project, id).is_ok_and(|p| p.lane == Lane::Interactive && p.launch.parser == ParserKind::Text)
+}
+
 fn follow(context: &Context, project: &Project, id: &DispatchId, form: Form, on: bool) -> Result<(), Fault> {
     let folder = project.paths.dispatch(id);
-    let path = folder.join("events.ndjson");
     // Watching begins before the first read, so nothing falls between.
     let watch = on.then(|| FolderWatch::on(&folder));
-    let mut reader = None;
-    let mut line = Vec::new();
+    let mut events = Growing::at(folder.join("events.ndjson"));
+    let mut cast = (form != Form::Json && only_draws(project, id)).then(|| Growing::at(folder.join("terminal.cast")));
+    let mut plain = Plain::default();
+    let answer = |line: &str| context.screen.answer(&printable(line));
     loop {
         // Asked before reading: what is written before the close is read after it.
         let over = view::is_closed(project, id);
-        if reader.is_none() {
-            reader = File::open(&path).ok().map(BufReader::new);
+        if let Some(cast) = &mut cast {
+            cast.read(|line| plain.take(&drawn(line).unwrap_or_default(), answer))?;
         }
-        if let Some(reader) = &mut reader {
-            while reader
-                .read_until(b'\n', &mut line)
-                .map_err(|e| Fault::io(format!("cannot read {}: {e}", path.display())))?
-                > 0
-            {
-                if line.pop_if(|b| *b == b'\n').is_none() {
-                    break;
-                }
-                print(context, &line, form);
-                line.clear();
-            }
-        }
+        events.read(|line| print(context, line, form))?;
         match &watch {
             Some(watch) if !over => watch.wait(),
-            _ => return Ok(()),
+            _ => break,
         }
     }
+    plain.finish(answer);
+    Ok(())
 }
 
 fn print(context: &Context, line: &[u8], form: Form) {

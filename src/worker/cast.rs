@@ -142,6 +142,12 @@ impl Cast {
     }
 }
 
+/// What was drawn, in one line of a recording; `None` for its head and for a change of size.
+pub fn drawn(line: &[u8]) -> Option<String> {
+    let (_at, kind, text) = serde_json::from_slice::<(f64, String, String)>(line).ok()?;
+    (kind == "o").then_some(text)
+}
+
 /// The length without an unfinished UTF-8 character at the end.
 fn whole_characters(bytes: &[u8]) -> usize {
     match std::str::from_utf8(bytes) {
@@ -170,6 +176,8 @@ mod tests {
         let lines: Vec<serde_json::Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
         assert_eq!((&lines[0]["version"], &lines[0]["width"]), (&json!(2), &json!(80)));
         assert!(text.contains("漢字") && !text.contains("hunter2") && text.contains("[redacted"), "{text}");
+        let read: String = text.lines().filter_map(|line| drawn(line.as_bytes())).collect();
+        assert!(read.starts_with("a b [redacted") && read.ends_with(" c 漢字\r\nend"), "{read:?}");
         assert_eq!(lines[2].as_array().unwrap()[1..], [json!("r"), json!("100x30")]);
     }
 

@@ -22,7 +22,9 @@ mod terminal;
 mod viewers;
 
 pub use attach::{Left, attach};
+pub use cast::drawn;
 pub use contain::{Sweep, sweep_lost};
 pub use launch::{LAUNCH, launch};
 pub use record::{LastState, Recorded, Recorder, Source, last_state};
 pub use run::{Ended, Job, Started, run};
+pub use screen::Plain;

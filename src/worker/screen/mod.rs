@@ -1,12 +1,14 @@
 //! The terminal behind an interactive worker: it answers device queries with nobody attached,
 //! keeps the current screen, and hears the status reports that CLIs make to their terminal.
 
+mod plain;
 mod reply;
 mod scan;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 
+pub use plain::Plain;
 use scan::{Piece, Scanner};
 
 use crate::domain::event::Notice;
