@@ -109,6 +109,7 @@ fn every_message_arrives_as_it_is_or_is_refused() {
     {
         let answer = world.vnx_with_input(&["send", &id, "-", "--json"], bad.as_bytes()).expect(1).json();
         assert_eq!(answer["delivery"], "refused", "{bad:?}: {answer}");
+        assert!(answer["fix"].is_string(), "{bad:?}: {answer}");
     }
     world.vnx_with_input(&["send", &id, "-"], b"\xff\xfe not UTF-8").expect(2);
     world.vnx_with_input(&["send", &id, "-"], &vec![b'x'; 1_000_001]).expect(2);
@@ -116,7 +117,8 @@ fn every_message_arrives_as_it_is_or_is_refused() {
     assert!(!world.worktrees().join(&id).join("pwned").exists());
     world.vnx(&["send", &id, "quit"]);
     world.vnx(&["wait", &id]).expect(0);
-    world.vnx(&["send", &id, "too late"]).expect(1);
+    let over = world.vnx(&["send", &id, "too late"]).expect(1).out;
+    assert!(over.contains("is over (done)") && over.contains("fix: `vnx show "), "{over}");
     world.assert_nothing_left();
 }
 
@@ -134,6 +136,9 @@ fn a_text_for_a_busy_worker_is_staged_and_one_for_a_headless_worker_is_refused()
     until_state(&world, "starting");
     let run = world.vnx(&["send", &id, "hello"]).expect(1);
     assert!(run.out.contains("only the interactive and acp lanes"), "{}", run.out);
+    assert!(run.out.contains("fix: ") && run.out.contains("--lane interactive"), "{}", run.out);
+    let run = world.vnx(&["permit", &id, "allow"]).expect(1);
+    assert!(run.out.contains("waits for no permission, it is starting") && run.out.contains("fix: "), "{}", run.out);
     world.vnx(&["cancel", &id, "--now"]).expect(0);
     world.assert_nothing_left();
 }
@@ -146,11 +151,17 @@ fn a_permission_is_asked_for_shown_and_answered() {
         until_state(&world, "waiting_permission");
         let ps = world.vnx(&["ps"]).expect(0).out;
         assert!(ps.contains("approve Bash: rm -rf build") && ps.contains("vnx permit"), "{ps}");
+        let sent = world.vnx(&["send", &id, "something else", "--json"]).expect(1).json();
+        assert_eq!(sent["why"], "the worker waits for a permission");
+        assert!(sent["fix"].as_str().unwrap().contains(&format!("vnx permit {id} allow|deny")), "{sent}");
         let run = world.vnx(&["permit", &id, decision]).expect(0);
         assert!(run.out.contains("approve Bash"), "{}", run.out);
         world.vnx(&["wait", &id]).expect(0);
         assert_eq!(recorded(&world, "permission").last().unwrap(), key);
-        world.vnx(&["permit", &id, "allow"]).expect(1);
+        let over = world.vnx(&["permit", &id, "allow"]).expect(1).out;
+        assert!(over.contains("is over (done)") && over.contains("fix: `vnx show "), "{over}");
+        let over = world.vnx(&["permit", &id, "allow", "--json"]).expect(1).json();
+        assert!(over["accepted"] == false && over["asked"].is_null() && over["fix"].is_string(), "{over}");
     }
     world.assert_nothing_left();
 }

@@ -6,6 +6,7 @@ use super::Context;
 use super::args::{CancelArgs, PsArgs, WaitArgs};
 use super::exit::Answer;
 use super::screen::{Tone, printable, table, toned};
+use crate::dispatch::steer;
 use crate::dispatch::view::{self, Live};
 use crate::domain::event::WorkerState as State;
 use crate::domain::receipt::DispatchClosed;
@@ -152,7 +153,7 @@ struct Cancelled {
 pub(super) fn cancel(context: &Context, args: &CancelArgs) -> Result<Answer, Fault> {
     let project = context.project()?;
     let id = view::resolve(&project, &args.id)?;
-    let cancelled = view::cancel(&project, &id, args.now)?;
+    let cancelled = steer::cancel(&project, &id, args.now)?;
     if cancelled {
         view::wait(&project, &id)?;
     }

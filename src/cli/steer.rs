@@ -13,7 +13,7 @@ use super::dispatch::text_of;
 use super::exit::Answer;
 use super::screen::{Tone, printable, toned};
 use super::{Context, utf8};
-use crate::dispatch::view;
+use crate::dispatch::{steer, view};
 use crate::domain::{DispatchId, Fault};
 use crate::worker::control::{self, Delivery, Request};
 
@@ -23,6 +23,13 @@ struct Sent {
     id: DispatchId,
     delivery: Delivery,
     why: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fix: Option<String>,
+}
+
+/// What to do about what was just said.
+fn fix_line(context: &Context, fix: &str) {
+    context.screen.answer(&toned(Tone::Dim, &format!("  fix: {}", printable(fix))));
 }
 
 pub(super) fn send(context: &Context, args: SendArgs) -> Result<Answer, Fault> {
@@ -33,7 +40,7 @@ pub(super) fn send(context: &Context, args: SendArgs) -> Result<Answer, Fault> {
     };
     let project = context.project()?;
     let id = view::resolve(&project, &args.id)?;
-    let (delivery, why) = view::send(&project, &id, &text)?;
+    let steer::Sent { delivery, why, fix } = steer::send(&project, &id, &text)?;
     let (word, tone, answer) = match delivery {
         Delivery::Delivered => ("delivered", Tone::Good, Answer::Good),
         Delivery::Staged => ("staged", Tone::Doubt, Answer::Own(4)),
@@ -41,9 +48,12 @@ pub(super) fn send(context: &Context, args: SendArgs) -> Result<Answer, Fault> {
         Delivery::Refused => ("refused", Tone::Bad, Answer::No),
     };
     if args.json {
-        context.screen.json(&Sent { schema: "vnx.send/1", id, delivery, why });
+        context.screen.json(&Sent { schema: "vnx.send/1", id, delivery, why, fix });
     } else {
         context.screen.answer(&format!("{}  {}", toned(tone, word), printable(&why)));
+        if let Some(fix) = fix {
+            fix_line(context, &fix);
+        }
     }
     Ok(answer)
 }
@@ -54,20 +64,32 @@ struct Permitted {
     id: DispatchId,
     accepted: bool,
     asked: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fix: Option<String>,
 }
 
 pub(super) fn permit(context: &Context, args: &PermitArgs) -> Result<Answer, Fault> {
     let project = context.project()?;
     let id = view::resolve(&project, &args.id)?;
     let allow = args.decision == PermitArg::Allow;
-    let asked = view::permit(&project, &id, allow)?;
-    let accepted = asked.is_some();
+    let answered = steer::permit(&project, &id, allow)?;
+    let accepted = answered.is_ok();
     if args.json {
-        context.screen.json(&Permitted { schema: "vnx.permit/1", id, accepted, asked });
-    } else if let Some(asked) = asked {
-        context.screen.answer(&format!("{}: {}", if allow { "allowed" } else { "denied" }, printable(&asked)));
+        let (asked, refused) = (answered.as_ref().ok().cloned(), answered.err());
+        let (why, fix) = refused.map(|r| (r.why, r.fix)).unzip();
+        context.screen.json(&Permitted { schema: "vnx.permit/1", id, accepted, asked, why, fix });
     } else {
-        context.screen.answer(&format!("{id} waits for no permission; `vnx ps` shows what it does"));
+        match answered {
+            Ok(asked) => {
+                context.screen.answer(&format!("{}: {}", if allow { "allowed" } else { "denied" }, printable(&asked)));
+            }
+            Err(refused) => {
+                context.screen.answer(&format!("{}  {}", toned(Tone::Bad, "refused"), printable(&refused.why)));
+                fix_line(context, &refused.fix);
+            }
+        }
     }
     Ok(if accepted { Answer::Good } else { Answer::No })
 }

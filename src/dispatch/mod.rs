@@ -16,6 +16,7 @@ pub mod request;
 mod resume;
 pub mod retry;
 pub mod snapshot;
+pub mod steer;
 mod supervise;
 mod surroundings;
 pub mod view;

@@ -15,7 +15,7 @@ use crate::state::{State as Projections, StateError};
 use crate::sys::files;
 use crate::sys::lock;
 use crate::worker;
-use crate::worker::control::{self, Answer, Delivery, Request};
+use crate::worker::control::{self, Answer, Request};
 
 /// A dispatch that is not closed.
 #[derive(Debug, Clone, Serialize)]
@@ -182,7 +182,7 @@ pub fn live(project: &Project) -> Result<Vec<Live>, Fault> {
 }
 
 /// What the files tell of a dispatch whose supervisor says nothing.
-fn last_known(project: &Project, plan: &Plan, alive: bool) -> Answer {
+pub(super) fn last_known(project: &Project, plan: &Plan, alive: bool) -> Answer {
     let mut known = Answer {
         state: if alive { WorkerState::Starting } else { WorkerState::Lost },
         source: StateSource::Lock,
@@ -192,6 +192,7 @@ fn last_known(project: &Project, plan: &Plan, alive: bool) -> Answer {
         accepted: true,
         output_bytes: 0,
         delivery: None,
+        refusal: None,
         reply: None,
     };
     for receipt in receipts(project, &plan.id).unwrap_or_default().into_iter().filter(|_| alive) {
@@ -218,40 +219,6 @@ fn last_known(project: &Project, plan: &Plan, alive: bool) -> Answer {
         (known.state, known.source, known.detail) = (last.state, last.source, last.detail);
     }
     known
-}
-
-/// Asks a supervisor to end its worker. `false` when there was nothing to end any more.
-pub fn cancel(project: &Project, id: &DispatchId, now: bool) -> Result<bool, Fault> {
-    if !project.paths.open_marker(id).exists() {
-        return Ok(false);
-    }
-    let folder = project.paths.dispatch(id);
-    // A supervisor that is still preparing answers when the worktree stands.
-    let answer = control::ask(&folder, &Request::Cancel { now }, Duration::from_mins(1))?;
-    Ok(answer.is_some_and(|a| a.accepted))
-}
-
-/// Gives a worker a text as one message, and says what became of it.
-pub fn send(project: &Project, id: &DispatchId, text: &str) -> Result<(Delivery, String), Fault> {
-    let over = || Ok((Delivery::Refused, format!("dispatch {id} is over")));
-    if !project.paths.open_marker(id).exists() {
-        return over();
-    }
-    let request = Request::Send { text: text.to_owned() };
-    let answer = control::ask(&project.paths.dispatch(id), &request, Duration::from_mins(5))?;
-    match answer {
-        Some(Answer { delivery: Some(delivery), .. }) => Ok(delivery),
-        Some(_) | None => Ok((Delivery::Unknown, "the supervisor gave no answer".to_owned())),
-    }
-}
-
-/// Answers what a worker waits for a permission for. `None`: it waits for none.
-pub fn permit(project: &Project, id: &DispatchId, allow: bool) -> Result<Option<String>, Fault> {
-    let folder = project.paths.dispatch(id);
-    let limit = Duration::from_secs(10);
-    let asked = control::ask(&folder, &Request::Status, limit)?.and_then(|answer| answer.detail);
-    let answer = control::ask(&folder, &Request::Permit { allow }, limit)?;
-    Ok(answer.filter(|a| a.accepted).map(|_| asked.unwrap_or_default()))
 }
 
 /// Blocks until a dispatch is closed; finishes it if its supervisor is lost meanwhile.

@@ -14,6 +14,7 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
+pub use super::refusal::Refusal;
 use crate::domain::event::{StateSource, WorkerState};
 use crate::domain::{Fault, Timestamp};
 use crate::sys::files::At;
@@ -93,6 +94,9 @@ pub struct Answer {
     /// What became of a text that was sent, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery: Option<(Delivery, String)>,
+    /// Why nothing was given to the worker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Refusal>,
     /// What a hook is to print.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply: Option<String>,

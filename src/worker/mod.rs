@@ -14,6 +14,7 @@ mod lines;
 mod link;
 mod pipes;
 mod record;
+mod refusal;
 mod run;
 mod screen;
 mod serve;

@@ -433,6 +433,7 @@ impl<'a> Watch<'a> {
             accepted,
             output_bytes: out + err,
             delivery: None,
+            refusal: None,
             reply: None,
         }
     }

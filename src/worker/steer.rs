@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::control::{Answer, Delivery, Request};
+use super::control::{Answer, Delivery, Refusal, Request};
 use super::ending::Cause;
 use super::link::Told;
 use super::pipes::note;
@@ -111,22 +111,14 @@ impl Steering {
 }
 
 /// Why a text cannot be pasted; `None` when it can.
-fn unfit(text: &str, brackets: bool) -> Option<String> {
+fn unfit(text: &str, brackets: bool) -> Option<Refusal> {
     if text.trim().is_empty() {
-        return Some("the text is empty".to_owned());
+        return Some(Refusal::Empty);
     }
     // Anything below a blank but tab and line feed would act on the CLI, and ESC could end the
     // bracketed paste (threat T-12).
-    if let Some(bad) = text.chars().find(|c| c.is_control() && *c != '\n' && *c != '\t') {
-        return Some(format!("it contains the control character U+{:04X}", u32::from(bad)));
-    }
-    if !brackets && text.contains('\n') {
-        return Some(
-            "the worker's program does not take pasted text (bracketed paste is off), so only one line can be sent"
-                .to_owned(),
-        );
-    }
-    None
+    let bad = text.chars().find(|c| c.is_control() && *c != '\n' && *c != '\t');
+    bad.map(Refusal::Control).or_else(|| (!brackets && text.contains('\n')).then_some(Refusal::OneLine))
 }
 
 /// Whether a pasted text stands on the screen: its end, or what the CLI shows in its place.
@@ -208,7 +200,8 @@ impl Watch<'_> {
 
     fn permit(&mut self, allow: bool) -> Answer {
         if self.state != WorkerState::WaitingPermission {
-            return self.answer(false);
+            let ended = matches!(self.state, WorkerState::Exited | WorkerState::Ending);
+            return self.refuse(if ended { Refusal::Ended } else { Refusal::NotAsking(self.state) });
         }
         match self.listener.permit(allow) {
             Permit::Hook(text) => {
@@ -218,7 +211,7 @@ impl Watch<'_> {
                     told |= held.send(answer.clone()).is_ok();
                 }
                 if !told {
-                    return self.answer(false);
+                    return self.refuse(Refusal::NoWay);
                 }
             }
             Permit::Keys(keys) => {
@@ -228,18 +221,21 @@ impl Watch<'_> {
                 self.deliver();
             }
             Permit::Lines(lines) => self.write_lines(lines),
-            Permit::Nothing => return self.answer(false),
+            Permit::Nothing => return self.refuse(Refusal::NoWay),
         }
         self.go(WorkerState::Working, StateSource::Process, None);
         self.answer(true)
     }
 
+    fn refuse(&self, refusal: Refusal) -> Answer {
+        Answer { refusal: Some(refusal), ..self.answer(false) }
+    }
+
     /// Why a text would be a command of the CLI.
-    fn command_of(&self, text: &str) -> Option<String> {
+    fn command_of(&self, text: &str) -> Option<Refusal> {
         let first = text.trim_start().chars().next()?;
         let is_command = self.interactive.as_ref().is_some_and(|i| i.refuse_before.contains(first));
-        is_command
-            .then(|| format!("a message that begins with {first:?} is a command of this CLI: give it in `vnx attach`"))
+        is_command.then_some(Refusal::Command(first))
     }
 
     /// Pastes the first prompt, once the CLI is ready for it.
@@ -278,15 +274,13 @@ impl Watch<'_> {
         let state = self.state;
         let brackets = self.link.terminal().is_some_and(|t| t.screen().brackets_paste());
         let refused = match state {
-            WorkerState::Exited | WorkerState::Ending | WorkerState::Lost => Some("the worker has ended".to_owned()),
-            _ if !self.is_steerable() => Some("only the interactive and acp lanes take messages".to_owned()),
-            _ if self.steering.sending.is_some() => Some("another message is on its way".to_owned()),
-            WorkerState::Starting => Some("the CLI is not ready yet".to_owned()),
-            WorkerState::WaitingPermission => {
-                Some("the worker waits for a permission: answer with `vnx permit`".to_owned())
-            }
-            WorkerState::Blocked => Some("the worker is blocked: look with `vnx attach`".to_owned()),
-            _ if self.say.is_some() => text.trim().is_empty().then(|| "the text is empty".to_owned()),
+            WorkerState::Exited | WorkerState::Ending | WorkerState::Lost => Some(Refusal::Ended),
+            _ if !self.is_steerable() => Some(Refusal::Lane),
+            _ if self.steering.sending.is_some() => Some(Refusal::Sending),
+            WorkerState::Starting => Some(Refusal::Starting),
+            WorkerState::WaitingPermission => Some(Refusal::Permission),
+            WorkerState::Blocked => Some(Refusal::Blocked),
+            _ if self.say.is_some() => text.trim().is_empty().then_some(Refusal::Empty),
             _ => unfit(text, brackets).or_else(|| self.command_of(text)),
         };
         if refused.is_none()
@@ -306,9 +300,9 @@ impl Watch<'_> {
         let terminal = match (refused, self.link.terminal()) {
             (None, Some(terminal)) => terminal,
             (why, _) => {
-                let why = why.unwrap_or_else(|| "the worker has no terminal".to_owned());
-                let delivery = Some((Delivery::Refused, why));
-                drop(reply.send(Answer { delivery, ..self.answer(false) }));
+                let why = why.unwrap_or(Refusal::NoTerminal);
+                let delivery = Some((Delivery::Refused, why.why()));
+                drop(reply.send(Answer { delivery, ..self.refuse(why) }));
                 return;
             }
         };
