@@ -13,7 +13,7 @@ fn tui_world(end: &str) -> World {
     let program = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/programs/tui.py");
     let manifest = format!(
         "version: 1\nname: tui\ntitle: a test program\nruns_assignment: true\nbinaries: [python3]\nlanes:\n  interactive:\n    args: [\"{}\"]\n    prompt_by: argument\n    parser: terminal\n    linger: 5s\n    \
-         interactive: {{end: {end}, settle: 100ms, quit: [quit, \"\\r\"], allow_keys: y, deny_keys: n}}\n\
+         interactive: {{end: {end}, settle: 100ms, quit: [quit, \"\\r\"], allow_keys: y, deny_keys: n, dialogs: [{{name: permission, screen: Allow this, state: waiting_permission}}]}}\n\
          permissions: {{read: [], work: [], full: []}}\nenv: {{pass: [TUI_RECORD]}}\n",
         program.display()
     );
@@ -164,6 +164,24 @@ fn a_permission_is_asked_for_shown_and_answered() {
         assert!(over["accepted"] == false && over["asked"].is_null() && over["fix"].is_string(), "{over}");
     }
     world.assert_nothing_left();
+}
+
+/// An answer that the CLI does not take, or asks about again, leaves the worker waiting for one.
+#[test]
+fn a_question_that_still_stands_waits_again() {
+    for word in ["picky", "deaf"] {
+        let world = tui_world("after_turn");
+        let id = start(&world, &["-i", word]);
+        until_state(&world, "waiting_permission");
+        world.vnx(&["permit", &id, "allow"]).expect(0);
+        until_state(&world, "waiting_permission");
+        let ps = world.vnx(&["ps"]).expect(0).out;
+        assert!(ps.contains("approve Bash: rm -rf build"), "{ps}");
+        world.vnx(&["permit", &id, "deny"]).expect(0);
+        world.vnx(&["wait", &id]).expect(0);
+        assert_eq!(recorded(&world, "permission"), ["n"]);
+        world.assert_nothing_left();
+    }
 }
 
 #[test]

@@ -335,6 +335,8 @@ pub trait Listener {
     fn hook(&mut self, payload: &str) -> Heard;
     /// What stands on the screen, once it has come to rest.
     fn screen(&mut self, text: &str) -> Heard;
+    /// Whether this screen asks for a permission.
+    fn asks(&self, text: &str) -> bool;
     /// What a worker that speaks a protocol is told first.
     fn begin(&mut self) -> Vec<String>;
     /// A message for a worker that speaks a protocol: what to write now, and whether it has to wait for

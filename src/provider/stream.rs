@@ -277,6 +277,10 @@ impl Listener for Stream {
         self.take_turn(heard)
     }
 
+    fn asks(&self, text: &str) -> bool {
+        self.turns.asks(text)
+    }
+
     fn permit(&mut self, allow: bool) -> Permit {
         if !allow {
             self.claim.denied += 1;

@@ -323,6 +323,12 @@ impl Turns {
         heard
     }
 
+    /// Whether one of its questions for a permission stands on the screen.
+    pub(super) fn asks(&self, text: &str) -> bool {
+        let asks = |dialog: &Dialog| dialog.state == Some(WorkerState::WaitingPermission);
+        self.dialogs.iter().any(|(pattern, dialog)| asks(dialog) && pattern.is_match(text))
+    }
+
     /// A person decided.
     pub(super) fn permit(&mut self, allow: bool) -> Permit {
         if std::mem::take(&mut self.asked_by_hook) {

@@ -19,7 +19,7 @@ use super::record::Source;
 use super::run::Watch;
 use super::serve::Ask;
 use super::terminal::Terminal;
-use crate::domain::event::{Permit, Reply, StateSource, WorkerState};
+use crate::domain::event::{Event, Permit, Reply, StateSource, WorkerState};
 use crate::domain::outcome::Outcome;
 use crate::domain::plan::Interactive;
 
@@ -55,6 +55,19 @@ struct Sending {
     reply: oneshot::Sender<Answer>,
 }
 
+/// A permission that was answered by a key.
+#[derive(Debug)]
+struct Pressed {
+    /// When to look what became of it.
+    look: Instant,
+    /// The screen before.
+    screen: String,
+    key: String,
+    times: u32,
+    /// What was asked for.
+    asked: Option<String>,
+}
+
 /// What is under way.
 #[derive(Debug, Default)]
 pub(super) struct Steering {
@@ -63,8 +76,8 @@ pub(super) struct Steering {
     proven: Option<StateSource>,
     /// Keys to press, each at its time.
     keys: VecDeque<(Instant, Vec<u8>)>,
-    /// A permission that was answered by keys: when to look, the screen then, the keys, how often.
-    permitted: Option<(Instant, String, String, u32)>,
+    /// An answer of which nothing has been heard yet.
+    pressed: Option<Pressed>,
     /// Hooks that wait for a decision.
     held: Vec<oneshot::Sender<Answer>>,
     /// What becomes of the first prompt.
@@ -76,6 +89,9 @@ impl Steering {
     pub(super) fn saw(&mut self, before: WorkerState, after: WorkerState, source: StateSource) {
         if after == WorkerState::Working && before != WorkerState::Working {
             self.proven = Some(source);
+        }
+        if after != WorkerState::WaitingPermission {
+            self.pressed = None;
         }
     }
 
@@ -105,8 +121,8 @@ impl Steering {
             Stage::Writing => None,
             Stage::Enter(at, _) | Stage::Proof(at, _) => Some(at),
         });
-        let permitted = self.permitted.as_ref().map(|(at, ..)| *at);
-        stage.into_iter().chain(self.keys.front().map(|(at, _)| *at)).chain(permitted).min()
+        let look = self.pressed.as_ref().map(|pressed| pressed.look);
+        stage.into_iter().chain(self.keys.front().map(|(at, _)| *at)).chain(look).min()
     }
 }
 
@@ -216,8 +232,9 @@ impl Watch<'_> {
             }
             Permit::Keys(keys) => {
                 let screen = self.link.terminal().map(|t| t.screen().text()).unwrap_or_default();
-                self.steering.permitted = Some((Instant::now() + PROOF, screen, keys.clone(), 1));
-                self.steering.press(&[keys]);
+                self.steering.press(std::slice::from_ref(&keys));
+                let (look, asked) = (Instant::now() + PROOF, self.detail.clone());
+                self.steering.pressed = Some(Pressed { look, screen, key: keys, times: 1, asked });
                 self.deliver();
             }
             Permit::Lines(lines) => self.write_lines(lines),
@@ -327,21 +344,36 @@ impl Watch<'_> {
         self.check_prompt();
     }
 
+    /// Looks what became of an answer. While nothing at all has changed on the screen the key was swallowed and
+    /// is pressed again: another question would look different. A question that still stands waits as before.
+    fn press_again(&mut self, now: Instant) {
+        let Some(pressed) = self.steering.pressed.take_if(|pressed| pressed.look <= now) else { return };
+        let Some(terminal) = self.link.terminal() else { return };
+        if self.state != WorkerState::Working {
+            return;
+        }
+        let screen = terminal.screen().text();
+        let unchanged = screen == pressed.screen;
+        if unchanged && pressed.times < PRESSES_SEEN {
+            terminal.write(pressed.key.as_bytes());
+            self.steering.pressed = Some(Pressed { look: now + PROOF, times: pressed.times + 1, ..pressed });
+        } else if unchanged || self.listener.asks(&screen) {
+            terminal.ring();
+            let (state, source, detail) = (WorkerState::WaitingPermission, StateSource::Screen, pressed.asked);
+            let event = Event::State { state, source, detail: detail.clone() };
+            self.recorder.line(Source::Vnx, "the answer had no effect", vec![event]);
+            self.go(state, source, detail);
+        }
+    }
+
     fn step(&mut self) {
         let now = Instant::now();
+        self.press_again(now);
         let gap = self.interactive.as_ref().map_or(Duration::ZERO, |i| i.submit_gap.duration());
         let mark = self.interactive.as_ref().and_then(|i| i.pasted.as_deref());
         let Some(terminal) = self.link.terminal() else { return };
         while self.steering.keys.front().is_some_and(|(at, _)| *at <= now) {
             terminal.write(&self.steering.keys.pop_front().map(|(_, keys)| keys).unwrap_or_default());
-        }
-        // Nothing at all has changed on the screen: the key was swallowed. Another question would look different.
-        if let Some((_, screen, keys, presses)) = self.steering.permitted.take_if(|(at, ..)| *at <= now)
-            && presses < PRESSES_SEEN
-            && terminal.screen().text() == screen
-        {
-            terminal.write(keys.as_bytes());
-            self.steering.permitted = Some((now + PROOF, screen, keys, presses + 1));
         }
         let Some(sending) = &mut self.steering.sending else { return };
         match sending.stage {

@@ -2,7 +2,8 @@
 
 It reports its status (OSC 7501) if the terminal answers the query, takes pasted text in brackets,
 submits on Enter, and writes every message to $TUI_RECORD as one JSON line. Words make it act:
-`quit`, `ask` (waits for a permission, y or n), `busy` (stays at work), `hang`.
+`quit`, `ask` (waits for a permission, y or n), `deaf` (swallows five answers before), `picky` (asks a
+second time), `busy` (stays at work), `hang`.
 """
 import base64
 import json
@@ -86,9 +87,15 @@ def take(message, pasted):
     report("working")
     if message == b"hang":
         return
-    if message == b"ask":
+    if message in (b"ask", b"deaf", b"picky"):
         report("blocked", kind="permission", msg=base64.b64encode(b"approve Bash: rm -rf build").decode())
         out("\x1b[6;1HAllow this? (y/n)")
+        if message == b"deaf":
+            for _ in range(5):
+                os.read(0, 1)
+        if message == b"picky":
+            os.read(0, 1)
+            out("\x1b[7;1Hreally?")
         key = b""
         while key not in (b"y", b"n"):
             key = os.read(0, 1)
