@@ -14,6 +14,7 @@
 mod common;
 
 mod anchors;
+mod answers;
 mod bad_input;
 mod constraints;
 mod crashes;

@@ -56,7 +56,7 @@ impl Row {
             default_lane: manifest.default_lane.or_else(|| manifest.lanes.keys().next().copied()).map(Lane::word),
             permissions: permissions.into_iter().map(Permissions::word).collect(),
             program,
-            verified_with: manifest.version_probe.as_ref().map(|probe| probe.tested.clone()),
+            verified_with: manifest.version_probe.as_ref().and_then(|probe| probe.tested.clone()),
             default_model: manifest.default_model.clone(),
             endpoint: manifest.endpoint.as_ref().map(|e| format!("{} (or ${})", e.usual, e.variable)),
             ambient_mcp: manifest.ambient_mcp,

@@ -13,7 +13,7 @@ use crate::domain::{DispatchId, Fault, Name};
 use crate::git::Git;
 use crate::project::config::Panes;
 use crate::project::{self, Project, Scaffold};
-use crate::provider::{self, Manifest, constraints, environment};
+use crate::provider::{self, Manifest, VersionProbe, constraints, environment};
 use crate::sys::cmd::Cmd;
 use crate::sys::path::Found;
 use crate::sys::{self, files, lock};
@@ -328,7 +328,7 @@ fn examine_provider(manifest: &Manifest, must: bool) -> Check {
             Some(version) if parts(&version) < parts(&probe.min) => {
                 return Check::new(&id, bad, format!("{version} is older than {}", probe.min), "update it");
             }
-            Some(version) => what = format!("{version} at {what} (verified with {})", probe.tested),
+            Some(version) => what = format!("{version} at {what} ({})", verified(probe)),
             None => {
                 return Check::new(
                     &id,
@@ -338,6 +338,17 @@ fn examine_provider(manifest: &Manifest, must: bool) -> Check {
                 );
             }
         }
+    }
+    if let Some(probe) = &manifest.server_probe {
+        let refused = match call(&probe.args) {
+            Ok(output) if output.ok() => None,
+            Ok(output) => Some(output.complaint()),
+            Err(e) => Some(e.to_string()),
+        };
+        if let Some(why) = refused {
+            return Check::new(&id, Level::Warn, format!("{what}, but its server does not answer: {why}"), "start it");
+        }
+        what.push_str(", its server answers");
     }
     if let Some(probe) = &manifest.login_probe {
         match call(&probe.args) {
@@ -353,6 +364,11 @@ fn examine_provider(manifest: &Manifest, must: bool) -> Check {
         }
     }
     Check::new(&id, Level::Pass, what, "")
+}
+
+fn verified(probe: &VersionProbe) -> String {
+    let by_words = || "by its documentation, never tried".to_owned();
+    probe.tested.as_ref().map_or_else(by_words, |version| format!("verified with {version}"))
 }
 
 fn version_in(text: &str) -> Option<String> {

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use crate::domain::event::Claim as Said;
+use crate::domain::patch::{Offer, Patched};
 use crate::domain::plan::{Base, Plan};
 use crate::domain::receipt::{
     Body, DispatchClosed, DispatchCollected, DispatchJudged, Durations, Entry, Teardown, TreeEnd, WorktreeKept,
@@ -20,12 +21,14 @@ use crate::git::Git;
 use crate::ledger::Ledger;
 use crate::project::Paths;
 use crate::sys::files;
-use crate::worktree::{self, Collected, Done, Tree};
+use crate::worktree::{self, Answer, Collected, Done, Tree};
 
 /// What is known when a worker has ended.
 #[derive(Debug)]
 pub(super) struct Finish<'a> {
     pub(super) paths: &'a Paths,
+    /// The dispatch's lock: what we start holds it on if we die.
+    pub(super) lock: &'a std::fs::File,
     pub(super) ledger: &'a Ledger,
     pub(super) redactor: &'a Redactor,
     pub(super) plan: &'a Plan,
@@ -59,6 +62,7 @@ impl Finish<'_> {
         let begun = Instant::now();
         let folder = self.folder();
         let tree = Tree::of(self.plan, &folder);
+        let patched = self.commit_answer(&tree);
         let collected = if self.has_tree { Some(worktree::collect(&tree)) } else { None };
         if let Some(collected) = &collected {
             self.write_evidence(collected);
@@ -73,7 +77,7 @@ impl Finish<'_> {
                 self.ledger.append(&[Entry::of(&self.plan.id, Body::DispatchCollected(body))])?;
             }
         }
-        let verdict = self.judge(collected.as_ref());
+        let verdict = self.judge(collected.as_ref(), patched);
         let class = collected.as_ref().map_or(TreeClass::Clean, |c| classify(&c.facts));
         let judged = DispatchJudged { verdict: verdict.clone(), class };
         self.ledger.append(&[Entry::of(&self.plan.id, Body::DispatchJudged(judged))])?;
@@ -149,7 +153,7 @@ impl Finish<'_> {
         Ok(closed)
     }
 
-    fn judge(&self, collected: Option<&Collected>) -> Verdict {
+    fn judge(&self, collected: Option<&Collected>, patched: Option<Patched>) -> Verdict {
         let empty_diff = |c: &Collected| match (&c.diff, c.commits) {
             (Some(diff), _) => (diff.files == 0).into(),
             (None, Some(0)) => Tri::Yes,
@@ -180,9 +184,32 @@ impl Finish<'_> {
             has_closing_event: self.plan.launch.parser.has_closing_event(),
             git,
             delivers: self.plan.delivers,
+            patched,
         });
         self.check_scope(collected, &mut verdict);
         verdict
+    }
+
+    /// Commits the change in the answer of a worker that has ended well, where the plan wants that.
+    fn commit_answer(&self, tree: &Tree<'_>) -> Option<Patched> {
+        let planned = self.plan.commit_answer.as_ref()?;
+        let ended_well = self.end == End::Exited { code: 0 } && self.said.ok != Some(false);
+        if !(ended_well && self.has_tree && self.containment.empty) {
+            return None;
+        }
+        let patch = match self.said.offer.as_ref()? {
+            Offer::Nothing => return Some(Patched::Nothing),
+            Offer::Unusable(why) => return Some(Patched::Refused(why.clone())),
+            Offer::Patch(patch) => patch,
+        };
+        let is_identity = |name: &str| name.starts_with("GIT_AUTHOR_") || name.starts_with("GIT_COMMITTER_");
+        let set = self.plan.launch.env_set.iter().filter(|(name, _)| is_identity(name));
+        let identity: Vec<(String, String)> = set.map(|(name, value)| (name.clone(), value.clone())).collect();
+        let message = self.redactor.redact(&planned.message);
+        let answer = Answer { patch, message: &message, identity: &identity };
+        Some(
+            worktree::commit_answer(tree, answer, Some(self.lock)).unwrap_or_else(|fault| Patched::Refused(fault.what)),
+        )
     }
 
     /// A change outside the paths that the request gave is never accepted.

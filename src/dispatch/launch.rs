@@ -139,6 +139,10 @@ pub(super) fn launch(
     if model.is_some() && manifest.model_args.is_empty() {
         return Err(Fault::input(format!("{name} has no models to choose from")).fix("leave --model out"));
     }
+    if model.is_none() && manifest.model_probe.is_some() {
+        return Err(Fault::input(format!("{name} has no model of its own"))
+            .fix("name one that it has, with --model, `model:` of the agent or `default_model:` of a variant"));
+    }
     let prompt_file = project.paths.dispatch(id).join("prompt.md");
     let values = BTreeMap::from([
         ("{model}", model.unwrap_or_default().to_owned()),
@@ -187,6 +191,7 @@ pub(super) fn launch(
             .map(|(n, v)| (n.clone(), fill(v)))
             .collect(),
         env_from: manifest.env.from.clone(),
+        model_probe: manifest.model_probe.iter().flat_map(|probe| &probe.args).map(fill).collect(),
         env_file: None,
         files: manifest.files.iter().map(|(name, text)| (name.clone(), fill(text))).collect(),
         linger: spec.linger,

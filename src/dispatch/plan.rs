@@ -5,17 +5,20 @@ use std::path::{Path, PathBuf};
 use super::launch::{Place, launch, steer};
 use super::request::Request;
 use super::snapshot::{ProviderSeen, Snapshot};
-use crate::domain::agent::Agent;
+use crate::domain::agent::{Agent, Deliverable, Permissions};
 use crate::domain::constraint::{Constraints, Ruling, Taken, rule};
-use crate::domain::plan::{Lane, Limits, Plan, PromptBy, TeardownPolicy};
+use crate::domain::plan::{Apply, CommitAnswer, Lane, Limits, Plan, PromptBy, TeardownPolicy};
 use crate::domain::{Digest, DispatchId, Fault, Name};
 use crate::git::GitConfig;
 use crate::project::Project;
 use crate::prompt::{Assignment, compose, go_on};
+use crate::provider::Manifest;
 use crate::sys::path;
 
 /// The longest prompt that goes as an argument: one argument ends at 128 KiB on Linux.
 const MAX_ARGUMENT: usize = 120_000;
+/// The longest first line of a commit's message, in characters.
+const MAX_SUBJECT: usize = 72;
 
 /// A plan and the prompt it names by digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,7 +89,8 @@ pub fn compile(project: &Project, request: &Request, seen: Snapshot) -> Result<P
     refuse_if_ruled_out(&ruling)?;
 
     let branch = id.branch();
-    let (prompt, overhead) = prompt_for(&agent, &skills, &provider, request, &branch)?;
+    let by_answer = commits_answer(manifest, lane, &agent);
+    let (prompt, overhead) = prompt_for(&agent, &skills, &provider, request, &branch, by_answer)?;
     let worktree = match &request.resume {
         Some(resume) => PathBuf::from(&resume.worktree),
         None => project.worktrees().join(id.as_str()),
@@ -108,7 +112,8 @@ pub fn compile(project: &Project, request: &Request, seen: Snapshot) -> Result<P
     } else if provider.manifest.hides_git_identity {
         launch.env_set.extend(identity(&git_config));
     }
-    let reasons = reasons(request, &provider, &base.name, git_config.has_identity(), &ruling);
+    let commit_answer = by_answer.then(|| answer_commit(request, &provider, model.as_deref(), &agent, &id));
+    let reasons = reasons(request, &provider, &base.name, git_config.has_identity(), &ruling, by_answer);
     let defaults = &project.config.defaults;
     let plan = Plan {
         v: 1,
@@ -127,6 +132,7 @@ pub fn compile(project: &Project, request: &Request, seen: Snapshot) -> Result<P
         git_common_dir: common,
         paths: request.paths.clone(),
         launch,
+        commit_answer,
         prompt: Digest::of(prompt.as_bytes()),
         prompt_overhead: overhead,
         limits: Limits {
@@ -150,11 +156,48 @@ pub fn compile(project: &Project, request: &Request, seen: Snapshot) -> Result<P
     Ok(Planned { plan, json, digest, prompt })
 }
 
+/// Whether the worker's change is the diff in its answer: the manifest says how it works, and the
+/// agent that there shall be a change.
+fn commits_answer(manifest: &Manifest, lane: Lane, agent: &Agent) -> bool {
+    manifest.lanes.get(&lane).is_some_and(|spec| spec.apply == Some(Apply::Patch))
+        && agent.head.delivers == Deliverable::Commit
+        && agent.head.permissions != Permissions::Read
+}
+
+/// How that change is committed: the message says what was asked, and who answered.
+fn answer_commit(
+    request: &Request,
+    provider: &ProviderSeen,
+    model: Option<&str>,
+    agent: &Agent,
+    id: &DispatchId,
+) -> CommitAnswer {
+    let text = request.instruction.as_deref().unwrap_or_default();
+    let mut lines = text.lines().map(|line| line.trim_start_matches(['#', '*', '-', '>', ' ', '\t']).trim_end());
+    let first = lines.find(|line| !line.is_empty()).unwrap_or("apply an answer");
+    let subject: String = first.chars().filter(|c| !c.is_control()).take(MAX_SUBJECT).collect();
+    let model = model.map(|m| format!(" ({m})")).unwrap_or_default();
+    let (provider, agent) = (&provider.manifest.name, &agent.head.name);
+    let by = format!("Written by {provider}{model} as {agent}; vnx applied the diff in its answer.");
+    CommitAnswer { message: format!("{}\n\n{by}\n\nVnx-Dispatch: {id}\n", subject.trim_end()) }
+}
+
 /// Why each choice was made, for people.
-fn reasons(request: &Request, provider: &ProviderSeen, base: &str, identity: bool, ruling: &Ruling) -> Vec<String> {
+fn reasons(
+    request: &Request,
+    provider: &ProviderSeen,
+    base: &str,
+    identity: bool,
+    ruling: &Ruling,
+    by_answer: bool,
+) -> Vec<String> {
     let because = if request.base.is_some() { "--base says so" } else { "the current checkout" };
     let mut reasons =
         vec![format!("provider {}: {}", provider.manifest.name, provider.because), format!("base {base}: {because}")];
+    if by_answer {
+        let name = &provider.manifest.name;
+        reasons.push(format!("{name} only answers: the diff in its answer is applied and committed"));
+    }
     if !identity {
         reasons.push("git identity: none is configured, so commits are made as `vnx worker`".to_owned());
     }
@@ -225,6 +268,7 @@ fn prompt_for(
     provider: &ProviderSeen,
     request: &Request,
     branch: &str,
+    by_answer: bool,
 ) -> Result<(String, u64), Fault> {
     if provider.manifest.runs_assignment {
         let script = request.instruction.clone().or_else(|| agent.head.command.clone()).ok_or_else(|| {
@@ -236,7 +280,7 @@ fn prompt_for(
     let text = request.instruction.as_deref().ok_or_else(|| {
         Fault::input("the instruction is missing").fix("give it with -i TEXT, -f FILE or - (standard input)")
     })?;
-    let assignment = Assignment { text, branch, paths: &request.paths };
+    let assignment = Assignment { text, branch, paths: &request.paths, by_answer };
     let composed = if request.resume.is_some() { go_on(assignment) } else { compose(agent, skills, assignment) };
     if composed.text.len() as u64 > super::request::MAX_INSTRUCTION + 40_000 {
         return Err(Fault::input(format!("the prompt has {} bytes, more than a CLI takes", composed.text.len()))

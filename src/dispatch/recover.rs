@@ -73,7 +73,7 @@ pub fn recover_one(paths: &Paths, id: &DispatchId) -> Result<bool, Fault> {
     // Free may also mean newborn: its claim has made the lock file and is about to take it. A
     // claim does both under the claim lock, so with that in hand free means dead.
     let newborn = lock::exclusive(&paths.claim_lock(), Duration::from_secs(30))?;
-    let Some(_lock) = lock::try_exclusive(&folder.join("lock"))? else { return Ok(false) };
+    let Some(lock) = lock::try_exclusive(&folder.join("lock"))? else { return Ok(false) };
     drop(newborn);
     // Its supervisor may have closed it between our two looks.
     if !marker.exists() {
@@ -88,7 +88,8 @@ pub fn recover_one(paths: &Paths, id: &DispatchId) -> Result<bool, Fault> {
     let Ok((plan, plan_digest)) = read_plan(&folder) else {
         return recover_without_plan(paths, id, &ledger, &receipts);
     };
-    let lost = Lost { paths, ledger: &ledger, plan: &plan, plan_digest, folder: &folder, receipts: &receipts };
+    let lost =
+        Lost { lock: &lock, paths, ledger: &ledger, plan: &plan, plan_digest, folder: &folder, receipts: &receipts };
     lost.finish()?;
     Ok(true)
 }
@@ -109,6 +110,7 @@ fn recover_unborn(paths: &Paths, id: &DispatchId, folder: &Path) -> Result<bool,
 }
 
 struct Lost<'a> {
+    lock: &'a std::fs::File,
     paths: &'a Paths,
     ledger: &'a Ledger,
     plan: &'a Plan,
@@ -158,6 +160,7 @@ impl Lost<'_> {
         let run_ms = exited.as_ref().map_or(0, |e| e.ran_ms);
         let finish = Finish {
             paths: self.paths,
+            lock: self.lock,
             ledger: self.ledger,
             redactor: &Redactor::default(),
             plan: self.plan,
@@ -192,7 +195,7 @@ impl Lost<'_> {
 
     /// What the worker said, if that was stored before the crash.
     fn said(&self) -> Said {
-        let bytes = files::read_capped(&self.folder.join("claim.json"), 1 << 20).ok().flatten();
+        let bytes = files::read_capped(&self.folder.join("claim.json"), 4 << 20).ok().flatten();
         bytes.and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default()
     }
 

@@ -13,9 +13,10 @@ use super::door::Progress;
 use super::finish::Finish;
 use super::plan::pointer;
 use super::surroundings::{Block, Temporary};
-use crate::domain::event::{Claim as Said, PaidBy};
+use crate::domain::event::{Claim as Said, Failure, Listener, PaidBy};
 use crate::domain::outcome::Outcome;
-use crate::domain::plan::{Plan, PromptBy};
+use crate::domain::patch::Offer;
+use crate::domain::plan::{ParserKind, Plan, PromptBy};
 use crate::domain::receipt::{Body, DispatchExited, DispatchPrepared, DispatchStarted, Entry};
 use crate::domain::redact::Redactor;
 use crate::domain::verdict::{Containment, End, Verdict};
@@ -23,12 +24,16 @@ use crate::domain::{Digest, DispatchId, Fault};
 use crate::ledger::Ledger;
 use crate::project::Paths;
 use crate::provider::{self, Stream, environment};
+use crate::sys::cmd::Cmd;
 use crate::sys::{self, files};
 use crate::worker::{self, Job, Recorder, Started, control};
 use crate::worktree::{self, Tree};
 
 /// The longest prompt that is pasted into a terminal.
 const MAX_PASTED: usize = 32_000;
+
+/// How long a CLI may take to say whether it has a model.
+const PROBE_LIMIT: Duration = Duration::from_secs(30);
 
 /// Owns the dispatch `id` until it is closed.
 pub fn supervise(paths: &Paths, id: &DispatchId) -> Result<(), Fault> {
@@ -52,6 +57,7 @@ pub fn supervise(paths: &Paths, id: &DispatchId) -> Result<(), Fault> {
     let (prepare_ms, run_ms) = (lived.prepare_ms, lived.run_ms);
     let finish = Finish {
         paths,
+        lock: &lock,
         ledger: &ledger,
         redactor: &redactor,
         plan: &plan,
@@ -160,6 +166,9 @@ impl Life<'_> {
             Ok(prompt) => prompt,
             Err(fault) => return never(Outcome::SetupFailed, fault, true),
         };
+        if let Err((outcome, fault)) = self.model_is_there(&env) {
+            return never(outcome, fault, true);
+        }
         let prepare_ms = self.since();
         match self.run(env, prompt, control) {
             Ok(mut lived) => {
@@ -183,6 +192,38 @@ impl Life<'_> {
         self.ledger.append(&[Entry::of(&self.plan.id, Body::DispatchPrepared(body))])?;
         tell(&Progress::Prepared { took_ms: self.since() });
         Ok(prompt)
+    }
+
+    /// Asks the CLI whether it has the model: one that would fetch it must not be started without.
+    fn model_is_there(&self, env: &BTreeMap<String, String>) -> Result<(), (Outcome, Fault)> {
+        let launch = &self.plan.launch;
+        if launch.model_probe.is_empty() {
+            return Ok(());
+        }
+        let cmd = Cmd::new(&launch.program).args(&launch.model_probe).only_env(env.clone()).cwd("/");
+        let output =
+            cmd.limit(PROBE_LIMIT).run().map_err(|e| (Outcome::SetupFailed, Fault::environment(e.to_string())))?;
+        if output.ok() {
+            return Ok(());
+        }
+        // It fails as the worker itself would, so it is read in the same way.
+        let mut stream = Stream::new(ParserKind::Text, &launch.failures);
+        String::from_utf8_lossy(&output.stderr).lines().for_each(|line| drop(stream.stderr_line(line)));
+        let (said, _) = stream.finish(&End::Exited { code: output.code.unwrap_or(-1) });
+        let failure = said.failure.unwrap_or_else(|| Failure { outcome: None, message: output.complaint() });
+        Err((failure.outcome.unwrap_or(Outcome::ModelUnavailable), Fault::environment(failure.message)))
+    }
+
+    /// What the answer offers to commit. A secret in it cannot be kept for a later process, and a
+    /// placeholder in its place would be committed as if somebody had written it.
+    fn offer(&self, stream: &Stream) -> Option<Offer> {
+        self.plan.commit_answer.as_ref()?;
+        Some(match stream.offer() {
+            Offer::Patch(patch) if self.redactor.redact_counted(&patch).1 > 0 => {
+                Offer::Unusable("it holds what looks like a secret".to_owned())
+            }
+            offer => offer,
+        })
     }
 
     /// The prompt as it can be pasted: a text that a terminal does not take is pointed to.
@@ -263,7 +304,9 @@ impl Life<'_> {
             Ok(())
         })?;
         stream.read_transcript(&read_with, &self.plan.worktree);
+        let offer = self.offer(&stream);
         let (mut said, report) = stream.finish(&ended.end);
+        said.offer = offer;
         let model = said.model.clone().or_else(|| self.plan.model.clone());
         provider::prices::add_cost(&mut said.usage, model.as_deref());
         if said.usage.source.is_some() && !launch.keys.is_empty() {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::outcome::Outcome;
+use super::patch::Offer;
 
 /// Token counts and money of one dispatch. Unknown stays `None`, it is never 0.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -267,6 +268,9 @@ pub struct Claim {
     /// Length of the final report in bytes.
     #[serde(default)]
     pub report_bytes: u64,
+    /// The change in the answer, where the plan wants one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offer: Option<Offer>,
 }
 
 /// A classified failure of a provider.

@@ -13,6 +13,7 @@ pub mod id;
 pub mod line;
 pub mod merkle;
 pub mod outcome;
+pub mod patch;
 pub mod plan;
 pub mod receipt;
 pub mod redact;

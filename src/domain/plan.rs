@@ -56,6 +56,22 @@ pub enum PromptBy {
     Paste,
 }
 
+/// What is done with the answer of a text worker, beside keeping it as the report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Apply {
+    /// The unified diff in it is applied in the worktree and committed.
+    Patch,
+}
+
+/// How the change in an answer is committed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommitAnswer {
+    /// The commit's message.
+    pub message: String,
+}
+
 /// Which parser reads the worker's standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -327,6 +343,9 @@ pub struct Launch {
     /// Variables that get the value of another one of the caller's.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env_from: BTreeMap<String, String>,
+    /// Arguments that ask the CLI whether the model is there, before the worker is started.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub model_probe: Vec<String>,
     /// A file of `NAME=value` lines that is read when the worker starts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub env_file: Option<String>,
@@ -443,6 +462,9 @@ pub struct Plan {
     pub paths: Vec<String>,
     /// The process.
     pub launch: Launch,
+    /// The change in the worker's answer is applied and committed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit_answer: Option<CommitAnswer>,
     /// SHA-256 of `prompt.md`.
     pub prompt: Digest,
     /// Bytes of the prompt that are not the assignment.

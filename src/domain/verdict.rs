@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::agent::Deliverable;
 use super::event::Claim;
 use super::outcome::{Decision, Outcome};
+use super::patch::Patched;
 use super::tree::Tri;
 
 /// How the worker's process ended.
@@ -134,6 +135,8 @@ pub struct Evidence {
     pub git: GitEvidence,
     /// What the agent must deliver.
     pub delivers: Deliverable,
+    /// What became of the change in the answer, where the plan wants one.
+    pub patched: Option<Patched>,
 }
 
 /// The one verdict: it drives the exit code, the receipt, the text and the JSON.
@@ -224,7 +227,14 @@ fn decide_commit(seen: &Evidence) -> Ruling {
             Outcome::PermissionBlocked,
             format!("the CLI refused {} tool calls and nothing was committed", seen.claim.denied),
         ),
-        (Some(0), Tri::No) => (Investigate, Outcome::Empty, "success is claimed, but nothing was committed".into()),
+        (Some(0), Tri::No) => match &seen.patched {
+            Some(Patched::Refused(why)) => {
+                (Investigate, Outcome::ContractMissing, format!("the diff in the answer was not applied: {why}"))
+            }
+            Some(Patched::Nothing | Patched::Committed(_) | Patched::Stands) | None => {
+                (Investigate, Outcome::Empty, "success is claimed, but nothing was committed".into())
+            }
+        },
         (Some(_), Tri::No) if seen.git.on_own_branch != Tri::Yes => {
             (Investigate, Outcome::Unknown, "HEAD is not on the dispatch branch".into())
         }
@@ -278,6 +288,14 @@ fn evidence(seen: &Evidence) -> Vec<String> {
     if seen.claim.denied > 0 {
         lines.push(format!("refused tool calls: {}", seen.claim.denied));
     }
+    lines.extend(seen.patched.as_ref().map(|patched| match patched {
+        Patched::Nothing => "the answer holds no diff".to_owned(),
+        Patched::Committed(commit) => format!("the diff in the answer is commit {commit}"),
+        Patched::Stands => {
+            "the worktree had moved on from the base, so the diff in the answer was left alone".to_owned()
+        }
+        Patched::Refused(why) => format!("the diff in the answer was not applied: {why}"),
+    }));
     lines.push(match seen.git.commits {
         Some(n) => format!("commits since the base: {n}"),
         None => "commits since the base: unknown".into(),
@@ -334,6 +352,7 @@ mod tests {
                 empty_diff: Tri::No,
             },
             delivers: Deliverable::Commit,
+            patched: None,
         }
     }
 
@@ -443,6 +462,17 @@ mod tests {
             Outcome::ContractMissing,
         );
         check("report with changes", |s| s.delivers = Deliverable::Report, Investigate, Outcome::ContractMissing);
+    }
+
+    #[test]
+    fn a_diff_that_was_not_applied_is_a_broken_contract() {
+        let mut seen = good();
+        seen.patched = Some(Patched::Refused("x:1".into()));
+        assert_eq!(judge(&seen).outcome, Outcome::Done, "what is committed counts");
+        seen.git.commits = Some(0);
+        let verdict = judge(&seen);
+        assert_eq!((verdict.decision, verdict.outcome), (Decision::Investigate, Outcome::ContractMissing));
+        assert!(verdict.reason.contains("x:1"), "{}", verdict.reason);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! are off, `GIT_*` of the caller never passes, and names from outside go after
 //! `--end-of-options` or as full ref names. Branch on exit codes, never on messages.
 
+mod apply;
 mod config;
 mod diff;
 mod index;
@@ -18,6 +19,7 @@ mod worktree;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use apply::NewPatch;
 pub use config::GitConfig;
 pub use objects::{Commit, NewCommit};
 pub use rescue::Rescue;

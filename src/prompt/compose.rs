@@ -16,6 +16,8 @@ pub struct Assignment<'a> {
     pub branch: &'a str,
     /// The path globs it must stay within; empty means everywhere.
     pub paths: &'a [String],
+    /// It can only answer: its change is the diff in what it says.
+    pub by_answer: bool,
 }
 
 /// A prompt.
@@ -56,8 +58,15 @@ pub fn compose(agent: &Agent, skills: &[Skill], assignment: Assignment<'_>) -> C
         }
     }
     out.push_str("\n# Ground rules\n\n");
-    let _ = writeln!(out, "You work alone in a git worktree of your own, on branch `{}`.", assignment.branch);
+    if !assignment.by_answer {
+        let _ = writeln!(out, "You work alone in a git worktree of your own, on branch `{}`.", assignment.branch);
+    }
     match agent.head.delivers {
+        Deliverable::Commit if assignment.by_answer => out.push_str(
+            "You have no tools and see nothing but this text. Deliver the change as one unified diff in a block that\n\
+             begins with ```diff: paths from the top of the repository behind a/ and b/, `--- /dev/null` for a new file,\n\
+             unchanged lines exactly as they are. It is applied and committed for you, whole or not at all.\n",
+        ),
         Deliverable::Commit => out.push_str(
             "Commit your work on this branch; what is not committed does not count. Do not switch branches,\n\
              rewrite commits that are not yours, push, or touch other worktrees. Leave no stray files.\n",
@@ -68,6 +77,10 @@ pub fn compose(agent: &Agent, skills: &[Skill], assignment: Assignment<'_>) -> C
         let _ = writeln!(out, "Change only files that match: {}.", assignment.paths.join(", "));
     }
     out.push_str(match agent.head.delivers {
+        Deliverable::Commit if assignment.by_answer => {
+            "Before it, report shortly what you changed and why, and what is open. If nothing needs to change, say so\n\
+             and why, without a diff.\n"
+        }
         Deliverable::Commit => {
             "End with a short report: what you changed and why, how you checked it (commands and results),\n\
              what is open. If nothing needs to change, say so and why.\n"

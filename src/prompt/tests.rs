@@ -16,10 +16,11 @@ fn every_embedded_agent_composes_under_its_budget() {
     for listed in all {
         let agent = agent(nowhere, &listed.name).unwrap();
         let skills = skills_of(nowhere, &agent).unwrap();
-        let composed = compose(&agent, &skills, Assignment { text: "Do X.", branch: "vnx/x", paths: &[] });
+        let composed =
+            compose(&agent, &skills, Assignment { text: "Do X.", branch: "vnx/x", paths: &[], by_answer: false });
         assert!(composed.text.starts_with("# Role"), "a prompt must not begin with a slash");
         assert!(composed.overhead < 2560, "{}: {} bytes", listed.name, composed.overhead);
-        let bare = compose(&agent, &[], Assignment { text: "Do X.", branch: "vnx/x", paths: &[] });
+        let bare = compose(&agent, &[], Assignment { text: "Do X.", branch: "vnx/x", paths: &[], by_answer: false });
         assert!(bare.overhead < 2048, "{}: {} bytes", listed.name, bare.overhead);
         assert_eq!(composed.text.matches("Do X.").count(), 1);
     }
@@ -51,7 +52,7 @@ fn resources_are_listed_and_not_pasted() {
     let agent = agent(folder.path(), &name("a")).unwrap();
     let skills = skills_of(folder.path(), &agent).unwrap();
     let paths = ["src/**".to_owned()];
-    let text = compose(&agent, &skills, Assignment { text: "T", branch: "b", paths: &paths }).text;
+    let text = compose(&agent, &skills, Assignment { text: "T", branch: "b", paths: &paths, by_answer: false }).text;
     assert!(text.contains("guide.md (24 bytes): First line") && !text.contains("SECOND"), "{text}");
     assert!(text.contains("Change only files that match: src/**."));
 }

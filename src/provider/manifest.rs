@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::failures::FailureTable;
 use crate::domain::agent::Permissions;
-use crate::domain::plan::{Dialect, FailureRule, FirstStart, Interactive, Lane, ModelBy, ParserKind, PromptBy};
+use crate::domain::plan::{Apply, Dialect, FailureRule, FirstStart, Interactive, Lane, ModelBy, ParserKind, PromptBy};
 use crate::domain::span::Span;
 use crate::domain::{Fault, Name};
 use crate::project::{MAX_CONFIG, yaml};
@@ -42,6 +42,9 @@ pub struct LaneSpec {
     pub prompt_by: PromptBy,
     /// Who reads the output.
     pub parser: ParserKind,
+    /// What is done with its answer; only where plain text is all that it can give.
+    #[serde(default)]
+    pub apply: Option<Apply>,
     /// How long the process may stay after its closing event.
     #[serde(default = "five_seconds")]
     pub linger: Span,
@@ -113,14 +116,16 @@ pub struct VersionProbe {
     pub args: Vec<String>,
     /// The oldest version that is supported.
     pub min: String,
-    /// The version that the manifest was verified with.
-    pub tested: String,
+    /// The version that the manifest was verified with. Absent: it was written from the documentation
+    /// and never held against the program.
+    #[serde(default)]
+    pub tested: Option<String>,
 }
 
-/// How to ask a CLI whether it is logged in: exit 0 means yes.
+/// A question to a CLI: exit 0 means yes.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct LoginProbe {
+pub struct Probe {
     /// Arguments.
     pub args: Vec<String>,
 }
@@ -241,7 +246,14 @@ pub struct Manifest {
     pub version_probe: Option<VersionProbe>,
     /// How to ask whether it is logged in.
     #[serde(default)]
-    pub login_probe: Option<LoginProbe>,
+    pub login_probe: Option<Probe>,
+    /// How to ask whether the server that does its work answers.
+    #[serde(default)]
+    pub server_probe: Option<Probe>,
+    /// How to ask whether a model is there: `{model}`. For a CLI that would fetch what is missing; it
+    /// is asked before every start, and has to be told a model.
+    #[serde(default)]
+    pub model_probe: Option<Probe>,
     /// The lanes it has.
     pub lanes: BTreeMap<Lane, LaneSpec>,
     /// Arguments that choose a model; `{model}` is replaced.
@@ -326,6 +338,9 @@ fn read(vnx_folder: &Path, file: &Path, bytes: &[u8], name: &Name, may_extend: b
         }
         if (*lane == Lane::Acp) != spec.acp.is_some() {
             return wrong(format!("lane {}: `acp` belongs to the acp lane, and to no other", lane.word()));
+        }
+        if spec.apply.is_some() && (spec.parser != ParserKind::Text || *lane != Lane::Headless) {
+            return wrong(format!("lane {}: `apply` is for the text of a headless lane", lane.word()));
         }
         if spec.prompt_by == PromptBy::Paste && spec.interactive.is_none() {
             return wrong(format!("lane {}: a prompt can only be pasted in the interactive lane", lane.word()));

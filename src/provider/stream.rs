@@ -9,6 +9,7 @@ use super::{claude, codex, gemini, kimi, transcript};
 use crate::domain::event::{Claim, Event, Failure, Heard, Listener, Notice, Permit, StateSource, Usage, WorkerState};
 use crate::domain::line::summary;
 use crate::domain::outcome::Outcome;
+use crate::domain::patch::{self, Offer};
 use crate::domain::plan::{AcpPlan, Dialect, EndPolicy, FailureRule, Interactive, ParserKind};
 use crate::domain::verdict::End;
 
@@ -24,6 +25,8 @@ pub struct Stream {
     table: FailureTable,
     claim: Claim,
     report: String,
+    /// The report was longer than what is kept: its beginning is gone.
+    cut: bool,
     /// The pieces of a message that is still coming.
     pieces: String,
     stderr: VecDeque<String>,
@@ -45,6 +48,7 @@ impl Stream {
             end: EndPolicy::default(),
             claim: Claim::default(),
             report: String::new(),
+            cut: false,
             pieces: String::new(),
             stderr: VecDeque::new(),
             trouble: BTreeMap::new(),
@@ -177,6 +181,24 @@ impl Stream {
         self.trouble.clear();
     }
 
+    /// The change in the answer of a text worker that has ended.
+    pub fn offer(&self) -> Offer {
+        if self.cut {
+            return Offer::Unusable("the answer is longer than what is kept of it".to_owned());
+        }
+        patch::find(&self.report)
+    }
+
+    /// A text worker has no closing event, and some say with exit code 0 that they could do nothing.
+    fn read_answer(&mut self, code: &str) {
+        let fields = [("answer", self.report.trim()), ("exit", code)].map(|(n, v)| (n.to_owned(), v.to_owned()));
+        if let Some(outcome) = self.table.classify(&fields.into()) {
+            let line = self.report.trim().lines().next().unwrap_or_default();
+            self.claim.failure = Some(Failure { outcome: Some(outcome), message: one_line(line) });
+            self.claim.ok = Some(false);
+        }
+    }
+
     /// The claim and the report, once the worker has ended.
     pub fn finish(mut self, end: &End) -> (Claim, String) {
         if let Some(mut cut) = self.message() {
@@ -204,6 +226,9 @@ impl Stream {
                 self.claim.failure = Some(Failure { outcome, message: told.map_or(message, |f| f.message) });
             }
         }
+        if self.kind == ParserKind::Text && code == "0" {
+            self.read_answer(&code);
+        }
         let report = self.report.trim().to_owned();
         self.claim.report_bytes = report.len() as u64;
         (self.claim, report)
@@ -217,7 +242,9 @@ impl Listener for Stream {
                 // The output is the report; only its end is kept.
                 if self.report.len() + line.len() > 2 * MAX_REPORT {
                     self.report = tail(&self.report, MAX_REPORT).to_owned();
+                    self.cut = true;
                 }
+                self.cut |= line.len() > MAX_REPORT;
                 self.report.push_str(tail(line, MAX_REPORT));
                 self.report.push('\n');
                 return Heard { progress: true, ..Heard::default() };
@@ -241,7 +268,7 @@ impl Listener for Stream {
         if self.stderr.len() == STDERR_LINES {
             self.stderr.pop_front();
         }
-        self.stderr.push_back(line.chars().take(2000).collect());
+        self.stderr.push_back(shown(line).chars().take(2000).collect());
         // Noise on standard error is progress only for workers that have no event stream.
         Heard { progress: self.kind == ParserKind::Text, ..Heard::default() }
     }
@@ -341,6 +368,19 @@ fn merge(into: &mut Usage, from: &Usage) {
     into.cache_write_tokens = from.cache_write_tokens.or(into.cache_write_tokens);
     into.cost_micro_usd = from.cost_micro_usd.or(into.cost_micro_usd);
     into.source = from.source.clone().or(into.source.take());
+}
+
+/// What a terminal would show of a line that was drawn over: a spinner has no line feed of its own,
+/// and an error comes right behind it.
+fn shown(line: &str) -> String {
+    let line = line.trim_end_matches('\r');
+    let line = ["\r", "\x1b[1G"].iter().fold(line, |line, home| line.rsplit(home).next().unwrap_or(line));
+    let mut pieces = line.split("\x1b[");
+    let first = pieces.next().unwrap_or_default().to_owned();
+    // Parameters, then one letter.
+    pieces.fold(first, |text, piece| {
+        text + piece.trim_start_matches(|c: char| !c.is_ascii_alphabetic()).get(1..).unwrap_or_default()
+    })
 }
 
 /// The last `max` bytes of a text, cut at a character.

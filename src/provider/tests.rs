@@ -80,6 +80,7 @@ fn every_sample_has_its_outcome() {
                     empty_diff: Tri::No,
                 },
                 delivers: Deliverable::Commit,
+                patched: None,
             });
             if verdict.outcome.word() != sample.outcome {
                 wrong.push(format!(

@@ -1,13 +1,15 @@
-//! The one worktree manager: create, read facts, tear down, delete for good.
+//! The one worktree manager: create, commit what an answer offers, read facts, tear down, delete for good.
 //!
 //! What is safe is decided by `domain::tree::classify`; nothing here decides it again.
 
+mod answer;
 mod create;
 mod facts;
 mod teardown;
 
 use std::path::{Path, PathBuf};
 
+pub use answer::{Answer, commit_answer};
 pub use create::{Made, create, undo};
 pub use facts::{Collected, collect};
 pub use teardown::{Done, empty_trash, kept_tree_gone, teardown};
