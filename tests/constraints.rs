@@ -40,6 +40,7 @@ fn each_shipped_constraint_refuses_what_it_names_and_nothing_else() {
         ("--provider glm", ""),
         ("--provider claude --model deepseek-chat", "deepseek-by-its-endpoint"),
         ("--provider deepseek", ""),
+        ("--provider ollama --model qwen3", ""),
         ("--provider claude-ollama --model qwen3", ""),
         ("--provider codex-oss --model qwen3", ""),
     ];

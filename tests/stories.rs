@@ -24,6 +24,7 @@ mod imports;
 mod layering;
 mod ledger;
 mod main_job;
+mod ollama;
 mod panes;
 mod parallel;
 mod projections;

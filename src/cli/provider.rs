@@ -11,7 +11,7 @@ use crate::dispatch::request::Request;
 use crate::dispatch::snapshot::look_up;
 use crate::dispatch::{self, Options};
 use crate::domain::agent::Permissions;
-use crate::domain::plan::Lane;
+use crate::domain::plan::{Apply, Lane};
 use crate::domain::{Fault, Name};
 use crate::project::Project;
 use crate::provider::{self, Manifest};
@@ -31,6 +31,10 @@ struct Row {
     /// The version that the manifest was verified with.
     verified_with: Option<String>,
     default_model: Option<String>,
+    /// It has no model of its own: one has to be named.
+    needs_model: bool,
+    /// What is done with its answer in lanes where it can only answer.
+    apply: Option<Apply>,
     endpoint: Option<String>,
     ambient_mcp: bool,
 }
@@ -58,6 +62,8 @@ impl Row {
             program,
             verified_with: manifest.version_probe.as_ref().and_then(|probe| probe.tested.clone()),
             default_model: manifest.default_model.clone(),
+            needs_model: manifest.model_probe.is_some() && manifest.default_model.is_none(),
+            apply: manifest.lanes.values().find_map(|lane| lane.apply),
             endpoint: manifest.endpoint.as_ref().map(|e| format!("{} (or ${})", e.usual, e.variable)),
             ambient_mcp: manifest.ambient_mcp,
         }
@@ -68,7 +74,7 @@ pub(super) fn run(context: &Context, command: ProviderCommand) -> Result<Answer,
     match command {
         ProviderCommand::List { json } => list(context, json),
         ProviderCommand::Show { name, json } => show(context, &name, json),
-        ProviderCommand::Check { name, live } => check(context, &name, live),
+        ProviderCommand::Check { name, live, model } => check(context, &name, live, model),
     }
 }
 
@@ -113,7 +119,11 @@ fn show(context: &Context, name: &str, json: bool) -> Result<Answer, Fault> {
         ("permissions", row.permissions.join(", ")),
         ("program", or(row.program, "not installed")),
         ("verified with", or(row.verified_with, "-")),
-        ("model", or(row.default_model, "its own default")),
+        (
+            "its answer",
+            if row.apply.is_some() { "the report, and the diff in it the change" } else { "the report" }.to_owned(),
+        ),
+        ("model", or(row.default_model, if row.needs_model { "has to be named" } else { "its own default" })),
         ("endpoint", or(row.endpoint, "its own")),
         ("ambient MCP", if row.ambient_mcp { "comes along" } else { "off" }.to_owned()),
     ];
@@ -126,7 +136,7 @@ fn show(context: &Context, name: &str, json: bool) -> Result<Answer, Fault> {
 
 /// Without `live` what `vnx doctor` says of it; with it a small dispatch through the door, which
 /// proves login, model and network, and costs a few tokens.
-fn check(context: &Context, name: &str, live: bool) -> Result<Answer, Fault> {
+fn check(context: &Context, name: &str, live: bool, model: Option<String>) -> Result<Answer, Fault> {
     let project = context.project()?;
     let manifest = named(&project, name)?;
     let found = provider_check(&manifest);
@@ -138,7 +148,7 @@ fn check(context: &Context, name: &str, live: bool) -> Result<Answer, Fault> {
     if found.level == Level::Fail || !live {
         return Ok(if found.level == Level::Fail { Answer::No } else { Answer::Good });
     }
-    let request = Request::probe(manifest.name.clone());
+    let request = Request { model, ..Request::probe(manifest.name.clone()) };
     let options = Options { no_pane: true, ..Options::default() };
     let closed = dispatch::open(&project, &request, &options)?.watch(&project, |_| {})?;
     let verdict = &closed.verdict;

@@ -14,7 +14,7 @@ use crate::domain::{Fault, Name};
 use crate::project::{MAX_CONFIG, yaml};
 use crate::sys::files;
 
-const EMBEDDED: [(&str, &str); 9] = [
+const EMBEDDED: [(&str, &str); 10] = [
     ("claude", include_str!("../../providers/claude.yaml")),
     ("claude-ollama", include_str!("../../providers/claude-ollama.yaml")),
     ("codex", include_str!("../../providers/codex.yaml")),
@@ -23,6 +23,7 @@ const EMBEDDED: [(&str, &str); 9] = [
     ("gemini", include_str!("../../providers/gemini.yaml")),
     ("glm", include_str!("../../providers/glm.yaml")),
     ("kimi", include_str!("../../providers/kimi.yaml")),
+    ("ollama", include_str!("../../providers/ollama.yaml")),
     ("shell", include_str!("../../providers/shell.yaml")),
 ];
 

@@ -304,7 +304,7 @@ fn an_agent_that_talks_about_failures_has_not_failed() {
 #[test]
 fn every_embedded_manifest_loads_and_names_only_known_outcomes() {
     let all = all(Path::new("/nonexistent")).unwrap();
-    assert_eq!(all.len(), 9);
+    assert_eq!(all.len(), 10);
     for manifest in all {
         assert!(manifest.lanes.contains_key(&Lane::Headless), "{}", manifest.name);
         for level in [Permissions::Read, Permissions::Work, Permissions::Full] {

@@ -168,6 +168,9 @@ pub(super) enum ProviderCommand {
         /// Ask it something, through a dispatch: proves login, model and network, and costs a few tokens
         #[arg(long)]
         live: bool,
+        /// Ask this model of it
+        #[arg(long, value_name = "MODEL", requires = "live")]
+        model: Option<String>,
     },
 }
 
