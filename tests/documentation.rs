@@ -80,7 +80,9 @@ fn the_manifests_in_the_book_load() {
         found += 1;
     }
     assert_eq!(found, 2);
-    for provider in ["claude", "codex", "gemini", "kimi", "deepseek", "glm", "claude-ollama", "codex-oss", "shell"] {
+    for provider in
+        ["claude", "codex", "gemini", "kimi", "deepseek", "glm", "ollama", "claude-ollama", "codex-oss", "shell"]
+    {
         assert!(book.contains(&format!("`{provider}`")), "{provider}");
     }
 }
