@@ -194,7 +194,7 @@ impl Stream {
         let fields = [("answer", self.report.trim()), ("exit", code)].map(|(n, v)| (n.to_owned(), v.to_owned()));
         if let Some(outcome) = self.table.classify(&fields.into()) {
             let line = self.report.trim().lines().next().unwrap_or_default();
-            self.claim.failure = Some(Failure { outcome: Some(outcome), message: one_line(line) });
+            self.claim.failure = Some(Failure { outcome: Some(outcome), message: summary(line) });
             self.claim.ok = Some(false);
         }
     }
