@@ -194,6 +194,7 @@ pub(super) fn launch(
         model_probe: manifest.model_probe.iter().flat_map(|probe| &probe.args).map(fill).collect(),
         env_file: None,
         files: manifest.files.iter().map(|(name, text)| (name.clone(), fill(text))).collect(),
+        mount_points: manifest.mount_points.iter().map(fill).collect(),
         linger: spec.linger,
         failures: manifest.failures.clone(),
         secret_names: Vec::new(),

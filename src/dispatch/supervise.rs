@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::door::Progress;
 use super::finish::Finish;
 use super::plan::pointer;
-use super::surroundings::{Block, Temporary};
+use super::surroundings::{self, Block, Temporary};
 use crate::domain::event::{Claim as Said, Failure, Listener, PaidBy};
 use crate::domain::outcome::Outcome;
 use crate::domain::patch::Offer;
@@ -81,6 +81,7 @@ pub fn supervise(paths: &Paths, id: &DispatchId) -> Result<(), Fault> {
     tell(&Progress::Closed);
     // Nobody waits for this: it must not slow down those who work.
     let _ = rustix::process::nice(19);
+    surroundings::remove_mount_points(&launch.mount_points, paths);
     // Sealed segments of the ledger become small; so far they are only large.
     ledger.pack()?;
     // What is left is only disk space; the next command goes on where this one stops.
@@ -274,6 +275,7 @@ impl Life<'_> {
                 provider::prepare(first, &mut env, self.folder)?;
             }
         }
+        surroundings::make_mount_points(&launch.mount_points, self.paths)?;
         let temporary = Temporary::make(self.folder, &self.plan.id)?;
         env.insert("TMPDIR".to_owned(), sys::path::text(&temporary.path)?);
         let ports = Block::take(self.paths, &self.plan.id);

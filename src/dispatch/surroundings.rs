@@ -1,13 +1,16 @@
-//! What a worker has for itself beside its worktree: a folder for temporary files and a block of
-//! ports. Both go with the dispatch, also when its supervisor is killed.
+//! What a worker has beside its worktree: a folder for temporary files and a block of ports for
+//! itself, which go with the dispatch, also when its supervisor is killed; and the folders that
+//! its sandbox shares with others.
 
 use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::domain::{DispatchId, Fault};
 use crate::project::Paths;
-use crate::sys::{self, files, lock, path};
+use crate::sys::files::{self, At};
+use crate::sys::{self, lock, path};
 
 /// The first port of the first block, and how many blocks of how many ports there are.
 const FIRST: u16 = 21_000;
@@ -109,5 +112,33 @@ impl Block {
     /// The last port.
     pub(super) fn last(&self) -> u16 {
         self.first + PORTS - 1
+    }
+}
+
+/// Makes the folders that the sandbox mounts on, under the lock under which they go. One whose parent
+/// is missing is left out: then there is nothing to write to either.
+pub(super) fn make_mount_points(points: &[String], paths: &Paths) -> Result<(), Fault> {
+    if points.is_empty() {
+        return Ok(());
+    }
+    let _held = lock::exclusive(&paths.repo_lock(), Duration::from_mins(1))?;
+    for point in points.iter().map(Path::new).filter(|point| !point.exists()) {
+        if point.parent().is_some_and(Path::is_dir) {
+            std::fs::create_dir(point).at("create", point)?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes them away after the last dispatch. What is left, or not empty, harms nobody.
+pub(super) fn remove_mount_points(points: &[String], paths: &Paths) {
+    if points.is_empty() {
+        return;
+    }
+    let Ok(_held) = lock::exclusive(&paths.repo_lock(), Duration::from_secs(10)) else { return };
+    if files::names(&paths.open()).is_ok_and(|open| open.is_empty()) {
+        for point in points {
+            let _ = std::fs::remove_dir(point);
+        }
     }
 }

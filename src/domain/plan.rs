@@ -352,6 +352,9 @@ pub struct Launch {
     /// Files that the CLI is given, by name; `{files}` in the arguments is their folder.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub files: BTreeMap<String, String>,
+    /// Empty folders that stand as long as any worker runs, for its sandbox to mount on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mount_points: Vec<String>,
     /// How long the process may stay after its closing event.
     pub linger: Span,
     /// How its failures are told apart.

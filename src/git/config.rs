@@ -19,7 +19,14 @@ impl Git {
             (key.to_owned(), value.to_owned())
         };
         // The command line's own settings come last and are ours, not the repository's.
-        let ours = ["core.fsmonitor", "core.hookspath", "gc.auto", "maintenance.auto", "core.quotepath"];
+        let ours = [
+            "advice.graftfiledeprecated",
+            "core.fsmonitor",
+            "core.hookspath",
+            "gc.auto",
+            "maintenance.auto",
+            "core.quotepath",
+        ];
         let mut entries: Vec<_> = text.split('\0').filter(|e| !e.is_empty()).map(split).collect();
         let keep = entries.len().saturating_sub(ours.len());
         entries.truncate(keep);

@@ -32,7 +32,7 @@ impl Git {
     pub fn checkout_files(&self, workers: usize, held: Option<File>) -> Result<()> {
         let output = self
             .cmd()
-            .args(["-c", &format!("checkout.workers={workers}"), "-c", "advice.graftFileDeprecated=false"])
+            .args(["-c", &format!("checkout.workers={workers}")])
             .args(["reset", "--hard", "--quiet", "--no-recurse-submodules", "--end-of-options", "HEAD"])
             .limit(Duration::from_mins(30))
             .holding(held)

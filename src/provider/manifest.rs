@@ -265,6 +265,10 @@ pub struct Manifest {
     /// Files that it is given, by name: `{files}` in the arguments is their folder.
     #[serde(default)]
     pub files: BTreeMap<String, String>,
+    /// Empty folders on which its sandbox mounts something. A sandbox that finds one missing makes it and takes
+    /// it away again, and so spoils the sandboxes of other workers in the same repository that mount there.
+    #[serde(default)]
+    pub mount_points: Vec<String>,
     /// It hides the user's git configuration from its commands, and the identity with it.
     #[serde(default)]
     pub hides_git_identity: bool,
