@@ -5,11 +5,12 @@ use super::args::DoctorArgs;
 use super::exit::Answer;
 use super::screen::{Tone, printable, table, toned};
 use crate::dispatch::doctor::{self, Level};
+use crate::dispatch::leftovers;
 use crate::domain::{Fault, Name};
 
 pub(super) fn run(context: &Context, args: &DoctorArgs) -> Result<Answer, Fault> {
     let wanted = args.provider.as_deref().map(|p| Name::parse("provider", p)).transpose()?;
-    let fixes = if args.fix { doctor::fix(&context.from, args.yes) } else { Vec::new() };
+    let fixes = if args.fix { leftovers::fix(&context.from, args.yes) } else { Vec::new() };
     let mut report = doctor::examine(&context.from, wanted.as_ref());
     report.fixes = fixes;
     let warned = report.checks.iter().any(|c| c.level == Level::Warn);

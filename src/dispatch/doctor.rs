@@ -6,19 +6,19 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::leftovers::{Fix, leftovers};
 use super::plan::Refusal;
 use super::request::Request;
 use super::snapshot::{Snapshot, look_up, snapshot};
 use crate::domain::{DispatchId, Fault, Name};
 use crate::git::Git;
+use crate::project::Project;
 use crate::project::config::Panes;
-use crate::project::{self, Project, Scaffold};
-use crate::provider::{self, Manifest, VersionProbe, constraints, environment};
+use crate::provider::{self, Manifest, VersionProbe, environment};
 use crate::sys::cmd::Cmd;
 use crate::sys::path::Found;
 use crate::sys::{self, files, lock};
 use crate::tmux::Tmux;
-use crate::worktree;
 
 /// How a check came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -58,7 +58,7 @@ pub struct Check {
 }
 
 impl Check {
-    fn new(id: &str, level: Level, what: impl Into<String>, fix: impl Into<String>) -> Self {
+    pub(super) fn new(id: &str, level: Level, what: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { id: id.to_owned(), level, what: what.into(), fix: fix.into() }
     }
     fn of<T>(id: &str, result: &Result<T, Fault>, pass: impl FnOnce(&T) -> String) -> Self {
@@ -80,16 +80,6 @@ pub struct Report {
     pub checks: Vec<Check>,
     /// What `--fix` would do or did.
     pub fixes: Vec<Fix>,
-}
-
-/// Something that doctor can mend.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Fix {
-    /// What it does.
-    pub what: String,
-    /// It was done, or why not; absent in a dry run.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub result: Option<String>,
 }
 
 /// Examines the project that `from` lies in. `wanted` makes one provider a must.
@@ -401,103 +391,4 @@ fn examine_agents(project: &Project) -> Check {
         }
         Err(fault) => Check::new("agents", Level::Fail, fault.what, fault.fix),
     }
-}
-
-fn lost(project: &Project) -> Vec<DispatchId> {
-    let open = files::names(&project.paths.open()).unwrap_or_default();
-    let ids = open.iter().filter_map(|n| DispatchId::parse(n).ok());
-    // A free lock, or none at all, means that nobody owns it.
-    ids.filter(|id| {
-        let path = project.paths.dispatch(id).join("lock");
-        !path.exists() || matches!(lock::try_exclusive(&path), Ok(Some(_)))
-    })
-    .collect()
-}
-
-/// A git that was killed leaves its lock files, and every later git that needs them fails.
-fn stale_locks(project: &Project) -> Option<Check> {
-    let locks = Git::repository(&project.located.common_dir).stale_locks(Duration::from_mins(1));
-    let first = locks.first()?;
-    let count = locks.len();
-    let what =
-        format!("lock files of git older than a minute, as a killed one leaves: {count}, first {}", first.display());
-    let fix = format!("if no git runs here, rm {}", locks.iter().map(|p| quoted(p)).collect::<Vec<_>>().join(" "));
-    Some(Check::new("git locks", Level::Warn, what, fix))
-}
-
-/// For a shell.
-fn quoted(path: &Path) -> String {
-    format!("'{}'", path.display().to_string().replace('\'', "'\\''"))
-}
-
-fn leftovers(project: &Project) -> Vec<Check> {
-    let mut rows: Vec<Check> = stale_locks(project).into_iter().collect();
-    let lost = lost(project);
-    if !lost.is_empty() {
-        let what = format!("{} dispatches lost their supervisor, first {}", lost.len(), lost[0]);
-        rows.push(Check::new(
-            "recovery",
-            Level::Warn,
-            what,
-            "any next command finishes them; `vnx doctor --fix --yes` does it now",
-        ));
-    }
-    let open = files::names(&project.paths.open()).unwrap_or_default();
-    let kept = files::names(&project.worktrees()).unwrap_or_default();
-    let kept = kept.iter().filter(|n| !n.starts_with('.') && !open.contains(n)).count();
-    let rescues = Git::repository(&project.located.common_dir).refs_below("refs/vnx/rescue").map_or(0, |r| r.len());
-    if kept + rescues > 0 {
-        let what = format!("{kept} kept worktrees and {rescues} rescue commits");
-        rows.push(Check::new(
-            "leftovers",
-            Level::Pass,
-            what,
-            "see `git worktree list` and `git for-each-ref refs/vnx/rescue`",
-        ));
-    }
-    rows
-}
-
-/// What can be mended; with `apply`, mends it.
-pub fn fix(from: &Path, apply: bool) -> Vec<Fix> {
-    let mut fixes = Vec::new();
-    let mut add = |what: String, work: &dyn Fn() -> Result<(), Fault>| {
-        let result = apply.then(|| work().map_or_else(|f| f.to_string(), |()| "done".to_owned()));
-        fixes.push(Fix { what, result });
-    };
-    let scaffold = Scaffold { constraints: constraints::SHIPPED, force: false, diff: false };
-    let Ok(located) = project::locate(from) else {
-        return fixes;
-    };
-    let paths = project::Paths::of(&located);
-    let missing = |p: &&str| !located.top.join(".vnx").join(p).exists();
-    let absent: Vec<&str> =
-        ["config.yaml", "provider_constraints.yaml", ".gitignore"].into_iter().filter(|p| missing(p)).collect();
-    if !absent.is_empty()
-        || paths.folders().iter().any(|f| !f.is_dir())
-        || !paths.receipts().join("ledger.ndjson").exists()
-    {
-        add(
-            format!(
-                "write what `vnx init` writes and is missing ({})",
-                if absent.is_empty() { "state folders, ledger".to_owned() } else { absent.join(", ") }
-            ),
-            &|| project::init(from, scaffold).map(drop),
-        );
-    }
-    let Ok(project) = Project::open(from) else {
-        return fixes;
-    };
-    for id in lost(&project) {
-        add(format!("finish dispatch {id}, which lost its supervisor"), &|| {
-            super::recover_one(&project.paths, &id).map(drop)
-        });
-    }
-    if project.worktrees().join(".trash").exists() {
-        add("delete removed worktrees that are still in the trash".to_owned(), &|| {
-            let paths = &project.paths;
-            worktree::empty_trash(&project.worktrees(), &paths.trash_lock(), &paths.repo_lock(), Duration::from_mins(1))
-        });
-    }
-    fixes
 }

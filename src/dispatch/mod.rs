@@ -9,6 +9,7 @@ pub mod doctor;
 mod door;
 mod finish;
 mod launch;
+pub mod leftovers;
 mod panes;
 pub mod plan;
 mod recover;
