@@ -14,8 +14,8 @@ use crate::domain::event::Event;
 use crate::domain::plan::{Lane, ParserKind};
 use crate::domain::{DispatchId, Fault};
 use crate::project::Project;
-use crate::sys::lock;
 use crate::sys::watch::FolderWatch;
+use crate::sys::{files, lock};
 use crate::worker::{self, Left, Plain, Recorded, Source, drawn};
 
 /// The key that detaches unless another is named, as in dtach and abduco.
@@ -131,35 +131,48 @@ fn follow(context: &Context, project: &Project, id: &DispatchId, form: Form, on:
     let mut cast = (form != Form::Json && only_draws(project, id)).then(|| Growing::at(folder.join("terminal.cast")));
     let mut plain = Plain::default();
     let answer = |line: &str| context.screen.answer(&printable(line));
+    let mut spoke = cast.is_some();
     loop {
         // Asked before reading: what is written before the close is read after it.
         let over = view::is_closed(project, id);
         if let Some(cast) = &mut cast {
             cast.read(|line| plain.take(&drawn(line).unwrap_or_default(), answer))?;
         }
-        events.read(|line| print(context, line, form))?;
+        events.read(|line| spoke |= print(context, line, form))?;
         match &watch {
             Some(watch) if !over => watch.wait(),
             _ => break,
         }
     }
     plain.finish(answer);
+    if form == Form::People && !spoke {
+        // A TUI says it on its screen only; its last message is the report.
+        let report = files::read_capped(&folder.join("report.md"), 4 << 20)?.unwrap_or_default();
+        if !report.is_empty() {
+            context.screen.answer(&block(&String::from_utf8_lossy(&report)));
+        }
+    }
     Ok(())
 }
 
-fn print(context: &Context, line: &[u8], form: Form) {
+/// Prints one line of the recording; `true` if the worker says something in it.
+fn print(context: &Context, line: &[u8], form: Form) -> bool {
     if form == Form::Json {
         context.screen.bytes(&[line, b"\n"].concat());
-        return;
+        return true;
     }
     let Ok(recorded) = serde_json::from_slice::<Recorded<'_>>(line) else {
-        return;
+        return false;
     };
+    if form == Form::People && recorded.src == Source::In {
+        // What vnx says in a protocol; what it amounts to comes back as events.
+        return false;
+    }
     if form == Form::Raw || recorded.events.is_empty() && recorded.src != Source::Out {
         let tone = if recorded.src == Source::Out { None } else { Some(Tone::Dim) };
         let text = block(&recorded.raw);
         context.screen.answer(&tone.map_or_else(|| text.clone(), |t| toned(t, &text)));
-        return;
+        return false;
     }
     if recorded.events.is_empty() && !recorded.raw.starts_with('{') {
         context.screen.answer(&printable(&recorded.raw));
@@ -169,6 +182,7 @@ fn print(context: &Context, line: &[u8], form: Form) {
             context.screen.answer(&text);
         }
     }
+    recorded.events.iter().any(|event| matches!(event, Event::Text { .. }))
 }
 
 fn block(text: &str) -> String {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::request::Request;
 use super::snapshot::ProviderSeen;
-use crate::domain::agent::{Agent, Otherwise, Questions};
+use crate::domain::agent::{Agent, Otherwise, Permissions, Questions};
 use crate::domain::plan::{AcpPlan, Lane, Launch, ModelBy, Resume};
 use crate::domain::{DispatchId, Fault};
 use crate::project::Project;
@@ -17,6 +17,9 @@ pub(super) fn steer(launch: &mut Launch, request: &Request, agent: &Agent) -> Re
     if let Some(interactive) = &mut launch.interactive {
         interactive.end = request.end.or(agent.head.end).unwrap_or(interactive.end);
         interactive.questions = agent.head.questions.clone();
+        if agent.head.permissions == Permissions::Read {
+            interactive.questions.otherwise = Otherwise::Deny;
+        }
     } else if let Some(acp) = &mut launch.acp {
         acp.end = request.end.or(agent.head.end).unwrap_or_default();
         let refuses = acp.questions.otherwise;

@@ -184,6 +184,9 @@ impl Acp {
             // Somebody has sent more meanwhile.
             heard.events.push(Event::Text { text });
         } else {
+            if !text.is_empty() {
+                heard.events.push(Event::Text { text: text.clone() });
+            }
             heard.events.push(Event::Result { ok: failure.is_none(), text });
         }
     }

@@ -100,9 +100,14 @@ impl Turns {
             && self.dialect != Some(Dialect::Claude)
         {
             heard.keys.clone_from(&self.deny_keys);
-            self.denied = true;
+            self.denied = self.ends_when_denied();
             heard.events.push(Event::Denied { count: 1 });
         }
+    }
+
+    /// Kimi Code tells its model that a permission was denied, and goes on; the others end their turn.
+    fn ends_when_denied(&self) -> bool {
+        self.dialect != Some(Dialect::Kimi)
     }
 
     fn told(&mut self, notice: &Notice) -> Vec<Event> {
@@ -335,7 +340,7 @@ impl Turns {
             return Permit::Hook(decision(allow, "denied by a person through vnx"));
         }
         self.about = None;
-        self.denied = !allow;
+        self.denied = !allow && self.ends_when_denied();
         let keys = if allow { &self.allow_keys } else { &self.deny_keys };
         keys.clone().map_or(Permit::Nothing, Permit::Keys)
     }

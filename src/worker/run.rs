@@ -44,6 +44,8 @@ use crate::sys::pty::{Pty, Size};
 const LEAVE: Duration = Duration::from_millis(150);
 /// How long viewers may take to read the worker's last words.
 const FAREWELL: Duration = Duration::from_millis(200);
+/// How much a pipe holds, in bytes: what Linux gives everybody by default (pipe(7)).
+const PIPE: usize = 1 << 20;
 
 /// What to run.
 #[derive(Debug)]
@@ -194,7 +196,13 @@ impl<'a> Watch<'a> {
         let _ = say.send(job.stdin);
         let say = job.acp.is_some().then_some(say);
         let link = match ends {
-            Ends::Pipes => Link::Pipes(Pipes::new(child.stdout.take(), child.stderr.take())),
+            Ends::Pipes => {
+                let (out, err) = (child.stdout.take(), child.stderr.take());
+                // A CLI that ends right after a line longer than the pipe loses what did not fit. A smaller
+                // pipe is what a user gets who has very many.
+                let _ = out.as_ref().map(|pipe| rustix::pipe::fcntl_setpipe_size(pipe, PIPE));
+                Link::Pipes(Pipes::new(out, err))
+            }
             Ends::Terminal(master) => {
                 let path = job.terminal.as_ref().map_or(Path::new(""), |(_, path)| path.as_path());
                 let cast = Cast::create(path, job.limits.record.0, Size::UNWATCHED, recorder.redactor().clone())?;
