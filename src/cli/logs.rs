@@ -174,7 +174,8 @@ fn print(context: &Context, line: &[u8], form: Form) -> bool {
         context.screen.answer(&tone.map_or_else(|| text.clone(), |t| toned(t, &text)));
         return false;
     }
-    if recorded.events.is_empty() && !recorded.raw.starts_with('{') {
+    let plain = recorded.events.is_empty() && !recorded.raw.starts_with('{');
+    if plain {
         context.screen.answer(&printable(&recorded.raw));
     }
     for event in &recorded.events {
@@ -182,7 +183,7 @@ fn print(context: &Context, line: &[u8], form: Form) -> bool {
             context.screen.answer(&text);
         }
     }
-    recorded.events.iter().any(|event| matches!(event, Event::Text { .. }))
+    plain || recorded.events.iter().any(|event| matches!(event, Event::Text { .. }))
 }
 
 fn block(text: &str) -> String {
