@@ -25,6 +25,8 @@ use crate::domain::plan::Interactive;
 
 /// How long a worker may take to say that it took a text.
 const PROOF: Duration = Duration::from_secs(2);
+/// How much longer, if the text is no more to be seen.
+const LATE: Duration = Duration::from_secs(8);
 /// How long a program may take to take a text in.
 const TAKEN_IN: Duration = Duration::from_secs(10);
 /// How often Enter is pressed for a text, and for one that can still be seen.
@@ -400,6 +402,16 @@ impl Watch<'_> {
             {
                 terminal.write(b"\r");
                 sending.stage = Stage::Proof(now + PROOF, presses + 1);
+            }
+            // The text is gone from where it stood: Enter was taken, and a busy machine makes the word late.
+            Stage::Proof(at, presses)
+                if at <= now
+                    && self.state == sending.state
+                    && sending.state != WorkerState::Working
+                    && presses < PRESSES_SEEN
+                    && !is_shown(&sending.tail, mark, terminal) =>
+            {
+                sending.stage = Stage::Proof(now + LATE, PRESSES_SEEN);
             }
             Stage::Proof(at, _) if at <= now => {
                 let why = if sending.state == WorkerState::Working {
