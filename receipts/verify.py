@@ -7,7 +7,7 @@ import base64, datetime, functools, hashlib, json, pathlib, re, subprocess, sys
 
 OWN = "ledger.created ledger.recovered ledger.io_error ledger.sealed ledger.opened ledger.imported dispatch.refused anchor.written".split()
 KINDS = OWN + """dispatch.requested dispatch.claimed override.used dispatch.prepared dispatch.started dispatch.exited
-dispatch.collected dispatch.judged worktree.rescued worktree.removed worktree.kept dispatch.closed""".split()
+dispatch.collected dispatch.judged worktree.rescued worktree.removed worktree.kept worktree.undone dispatch.closed""".split()
 SUFFIX = {"override.used": "constraint", "anchor.written": "size", "ledger.sealed": "segment", "ledger.opened": "segment",
           "ledger.imported": "sha256"}
 LINE = re.compile(

@@ -30,5 +30,6 @@ mod parallel;
 mod projections;
 mod teardown;
 mod terminals;
+mod undo;
 mod workers;
 mod writers;

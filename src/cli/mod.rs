@@ -18,6 +18,7 @@ mod receipts;
 mod screen;
 mod show;
 mod steer;
+mod trees;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -102,6 +103,8 @@ fn run(context: &Context, command: Command) -> Result<Answer, Fault> {
         Command::Send(args) => steer::send(context, args),
         Command::Resume(args) => dispatch::resume(context, *args),
         Command::Permit(args) => steer::permit(context, &args),
+        Command::Undo(args) => trees::undo(context, &args),
+        Command::Worktree(command) => trees::run(context, &command),
         Command::Provider(command) => provider::run(context, command),
         Command::Receipts(args) => receipts::run(context, &args),
         Command::AuditChain(args) => audit::run(context, &args),

@@ -12,7 +12,6 @@ use crate::domain::event::PaidBy;
 use crate::domain::plan::Plan;
 use crate::domain::receipt::{Body, DispatchClosed, TreeEnd};
 use crate::domain::span::human_millis;
-use crate::domain::tree::Tri;
 use crate::domain::{DispatchId, Fault};
 use crate::project::Project;
 
@@ -155,13 +154,8 @@ fn facts(context: &Context, project: &Project, id: &DispatchId) -> Result<(), Fa
         return Ok(());
     };
     context.screen.answer(&toned(Tone::Dim, "facts of the worktree"));
-    let word = |fact: Tri| match fact {
-        Tri::Yes => "yes",
-        Tri::No => "no",
-        Tri::Unknown => "unknown",
-    };
     let rows: Vec<Vec<String>> =
-        collected.facts.named().iter().map(|(name, fact)| vec![format!("  {name}"), word(*fact).to_owned()]).collect();
+        collected.facts.named().iter().map(|(name, fact)| vec![format!("  {name}"), fact.word().to_owned()]).collect();
     for line in table(&rows) {
         context.screen.answer(&line);
     }

@@ -70,6 +70,7 @@ impl Finish<'_> {
                 facts: collected.facts.clone(),
                 unknown_because: collected.unknown_because.clone(),
                 head: collected.head.clone(),
+                on: collected.on.clone(),
                 commits: collected.commits,
                 diff: collected.diff.clone(),
             };

@@ -72,7 +72,7 @@ pub(super) fn leftovers(project: &Project) -> Vec<Check> {
             "leftovers",
             Level::Pass,
             what,
-            "see `git worktree list` and `git for-each-ref refs/vnx/rescue`",
+            "see `vnx worktree gc` and `vnx worktree rescue list`",
         ));
     }
     rows

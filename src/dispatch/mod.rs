@@ -20,6 +20,7 @@ pub mod snapshot;
 pub mod steer;
 mod supervise;
 mod surroundings;
+pub mod trees;
 pub mod view;
 
 pub use claim::Claim;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub struct Span(pub u64);
 
 impl Span {
-    /// Parses `500ms`, `90s`, `10m`, `2h`; a bare number is refused, because its unit is a guess.
+    /// Parses `500ms`, `90s`, `10m`, `2h`, `14d`; a bare number is refused, because its unit is a guess.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (number, unit) = split_unit(text);
         let scale = match unit {
@@ -16,8 +16,9 @@ impl Span {
             "s" => 1000,
             "m" => 60_000,
             "h" => 3_600_000,
+            "d" => 86_400_000,
             _ => {
-                return Err(format!("{text:?} is not a length of time; write it as 500ms, 90s, 10m or 2h"));
+                return Err(format!("{text:?} is not a length of time; write it as 500ms, 90s, 10m, 2h or 14d"));
             }
         };
         scaled(number, scale, text).map(Self)
@@ -49,6 +50,7 @@ impl std::fmt::Display for Span {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0 {
             0 => f.write_str("0s"),
+            ms if ms % 86_400_000 == 0 => write!(f, "{}d", ms / 86_400_000),
             ms if ms % 3_600_000 == 0 => write!(f, "{}h", ms / 3_600_000),
             ms if ms % 60_000 == 0 => write!(f, "{}m", ms / 60_000),
             ms if ms % 1000 == 0 => write!(f, "{}s", ms / 1000),

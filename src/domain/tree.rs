@@ -17,6 +17,17 @@ pub enum Tri {
     Unknown,
 }
 
+impl Tri {
+    /// The word used in receipts and on screen.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Yes => "yes",
+            Self::No => "no",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 impl From<bool> for Tri {
     fn from(yes: bool) -> Self {
         if yes { Self::Yes } else { Self::No }

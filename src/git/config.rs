@@ -40,6 +40,12 @@ impl GitConfig {
         self.entries.iter().rev().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
     }
 
+    /// Files may stand on disk in another form than git stores them.
+    pub fn converts(&self) -> bool {
+        let on = |key| self.value(key).is_some_and(|v| !matches!(v, "false" | "no" | "off" | "0" | ""));
+        ["core.autocrlf", "core.eol", "core.attributesfile"].into_iter().any(on)
+    }
+
     /// A committer identity is configured.
     pub fn has_identity(&self) -> bool {
         self.value("user.name").is_some_and(|v| !v.is_empty())
@@ -73,6 +79,9 @@ impl GitConfig {
         ];
         let harmless = |key: &str| {
             HARMLESS.iter().any(|section| key.starts_with(section))
+                // What is not checked out is told by the index.
+                || matches!(key, "core.sparsecheckout" | "core.sparsecheckoutcone" | "index.sparse")
+                || key == "extensions.worktreeconfig"
                 || key.starts_with("remote.")
                     && matches!(key.rsplit('.').next(), Some("fetch" | "push" | "pushurl" | "prune"))
         };

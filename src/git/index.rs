@@ -10,7 +10,7 @@ use std::ffi::OsStr;
 use std::fs::Metadata;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::status::Hidden;
@@ -72,9 +72,25 @@ impl Index {
             } else {
                 continue;
             };
-            list.push(self.path(entry).to_string_lossy().into_owned());
+            list.push(self.path(entry).to_owned());
         }
         hidden
+    }
+
+    /// Whether files may stand on disk in another form than git stores them.
+    pub(super) fn converts(&self) -> bool {
+        self.entries.iter().any(|e| self.path(e).file_name().is_some_and(|name| name == ".gitattributes"))
+    }
+
+    /// Files that were written after git wrote them. Where git converts, it may find them unchanged although
+    /// their bytes are others.
+    pub(super) fn touched(&self, tree: &Path) -> Vec<PathBuf> {
+        let written = |e: &&Entry| {
+            let meta = std::fs::symlink_metadata(tree.join(self.path(e)));
+            meta.is_ok_and(|m| (self.field(e, 8), self.field(e, 12)) != modified(&m))
+        };
+        let plain = |e: &&Entry| e.merged && self.mode(e) != GITLINK;
+        self.entries.iter().filter(plain).filter(written).map(|e| self.path(e).to_owned()).collect()
     }
 
     /// The same index with every doubt about timestamps settled, for one `git status`, as the

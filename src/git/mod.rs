@@ -8,25 +8,29 @@
 mod apply;
 mod config;
 mod diff;
+mod import;
 mod index;
 mod objects;
-mod rescue;
 mod status;
 #[cfg(test)]
 mod tests;
 mod worktree;
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use apply::NewPatch;
 pub use config::GitConfig;
+pub use import::{Entry, Found, Import};
 pub use objects::{Commit, NewCommit};
-pub use rescue::Rescue;
-pub use status::{HeadAt, Hidden, Staged, Status};
+pub use status::{Changed, HeadAt, Hidden, Staged, Status};
 
 use crate::domain::Fault;
 use crate::sys::cmd::{Cmd, CmdError, Output};
+use crate::sys::files::{self, PathError};
 
 /// The oldest git that works (`rev-parse --path-format`).
 pub const MIN_VERSION: (u32, u32) = (2, 31);
@@ -66,7 +70,7 @@ impl From<GitError> for Fault {
     }
 }
 
-type Result<T> = std::result::Result<T, GitError>;
+type Result<T, E = GitError> = std::result::Result<T, E>;
 
 /// A repository, or one worktree of it, addressed by its folders.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +87,54 @@ impl Git {
     /// One worktree: its own git folder and its files.
     pub fn tree(git_dir: impl Into<PathBuf>, work_tree: impl Into<PathBuf>) -> Self {
         Self { git_dir: git_dir.into(), work_tree: Some(work_tree.into()) }
+    }
+
+    /// The files of a worktree whose own configuration is not trusted, or whose index cannot be read: an
+    /// empty git folder of ours over them, with a copy of their index.
+    pub fn room(folder: &Path, index: &Path, work_tree: &Path, objects: &Path, hash: usize) -> Result<Self, PathError> {
+        files::private_folder(&folder.join("refs"))?;
+        files::private_folder(&folder.join("objects/info"))?;
+        files::replace(&folder.join("objects/info/alternates"), &[objects.as_os_str().as_bytes(), b"\n"].concat())?;
+        files::replace(&folder.join("HEAD"), b"ref: refs/heads/none\n")?;
+        let format = if hash == 32 { "\n[extensions]\n\tobjectFormat = sha256" } else { "" };
+        let version = u8::from(hash == 32);
+        let config = format!("[core]\n\trepositoryformatversion = {version}\n\tbare = false{format}\n");
+        files::replace(&folder.join("config"), config.as_bytes())?;
+        let copy = folder.join("index");
+        if std::fs::copy(index, &copy).is_err() {
+            files::remove(&copy)?;
+        }
+        Ok(Self { git_dir: folder.to_owned(), work_tree: Some(work_tree.to_owned()) })
+    }
+
+    /// Everything in the index, as changed files that it names the content of; without one, nothing.
+    pub fn index_entries(&self) -> Result<Vec<Changed>> {
+        let output = expect("ls-files", self.cmd().args(["ls-files", "--stage", "-z"]).run()?)?;
+        let entry = |line: &[u8]| {
+            let tab = line.iter().position(|b| *b == b'\t')?;
+            let (mode, oid) = std::str::from_utf8(&line[..tab]).ok()?.split_once(' ')?;
+            let staged = if mode == "160000" { Vec::new() } else { vec![oid.split(' ').next()?.to_owned()] };
+            Some(Changed { path: PathBuf::from(OsStr::from_bytes(&line[tab + 1..])), staged })
+        };
+        let lines = output.stdout.split(|b| *b == 0).filter(|l| !l.is_empty());
+        lines.map(|line| entry(line).ok_or_else(|| unreadable("ls-files"))).collect()
+    }
+
+    /// Files that the index does not name: `(not ignored, ignored)`.
+    pub fn others(&self) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
+        let list = |more: &[&str]| -> Result<Vec<PathBuf>> {
+            let cmd = self.cmd().args(["ls-files", "--others", "--exclude-standard", "-z"]).args(more);
+            let output = expect("ls-files", cmd.run()?)?;
+            let names = output.stdout.split(|b| *b == 0).filter(|l| !l.is_empty());
+            Ok(names.map(|name| PathBuf::from(OsStr::from_bytes(name))).collect())
+        };
+        Ok((list(&[])?, list(&["--ignored", "--directory"])?))
+    }
+
+    /// The tree of a commit.
+    pub fn tree_of(&self, commit: &str) -> Result<String> {
+        let spec = format!("{commit}^{{tree}}");
+        Ok(expect("rev-parse", self.cmd().args(["rev-parse", "--verify", "--end-of-options", &spec]).run()?)?.text())
     }
 
     fn bare_cmd() -> Cmd {
@@ -189,22 +241,52 @@ impl Git {
         Ok(output.text().lines().map(str::to_owned).collect())
     }
 
-    /// Everything this worktree's HEAD has pointed at.
-    pub fn head_reflog(&self) -> Result<Vec<String>> {
-        // The file tells it even where HEAD now points at nothing; other ref backends have none.
-        if let Ok(Some(bytes)) = crate::sys::files::read_capped(&self.git_dir.join("logs/HEAD"), 64 << 20) {
-            let text = String::from_utf8_lossy(&bytes);
-            let oids = text.lines().flat_map(|l| l.split(' ').take(2).map(str::to_owned).collect::<Vec<_>>());
-            let real = |oid: &String| oid.len() >= 40 && oid.bytes().any(|b| b != b'0');
-            let mut seen: Vec<String> = oids.filter(real).collect();
-            seen.sort();
-            seen.dedup();
-            return Ok(seen);
+    /// Names of objects in the files that git keeps for this worktree alone: reflogs, refs of its own, operations
+    /// that are half done. `hash` is the length of a name in bytes. `self` is the worktree.
+    pub fn private_names(&self, hash: usize) -> Result<BTreeSet<String>> {
+        let mut names = BTreeSet::new();
+        let mut folders = vec![self.git_dir.clone()];
+        let broken = |_| unreadable("reflog");
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(&folder).map_err(broken)?.flatten() {
+                let (path, top) = (entry.path(), folder == self.git_dir);
+                let other = |name: &str| top && entry.file_name() == *name;
+                if other("modules") || other("index") || entry.file_name().as_bytes().starts_with(b"sharedindex.") {
+                    continue;
+                }
+                if entry.file_type().map_err(broken)?.is_dir() {
+                    folders.push(path);
+                } else if let Some(bytes) = files::read_capped(&path, 256 << 20).map_err(|_| unreadable("reflog"))? {
+                    names.extend(names_in(&bytes, hash));
+                }
+            }
         }
-        let output = self.cmd().args(["rev-list", "--walk-reflogs", "HEAD", "--"]).run()?;
-        let mut seen: Vec<String> = expect("rev-list", output)?.text().lines().map(str::to_owned).collect();
-        seen.dedup();
-        Ok(seen)
+        Ok(names)
+    }
+
+    /// Stashes made on a branch, or on none, by their reflog. `self` is the repository.
+    pub fn stashes_of(&self, branch: &str, hash: usize) -> Result<Vec<String>> {
+        let path = self.git_dir.join("logs/refs/stash");
+        let bytes = files::read_capped(&path, 256 << 20).map_err(|_| unreadable("stash"))?.unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        let here = |line: &&str| {
+            let said = line.split_once('\t').map_or("", |(_, said)| said);
+            said.contains(&format!("n {branch}:")) || said.contains("(no branch)")
+        };
+        let new = |line: &str| line.split(' ').nth(1).and_then(|word| names_in(word.as_bytes(), hash).pop());
+        Ok(text.lines().filter(here).filter_map(new).collect())
+    }
+
+    /// Which of these names are commits, and which are other objects, with their kinds; those that
+    /// are not in the repository are left out.
+    pub fn kinds_of(&self, names: &[String]) -> Result<Vec<(String, String)>> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let cmd = self.cmd().args(["cat-file", "--batch-check=%(objectname) %(objecttype)"]);
+        let text = expect("cat-file", cmd.stdin(names.join("\n") + "\n").run()?)?.text();
+        let kind = |line: &str| line.split_once(' ').map(|(name, kind)| (name.to_owned(), kind.to_owned()));
+        Ok(text.lines().filter_map(kind).filter(|(_, kind)| kind != "missing").collect())
     }
 
     /// The commit a ref points at, by its full name.
@@ -224,6 +306,18 @@ impl Git {
     pub fn refs_below(&self, prefix: &str) -> Result<Vec<String>> {
         let output = self.cmd().args(["for-each-ref", "--format=%(refname)", prefix]).run()?;
         Ok(expect("for-each-ref", output)?.text().lines().map(str::to_owned).collect())
+    }
+
+    /// Refs below a prefix as `(name, commit, when it was committed in seconds)`.
+    pub fn refs_with_times(&self, prefix: &str) -> Result<Vec<(String, String, i64)>> {
+        let format = "--format=%(refname) %(objectname) %(committerdate:unix)";
+        let text = expect("for-each-ref", self.cmd().args(["for-each-ref", format, prefix]).run()?)?.text();
+        let split = |line: &str| {
+            let mut words = line.split(' ');
+            let (name, commit, at) = (words.next()?, words.next()?, words.next()?.parse().ok()?);
+            Some((name.to_owned(), commit.to_owned(), at))
+        };
+        text.lines().map(|line| split(line).ok_or_else(|| unreadable("for-each-ref"))).collect()
     }
 
     /// Whether a ref other than `except` reaches `commit`.
@@ -299,6 +393,15 @@ impl Git {
     pub fn git_dir(&self) -> &Path {
         &self.git_dir
     }
+}
+
+/// Words of a text that have the form of an object's name.
+fn names_in(bytes: &[u8], hash: usize) -> Vec<String> {
+    let words = bytes.split(|b| !b.is_ascii_alphanumeric());
+    let name = |word: &&[u8]| {
+        word.len() == 2 * hash && word.iter().all(u8::is_ascii_hexdigit) && word.iter().any(|b| *b != b'0')
+    };
+    words.filter(name).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
 }
 
 fn expect(verb: &str, output: Output) -> Result<Output> {

@@ -1,7 +1,12 @@
 //! `git status --porcelain=v2 -z`: one call that tells HEAD, changes, untracked and ignored files.
 
+use std::ffi::OsStr;
+use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use super::config::GitConfig;
 use super::index::Index;
 use super::{Git, GitError, Result, expect, unreadable};
 use crate::sys::files;
@@ -15,6 +20,15 @@ pub enum HeadAt {
     Detached,
 }
 
+/// A tracked file that differs from HEAD, in the index or on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    /// The file, below the worktree.
+    pub path: PathBuf,
+    /// Objects that the index names for it and HEAD does not.
+    pub staged: Vec<String>,
+}
+
 /// The answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
@@ -23,20 +37,20 @@ pub struct Status {
     /// Where HEAD is.
     pub head: HeadAt,
     /// Tracked files that differ from HEAD.
-    pub changed: Vec<String>,
-    /// Files that are neither tracked nor ignored.
-    pub untracked: Vec<String>,
+    pub changed: Vec<Changed>,
+    /// Files that are neither tracked nor ignored; a repository within ends in a slash.
+    pub untracked: Vec<PathBuf>,
     /// Ignored files and folders.
-    pub ignored: Vec<String>,
+    pub ignored: Vec<PathBuf>,
 }
 
 /// What `git status` does not look behind.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Hidden {
     /// Files under assume-unchanged or skip-worktree: their changes are not reported.
-    pub flagged: Vec<String>,
+    pub flagged: Vec<PathBuf>,
     /// Submodules and nested repositories that stand in the index.
-    pub gitlinks: Vec<String>,
+    pub gitlinks: Vec<PathBuf>,
 }
 
 /// The index of a worktree, as far as a status depends on it.
@@ -44,6 +58,8 @@ pub struct Hidden {
 pub struct Staged {
     /// What a status would overlook.
     pub hidden: Hidden,
+    /// The index as it was read, if we read it ourselves.
+    index: Option<Index>,
     /// The index for the status, if git's own would make it read every file again.
     settled: Option<Vec<u8>>,
 }
@@ -54,9 +70,15 @@ impl Git {
     pub fn staged(&self, hash: usize) -> Result<Staged> {
         let tree = self.work_tree.as_deref().ok_or_else(|| unreadable("status"))?;
         match Index::read(&self.git_dir.join("index"), hash) {
-            Some(index) => Ok(Staged { hidden: index.hidden(), settled: index.settled(tree) }),
-            None => Ok(Staged { hidden: self.hidden()?, settled: None }),
+            Some(index) => Ok(Staged { hidden: index.hidden(), settled: index.settled(tree), index: Some(index) }),
+            None => Ok(Staged { hidden: self.hidden()?, settled: None, index: None }),
         }
+    }
+
+    /// Files whose bytes may be others although git, which converts them, finds no change.
+    pub fn touched(&self, staged: &Staged, config: &GitConfig) -> Vec<PathBuf> {
+        let (Some(index), Some(tree)) = (&staged.index, &self.work_tree) else { return Vec::new() };
+        if config.converts() || index.converts() { index.touched(tree) } else { Vec::new() }
     }
 
     /// Reads the status of the worktree; settings of the repository cannot hide anything.
@@ -95,7 +117,7 @@ impl Git {
                 continue;
             }
             let at = rest.iter().position(|b| *b == b'\t').ok_or_else(|| unreadable("ls-files"))?;
-            let path = String::from_utf8_lossy(&rest[at + 1..]).into_owned();
+            let path = path_of(&rest[at + 1..]);
             if gitlink {
                 hidden.gitlinks.push(path);
             } else if tag == b'S' || tag.is_ascii_lowercase() {
@@ -104,6 +126,29 @@ impl Git {
         }
         Ok(hidden)
     }
+}
+
+fn path_of(bytes: &[u8]) -> PathBuf {
+    PathBuf::from(OsStr::from_bytes(bytes))
+}
+
+/// An entry of `fields` fields and a path; `objects` are the fields with what the index names.
+fn changed(entry: &[u8], fields: usize, objects: Range<usize>) -> Option<Changed> {
+    let mut parts = entry.splitn(fields + 1, |b| *b == b' ');
+    let head: Vec<&[u8]> = parts.by_ref().take(fields).collect();
+    let path = path_of(parts.next()?);
+    // A submodule's commits are not in this repository.
+    let objects = if head.get(1)?.starts_with(b"S") { 0..0 } else { objects };
+    let named = head.get(objects)?.iter().filter_map(|oid| std::str::from_utf8(oid).ok());
+    let real = |oid: &&str| {
+        oid.bytes().any(|b| b != b'0') && Some(oid.as_bytes()) != head.get(5).copied().filter(|_| fields == 7)
+    };
+    Some(Changed { path, staged: named.filter(real).map(str::to_owned).collect() })
+}
+
+/// A name in git that is UTF-8 or unknown to us.
+fn text_of(bytes: &[u8]) -> Result<&str> {
+    std::str::from_utf8(bytes).map_err(|_| unreadable("status"))
 }
 
 fn parse(bytes: &[u8]) -> Result<Status> {
@@ -117,10 +162,9 @@ fn parse(bytes: &[u8]) -> Result<Status> {
     };
     let mut saw_head = false;
     for entry in bytes.split(|b| *b == 0).filter(|e| !e.is_empty()) {
-        let text = String::from_utf8_lossy(entry);
-        let (kind, rest) = text.split_once(' ').ok_or_else(bad)?;
+        let (kind, rest) = (entry[0], entry.strip_prefix(&[entry[0], b' ']).ok_or_else(bad)?);
         match kind {
-            "#" => match rest.split_once(' ') {
+            b'#' => match text_of(rest)?.split_once(' ') {
                 Some(("branch.oid", "(initial)")) => {}
                 Some(("branch.oid", oid)) => status.commit = Some(oid.to_owned()),
                 Some(("branch.head", name)) => {
@@ -129,11 +173,13 @@ fn parse(bytes: &[u8]) -> Result<Status> {
                 }
                 _ => {}
             },
-            // The path follows eight fields (1) or ten (u); renames are off, so there is no 2.
-            "1" => status.changed.push(rest.splitn(8, ' ').nth(7).ok_or_else(bad)?.to_owned()),
-            "u" => status.changed.push(rest.splitn(10, ' ').nth(9).ok_or_else(bad)?.to_owned()),
-            "?" => status.untracked.push(rest.to_owned()),
-            "!" => status.ignored.push(rest.to_owned()),
+            // Codes, a word on submodules, three modes, HEAD's object and the index's; renames are
+            // off, so there is no 2.
+            b'1' => status.changed.push(changed(rest, 7, 6..7).ok_or_else(bad)?),
+            // A conflict: four modes, three objects in the index.
+            b'u' => status.changed.push(changed(rest, 9, 6..9).ok_or_else(bad)?),
+            b'?' => status.untracked.push(path_of(rest)),
+            b'!' => status.ignored.push(path_of(rest)),
             _ => return Err(bad()),
         }
     }
@@ -151,9 +197,10 @@ mod tests {
         let status = parse(text.as_bytes()).unwrap();
         assert_eq!(status.commit.as_deref(), Some("abc"));
         assert_eq!(status.head, HeadAt::Branch("vnx/x".into()));
-        assert_eq!(status.changed, ["src/with blank.rs", "conflict"]);
-        assert_eq!(status.untracked, ["new\nline"]);
-        assert_eq!(status.ignored, ["target/"]);
+        let changed: Vec<_> = status.changed.iter().map(|c| (c.path.to_str().unwrap(), c.staged.join(" "))).collect();
+        assert_eq!(changed, [("src/with blank.rs", "b".into()), ("conflict", "a b c".into())]);
+        assert_eq!(status.untracked, [PathBuf::from("new\nline")]);
+        assert_eq!(status.ignored, [PathBuf::from("target/")]);
         assert!(parse(b"# branch.head x\0Z what\0").is_err());
         assert!(parse(b"").is_err(), "an empty answer is no answer");
     }

@@ -54,7 +54,9 @@ impl Repo {
     /// Changed and untracked paths as vnx sees them.
     fn seen(&self, hash: usize) -> (Vec<String>, Vec<String>) {
         let status = self.git.status(&self.git.staged(hash).unwrap()).unwrap();
-        (status.changed, status.untracked)
+        let name = |path: PathBuf| path.to_str().unwrap().to_owned();
+        let changed = status.changed.into_iter().map(|c| name(c.path)).collect();
+        (changed, status.untracked.into_iter().map(name).collect())
     }
 }
 

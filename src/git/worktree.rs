@@ -28,6 +28,12 @@ impl Git {
         expect("worktree", output).map(drop)
     }
 
+    /// Registers a worktree on a commit with a lock, without files. `self` is the repository.
+    pub fn worktree_add_detached(&self, path: &Path, commit: &str, reason: &str) -> Result<()> {
+        let args = ["worktree", "add", "--quiet", "--no-checkout", "--detach", "--lock", "--reason", reason, "--"];
+        expect("worktree", self.cmd().args(args).arg(path).arg(commit).run()?).map(drop)
+    }
+
     /// Writes the files of HEAD into a registered worktree. `self` is the worktree.
     pub fn checkout_files(&self, workers: usize, held: Option<File>) -> Result<()> {
         let output = self

@@ -69,6 +69,8 @@ pub struct Worktree {
     pub reproducible: Vec<String>,
     /// Other ignored files up to this size together go into a rescue commit.
     pub rescue_ignored_max: Size,
+    /// `vnx worktree gc` leaves a kept worktree alone until nothing was done to it for this long.
+    pub keep: Span,
 }
 
 impl Default for Worktree {
@@ -104,6 +106,7 @@ impl Default for Worktree {
             disk_floor: Size(512 << 20),
             reproducible: names.map(str::to_owned).to_vec(),
             rescue_ignored_max: Size(32 << 20),
+            keep: Span(14 * 86_400_000),
         }
     }
 }
@@ -214,6 +217,7 @@ project_id: {project_id}
 #  disk_floor: {floor}    # a dispatch is refused when less is free
 #  rescue_ignored_max: {ignored}   # ignored files up to this size together go into a rescue commit
 #  reproducible: [{names}]
+#  keep: {keep}             # how long `vnx worktree gc` leaves a kept worktree alone
 
 #tmux:
 #  panes: window         # window: one for each dispatch; split: all in one; grid: some to a window; off: none
@@ -229,6 +233,7 @@ project_id: {project_id}
 ",
         floor = defaults.disk_floor,
         ignored = defaults.rescue_ignored_max,
+        keep = defaults.keep,
         names = defaults.reproducible.iter().map(|n| format!("{n:?}")).collect::<Vec<_>>().join(", "),
     )
 }

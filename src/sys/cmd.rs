@@ -105,6 +105,7 @@ pub struct Cmd {
     cwd: Option<PathBuf>,
     stdin: Option<Vec<u8>>,
     held: Option<File>,
+    out: Option<File>,
     limit: Duration,
     cap: usize,
 }
@@ -120,6 +121,7 @@ impl Cmd {
             cwd: None,
             stdin: None,
             held: None,
+            out: None,
             limit: Duration::from_mins(2),
             cap: 64 << 20,
         }
@@ -167,6 +169,17 @@ impl Cmd {
         self.held = lock;
         self
     }
+    /// Gives the program a file to read as standard input.
+    #[must_use]
+    pub fn reading(self, file: File) -> Self {
+        self.holding(Some(file))
+    }
+    /// Standard output goes into a file, whatever its size.
+    #[must_use]
+    pub fn writing(mut self, file: File) -> Self {
+        self.out = Some(file);
+        self
+    }
     /// Sets the time limit.
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Self {
@@ -193,7 +206,7 @@ impl Cmd {
         };
         let mut command = Command::new(path);
         command.args(&self.args).env_clear().envs(self.env);
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdout(self.out.map_or_else(Stdio::piped, Stdio::from)).stderr(Stdio::piped());
         command.stdin(match (self.stdin.is_some(), self.held) {
             (true, _) => Stdio::piped(),
             (false, Some(lock)) => Stdio::from(lock),

@@ -53,6 +53,20 @@ pub fn open_regular(path: &Path) -> io::Result<fs::File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("not a regular file")) }
 }
 
+/// Whether a file and a stream have the same bytes; a read that fails makes them differ.
+pub fn same_bytes(mut file: fs::File, stream: &mut dyn Read) -> bool {
+    let (mut a, mut b) = (vec![0; 64 << 10], vec![0; 64 << 10]);
+    loop {
+        let Ok(n) = stream.read(&mut a) else { return false };
+        if n == 0 {
+            return matches!(file.read(&mut b), Ok(0));
+        }
+        if file.read_exact(&mut b[..n]).is_err() || a[..n] != b[..n] {
+            return false;
+        }
+    }
+}
+
 /// Reads a whole file of at most `cap` bytes; `Ok(None)` when it does not exist.
 pub fn read_capped(path: &Path, cap: u64) -> Result<Option<Vec<u8>>, PathError> {
     let file = match open_regular(path) {
@@ -180,6 +194,17 @@ pub fn nearest<T>(path: &Path, ask: impl Fn(&Path) -> rustix::io::Result<T>) -> 
         }
     }
     Ok(answer?)
+}
+
+/// Bytes that a folder tree takes on disk; what cannot be read counts nothing, no link is followed.
+pub fn disk_usage(path: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(meta) = fs::symlink_metadata(path) else { return 0 };
+    let own = meta.blocks() * 512;
+    if !meta.is_dir() {
+        return own;
+    }
+    fs::read_dir(path).into_iter().flatten().flatten().map(|entry| disk_usage(&entry.path())).sum::<u64>() + own
 }
 
 /// Whether a path is a folder of this user, and no link to one.

@@ -1,9 +1,11 @@
 //! Reading the facts. Every answer that is not understood is `unknown`, with its reason.
 
-use std::path::Path;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Tree;
+use super::rescue::Seen;
 use crate::domain::receipt::DiffStat;
 use crate::domain::tree::{TreeFacts, Tri};
 use crate::git::{Git, GitError, HeadAt, Hidden, Status};
@@ -21,6 +23,8 @@ pub struct Collected {
     pub unknown_because: Vec<String>,
     /// HEAD of the worktree.
     pub head: Option<String>,
+    /// The branch that HEAD is on, as a full ref.
+    pub on: Option<String>,
     /// Where the dispatch branch points.
     pub tip: Option<String>,
     /// Commits on the dispatch branch since the base.
@@ -29,12 +33,13 @@ pub struct Collected {
     pub diff: Option<DiffStat>,
     /// Commits that only this worktree reaches.
     pub stray: Vec<String>,
-    /// Ignored paths that are not reproducible.
-    pub ignored: Vec<String>,
+    /// There is more to it than its commits, although nothing of it is a change: a sparse checkout, settings of
+    /// its own, files in another form than git would write.
+    pub rescue_first: bool,
+    /// What differs from HEAD; `None` if that could not be read.
+    pub seen: Option<Seen>,
     /// Whether tracked or untracked files are uncommitted: what the verdict cares about.
     pub uncommitted: Tri,
-    /// The index hides changes from `git status`.
-    pub hidden: bool,
 }
 
 impl Collected {
@@ -43,13 +48,14 @@ impl Collected {
             facts: TreeFacts::UNKNOWN,
             unknown_because: reasons,
             head: None,
+            on: None,
             tip: None,
             commits: None,
             diff: None,
             stray: Vec::new(),
-            ignored: Vec::new(),
+            rescue_first: true,
+            seen: None,
             uncommitted: Tri::Unknown,
-            hidden: false,
         }
     }
 }
@@ -71,24 +77,28 @@ pub fn collect(tree: &Tree<'_>) -> Collected {
     let ((status, hidden), stray, (tip, commits, diff)) = std::thread::scope(|scope| {
         let look = scope.spawn(|| {
             // git status runs what the configuration names; a changed one is not trusted.
-            let trusted = scope.spawn(|| Ok(git.config()?.risk() == *tree.git_risk));
+            let config = scope.spawn(|| git.config());
             let staged = git.staged(tree.base.len() / 2);
-            let status = match (trusted.join().unwrap_or(Ok(false)), &staged) {
-                (Ok(true), Ok(staged)) => git.status(staged).map(Some),
-                (Ok(true), Err(_)) => Err(GitError::Unreadable { verb: "status".into() }),
-                (Ok(false), _) => Ok(None),
+            let config = config.join().unwrap_or_else(|_| Err(lost("config")));
+            let status = match (config, &staged) {
+                (Ok(config), _) if config.risk() != *tree.git_risk => Ok(None),
+                (Ok(config), Ok(staged)) => git.status(staged).map(|s| Some((s, git.touched(staged, &config)))),
+                (Ok(_), Err(_)) => Err(lost("status")),
                 (Err(e), _) => Err(e),
             };
             (status, staged.map(|s| s.hidden))
         });
         let own = own_commits(tree, &repository);
         let stray = stray(tree, &git, own.1.as_deref().unwrap_or_default());
-        let lost = || GitError::Unreadable { verb: "status".into() };
-        (look.join().unwrap_or_else(|_| (Err(lost()), Err(lost()))), stray, own)
+        (look.join().unwrap_or_else(|_| (Err(lost("status")), Err(lost("status")))), stray, own)
     });
     let mut unknown: Vec<String> = Vec::new();
+    let mut touched = Vec::new();
     let status = match status {
-        Ok(Some(status)) => Some(status),
+        Ok(Some((status, list))) => {
+            touched = list;
+            Some(status)
+        }
         Ok(None) => {
             unknown.push("the worker changed git settings that run programs, so its tree is not read".into());
             None
@@ -100,10 +110,13 @@ pub fn collect(tree: &Tree<'_>) -> Collected {
     };
     let stray = stray.map_err(|e| unknown.push(format!("reflog: {e}"))).ok();
     let hidden = match hidden {
-        Ok(hidden) => unseen(tree, &git_dir, &hidden, &mut unknown),
+        Ok(hidden) => {
+            let unseen = unseen(tree, &git_dir, &hidden, &mut unknown);
+            Some((hidden, unseen))
+        }
         Err(e) => {
             unknown.push(format!("index: {e}"));
-            true
+            None
         }
     };
     let tip = tip.unwrap_or_else(|e| {
@@ -112,15 +125,17 @@ pub fn collect(tree: &Tree<'_>) -> Collected {
     });
     let commits = commits.map_err(|e| unknown.push(format!("commits: {e}"))).ok().map(|list| list.len() as u64);
     let diff = diff.map_err(|e| unknown.push(format!("diff: {e}"))).ok().flatten();
-    assemble(tree, Read { git_dir: &git_dir, repository, status, stray, hidden, tip, commits, diff, unknown })
+    assemble(tree, Read { git_dir: &git_dir, repository, status, touched, stray, hidden, tip, commits, diff, unknown })
 }
 
 struct Read<'a> {
     git_dir: &'a Path,
     repository: Git,
     status: Option<Status>,
+    touched: Vec<PathBuf>,
     stray: Option<Vec<String>>,
-    hidden: bool,
+    /// What the index hides, and whether it hides anything that is there.
+    hidden: Option<(Hidden, bool)>,
     tip: Option<String>,
     commits: Option<u64>,
     diff: Option<DiffStat>,
@@ -128,11 +143,9 @@ struct Read<'a> {
 }
 
 fn assemble(tree: &Tree<'_>, read: Read<'_>) -> Collected {
-    let Read { git_dir, repository, status, stray, hidden, tip, commits, diff, mut unknown } = read;
-    let has = |list: Option<&Vec<String>>| list.map_or(Tri::Unknown, |l| (!l.is_empty()).into());
-    let ignored: Option<Vec<String>> = status
-        .as_ref()
-        .map(|s| s.ignored.iter().filter(|p| !is_reproducible(p, &tree.policy.reproducible)).cloned().collect());
+    let Read { git_dir, repository, status, touched, stray, hidden, tip, commits, diff, mut unknown } = read;
+    let ignored: Option<Vec<PathBuf>> =
+        status.as_ref().map(|s| s.ignored.iter().filter(|p| !tree.is_reproducible(p)).cloned().collect());
     let head = status.as_ref().and_then(|s| s.commit.clone());
     let branch = tree.id.branch();
     let attached = |test: &dyn Fn(&str) -> bool| match status.as_ref().map(|s| &s.head) {
@@ -151,9 +164,11 @@ fn assemble(tree: &Tree<'_>, read: Read<'_>) -> Collected {
         (Some(false), Tri::No) => Tri::No,
         _ => Tri::Unknown,
     };
-    let uncommitted_parts = [has(status.as_ref().map(|s| &s.changed)), has(status.as_ref().map(|s| &s.untracked))];
+    let uncommitted_parts =
+        [has(status.as_ref().map(|s| s.changed.len())), has(status.as_ref().map(|s| s.untracked.len()))];
     // Where the index hides changes, "no" is not proven.
-    let uncommitted_parts = uncommitted_parts.map(|part| if hidden && part == Tri::No { Tri::Unknown } else { part });
+    let hides = hidden.as_ref().is_none_or(|(_, hides)| *hides);
+    let uncommitted_parts = uncommitted_parts.map(|part| if hides && part == Tri::No { Tri::Unknown } else { part });
     let uncommitted = if uncommitted_parts.contains(&Tri::Yes) {
         Tri::Yes
     } else if uncommitted_parts.contains(&Tri::Unknown) {
@@ -164,9 +179,9 @@ fn assemble(tree: &Tree<'_>, read: Read<'_>) -> Collected {
     let facts = TreeFacts {
         tracked_changes: uncommitted_parts[0],
         untracked: uncommitted_parts[1],
-        ignored_kept: has(ignored.as_ref()),
+        ignored_kept: has(ignored.as_ref().map(Vec::len)),
         own_commits: own,
-        stray_commits: has(stray.as_ref()),
+        stray_commits: has(stray.as_ref().map(Vec::len)),
         in_progress: in_progress(git_dir).into(),
         on_own_branch: attached(&|name| name == branch),
         on_foreign_branch: attached(&|name| name != branch && name.starts_with("vnx/")),
@@ -175,18 +190,35 @@ fn assemble(tree: &Tree<'_>, read: Read<'_>) -> Collected {
         foreign_lock: foreign_lock(tree, git_dir),
         occupied: occupied(tree.path),
     };
+    let on = status.as_ref().and_then(|s| match &s.head {
+        HeadAt::Branch(name) => Some(format!("refs/heads/{name}")),
+        HeadAt::Detached => None,
+    });
+    let rescue_first = !touched.is_empty() || git_dir.join("info").exists() || git_dir.join("config.worktree").exists();
+    let seen = status.zip(hidden).zip(ignored).map(|((status, (hidden, _)), ignored)| Seen {
+        onto: status.commit,
+        changed: status.changed,
+        unsure: [hidden.flagged, touched].concat(),
+        untracked: status.untracked,
+        ignored,
+    });
     Collected {
         facts,
         unknown_because: unknown,
         head,
+        on,
         tip,
         commits,
         diff,
         stray: stray.unwrap_or_default(),
-        ignored: ignored.unwrap_or_default(),
+        rescue_first,
+        seen,
         uncommitted,
-        hidden,
     }
+}
+
+fn has(count: Option<usize>) -> Tri {
+    count.map_or(Tri::Unknown, |n| (n > 0).into())
 }
 
 /// Whether something in the tree is out of the sight of `git status`; says what.
@@ -196,13 +228,17 @@ fn unseen(tree: &Tree<'_>, git_dir: &Path, hidden: &Hidden, unknown: &mut Vec<St
     let sparse = git_dir.join("info/sparse-checkout").exists();
     let flagged = hidden.flagged.iter().find(|p| !sparse || tree.path.join(p).exists());
     if let Some(path) = flagged {
-        unknown.push(format!("{path:?} is marked so that git status does not look at it"));
+        unknown.push(format!("{} is marked so that git status does not look at it", path.display()));
     }
     let nested = hidden.gitlinks.iter().find(|p| tree.path.join(p).join(".git").exists());
     if let Some(path) = nested {
-        unknown.push(format!("{path:?} is a repository of its own, whose commits were not looked at"));
+        unknown.push(format!("{} is a repository of its own, whose commits were not looked at", path.display()));
     }
     flagged.is_some() || nested.is_some()
+}
+
+fn lost(verb: &str) -> GitError {
+    GitError::Unreadable { verb: verb.to_owned() }
 }
 
 type Own = (Result<Option<String>, GitError>, Result<Vec<String>, GitError>, Result<Option<DiffStat>, GitError>);
@@ -216,18 +252,19 @@ fn own_commits(tree: &Tree<'_>, repository: &Git) -> Own {
             (Ok(Some(tip)), commits, diff)
         }
         Ok(None) => (Ok(None), Ok(Vec::new()), Ok(None)),
-        Err(e) => {
-            let lost = || GitError::Unreadable { verb: "rev-list".into() };
-            (Err(e), Err(lost()), Err(lost()))
-        }
+        Err(e) => (Err(e), Err(lost("rev-list")), Err(lost("rev-list"))),
     }
 }
 
-/// Commits that HEAD was on and that no ref keeps: amended away, detached, reset.
+/// Commits that only this worktree or its stashes reach: amended away, detached, reset, stashed.
 fn stray(tree: &Tree<'_>, git: &Git, own: &[String]) -> Result<Vec<String>, GitError> {
-    let mut tips = git.head_reflog()?;
+    let hash = tree.base.len() / 2;
+    let mut names: Vec<String> = git.private_names(hash)?.into_iter().collect();
+    names.extend(tree.repository().stashes_of(&tree.id.branch(), hash)?);
     // What the dispatch branch reaches needs no question.
-    tips.retain(|oid| oid != tree.base && !own.contains(oid));
+    names.retain(|oid| oid != tree.base && !own.contains(oid));
+    let tips = git.kinds_of(&names)?.into_iter().filter(|(_, kind)| kind == "commit");
+    let tips: Vec<String> = tips.map(|(name, _)| name).collect();
     if tips.is_empty() { Ok(tips) } else { git.unreachable_from_refs(&tips) }
 }
 
@@ -303,12 +340,18 @@ fn on_remote(repository: &Git, own: Tri, tip: Option<&str>, head: Option<&str>, 
     Tri::No
 }
 
-/// `target/`, `a/b/__pycache__/`, `x.pyc`: any component that a pattern names.
-fn is_reproducible(path: &str, patterns: &[String]) -> bool {
-    path.trim_end_matches('/').split('/').any(|part| {
+impl Tree<'_> {
+    /// `target/`, `a/b/__pycache__/`, `x.pyc`: any component that a pattern names.
+    pub(super) fn is_reproducible(&self, path: &Path) -> bool {
+        is_reproducible(path, &self.policy.reproducible)
+    }
+}
+
+fn is_reproducible(path: &Path, patterns: &[String]) -> bool {
+    path.iter().map(OsStr::to_string_lossy).any(|part| {
         patterns.iter().any(|pattern| match pattern.strip_prefix('*') {
             Some(suffix) => part.ends_with(suffix),
-            None => part == pattern,
+            None => part == *pattern,
         })
     })
 }
@@ -321,10 +364,10 @@ mod tests {
     fn reproducible_names_match_whole_components() {
         let patterns = ["target".to_owned(), "*.pyc".to_owned()];
         for yes in ["target/", "a/target/debug/x", "a/b.pyc"] {
-            assert!(is_reproducible(yes, &patterns), "{yes}");
+            assert!(is_reproducible(Path::new(yes), &patterns), "{yes}");
         }
         for no in [".env", "targets/", "my-target/", "b.pyc.bak"] {
-            assert!(!is_reproducible(no, &patterns), "{no}");
+            assert!(!is_reproducible(Path::new(no), &patterns), "{no}");
         }
     }
 }

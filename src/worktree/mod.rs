@@ -5,6 +5,8 @@
 mod answer;
 mod create;
 mod facts;
+mod rescue;
+mod restore;
 mod teardown;
 
 use std::path::{Path, PathBuf};
@@ -12,7 +14,9 @@ use std::path::{Path, PathBuf};
 pub use answer::{Answer, commit_answer};
 pub use create::{Made, create, undo};
 pub use facts::{Collected, collect};
-pub use teardown::{Done, empty_trash, kept_tree_gone, teardown};
+pub use rescue::{Rescued, Seen};
+pub use restore::{Source, restore};
+pub use teardown::{Done, empty_trash, kept_tree_gone, reclaim, teardown};
 
 use crate::domain::plan::{Plan, TeardownPolicy};
 use crate::domain::{Digest, DispatchId};

@@ -7,11 +7,11 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::rescue::{Rescued, rescue};
 use super::{Collected, Tree};
-use crate::domain::span::Size;
 use crate::domain::tree::{BranchFate, TreeClass, TreeFate, Tri};
 use crate::domain::{Fault, FaultKind};
-use crate::git::{Git, Rescue};
+use crate::git::Git;
 use crate::sys::files::{self, At};
 use crate::sys::lock;
 
@@ -34,10 +34,13 @@ pub struct Done {
 pub fn teardown(tree: &Tree<'_>, class: TreeClass, collected: &Collected) -> Result<Done, Fault> {
     let action = class.action();
     let mut done = Done::default();
-    let strays = collected.facts.stray_commits == Tri::Yes;
-    if action.rescue || strays && action.tree == TreeFate::Remove {
-        match rescue(tree, collected, &mut done) {
-            Ok(()) => {}
+    let more = collected.facts.stray_commits == Tri::Yes || collected.rescue_first;
+    if action.rescue || more && action.tree == TreeFate::Remove {
+        match rescue(tree, collected) {
+            Ok(Rescued { reference, commit, left_out }) => {
+                done.left_out = left_out;
+                done.rescue = Some((reference, commit));
+            }
             // A tree that stays is its own rescue; one that would go, stays now.
             Err(fault) => {
                 done.kept_because = Some(format!("{}; no rescue commit: {fault}", class.word()));
@@ -103,74 +106,27 @@ fn reason(class: TreeClass, collected: &Collected) -> String {
     }
 }
 
-fn rescue(tree: &Tree<'_>, collected: &Collected, done: &mut Done) -> Result<(), Fault> {
-    let git_dir = Git::worktree_git_dir(tree.common_dir, tree.path)?
-        .ok_or_else(|| Fault::environment("git has no worktree of this dispatch on record"))?;
-    let git = Git::tree(&git_dir, tree.path);
-    if git.config()?.risk() != *tree.git_risk {
-        return Err(Fault::environment("the worker changed git settings that run programs"));
+/// Takes a worktree away whose rescue holds everything, with its branch where its class allows. Nothing
+/// is removed unless the rescue says the same as the disk now.
+pub fn reclaim(tree: &Tree<'_>, class: TreeClass, collected: &Collected) -> Result<Done, Fault> {
+    let Rescued { reference, commit, left_out } = rescue(tree, collected)?;
+    let mut done = Done { rescue: Some((reference, commit.clone())), left_out, ..Done::default() };
+    if let Some(first) = done.left_out.first() {
+        done.kept_because = Some(format!("{first} is not in the rescue"));
+        return Ok(done);
     }
-    let mut parents: Vec<String> = Vec::new();
-    let known = [collected.tip.clone(), collected.head.clone()].into_iter().flatten();
-    for commit in known.chain(collected.stray.iter().cloned()) {
-        if !parents.contains(&commit) && parents.len() < 64 {
-            parents.push(commit);
-        }
+    if let Some(path) = super::rescue::unlike(tree, &commit)? {
+        done.kept_because = Some(format!("{} is not as the rescue has it", path.display()));
+        return Ok(done);
     }
-    if parents.is_empty() {
-        parents.push(tree.base.to_owned());
+    remove(tree)?;
+    done.removed = true;
+    if class.action().branch == BranchFate::Delete
+        && let Some(tip) = &collected.tip
+    {
+        done.branch_deleted = delete_branch(tree, tip)?;
     }
-    let (ignored, left_out) = within_budget(tree, &collected.ignored);
-    let message =
-        format!("vnx rescue of dispatch {}\n\nEverything its worktree held when it was torn down.\n", tree.id);
-    let index = tree.scratch.join("rescue.index");
-    let commit = git.write_rescue(Rescue {
-        parents: &parents,
-        ignored: &ignored,
-        message: &message,
-        fresh_index: collected.hidden,
-        index: &index,
-    })?;
-    let reference = tree.id.rescue_ref();
-    tree.repository().set_ref(&reference, &commit, "vnx: rescue")?;
-    done.left_out = left_out;
-    done.rescue = Some((reference, commit));
-    Ok(())
-}
-
-/// Ignored files in order until the budget is used up.
-fn within_budget(tree: &Tree<'_>, ignored: &[String]) -> (Vec<String>, Vec<String>) {
-    let Size(budget) = tree.policy.rescue_ignored_max;
-    let mut left = budget;
-    let (mut taken, mut over) = (Vec::new(), Vec::new());
-    for path in ignored {
-        let bytes = weight(&tree.path.join(path), left);
-        if bytes <= left {
-            left -= bytes;
-            taken.push(path.clone());
-        } else if over.len() < 100 {
-            over.push(path.clone());
-        }
-    }
-    (taken, over)
-}
-
-/// Bytes below a path, counted until they exceed `enough`.
-fn weight(path: &Path, enough: u64) -> u64 {
-    let Ok(meta) = std::fs::symlink_metadata(path) else {
-        return 0;
-    };
-    if !meta.is_dir() {
-        return meta.len();
-    }
-    let mut sum = 0;
-    for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
-        sum += weight(&entry.path(), enough.saturating_sub(sum));
-        if sum > enough {
-            break;
-        }
-    }
-    sum
+    Ok(done)
 }
 
 fn remove(tree: &Tree<'_>) -> Result<(), Fault> {

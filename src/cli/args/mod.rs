@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod trees;
 mod workers;
 
+pub(super) use trees::{GcArgs, RescueCommand, UndoArgs, WorktreeCommand};
 pub(super) use workers::{
     AttachArgs, CancelArgs, DispatchArgs, LogsArgs, PermitArg, PermitArgs, PsArgs, ResumeArgs, SendArgs, WaitArgs,
 };
@@ -68,6 +70,11 @@ pub(super) enum Command {
     Wait(WaitArgs),
     /// End a dispatch; its work is kept as teardown finds it
     Cancel(CancelArgs),
+    /// Bring a removed worktree back: its files, its index, its branch, its HEAD
+    Undo(UndoArgs),
+    /// Worktrees that were kept, and the rescues of those that were not
+    #[command(subcommand)]
+    Worktree(WorktreeCommand),
     /// The CLIs that can be workers
     #[command(subcommand)]
     Provider(ProviderCommand),

@@ -97,6 +97,7 @@ kinds! {
     WorktreeRemoved "worktree.removed" Ride "The worktree is gone.";
     WorktreeKept "worktree.kept" Ride "The worktree stays, and why.";
     DispatchClosed "dispatch.closed" Wait "What people call the receipt.";
+    WorktreeUndone "worktree.undone" Wait "A removed worktree stands again.";
     AnchorWritten "anchor.written" Wait "A checkpoint of the ledger stands outside of it.";
 }
 
@@ -256,6 +257,9 @@ pub struct DispatchCollected {
     /// HEAD of the worktree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<String>,
+    /// The branch that HEAD was on, as a full ref; absent when it was detached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on: Option<String>,
     /// Commits since the base.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commits: Option<u64>,
@@ -310,6 +314,17 @@ pub struct WorktreeKept {
     pub class: TreeClass,
     /// Why it stays.
     pub reason: String,
+}
+
+/// Payload of `worktree.undone`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct WorktreeUndone {
+    /// The commit that it was made from: its rescue, or where HEAD was.
+    pub commit: String,
+    /// It was made from a rescue.
+    pub rescue: bool,
 }
 
 /// What became of the worktree, in one word for lists.
@@ -431,6 +446,10 @@ impl Entry {
     /// A receipt of the ledger itself.
     pub fn ledger(body: Body) -> Self {
         Self { dispatch: None, attempt: 1, body }
+    }
+    /// A receipt of what is done to a closed dispatch's worktree for the `round`th time.
+    pub fn again(dispatch: &DispatchId, round: u32, body: Body) -> Self {
+        Self { dispatch: Some(dispatch.clone()), attempt: round, body }
     }
     /// A receipt of the first attempt of a dispatch.
     pub fn of(dispatch: &DispatchId, body: Body) -> Self {

@@ -1,0 +1,65 @@
+//! Arguments of `vnx undo` and `vnx worktree`.
+
+use clap::{Args, Subcommand};
+
+use crate::domain::span::Span;
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct UndoArgs {
+    /// The dispatch: its id, a unique prefix, or @last
+    pub(in crate::cli) id: String,
+    /// Print JSON
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum WorktreeCommand {
+    /// Say what may go and why, or with --apply reclaim it; nothing is lost by it
+    Gc(GcArgs),
+    /// The rescues: what was in worktrees that are gone
+    #[command(subcommand)]
+    Rescue(RescueCommand),
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct GcArgs {
+    /// Only these folders; one that belongs to nobody goes only when it is named
+    #[arg(value_name = "NAME")]
+    pub(in crate::cli) names: Vec<String>,
+    /// Really do it
+    #[arg(long)]
+    pub(in crate::cli) apply: bool,
+    /// Kept worktrees that nothing was done to for at least this long, as 14d [default: worktree.keep]
+    #[arg(long, value_name = "AGE")]
+    pub(in crate::cli) older_than: Option<Span>,
+    /// Print JSON
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum RescueCommand {
+    /// List them, oldest first
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Name the files in one
+    Show {
+        /// The dispatch: its id, a unique prefix, or @last
+        id: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Give one up for good
+    Drop {
+        /// The dispatch: its whole id
+        id: String,
+        /// Say that it is really meant
+        #[arg(long)]
+        yes: bool,
+    },
+}

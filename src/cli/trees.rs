@@ -1,0 +1,157 @@
+//! `vnx undo`, `vnx worktree gc` and `vnx worktree rescue`.
+
+use serde::Serialize;
+
+use super::Context;
+use super::args::{GcArgs, RescueCommand, UndoArgs, WorktreeCommand};
+use super::exit::Answer;
+use super::screen::{Tone, printable, table, toned};
+use crate::dispatch::trees::{self, Kept, RescueRow, Wanted};
+use crate::dispatch::view;
+use crate::domain::span::human_millis;
+use crate::domain::{DispatchId, Fault};
+use crate::git::Git;
+use crate::sys;
+
+pub(super) fn undo(context: &Context, args: &UndoArgs) -> Result<Answer, Fault> {
+    let project = context.project()?;
+    let id = view::resolve(&project, &args.id)?;
+    let undone = trees::undo(&project, &id)?;
+    if args.json {
+        context.screen.json(&serde_json::json!({ "schema": "vnx.undo/1", "undone": undone }));
+    } else {
+        context.screen.answer(&undone.worktree.display().to_string());
+        let what = if undone.rescue { "from its rescue, with what was not committed" } else { "from its branch" };
+        context.screen.story(&format!("{id} stands again, {what}; `vnx worktree gc --apply {id}` takes it away"));
+    }
+    Ok(Answer::Good)
+}
+
+pub(super) fn run(context: &Context, command: &WorktreeCommand) -> Result<Answer, Fault> {
+    match command {
+        WorktreeCommand::Gc(args) => gc(context, args),
+        WorktreeCommand::Rescue(command) => rescue(context, command),
+    }
+}
+
+#[derive(Serialize)]
+struct Collected {
+    schema: &'static str,
+    applied: bool,
+    reclaimed_bytes: u64,
+    worktrees: Vec<Kept>,
+}
+
+fn gc(context: &Context, args: &GcArgs) -> Result<Answer, Fault> {
+    let project = context.project()?;
+    let age = args.older_than.unwrap_or(project.config.worktree.keep);
+    let rows = trees::collect_garbage(&project, &Wanted { names: args.names.clone(), age, apply: args.apply })?;
+    let reclaimed = rows.iter().filter(|row| row.removed).map(|row| row.bytes).sum();
+    if args.json {
+        let schema = "vnx.worktree-gc/1";
+        let collected = Collected { schema, applied: args.apply, reclaimed_bytes: reclaimed, worktrees: rows };
+        context.screen.json(&collected);
+        return Ok(Answer::Good);
+    }
+    let mut lines = Vec::new();
+    for row in &rows {
+        let (tone, word) = match (row.removed, row.reclaim) {
+            (true, _) => (Tone::Good, "removed"),
+            (false, true) => (Tone::Doubt, "may go"),
+            (false, false) => (Tone::Dim, "stays"),
+        };
+        let class = row.class.map_or("-", |class| class.word());
+        lines.push(vec![
+            toned(tone, word),
+            printable(&row.name),
+            class.to_owned(),
+            size(row.bytes),
+            row.since.map_or_else(|| "-".to_owned(), |at| human_millis(sys::now().millis_since(at))),
+            printable(&row.because),
+        ]);
+    }
+    for (line, row) in table(&lines).iter().zip(&rows) {
+        context.screen.answer(line);
+        if let Some(facts) = &row.facts {
+            let named = facts.named().into_iter().filter(|(_, fact)| *fact != crate::domain::tree::Tri::No);
+            let named: Vec<String> = named.map(|(name, fact)| format!("{name} {}", fact.word())).collect();
+            context.screen.detail(&format!("  {}", named.join(", ")));
+        }
+    }
+    let may_go = rows.iter().filter(|row| row.reclaim && !row.removed).count();
+    if rows.is_empty() {
+        context.screen.story("there is no worktree to look at");
+    } else if args.apply {
+        context.screen.story(&format!("{} reclaimed; `vnx undo ID` brings one back", size(reclaimed)));
+    } else if may_go > 0 {
+        context.screen.story("nothing was done; --apply does it, and `vnx undo ID` would bring one back");
+    }
+    Ok(Answer::Good)
+}
+
+fn rescue(context: &Context, command: &RescueCommand) -> Result<Answer, Fault> {
+    let project = context.project()?;
+    match command {
+        RescueCommand::List { json } => {
+            let rows = trees::rescues(&project)?;
+            if *json {
+                context.screen.json(&serde_json::json!({ "schema": "vnx.rescues/1", "rescues": rows }));
+                return Ok(Answer::Good);
+            }
+            if rows.is_empty() {
+                context.screen.story("there is no rescue");
+            }
+            for line in table(&rows.iter().map(rescue_row).collect::<Vec<_>>()) {
+                context.screen.answer(&line);
+            }
+        }
+        RescueCommand::Show { id, json } => {
+            let id = view::resolve(&project, id)?;
+            let repository = Git::repository(&project.located.common_dir);
+            let commit = repository.ref_commit(&id.rescue_ref())?.ok_or_else(|| {
+                Fault::input(format!("{id} has no rescue")).fix("`vnx worktree rescue list` says which there are")
+            })?;
+            let files = repository.files_of(&commit)?;
+            let names: Vec<String> = files.iter().map(|f| f.path.to_string_lossy().into_owned()).collect();
+            if *json {
+                let (schema, reference) = ("vnx.rescue/1", id.rescue_ref());
+                context.screen.json(
+                    &serde_json::json!({ "schema": schema, "id": id, "ref": reference, "commit": commit, "files": names }),
+                );
+            } else {
+                context.screen.answer(&format!("{}  {commit}", id.rescue_ref()));
+                for name in &names {
+                    context.screen.answer(&printable(name));
+                }
+            }
+        }
+        RescueCommand::Drop { id, yes } => {
+            let id = DispatchId::parse(id)?;
+            if !yes {
+                return Err(Fault::input(format!("what is only in the rescue of {id} would be lost"))
+                    .fix(format!("look first: `vnx worktree rescue show {id}`; then drop it with --yes")));
+            }
+            let commit = trees::drop_rescue(&project, &id)?;
+            context
+                .screen
+                .answer(&format!("dropped {commit}; until git's next gc, `git branch NAME {commit}` brings it back"));
+        }
+    }
+    Ok(Answer::Good)
+}
+
+fn rescue_row(row: &RescueRow) -> Vec<String> {
+    vec![
+        printable(&row.id),
+        human_millis(sys::now().millis_since(row.made)),
+        if row.tree { "its worktree stands" } else { "its worktree is gone" }.to_owned(),
+        row.commit.clone(),
+    ]
+}
+
+/// A number of bytes with three digits or so.
+fn size(bytes: u64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let at = units.iter().enumerate().take_while(|(at, _)| bytes >> (10 * at) > 0).count().saturating_sub(1);
+    format!("{} {}", bytes >> (10 * at), units[at])
+}

@@ -1,0 +1,297 @@
+//! Worktrees of dispatches that are over: bringing one back, and reclaiming those that were kept.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::supervise::read_plan;
+use super::view;
+use crate::domain::receipt::{Body, DispatchClosed, Entry, TreeEnd, WorktreeRemoved, WorktreeRescued, WorktreeUndone};
+use crate::domain::span::Span;
+use crate::domain::tree::{TreeClass, TreeFacts, TreeFate, classify};
+use crate::domain::{DispatchId, Fault, Timestamp};
+use crate::git::Git;
+use crate::ledger::Receipt;
+use crate::project::Project;
+use crate::sys::{self, files, lock};
+use crate::worktree::{self, Source, Tree};
+
+/// A worktree that stands again.
+#[derive(Debug, Clone, Serialize)]
+pub struct Undone {
+    /// The dispatch.
+    pub id: DispatchId,
+    /// The folder.
+    pub worktree: PathBuf,
+    /// The commit it was made from.
+    pub commit: String,
+    /// From a rescue: also what was not committed is there.
+    pub rescue: bool,
+}
+
+/// Makes the worktree of a dispatch that is over again.
+pub fn undo(project: &Project, id: &DispatchId) -> Result<Undone, Fault> {
+    let over = Over::read(project, id)?;
+    let (plan, _) = read_plan(&over.folder)?;
+    let tree = Tree::of(&plan, &over.folder);
+    let repository = Git::repository(&plan.git_common_dir);
+    let (source, commit) = match repository.ref_commit(&id.rescue_ref())? {
+        Some(commit) => (Source::Rescue(commit.clone()), commit),
+        None => over.last_commit()?,
+    };
+    worktree::restore(&tree, &source, &project.paths.repo_lock())?;
+    let rescue = matches!(source, Source::Rescue(_));
+    let body = WorktreeUndone { commit: commit.clone(), rescue };
+    project.ledger().append(&[Entry::again(id, over.round, Body::WorktreeUndone(body))])?;
+    Ok(Undone { id: id.clone(), worktree: tree.path.to_owned(), commit, rescue })
+}
+
+/// A dispatch that is closed, held by its lock so that only one of us works on it.
+struct Over {
+    folder: PathBuf,
+    receipts: Vec<Receipt>,
+    closed: DispatchClosed,
+    /// How often something was done to its worktree, and this time.
+    round: u32,
+    /// When something was last done to it.
+    since: Timestamp,
+    _lock: std::fs::File,
+}
+
+impl Over {
+    fn read(project: &Project, id: &DispatchId) -> Result<Self, Fault> {
+        let folder = project.paths.dispatch(id);
+        let busy = || Fault::busy(format!("{id} is not over, or another command works on it")).fix("see `vnx ps`");
+        let lock = lock::try_exclusive(&folder.join("lock"))?.ok_or_else(busy)?;
+        let receipts = view::receipts(project, id)?;
+        let closed =
+            receipts.iter().find_map(|r| if let Body::DispatchClosed(c) = &r.body { Some(c.clone()) } else { None });
+        let closed = closed.filter(|_| !project.paths.open_marker(id).exists()).ok_or_else(busy)?;
+        let of_tree = |r: &&Receipt| r.body.kind().word().starts_with("worktree.");
+        let round = 1 + receipts.iter().filter(of_tree).map(|r| r.attempt).max().unwrap_or(0);
+        let since = receipts.last().map(|r| r.ts).ok_or_else(busy)?;
+        Ok(Self { folder, receipts, closed, round, since, _lock: lock })
+    }
+
+    /// Where HEAD was when the tree was removed without a rescue.
+    fn last_commit(&self) -> Result<(Source, String), Fault> {
+        if self.closed.teardown.tree == TreeEnd::None {
+            return Err(Fault::input("there was no worktree to bring back").fix("see `vnx show` for what became of it"));
+        }
+        let collected = self
+            .receipts
+            .iter()
+            .rev()
+            .find_map(|r| if let Body::DispatchCollected(c) = &r.body { Some(c) } else { None });
+        let head = collected.and_then(|c| c.head.clone());
+        let commit = head.or_else(|| self.closed.head.clone()).ok_or_else(|| {
+            Fault::environment("the receipts do not say where HEAD was").fix("see `git log --all` for its commits")
+        })?;
+        let head = match collected.and_then(|c| c.on.clone()) {
+            Some(name) => format!("ref: {name}"),
+            None => commit.clone(),
+        };
+        let deleted = self.receipts.iter().rev().find_map(|r| match &r.body {
+            Body::WorktreeRemoved(removed) => Some(removed.branch_deleted),
+            _ => None,
+        });
+        let tip = self.closed.head.clone().filter(|_| deleted == Some(true));
+        Ok((Source::Commit { head, tip }, commit))
+    }
+}
+
+/// What is to become of one folder among the worktrees.
+#[derive(Debug, Clone, Serialize)]
+pub struct Kept {
+    /// Its name: of a dispatch, the id.
+    pub name: String,
+    /// The folder.
+    pub worktree: PathBuf,
+    /// Its class; absent where it is not of a dispatch that is over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class: Option<TreeClass>,
+    /// Every fact.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub facts: Option<TreeFacts>,
+    /// When something was last done to it by vnx.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// It goes, or would go with `--apply`.
+    pub reclaim: bool,
+    /// It is gone.
+    pub removed: bool,
+    /// Why it goes or stays.
+    pub because: String,
+    /// The rescue that holds it now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rescue: Option<String>,
+}
+
+/// What is collected.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Only these, by name; a folder of nobody goes only when it is named.
+    pub names: Vec<String>,
+    /// Kept trees that nothing was done to for at least this long.
+    pub age: Span,
+    /// Really do it.
+    pub apply: bool,
+}
+
+/// Looks at every folder among the worktrees, and reclaims what may go.
+pub fn collect_garbage(project: &Project, wanted: &Wanted) -> Result<Vec<Kept>, Fault> {
+    let names = files::names(&project.worktrees())?;
+    if let Some(unknown) = wanted.names.iter().find(|name| !names.contains(name)) {
+        return Err(Fault::input(format!("there is no worktree {unknown:?} below {}", project.worktrees().display()))
+            .fix("`vnx worktree gc` without names lists what is there"));
+    }
+    let chosen = |name: &&String| !name.starts_with('.') && (wanted.names.is_empty() || wanted.names.contains(name));
+    let rows = names.iter().filter(chosen).map(|name| look_at(project, name, wanted)).collect();
+    if wanted.apply {
+        worktree::empty_trash(
+            &project.worktrees(),
+            &project.paths.trash_lock(),
+            &project.paths.repo_lock(),
+            Duration::from_mins(1),
+        )?;
+    }
+    Ok(rows)
+}
+
+fn look_at(project: &Project, name: &str, wanted: &Wanted) -> Kept {
+    let worktree = project.worktrees().join(name);
+    let mut row = Kept {
+        name: name.to_owned(),
+        bytes: files::disk_usage(&worktree),
+        worktree,
+        class: None,
+        facts: None,
+        since: None,
+        reclaim: false,
+        removed: false,
+        because: String::new(),
+        rescue: None,
+    };
+    let looked = match DispatchId::parse(name) {
+        Ok(id) if project.paths.dispatch(&id).is_dir() => of_dispatch(project, &id, wanted, &mut row),
+        _ => of_nobody(project, wanted, &mut row),
+    };
+    if let Err(fault) = looked {
+        row.reclaim = false;
+        row.because = fault.what;
+    }
+    row
+}
+
+fn of_dispatch(project: &Project, id: &DispatchId, wanted: &Wanted, row: &mut Kept) -> Result<(), Fault> {
+    if project.paths.open_marker(id).exists() {
+        row.because.push_str("it runs");
+        return Ok(());
+    }
+    let over = Over::read(project, id)?;
+    let (plan, _) = read_plan(&over.folder)?;
+    let tree = Tree::of(&plan, &over.folder);
+    if tree.path != row.worktree {
+        row.because = format!("that dispatch had its worktree at {}", tree.path.display());
+        return Ok(());
+    }
+    let collected = worktree::collect(&tree);
+    let class = classify(&collected.facts);
+    (row.class, row.facts, row.since) = (Some(class), Some(collected.facts.clone()), Some(over.since));
+    let age = Duration::from_millis(sys::now().millis_since(over.since));
+    (row.reclaim, row.because) = match class.action().tree {
+        TreeFate::LeaveAlone => (false, "it is locked or used by somebody else".to_owned()),
+        TreeFate::Remove => (true, "nothing in it could be lost".to_owned()),
+        TreeFate::KeepLocked if age < wanted.age.duration() => {
+            (false, format!("{}, and younger than {}", class.word(), wanted.age))
+        }
+        TreeFate::KeepLocked => (true, format!("{}, and a rescue will hold it", class.word())),
+    };
+    if !(row.reclaim && wanted.apply) {
+        return Ok(());
+    }
+    let done = worktree::reclaim(&tree, class, &collected)?;
+    let mut entries = Vec::new();
+    if let Some((reference, commit)) = done.rescue {
+        row.rescue = Some(reference.clone());
+        let body = WorktreeRescued { reference, commit, left_out: done.left_out };
+        entries.push(Entry::again(id, over.round, Body::WorktreeRescued(body)));
+    }
+    if done.removed {
+        let body = WorktreeRemoved { class, branch_deleted: done.branch_deleted };
+        entries.push(Entry::again(id, over.round, Body::WorktreeRemoved(body)));
+    }
+    project.ledger().append(&entries)?;
+    row.removed = done.removed;
+    if let Some(why) = done.kept_because {
+        (row.reclaim, row.because) = (false, why);
+    }
+    Ok(())
+}
+
+/// A folder that no dispatch of this project made: it goes only when its name is given.
+fn of_nobody(project: &Project, wanted: &Wanted, row: &mut Kept) -> Result<(), Fault> {
+    let registered = Git::worktree_git_dir(&project.located.common_dir, &row.worktree);
+    let (may, because) = if !matches!(registered, Ok(None)) {
+        (false, "a worktree of git that no dispatch made: `git worktree remove` is for it")
+    } else if sys::process::anyone_in(&row.worktree) != Some(false) {
+        (false, "a process is in it, or that cannot be told")
+    } else if wanted.names.contains(&row.name) {
+        (true, "it was named")
+    } else {
+        (false, "nobody is known to own it: give its name to remove it")
+    };
+    row.reclaim = may;
+    row.because.push_str(because);
+    if may && wanted.apply {
+        files::delete_tree(&row.worktree)?;
+        row.removed = true;
+    }
+    Ok(())
+}
+
+/// A rescue that is kept.
+#[derive(Debug, Clone, Serialize)]
+pub struct RescueRow {
+    /// The dispatch.
+    pub id: String,
+    /// The ref.
+    #[serde(rename = "ref")]
+    pub reference: String,
+    /// The commit.
+    pub commit: String,
+    /// When it was written.
+    pub made: Timestamp,
+    /// Its worktree still stands.
+    pub tree: bool,
+}
+
+/// Every rescue, oldest first.
+pub fn rescues(project: &Project) -> Result<Vec<RescueRow>, Fault> {
+    let listed = Git::repository(&project.located.common_dir).refs_with_times("refs/vnx/rescue")?;
+    let row = |(reference, commit, seconds): (String, String, i64)| {
+        let id = reference.rsplit('/').next().unwrap_or_default().to_owned();
+        let tree = project.worktrees().join(&id).exists();
+        Some(RescueRow { id, reference, commit, made: Timestamp::from_micros(seconds.checked_mul(1_000_000)?)?, tree })
+    };
+    let mut rows: Vec<RescueRow> = listed.into_iter().filter_map(row).collect();
+    rows.sort_by(|a, b| (a.made, &a.id).cmp(&(b.made, &b.id)));
+    Ok(rows)
+}
+
+/// Gives up a rescue for good. Refused while its dispatch is open.
+pub fn drop_rescue(project: &Project, id: &DispatchId) -> Result<String, Fault> {
+    if project.paths.open_marker(id).exists() {
+        return Err(Fault::busy(format!("{id} is not over")).fix("wait for it: `vnx wait`"));
+    }
+    let repository = Git::repository(&project.located.common_dir);
+    let reference = id.rescue_ref();
+    let commit = repository.ref_commit(&reference)?.ok_or_else(|| {
+        Fault::input(format!("{id} has no rescue")).fix("`vnx worktree rescue list` says which there are")
+    })?;
+    repository.delete_ref(&reference, &commit)?;
+    Ok(commit)
+}

@@ -1,0 +1,252 @@
+//! The rescue: everything of a worktree that its removal could lose, as one commit.
+//!
+//! Its tree is the worktree as it stands on disk, byte for byte. Its parents are the branch, HEAD,
+//! every commit that only this worktree reached, and last a commit with what git keeps for the
+//! worktree alone: HEAD, index, reflogs, operations that are half done, and what is staged. With it
+//! `restore` makes the worktree again.
+
+use std::collections::BTreeSet;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Collected, Tree};
+use crate::domain::Fault;
+use crate::domain::span::Size;
+use crate::git::{Changed, Found, Git, Import};
+use crate::sys::files::{self, At, PathError};
+
+/// What `git status` and the index say, as far as a rescue depends on it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// The commit whose files everything else is a change of.
+    pub(super) onto: Option<String>,
+    /// Tracked files that differ.
+    pub(super) changed: Vec<Changed>,
+    /// Files of which git does not tell whether they differ.
+    pub(super) unsure: Vec<PathBuf>,
+    /// Files that git does not track.
+    pub(super) untracked: Vec<PathBuf>,
+    /// Ignored files and folders that are not reproducible.
+    pub(super) ignored: Vec<PathBuf>,
+}
+
+/// A rescue that stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rescued {
+    /// Its ref and its commit.
+    pub reference: String,
+    /// The commit.
+    pub commit: String,
+    /// What is not in it: ignored files over the budget.
+    pub left_out: Vec<String>,
+}
+
+/// What the state commit says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct State {
+    /// Format version, 1.
+    pub(super) v: u32,
+    /// Where the dispatch branch pointed; absent if there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) tip: Option<String>,
+    /// HEAD's commit; absent on an unborn branch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) head: Option<String>,
+}
+
+/// The first line of the message of a state commit.
+pub(super) const STATE: &str = "vnx state of dispatch";
+
+/// Writes the rescue and sets its ref.
+pub(super) fn rescue(tree: &Tree<'_>, collected: &Collected) -> Result<Rescued, Fault> {
+    let git_dir = Git::worktree_git_dir(tree.common_dir, tree.path)?
+        .ok_or_else(|| Fault::environment("git has no worktree of this dispatch on record"))?;
+    let repository = tree.repository();
+    let seen = match &collected.seen {
+        Some(seen) => seen.clone(),
+        None => everything(tree, &git_dir)?,
+    };
+    let (ignored, mut left_out) = within_budget(tree, &seen.ignored);
+    let reference = tree.id.rescue_ref();
+    let stream = tree.scratch.join("rescue.stream");
+    let mut import = Import::begin(&stream, &reference, crate::sys::now().micros().cast_unsigned() / 1_000_000)?;
+    let state = write_state(&mut import, tree, collected, &seen, &git_dir)?;
+    let message = format!("vnx rescue of dispatch {}\n\nEverything its worktree held.\n", tree.id);
+    import.commit(&parents(tree, collected, state), &message)?;
+    if let Some(commit) = &seen.onto {
+        import.start_from(&repository.tree_of(commit)?)?;
+    }
+    let paths: BTreeSet<&Path> = paths(&seen).chain(ignored.iter().map(PathBuf::as_path)).collect();
+    // First all that is gone: a folder may stand where a file was.
+    for path in &paths {
+        if !tree.path.join(path).symlink_metadata().is_ok_and(|meta| !meta.is_dir()) {
+            import.remove(path)?;
+        }
+    }
+    for path in paths {
+        if import.file(&tree.path.join(path), path)? == Found::Special {
+            left_out.push(path.display().to_string());
+        }
+    }
+    let commit = repository.import(import)?;
+    Ok(Rescued { reference, commit, left_out })
+}
+
+/// The first file of a rescue that is not on disk as the rescue has it; what the rescue has not, the
+/// listing before it did not name.
+pub(super) fn unlike(tree: &Tree<'_>, commit: &str) -> Result<Option<PathBuf>, Fault> {
+    let repository = tree.repository();
+    let entries: Vec<_> = repository.files_of(commit)?.into_iter().filter(|e| !e.is_gitlink()).collect();
+    let mut differs = None;
+    repository.contents(entries.iter().map(|e| e.oid.as_str()), |at, content| {
+        if differs.is_some() {
+            return Ok(());
+        }
+        let (entry, path) = (&entries[at], tree.path.join(&entries[at].path));
+        let same = if entry.mode == 0o120_000 {
+            let mut target = Vec::new();
+            content.read_to_end(&mut target)?;
+            std::fs::read_link(&path).is_ok_and(|found| found.as_os_str().as_bytes() == target)
+        } else {
+            files::open_regular(&path).is_ok_and(|file| files::same_bytes(file, content))
+        };
+        if !same {
+            differs = Some(entry.path.clone());
+        }
+        Ok(())
+    })?;
+    Ok(differs)
+}
+
+fn paths(seen: &Seen) -> impl Iterator<Item = &Path> {
+    let changed = seen.changed.iter().map(|c| c.path.as_path());
+    changed.chain(seen.unsure.iter().map(PathBuf::as_path)).chain(seen.untracked.iter().map(PathBuf::as_path))
+}
+
+/// Everything that must stay reachable, the state last.
+fn parents(tree: &Tree<'_>, collected: &Collected, state: String) -> Vec<String> {
+    let mut parents: Vec<String> = Vec::new();
+    let known = [collected.tip.clone(), collected.head.clone()].into_iter().flatten();
+    for commit in known.chain(collected.stray.iter().cloned()) {
+        if !parents.contains(&commit) {
+            parents.push(commit);
+        }
+    }
+    if parents.is_empty() {
+        parents.push(tree.base.to_owned());
+    }
+    parents.push(state);
+    parents
+}
+
+/// The commit with what git keeps for this worktree alone.
+fn write_state(
+    import: &mut Import,
+    tree: &Tree<'_>,
+    collected: &Collected,
+    seen: &Seen,
+    git_dir: &Path,
+) -> Result<String, Fault> {
+    let mark = import.commit(&[], &format!("{STATE} {}\n", tree.id))?;
+    let state = State { v: 1, tip: collected.tip.clone(), head: collected.head.clone() };
+    let json = serde_json::to_vec(&state).map_err(|e| Fault::io(format!("the state cannot be written: {e}")))?;
+    import.bytes(&json, Path::new("state.json"))?;
+    let mut private = Vec::new();
+    list_private(git_dir, Path::new(""), &mut private)?;
+    for path in private {
+        import.file(&git_dir.join(&path), &Path::new("git").join(&path))?;
+    }
+    let staged: BTreeSet<&String> = seen.changed.iter().flat_map(|c| &c.staged).collect();
+    for oid in staged {
+        import.object("100644", oid, &Path::new("staged").join(oid))?;
+    }
+    import.bytes(&modes(tree, seen), Path::new("modes"))?;
+    Ok(mark)
+}
+
+/// Files of the worktree's own git folder, but for what only says where things are.
+fn list_private(git_dir: &Path, below: &Path, found: &mut Vec<PathBuf>) -> Result<(), PathError> {
+    let folder = git_dir.join(below);
+    for entry in std::fs::read_dir(&folder).at("list", &folder)? {
+        let entry = entry.at("list", &folder)?;
+        let (name, path) = (entry.file_name(), below.join(entry.file_name()));
+        let top = below.as_os_str().is_empty();
+        let where_only = ["gitdir", "commondir", "locked", "modules"].iter().any(|n| top && name == *n);
+        if where_only || path.extension().is_some_and(|e| e == "lock") {
+            continue;
+        }
+        if entry.file_type().at("examine", &folder)?.is_dir() {
+            list_private(git_dir, &path, found)?;
+        } else {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// Permissions that git does not store: `<octal> <path>NUL` for each file that has other ones than it gives.
+fn modes(tree: &Tree<'_>, seen: &Seen) -> Vec<u8> {
+    let mut list = Vec::new();
+    for path in paths(seen).chain(seen.ignored.iter().map(PathBuf::as_path)) {
+        let Ok(meta) = tree.path.join(path).symlink_metadata() else { continue };
+        let mode = meta.permissions().mode() & 0o7777;
+        if meta.is_file() && !matches!(mode, 0o644 | 0o755) {
+            list.extend_from_slice(format!("{mode:o} ").as_bytes());
+            list.extend_from_slice(path.as_os_str().as_bytes());
+            list.push(0);
+        }
+    }
+    list
+}
+
+/// Where git cannot be asked about the tree: every file is taken for a change.
+fn everything(tree: &Tree<'_>, git_dir: &Path) -> Result<Seen, Fault> {
+    let folder = tree.scratch.join("room");
+    let objects = tree.common_dir.join("objects");
+    let room = Git::room(&folder, &git_dir.join("index"), tree.path, &objects, tree.base.len() / 2)?;
+    let changed = if let Ok(changed) = room.index_entries() {
+        changed
+    } else {
+        // An index that git cannot read: then no file is known to it.
+        files::remove(&folder.join("index"))?;
+        Vec::new()
+    };
+    let (untracked, ignored) = room.others()?;
+    files::delete_tree(&folder)?;
+    let ignored = ignored.into_iter().filter(|p| !tree.is_reproducible(p)).collect();
+    Ok(Seen { onto: None, changed, unsure: Vec::new(), untracked, ignored })
+}
+
+/// The files below ignored paths in order until the budget is used up.
+fn within_budget(tree: &Tree<'_>, ignored: &[PathBuf]) -> (Vec<PathBuf>, Vec<String>) {
+    let Size(mut left) = tree.policy.rescue_ignored_max;
+    let (mut taken, mut over) = (Vec::new(), Vec::new());
+    for path in ignored {
+        let (mut files, mut bytes) = (Vec::new(), 0);
+        if weigh(tree.path, path, left, &mut files, &mut bytes) {
+            left -= bytes;
+            taken.append(&mut files);
+        } else if over.len() < 100 {
+            over.push(path.display().to_string());
+        }
+    }
+    (taken, over)
+}
+
+/// The files at or below a path and their bytes; `false` as soon as they exceed `enough` or cannot be read.
+fn weigh(root: &Path, path: &Path, enough: u64, files: &mut Vec<PathBuf>, bytes: &mut u64) -> bool {
+    let Ok(meta) = std::fs::symlink_metadata(root.join(path)) else { return false };
+    if !meta.is_dir() {
+        *bytes += meta.len();
+        files.push(path.to_owned());
+        return *bytes <= enough;
+    }
+    let Ok(entries) = std::fs::read_dir(root.join(path)) else { return false };
+    entries.map(|entry| entry.map(|e| path.join(e.file_name()))).all(|path| match path {
+        Ok(path) => weigh(root, &path, enough, files, bytes),
+        Err(_) => false,
+    })
+}

@@ -1,0 +1,195 @@
+//! Undoing a removal: the worktree as its rescue or its branch has it.
+//!
+//! The folder is made under its own path again, with a mark in the dispatch's folder while it is not
+//! whole: who finds the mark knows that everything there is ours, and begins anew.
+
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::Tree;
+use super::rescue::{STATE, State};
+use crate::domain::Fault;
+use crate::git::{Entry, Git};
+use crate::sys::files::{self, At};
+use crate::sys::lock;
+
+/// What a removed worktree is made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// Its rescue commit.
+    Rescue(String),
+    /// The files of a commit.
+    Commit {
+        /// What HEAD said: `ref: refs/heads/…`, or a commit.
+        head: String,
+        /// Where the dispatch branch pointed, if it is to be made again.
+        tip: Option<String>,
+    },
+}
+
+/// Makes the worktree again. Fails, and leaves nothing, when something stands at its path.
+pub fn restore(tree: &Tree<'_>, source: &Source, repo_lock: &Path) -> Result<(), Fault> {
+    let mark = tree.scratch.join("undo");
+    if mark.exists() {
+        // An earlier attempt was cut off: what is there was made by it.
+        clear(tree)?;
+    }
+    if tree.path.symlink_metadata().is_ok() {
+        return Err(Fault::input(format!("{} exists", tree.path.display()))
+            .fix("the worktree is there; if something else is, move it away first"));
+    }
+    if Git::worktree_git_dir(tree.common_dir, tree.path)?.is_some() {
+        tree.repository().worktree_forget(tree.path)?;
+    }
+    files::replace(&mark, b"")?;
+    let made = match source {
+        Source::Rescue(commit) => from_rescue(tree, commit, repo_lock),
+        Source::Commit { head, tip } => from_commit(tree, head, tip.as_deref(), repo_lock),
+    };
+    if made.is_err() {
+        // The error that brought us here is the one to report.
+        let _ = clear(tree);
+    }
+    made?;
+    Ok(files::remove(&mark)?)
+}
+
+fn clear(tree: &Tree<'_>) -> Result<(), Fault> {
+    files::delete_tree(tree.path)?;
+    tree.repository().worktree_forget(tree.path)?;
+    Ok(files::remove(&tree.scratch.join("undo"))?)
+}
+
+fn register(tree: &Tree<'_>, commit: &str, repo_lock: &Path) -> Result<PathBuf, Fault> {
+    let _held = lock::exclusive(repo_lock, Duration::from_mins(1))?;
+    let root = tree.path.parent().unwrap_or(Path::new("/"));
+    std::fs::create_dir_all(root).at("create", root)?;
+    tree.repository().worktree_add_detached(tree.path, commit, &format!("{}: undone", tree.lock_reason()))?;
+    Git::worktree_git_dir(tree.common_dir, tree.path)?
+        .ok_or_else(|| Fault::environment("git registered the worktree under another name"))
+}
+
+/// The branch is made again where it is gone; one that stands elsewhere now is somebody's work.
+fn branch(tree: &Tree<'_>, tip: Option<&str>) -> Result<(), Fault> {
+    let (repository, name) = (tree.repository(), tree.id.branch_ref());
+    if let Some(tip) = tip
+        && repository.ref_commit(&name)?.is_none()
+    {
+        repository.create_branch(&name, tip, None)?;
+    }
+    Ok(())
+}
+
+fn from_commit(tree: &Tree<'_>, head: &str, tip: Option<&str>, repo_lock: &Path) -> Result<(), Fault> {
+    branch(tree, tip)?;
+    let repository = tree.repository();
+    let name = head.strip_prefix("ref: ");
+    let commit = match name {
+        Some(name) => repository.ref_commit(name)?,
+        None => repository.resolve(head)?,
+    };
+    let Some(commit) = commit else {
+        return Err(Fault::environment(format!("what HEAD was on is gone: {head}"))
+            .fix(format!("give it a branch again, as `git branch {} COMMIT`", tree.id.branch())));
+    };
+    let git_dir = register(tree, &commit, repo_lock)?;
+    if name.is_some() {
+        let path = git_dir.join("HEAD");
+        std::fs::write(&path, format!("{head}\n")).at("write", &path)?;
+    }
+    Ok(Git::tree(&git_dir, tree.path).checkout_files(1, None)?)
+}
+
+fn from_rescue(tree: &Tree<'_>, commit: &str, repo_lock: &Path) -> Result<(), Fault> {
+    let repository = tree.repository();
+    let read = repository.raw_commits(&[commit.to_owned()])?;
+    let parents = read.first().map(|c| c.parents.clone()).unwrap_or_default();
+    let last = parents.last().cloned().into_iter().collect::<Vec<_>>();
+    let state = repository.raw_commits(&last)?.into_iter().find(|c| c.message.starts_with(STATE));
+    let Some(state) = state else {
+        return Err(Fault::environment("the rescue is of an older vnx and does not say what state git was in")
+            .fix(format!("its files: git restore --source {commit} --worktree ., in a worktree of your own")));
+    };
+    let (private, files) = (repository.files_of(&state.id)?, repository.files_of(commit)?);
+    let kept = Kept::read(&repository, &private)?;
+    branch(tree, kept.state.tip.as_deref())?;
+    let onto = kept.state.head.as_deref().unwrap_or(tree.base);
+    let git_dir = register(tree, onto, repo_lock)?;
+    let of_git = private.iter().filter_map(|e| Some((e, git_dir.join(e.path.strip_prefix("git").ok()?))));
+    write(&repository, &of_git.collect::<Vec<_>>())?;
+    write(&repository, &files.iter().map(|e| (e, tree.path.join(&e.path))).collect::<Vec<_>>())?;
+    for (mode, path) in kept.modes {
+        let path = tree.path.join(path);
+        if path.symlink_metadata().is_ok_and(|meta| meta.is_file()) {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).at("set the mode of", &path)?;
+        }
+    }
+    Ok(())
+}
+
+/// What the state commit says.
+struct Kept {
+    state: State,
+    modes: Vec<(u32, PathBuf)>,
+}
+
+impl Kept {
+    fn read(repository: &Git, private: &[Entry]) -> Result<Self, Fault> {
+        let bad = || Fault::environment("the state in the rescue cannot be read").fix("`vnx worktree rescue show` it");
+        let named = |name: &str| private.iter().find(|e| e.path == Path::new(name)).map(|e| e.oid.as_str());
+        let mut found = [Vec::new(), Vec::new()];
+        let oids = [named("state.json").ok_or_else(bad)?, named("modes").ok_or_else(bad)?];
+        repository.contents(oids, |at, content| content.read_to_end(&mut found[at]).map(drop))?;
+        let state = serde_json::from_slice(&found[0]).map_err(|_| bad())?;
+        let mode = |line: &[u8]| {
+            let at = line.iter().position(|b| *b == b' ')?;
+            let mode = u32::from_str_radix(std::str::from_utf8(&line[..at]).ok()?, 8).ok()?;
+            Some((mode, PathBuf::from(std::ffi::OsStr::from_bytes(&line[at + 1..]))))
+        };
+        let lines = found[1].split(|b| *b == 0).filter(|line| !line.is_empty());
+        let modes = lines.map(|line| mode(line).ok_or_else(bad)).collect::<Result<_, _>>()?;
+        Ok(Self { state, modes })
+    }
+}
+
+/// Writes files and links as git stores them, in folders that are made for them. Nothing is written
+/// through a link: what a commit names is below the folder that we have just made.
+fn write(repository: &Git, entries: &[(&Entry, PathBuf)]) -> Result<(), Fault> {
+    let (links, files): (Vec<_>, Vec<_>) =
+        entries.iter().filter(|(entry, _)| !entry.is_gitlink()).partition(|(entry, _)| entry.mode == 0o120_000);
+    for (_, path) in entries.iter().filter(|(entry, _)| entry.is_gitlink()) {
+        std::fs::create_dir_all(path).at("create", path)?;
+    }
+    // Links last, so that no file is written through one.
+    for list in [files, links] {
+        let mut failed = None;
+        repository
+            .contents(list.iter().map(|(entry, _)| entry.oid.as_str()), |at, content| {
+                let (entry, path) = list[at];
+                put(entry, path, content).inspect_err(|e| failed = Some((path.clone(), e.kind())))
+            })
+            .map_err(|e| match failed {
+                Some((path, kind)) => Fault::io(format!("cannot write {}: {kind}", path.display()))
+                    .fix("free disk space, then undo again"),
+                None => Fault::from(e),
+            })?;
+    }
+    Ok(())
+}
+
+fn put(entry: &Entry, path: &Path, content: &mut dyn Read) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    if entry.mode == 0o120_000 {
+        let mut target = Vec::new();
+        content.read_to_end(&mut target)?;
+        return std::os::unix::fs::symlink(std::ffi::OsStr::from_bytes(&target), path);
+    }
+    let mode = if entry.mode & 0o100 == 0 { 0o666 } else { 0o777 };
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
+    io::copy(content, &mut file).map(drop)
+}

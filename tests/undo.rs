@@ -1,0 +1,163 @@
+//! Every state that a worktree can be in: dispatch, teardown, gc, undo, and not a byte is missing.
+
+use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::common::World;
+
+/// Everything that must be the same afterwards: files with modes and links with targets, what git keeps for the
+/// worktree alone, index entries with flags, refs.
+#[derive(Debug, PartialEq)]
+struct Snapshot {
+    files: BTreeMap<PathBuf, (u32, Vec<u8>)>,
+    private: BTreeMap<PathBuf, (u32, Vec<u8>)>,
+    index: String,
+    refs: String,
+    head: String,
+}
+
+fn walk(root: &Path, below: &Path, found: &mut BTreeMap<PathBuf, (u32, Vec<u8>)>, skip: &dyn Fn(&Path) -> bool) {
+    for entry in std::fs::read_dir(root.join(below)).unwrap().flatten() {
+        let path = below.join(entry.file_name());
+        let meta = entry.metadata().unwrap();
+        if skip(&path) {
+            continue;
+        }
+        if meta.is_dir() {
+            walk(root, &path, found, skip);
+        } else if meta.is_symlink() {
+            let target = std::fs::read_link(entry.path()).unwrap();
+            found.insert(path, (meta.mode() & 0o170_000, target.as_os_str().as_bytes().to_vec()));
+        } else if meta.is_file() {
+            found.insert(path, (meta.permissions().mode(), std::fs::read(entry.path()).unwrap()));
+        }
+    }
+}
+
+fn snapshot(world: &World, id: &str) -> Snapshot {
+    let tree = world.worktrees().join(id);
+    let git_dir = world.repo.join(".git/worktrees").join(id);
+    let (mut files, mut private) = (BTreeMap::new(), BTreeMap::new());
+    // What a build makes again is not kept, and `.git` says only where the rest is.
+    walk(&tree, Path::new(""), &mut files, &|p| p == Path::new(".git") || p.iter().any(|part| part == "target"));
+    // A lock that a killed git left is not brought back.
+    let where_only = |p: &Path| {
+        p.extension().is_some_and(|e| e == "lock")
+            || ["gitdir", "commondir", "locked", "index", "modules"].iter().any(|n| p == Path::new(n))
+    };
+    walk(&git_dir, Path::new(""), &mut private, &where_only);
+    let git = |args: &[&str]| {
+        let dirs = ["--git-dir", git_dir.to_str().unwrap(), "--work-tree", tree.to_str().unwrap()];
+        let output = world.command("git").args(dirs).args(args).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    Snapshot {
+        files,
+        private,
+        index: git(&["ls-files", "-v", "--stage", "--full-name"]),
+        refs: world.git(&["for-each-ref", "--exclude=refs/vnx"]),
+        head: git(&["symbolic-ref", "-q", "HEAD"]) + &git(&["rev-parse", "-q", "--verify", "HEAD"]),
+    }
+}
+
+const COMMIT: &str = "echo 1 > f; git add f; git commit -qm mine; ";
+
+/// A script that waits at its end, so that the tree can be looked at before its teardown.
+fn story(setup: &dyn Fn(&World), script: &str, class: &str) {
+    let world = World::new();
+    setup(&world);
+    let script = format!("{script}\ntouch {0}/ready; while [ ! -e {0}/go ]; do sleep 0.01; done", world.root.display());
+    let args =
+        ["dispatch-agent", "--provider", "shell", "--agent", "hello-world", "--no-pane", "--detach", "-i", &script];
+    let id = world.vnx(&args).expect(0).out.trim().to_owned();
+    world.until("the script's end", || world.root.join("ready").exists() || world.count("dispatch.closed") > 0);
+    let before = snapshot(&world, &id);
+    std::fs::write(world.root.join("go"), "").unwrap();
+    world.vnx(&["wait", &id]);
+    let closed = world.last("dispatch.closed");
+    assert_eq!(closed["teardown"]["class"], class, "{script}\n{closed}\n{}", world.last("dispatch.collected"));
+    let tree = world.worktrees().join(&id);
+    world.until("the supervisor to end", || !world.processes().iter().any(|(_, c)| c.contains(" supervise ")));
+    if tree.exists() {
+        let dry = world.vnx(&["worktree", "gc", "--older-than", "0s"]).expect(0);
+        assert!(dry.out.contains("may go") && tree.exists(), "{}", dry.out);
+        let young = world.vnx(&["worktree", "gc", "--apply"]).expect(0);
+        assert!(young.out.contains("younger than 14d") && tree.exists(), "{}", young.out);
+        let run = world.vnx(&["worktree", "gc", "--apply", "--older-than", "0s"]).expect(0);
+        assert!(run.out.contains("removed"), "{}{}", run.out, run.err);
+    }
+    assert!(!tree.exists());
+    world.assert_nothing_left();
+    world.vnx(&["undo", &id]).expect(0);
+    let after = snapshot(&world, &id);
+    assert_eq!(after.files, before.files, "{script}");
+    assert_eq!(after.index, before.index, "{script}");
+    assert_eq!(after.refs, before.refs, "{script}");
+    assert_eq!(after.head, before.head, "{script}");
+    if world.git(&["for-each-ref", "refs/vnx/rescue"]).contains(&id) {
+        assert_eq!(after.private, before.private, "{script}");
+    }
+    // And once more, with the rescue that gc writes in any case.
+    world.vnx(&["worktree", "gc", "--apply", "--older-than", "0s", &id]).expect(0);
+    world.assert_nothing_left();
+    world.vnx(&["undo", &id]).expect(0);
+    assert_eq!(snapshot(&world, &id), after, "{script}");
+    world.assert_verified();
+    world.vnx(&["worktree", "gc", "--apply", "--older-than", "0s"]).expect(0);
+    world.assert_nothing_left();
+}
+
+macro_rules! states {
+    ($($name:ident: $class:literal, $script:expr;)*) => { $(#[test] fn $name() { story(&|_| {}, &$script, $class); })* };
+}
+
+states! {
+    clean: "clean", "true";
+    committed: "committed", COMMIT;
+    edits: "dirty", "echo more >> README.md; echo s > staged; git add staged; echo t > staged; mkdir -p a/b; echo u > a/b/c";
+    ignored: "dirty", "printf 'target\\n.env\\nd/\\n' > .gitignore; git add .; git commit -qm i; mkdir target d; echo o > target/o; echo K > .env; chmod 600 .env; echo x > d/x";
+    assume_unchanged: "unknown", "git update-index --assume-unchanged README.md; echo hidden > README.md";
+    skip_worktree: "unknown", "git update-index --skip-worktree README.md; rm README.md";
+    mode_only: "dirty", "chmod +x README.md";
+    symlinks: "dirty", "rm README.md; ln -s /nowhere README.md; ln -s a b; ln -s .. up; git add b";
+    file_becomes_folder: "dirty", "rm README.md; mkdir README.md; echo x > README.md/x";
+    folder_becomes_file: "dirty", "mkdir d; echo x > d/x; git add d; git commit -qm d; rm -r d; echo f > d";
+    case_only: "dirty", "git mv README.md readme.md";
+    another_branch: "committed", format!("git checkout -q -b feature; {COMMIT}");
+    detached: "committed", format!("git checkout -q --detach; {COMMIT}");
+    detached_then_elsewhere: "committed", format!("git checkout -q --detach; {COMMIT} git checkout -q vnx/$VNX_DISPATCH_ID");
+    amended: "committed", format!("{COMMIT} echo 2 > f; git commit -qa --amend -m amended");
+    reset_hard: "committed", format!("{COMMIT} git reset -q --hard HEAD~1");
+    empty_commit: "committed", "git commit -q --allow-empty -m empty";
+    orphan: "dirty", "git checkout -q --orphan o; echo n > n; git add n";
+    stash: "committed", "echo s >> README.md; echo u > u; git stash -q -u";
+    merge: "in_progress", format!("git checkout -q -b side; echo side > README.md; git commit -qam side; git checkout -q -; git checkout -q vnx/$VNX_DISPATCH_ID; echo own > README.md; git commit -qam own; git merge side >/dev/null || true");
+    cherry_pick: "in_progress", "git checkout -q -b side; echo side > README.md; git commit -qam side; git checkout -q vnx/$VNX_DISPATCH_ID; echo own > README.md; git commit -qam own; git cherry-pick side >/dev/null 2>&1 || true";
+    revert: "in_progress", "echo a > README.md; git commit -qam a; echo b > README.md; git commit -qam b; git revert --no-edit HEAD~1 >/dev/null 2>&1 || true";
+    rebase: "in_progress", "git checkout -q -b side; echo side > README.md; git commit -qam side; git checkout -q vnx/$VNX_DISPATCH_ID; echo own > README.md; git commit -qam own; git rebase side >/dev/null 2>&1 || true";
+    amend_in_a_rebase: "in_progress", format!("{COMMIT} echo 2 > f; git commit -qam two; GIT_SEQUENCE_EDITOR='sed -i s/pick/edit/' git rebase -q -i HEAD~2 >/dev/null 2>&1; echo 3 > f; git commit -qa --amend -m amended");
+    bisect: "in_progress", "for n in 1 2 3 4; do echo $n > f; git add f; git commit -qm $n; done; git bisect start -q HEAD HEAD~3 >/dev/null";
+    am: "in_progress", "echo own > README.md; git commit -qam own; git format-patch -q -1 -o ../p; git reset -q --hard HEAD~1; echo other > README.md; git commit -qam other; git am -q ../p/*.patch >/dev/null 2>&1 || true; rm -r ../p";
+    branch_renamed: "committed", format!("{COMMIT} git branch -m renamed");
+    branch_deleted: "committed", format!("{COMMIT} git checkout -q --detach; git branch -qD vnx/$VNX_DISPATCH_ID");
+    names: "dirty", "printf x > \"$(printf 'new\\nline')\"; printf y > \"$(printf 'bad\\377utf8')\"; printf z > 'quo\"te\\back'; printf w > '  blanks '; printf v > -dash";
+    read_only: "dirty", "mkdir ro; echo x > ro/x; chmod 444 ro/x; chmod 555 ro";
+    index_lock: "dirty", "echo x > x; echo junk > \"$(git rev-parse --git-dir)/index.lock\"";
+    broken_index: "unknown", format!("{COMMIT} echo x > x; echo junk > \"$(git rev-parse --git-dir)/index\"");
+    changed_config: "unknown", format!("{COMMIT} echo x > x; git config --worktree filter.x.clean cat || git config filter.x.clean cat");
+    sparse: "committed", format!("mkdir d e; echo d > d/d; echo e > e/e; git add .; git commit -qm dirs; git sparse-checkout set d 2>/dev/null; {COMMIT}");
+}
+
+/// Line ends that git converts: what is on disk comes back, not what git would write.
+#[test]
+fn crlf() {
+    let setup = |world: &World| {
+        std::fs::write(world.repo.join(".gitattributes"), "*.txt text eol=lf\n").unwrap();
+        std::fs::write(world.repo.join("a.txt"), "one\ntwo\n").unwrap();
+        world.git(&["add", "."]);
+        world.git(&["commit", "-qm", "text"]);
+    };
+    story(&setup, "printf 'one\\r\\ntwo\\r\\n' > a.txt; printf 'x\\r\\n' > new.txt", "dirty");
+}
