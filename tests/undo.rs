@@ -64,8 +64,8 @@ fn snapshot(world: &World, id: &str) -> Snapshot {
 
 const COMMIT: &str = "echo 1 > f; git add f; git commit -qm mine; ";
 
-/// A script that waits at its end, so that the tree can be looked at before its teardown.
-fn story(setup: &dyn Fn(&World), script: &str, class: &str) {
+/// A script, its teardown, gc, undo. It waits at its end, so that the tree can be looked at before.
+fn story(setup: &dyn Fn(&World), script: &str, class: Option<&str>) {
     let world = World::new();
     setup(&world);
     let script = format!("{script}\ntouch {0}/ready; while [ ! -e {0}/go ]; do sleep 0.01; done", world.root.display());
@@ -77,7 +77,9 @@ fn story(setup: &dyn Fn(&World), script: &str, class: &str) {
     std::fs::write(world.root.join("go"), "").unwrap();
     world.vnx(&["wait", &id]);
     let closed = world.last("dispatch.closed");
-    assert_eq!(closed["teardown"]["class"], class, "{script}\n{closed}\n{}", world.last("dispatch.collected"));
+    if let Some(class) = class {
+        assert_eq!(closed["teardown"]["class"], class, "{script}\n{closed}\n{}", world.last("dispatch.collected"));
+    }
     let tree = world.worktrees().join(&id);
     world.until("the supervisor to end", || !world.processes().iter().any(|(_, c)| c.contains(" supervise ")));
     if tree.exists() {
@@ -90,6 +92,8 @@ fn story(setup: &dyn Fn(&World), script: &str, class: &str) {
     }
     assert!(!tree.exists());
     world.assert_nothing_left();
+    // What no ref keeps is gone for good.
+    world.git(&["prune", "--expire=now"]);
     world.vnx(&["undo", &id]).expect(0);
     let after = snapshot(&world, &id);
     assert_eq!(after.files, before.files, "{script}");
@@ -110,7 +114,7 @@ fn story(setup: &dyn Fn(&World), script: &str, class: &str) {
 }
 
 macro_rules! states {
-    ($($name:ident: $class:literal, $script:expr;)*) => { $(#[test] fn $name() { story(&|_| {}, &$script, $class); })* };
+    ($($name:ident: $class:literal, $script:expr;)*) => { $(#[test] fn $name() { story(&|_| {}, &$script, Some($class)); })* };
 }
 
 states! {
@@ -159,5 +163,113 @@ fn crlf() {
         world.git(&["add", "."]);
         world.git(&["commit", "-qm", "text"]);
     };
-    story(&setup, "printf 'one\\r\\ntwo\\r\\n' > a.txt; printf 'x\\r\\n' > new.txt", "dirty");
+    story(&setup, "printf 'one\\r\\ntwo\\r\\n' > a.txt; printf 'x\\r\\n' > new.txt", Some("dirty"));
+}
+
+/// Runs vnx and kills it at its `n`th call of `call`; `false` when there are not so many.
+fn killed_at(world: &World, call: &str, n: usize, args: &[&str]) -> bool {
+    let log = world.root.join("strace.log");
+    let inject = format!("inject={call}:signal=SIGKILL:when={n}");
+    let status = world
+        .command("strace")
+        .args(["-q", "-o", log.to_str().unwrap(), "-e", &format!("trace={call}"), "-e", &inject, World::binary()])
+        .args(args)
+        .output()
+        .unwrap()
+        .status;
+    std::fs::remove_file(log).unwrap();
+    // The git that it had started ends by itself.
+    world.until("nothing of it to run", || world.processes().is_empty());
+    !status.success()
+}
+
+/// Every call by which gc and undo change something, or start a program that does.
+const CALLS: [&str; 8] = ["rename", "unlink", "unlinkat", "mkdir", "rmdir", "symlink", "write", "clone3"];
+
+#[test]
+fn gc_and_undo_survive_a_kill_at_every_step() {
+    let world = World::new();
+    let script = "echo 1 > f; git add f; git commit -qm mine; git commit -q --amend -m amended; echo 2 > f; git add f; \
+                  echo 3 > f; mkdir d; echo u > d/u; ln -s u d/l; echo s >> README.md; git stash -q -- README.md";
+    let id = world.script(script);
+    assert_eq!(id.code, 4, "{}{}", id.out, id.err);
+    let id = world.last_id();
+    let before = snapshot(&world, &id);
+    let (gc, undo) = (["worktree", "gc", "--apply", "--older-than", "0s"], ["undo", &id]);
+    let mut kills = 0;
+    for call in CALLS {
+        for n in 1.. {
+            let killed = killed_at(&world, call, n, &gc);
+            // Whatever was done of it: the next one finishes, and undo brings all of it back.
+            world.vnx(&gc).expect(0);
+            world.assert_nothing_left();
+            world.git(&["prune", "--expire=now"]);
+            let undo_killed = killed_at(&world, call, n, &undo);
+            let again = world.vnx(&undo);
+            assert!(again.code == 0 || again.err.contains("the worktree is there"), "{call} {n}: {}", again.err);
+            assert_eq!(snapshot(&world, &id), before, "{call} {n}");
+            kills += usize::from(killed) + usize::from(undo_killed);
+            if !killed && !undo_killed {
+                break;
+            }
+        }
+    }
+    assert!(kills > 20, "{kills} kills");
+    world.assert_verified();
+    world.vnx(&gc).expect(0);
+    world.assert_nothing_left();
+}
+
+/// Steps of a worker that knows git too well, as shell lines; `{n}` is a number of its own.
+const STEPS: [&str; 34] = [
+    "echo {n} > a",
+    "echo {n} >> README.md",
+    "mkdir -p d{n}; echo {n} > d{n}/x",
+    "rm -f a",
+    "rm -rf src",
+    "git add -A",
+    "git add a",
+    "git rm -q --cached README.md",
+    "git commit -qm c{n}",
+    "git commit -qam c{n}",
+    "git commit -q --amend -m am{n}",
+    "git commit -q --allow-empty -m e{n}",
+    "git checkout -q -b b{n}",
+    "git checkout -q --detach",
+    "git checkout -q vnx/$VNX_DISPATCH_ID",
+    "git checkout -qf -",
+    "git reset -q --hard HEAD~1",
+    "git reset -q --soft HEAD~1",
+    "git stash -q",
+    "git stash -q -u",
+    "git stash pop -q",
+    "git stash drop -q",
+    "git merge -q -m m{n} $(git for-each-ref --format='%(refname)' refs/heads | tail -n 1)",
+    "git cherry-pick $(git rev-list --all | head -n 2 | tail -n 1)",
+    "git revert --no-edit HEAD",
+    "git rebase -q main",
+    "git rebase --abort",
+    "git merge --abort",
+    "git branch -qm r{n}",
+    "git branch -qD $(git for-each-ref --format='%(refname:short)' refs/heads/b*)",
+    "git update-index --assume-unchanged README.md",
+    "git update-index --chmod=+x README.md",
+    "ln -sf /nowhere l{n}",
+    "git tag t{n}",
+];
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig {
+        cases: if std::env::var_os("VNX_TEST_FULL").is_some() { 200 } else { 12 },
+        max_shrink_iters: 40,
+        ..proptest::prelude::ProptestConfig::default()
+    })]
+
+    /// Whatever a worker does with git, in whatever order.
+    #[test]
+    fn any_sequence_of_git_operations(steps in proptest::collection::vec(0..STEPS.len(), 1..12)) {
+        let lines = steps.iter().enumerate().map(|(n, step)| STEPS[*step].replace("{n}", &n.to_string()));
+        let script = lines.map(|line| format!("( {line} ) >/dev/null 2>&1 </dev/null || true\n")).collect::<String>();
+        story(&|_| {}, &format!("export GIT_EDITOR=true\n{script}"), None);
+    }
 }

@@ -68,12 +68,7 @@ pub(super) fn leftovers(project: &Project) -> Vec<Check> {
     let rescues = Git::repository(&project.located.common_dir).refs_below("refs/vnx/rescue").map_or(0, |r| r.len());
     if kept + rescues > 0 {
         let what = format!("{kept} kept worktrees and {rescues} rescue commits");
-        rows.push(Check::new(
-            "leftovers",
-            Level::Pass,
-            what,
-            "see `vnx worktree gc` and `vnx worktree rescue list`",
-        ));
+        rows.push(Check::new("leftovers", Level::Pass, what, "see `vnx worktree gc` and `vnx worktree rescue list`"));
     }
     rows
 }

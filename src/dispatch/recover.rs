@@ -11,6 +11,7 @@ use super::finish::{Finish, or_kept};
 use super::plan::Planned;
 use super::supervise::read_plan;
 use super::surroundings;
+use super::trees;
 use crate::domain::event::Claim as Said;
 use crate::domain::outcome::Outcome;
 use crate::domain::plan::Plan;
@@ -32,6 +33,7 @@ use crate::worktree::{self, Tree};
 /// supervisor had removed but not deleted yet.
 pub fn tidy(project: &Project) -> Vec<(DispatchId, Result<(), Fault>)> {
     let finished = recover_all(&project.paths);
+    trees::finish_removals(project);
     let worktrees = project.worktrees();
     if worktrees.join(".trash").exists() {
         // Disk space only: whoever comes next tries again.

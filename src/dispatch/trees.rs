@@ -253,6 +253,29 @@ fn of_nobody(project: &Project, wanted: &Wanted, row: &mut Kept) -> Result<(), F
     Ok(())
 }
 
+/// Finishes removals that were cut off after the folder went: their rescues stand.
+pub(super) fn finish_removals(project: &Project) {
+    for name in files::names(&project.located.common_dir.join("worktrees")).unwrap_or_default() {
+        let cut_off = project.located.common_dir.join("worktrees").join(&name).join(worktree::GOING).exists();
+        if let Some(id) = DispatchId::parse(&name).ok().filter(|_| cut_off) {
+            // Whoever comes next tries again.
+            let _ = finish_removal(project, &id);
+        }
+    }
+}
+
+fn finish_removal(project: &Project, id: &DispatchId) -> Result<(), Fault> {
+    let over = Over::read(project, id)?;
+    let (plan, _) = read_plan(&over.folder)?;
+    let tree = Tree::of(&plan, &over.folder);
+    let Some(class) = worktree::going(&tree) else { return Ok(()) };
+    let tip = Git::repository(&plan.git_common_dir).ref_commit(&id.branch_ref())?;
+    let done = worktree::kept_tree_gone(&tree, class, tip.as_deref())?;
+    let body = WorktreeRemoved { class, branch_deleted: done.branch_deleted };
+    project.ledger().append(&[Entry::again(id, over.round, Body::WorktreeRemoved(body))])?;
+    Ok(())
+}
+
 /// A rescue that is kept.
 #[derive(Debug, Clone, Serialize)]
 pub struct RescueRow {

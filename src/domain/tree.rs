@@ -140,6 +140,18 @@ pub enum TreeClass {
 }
 
 impl TreeClass {
+    /// Every class.
+    pub const ALL: [Self; 8] = [
+        Self::Clean,
+        Self::Merged,
+        Self::Pushed,
+        Self::Committed,
+        Self::Dirty,
+        Self::InProgress,
+        Self::Foreign,
+        Self::Unknown,
+    ];
+
     /// The word used in receipts and on screen.
     pub fn word(self) -> &'static str {
         match self {

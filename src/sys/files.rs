@@ -8,6 +8,9 @@ use std::time::SystemTime;
 
 use crate::domain::Fault;
 
+/// How the names of our temporary files begin, for whoever finds what a kill has left.
+pub const TEMPORARY: &str = "vnx-tmp-";
+
 /// An I/O error with its path and what was attempted.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {verb} {}: {source}", path.display())]
@@ -100,7 +103,7 @@ pub fn read_end(path: &Path, most: u64) -> Result<Vec<u8>, PathError> {
 /// It does not sync: what must survive power loss stands in the ledger.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), PathError> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).at("write", path)?;
+    let mut file = tempfile::NamedTempFile::with_prefix_in(TEMPORARY, folder).at("write", path)?;
     file.write_all(bytes).at("write", path)?;
     if file.as_file().metadata().at("examine", path)?.len() != bytes.len() as u64 {
         return Err(io::Error::other("it has another length than was written")).at("write", path);
@@ -111,7 +114,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), PathError> {
 
 /// A temporary file with a modification time of its own; it goes when the value does.
 pub fn scratch(folder: &Path, bytes: &[u8], modified: SystemTime) -> Result<tempfile::NamedTempFile, PathError> {
-    let mut file = tempfile::NamedTempFile::new_in(folder).at("write", folder)?;
+    let mut file = tempfile::NamedTempFile::with_prefix_in(TEMPORARY, folder).at("write", folder)?;
     file.write_all(bytes).at("write", folder)?;
     file.as_file().set_modified(modified).at("write", folder)?;
     Ok(file)

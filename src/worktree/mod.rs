@@ -16,7 +16,7 @@ pub use create::{Made, create, undo};
 pub use facts::{Collected, collect};
 pub use rescue::{Rescued, Seen};
 pub use restore::{Source, restore};
-pub use teardown::{Done, empty_trash, kept_tree_gone, reclaim, teardown};
+pub use teardown::{Done, GOING, empty_trash, going, kept_tree_gone, reclaim, teardown};
 
 use crate::domain::plan::{Plan, TeardownPolicy};
 use crate::domain::{Digest, DispatchId};

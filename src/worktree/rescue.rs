@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::teardown::GOING;
 use super::{Collected, Tree};
 use crate::domain::Fault;
 use crate::domain::span::Size;
@@ -174,8 +175,9 @@ fn list_private(git_dir: &Path, below: &Path, found: &mut Vec<PathBuf>) -> Resul
         let entry = entry.at("list", &folder)?;
         let (name, path) = (entry.file_name(), below.join(entry.file_name()));
         let top = below.as_os_str().is_empty();
-        let where_only = ["gitdir", "commondir", "locked", "modules"].iter().any(|n| top && name == *n);
-        if where_only || path.extension().is_some_and(|e| e == "lock") {
+        let where_only = ["gitdir", "commondir", "locked", "modules", GOING].iter().any(|n| top && name == *n);
+        let ours = name.as_bytes().starts_with(files::TEMPORARY.as_bytes());
+        if where_only || ours || path.extension().is_some_and(|e| e == "lock") {
             continue;
         }
         if entry.file_type().at("examine", &folder)?.is_dir() {

@@ -1,7 +1,7 @@
 //! Undoing a removal: the worktree as its rescue or its branch has it.
 //!
-//! The folder is made under its own path again, with a mark in the dispatch's folder while it is not
-//! whole: who finds the mark knows that everything there is ours, and begins anew.
+//! It is made aside and takes its place by one rename when it is whole: what stands at its path is never
+//! half a worktree, and never ours to take away.
 
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -32,44 +32,52 @@ pub enum Source {
 
 /// Makes the worktree again. Fails, and leaves nothing, when something stands at its path.
 pub fn restore(tree: &Tree<'_>, source: &Source, repo_lock: &Path) -> Result<(), Fault> {
-    let mark = tree.scratch.join("undo");
-    if mark.exists() {
-        // An earlier attempt was cut off: what is there was made by it.
-        clear(tree)?;
-    }
+    let aside = aside(tree);
+    clear(tree, &aside)?;
     if tree.path.symlink_metadata().is_ok() {
         return Err(Fault::input(format!("{} exists", tree.path.display()))
             .fix("the worktree is there; if something else is, move it away first"));
     }
-    if Git::worktree_git_dir(tree.common_dir, tree.path)?.is_some() {
-        tree.repository().worktree_forget(tree.path)?;
-    }
-    files::replace(&mark, b"")?;
     let made = match source {
-        Source::Rescue(commit) => from_rescue(tree, commit, repo_lock),
-        Source::Commit { head, tip } => from_commit(tree, head, tip.as_deref(), repo_lock),
+        Source::Rescue(commit) => from_rescue(tree, &aside, commit, repo_lock),
+        Source::Commit { head, tip } => from_commit(tree, &aside, head, tip.as_deref(), repo_lock),
     };
+    let made = made.and_then(|()| Ok(std::fs::rename(&aside, tree.path).at("rename", &aside)?));
     if made.is_err() {
         // The error that brought us here is the one to report.
-        let _ = clear(tree);
+        let _ = clear(tree, &aside);
     }
-    made?;
-    Ok(files::remove(&mark)?)
+    made
 }
 
-fn clear(tree: &Tree<'_>) -> Result<(), Fault> {
-    files::delete_tree(tree.path)?;
-    tree.repository().worktree_forget(tree.path)?;
-    Ok(files::remove(&tree.scratch.join("undo"))?)
+/// Where it is made: nobody works there, so whoever finds it knows that it is ours and not whole.
+fn aside(tree: &Tree<'_>) -> PathBuf {
+    tree.path.with_file_name(format!(".undo-{}", tree.id))
 }
 
-fn register(tree: &Tree<'_>, commit: &str, repo_lock: &Path) -> Result<PathBuf, Fault> {
+/// Takes away what an attempt that was cut off has left; nothing of a worktree that stands.
+fn clear(tree: &Tree<'_>, aside: &Path) -> Result<(), Fault> {
+    files::delete_tree(aside)?;
+    // Registered, and not aside yet: a folder with nothing in it but the link to git's.
+    if files::names(tree.path)? == [".git"] && std::fs::remove_file(tree.path.join(".git")).is_ok() {
+        std::fs::remove_dir(tree.path).at("remove", tree.path)?;
+    }
+    if tree.path.symlink_metadata().is_err() {
+        tree.repository().worktree_forget(tree.path)?;
+    }
+    Ok(())
+}
+
+/// Registers the worktree under its path, and puts its empty folder aside.
+fn register(tree: &Tree<'_>, aside: &Path, commit: &str, repo_lock: &Path) -> Result<PathBuf, Fault> {
     let _held = lock::exclusive(repo_lock, Duration::from_mins(1))?;
     let root = tree.path.parent().unwrap_or(Path::new("/"));
     std::fs::create_dir_all(root).at("create", root)?;
     tree.repository().worktree_add_detached(tree.path, commit, &format!("{}: undone", tree.lock_reason()))?;
-    Git::worktree_git_dir(tree.common_dir, tree.path)?
-        .ok_or_else(|| Fault::environment("git registered the worktree under another name"))
+    let git_dir = Git::worktree_git_dir(tree.common_dir, tree.path)?
+        .ok_or_else(|| Fault::environment("git registered the worktree under another name"))?;
+    std::fs::rename(tree.path, aside).at("rename", tree.path)?;
+    Ok(git_dir)
 }
 
 /// The branch is made again where it is gone; one that stands elsewhere now is somebody's work.
@@ -83,7 +91,7 @@ fn branch(tree: &Tree<'_>, tip: Option<&str>) -> Result<(), Fault> {
     Ok(())
 }
 
-fn from_commit(tree: &Tree<'_>, head: &str, tip: Option<&str>, repo_lock: &Path) -> Result<(), Fault> {
+fn from_commit(tree: &Tree<'_>, aside: &Path, head: &str, tip: Option<&str>, repo_lock: &Path) -> Result<(), Fault> {
     branch(tree, tip)?;
     let repository = tree.repository();
     let name = head.strip_prefix("ref: ");
@@ -95,15 +103,15 @@ fn from_commit(tree: &Tree<'_>, head: &str, tip: Option<&str>, repo_lock: &Path)
         return Err(Fault::environment(format!("what HEAD was on is gone: {head}"))
             .fix(format!("give it a branch again, as `git branch {} COMMIT`", tree.id.branch())));
     };
-    let git_dir = register(tree, &commit, repo_lock)?;
+    let git_dir = register(tree, aside, &commit, repo_lock)?;
     if name.is_some() {
         let path = git_dir.join("HEAD");
         std::fs::write(&path, format!("{head}\n")).at("write", &path)?;
     }
-    Ok(Git::tree(&git_dir, tree.path).checkout_files(1, None)?)
+    Ok(Git::tree(&git_dir, aside).checkout_files(1, None)?)
 }
 
-fn from_rescue(tree: &Tree<'_>, commit: &str, repo_lock: &Path) -> Result<(), Fault> {
+fn from_rescue(tree: &Tree<'_>, aside: &Path, commit: &str, repo_lock: &Path) -> Result<(), Fault> {
     let repository = tree.repository();
     let read = repository.raw_commits(&[commit.to_owned()])?;
     let parents = read.first().map(|c| c.parents.clone()).unwrap_or_default();
@@ -117,12 +125,12 @@ fn from_rescue(tree: &Tree<'_>, commit: &str, repo_lock: &Path) -> Result<(), Fa
     let kept = Kept::read(&repository, &private)?;
     branch(tree, kept.state.tip.as_deref())?;
     let onto = kept.state.head.as_deref().unwrap_or(tree.base);
-    let git_dir = register(tree, onto, repo_lock)?;
+    let git_dir = register(tree, aside, onto, repo_lock)?;
     let of_git = private.iter().filter_map(|e| Some((e, git_dir.join(e.path.strip_prefix("git").ok()?))));
     write(&repository, &of_git.collect::<Vec<_>>())?;
-    write(&repository, &files.iter().map(|e| (e, tree.path.join(&e.path))).collect::<Vec<_>>())?;
+    write(&repository, &files.iter().map(|e| (e, aside.join(&e.path))).collect::<Vec<_>>())?;
     for (mode, path) in kept.modes {
-        let path = tree.path.join(path);
+        let path = aside.join(path);
         if path.symlink_metadata().is_ok_and(|meta| meta.is_file()) {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).at("set the mode of", &path)?;
         }

@@ -15,6 +15,9 @@ use crate::git::Git;
 use crate::sys::files::{self, At};
 use crate::sys::lock;
 
+/// In git's folder of a worktree that goes, with its class, from before the folder goes until git forgets it.
+pub const GOING: &str = "vnx-going";
+
 /// What teardown did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Done {
@@ -119,14 +122,19 @@ pub fn reclaim(tree: &Tree<'_>, class: TreeClass, collected: &Collected) -> Resu
         done.kept_because = Some(format!("{} is not as the rescue has it", path.display()));
         return Ok(done);
     }
-    remove(tree)?;
-    done.removed = true;
-    if class.action().branch == BranchFate::Delete
-        && let Some(tip) = &collected.tip
-    {
-        done.branch_deleted = delete_branch(tree, tip)?;
+    if let Some(git_dir) = Git::worktree_git_dir(tree.common_dir, tree.path)? {
+        files::replace(&git_dir.join(GOING), class.word().as_bytes())?;
     }
-    Ok(done)
+    let gone = kept_tree_gone(tree, class, collected.tip.as_deref())?;
+    Ok(Done { removed: true, branch_deleted: gone.branch_deleted, ..done })
+}
+
+/// The class of a worktree whose rescue stands and whose removal was cut off after its folder went.
+pub fn going(tree: &Tree<'_>) -> Option<TreeClass> {
+    let git_dir = Git::worktree_git_dir(tree.common_dir, tree.path).ok()??;
+    let word = files::read_capped(&git_dir.join(GOING), 64).ok()??;
+    let class = TreeClass::ALL.into_iter().find(|class| class.word().as_bytes() == word);
+    class.filter(|_| tree.path.symlink_metadata().is_err())
 }
 
 fn remove(tree: &Tree<'_>) -> Result<(), Fault> {
