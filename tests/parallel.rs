@@ -81,17 +81,18 @@ fn claims_and_recovery_scans_do_not_disturb_each_other() {
 #[test]
 fn creations_and_teardowns_do_not_disturb_each_other() {
     let world = World::new();
+    let (loops, rounds) = if std::env::var_os("VNX_TEST_FULL").is_some() { (32, 60) } else { (4, 15) };
     std::thread::scope(|scope| {
-        for _ in 0..4 {
+        for _ in 0..loops {
             scope.spawn(|| {
-                (0..15).for_each(|_| {
+                (0..rounds).for_each(|_| {
                     let output = world.start_script("true").wait_with_output().unwrap();
                     assert_eq!(output.status.code(), Some(4), "{}", String::from_utf8_lossy(&output.stderr));
                 });
             });
         }
     });
-    assert_eq!(world.count("dispatch.closed"), 60);
+    assert_eq!(world.count("dispatch.closed"), loops * rounds);
     world.assert_verified();
     world.assert_nothing_left();
 }

@@ -148,6 +148,10 @@ states! {
     branch_deleted: "committed", format!("{COMMIT} git checkout -q --detach; git branch -qD vnx/$VNX_DISPATCH_ID");
     names: "dirty", "printf x > \"$(printf 'new\\nline')\"; printf y > \"$(printf 'bad\\377utf8')\"; printf z > 'quo\"te\\back'; printf w > '  blanks '; printf v > -dash";
     read_only: "dirty", "mkdir ro; echo x > ro/x; chmod 444 ro/x; chmod 555 ro";
+    nested: "dirty", "git init -q n; cd n; git config user.name n; echo 1 > x; git add x; git commit -qm nested; echo 2 > x; git stash -q; echo 3 > y; git add y; chmod 600 y; cd ..";
+    nested_committed: "unknown", "git init -q n; cd n; echo 1 > x; git add x; git commit -qm nested; cd ..; git add n 2>/dev/null; git commit -qm link; true";
+    nested_changed: "dirty", "git init -q n; cd n; echo 1 > x; git add x; git commit -qm nested; cd ..; git add n 2>/dev/null; git commit -qm link; echo 2 > n/x";
+    nested_ignored: "dirty", "printf 'n/\n' > .gitignore; git add .; git commit -qm i; git init -q n; cd n; echo 1 > x; git add x; git commit -qm nested; cd ..";
     index_lock: "dirty", "echo x > x; echo junk > \"$(git rev-parse --git-dir)/index.lock\"";
     broken_index: "unknown", format!("{COMMIT} echo x > x; echo junk > \"$(git rev-parse --git-dir)/index\"");
     changed_config: "unknown", format!("{COMMIT} echo x > x; git config --worktree filter.x.clean cat || git config filter.x.clean cat");
@@ -269,7 +273,25 @@ proptest::proptest! {
     #[test]
     fn any_sequence_of_git_operations(steps in proptest::collection::vec(0..STEPS.len(), 1..12)) {
         let lines = steps.iter().enumerate().map(|(n, step)| STEPS[*step].replace("{n}", &n.to_string()));
-        let script = lines.map(|line| format!("( {line} ) >/dev/null 2>&1 </dev/null || true\n")).collect::<String>();
+        let script = lines.map(|line| format!("( {line} ) >/dev/null 2>&1 </dev/null || true\n")).collect::<Vec<_>>().concat();
         story(&|_| {}, &format!("export GIT_EDITOR=true\n{script}"), None);
     }
+}
+
+/// A submodule with a commit that nobody has, an edit and a stash: it is in the rescue, whole.
+#[test]
+fn submodules() {
+    let setup = |world: &World| {
+        let other = world.root.join("other");
+        std::fs::create_dir(&other).unwrap();
+        world.git_in(&other, &["init", "-q"]);
+        std::fs::write(other.join("x"), "1\n").unwrap();
+        world.git_in(&other, &["add", "x"]);
+        world.git_in(&other, &["commit", "-qm", "other"]);
+        world.git(&["-c", "protocol.file.allow=always", "submodule", "--quiet", "add", other.to_str().unwrap(), "sub"]);
+        world.git(&["commit", "-qm", "submodule"]);
+    };
+    let script = "git -c protocol.file.allow=always submodule --quiet update --init; cd sub; echo 2 > x; git commit -qam unpushed; \
+                  echo 3 > x; git stash -q; echo 4 > new; cd ..";
+    story(&setup, script, Some("dirty"));
 }

@@ -4,8 +4,8 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::Tree;
 use super::rescue::Seen;
+use super::{Tree, nested};
 use crate::domain::receipt::DiffStat;
 use crate::domain::tree::{TreeFacts, Tri};
 use crate::git::{Git, GitError, HeadAt, Hidden, Status};
@@ -196,6 +196,7 @@ fn assemble(tree: &Tree<'_>, read: Read<'_>) -> Collected {
     });
     let rescue_first = !touched.is_empty() || git_dir.join("info").exists() || git_dir.join("config.worktree").exists();
     let seen = status.zip(hidden).zip(ignored).map(|((status, (hidden, _)), ignored)| Seen {
+        nested: nested::among(tree.path, hidden.gitlinks.iter().chain(&status.untracked).map(PathBuf::as_path)),
         onto: status.commit,
         changed: status.changed,
         unsure: [hidden.flagged, touched].concat(),

@@ -5,6 +5,7 @@
 mod answer;
 mod create;
 mod facts;
+mod nested;
 mod rescue;
 mod restore;
 mod teardown;

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::teardown::GOING;
-use super::{Collected, Tree};
+use super::{Collected, Tree, nested};
 use crate::domain::Fault;
 use crate::domain::span::Size;
 use crate::git::{Changed, Found, Git, Import};
@@ -32,6 +32,8 @@ pub struct Seen {
     pub(super) untracked: Vec<PathBuf>,
     /// Ignored files and folders that are not reproducible.
     pub(super) ignored: Vec<PathBuf>,
+    /// Folders that are repositories of their own.
+    pub(super) nested: Vec<PathBuf>,
 }
 
 /// A rescue that stands.
@@ -58,6 +60,9 @@ pub(super) struct State {
     pub(super) head: Option<String>,
 }
 
+/// Repositories below a tree with more bytes than this are not in its rescue.
+const NESTED_MAX: u64 = 1 << 30;
+
 /// The first line of the message of a state commit.
 pub(super) const STATE: &str = "vnx state of dispatch";
 
@@ -70,56 +75,36 @@ pub(super) fn rescue(tree: &Tree<'_>, collected: &Collected) -> Result<Rescued, 
         Some(seen) => seen.clone(),
         None => everything(tree, &git_dir)?,
     };
-    let (ignored, mut left_out) = within_budget(tree, &seen.ignored);
+    let mut taken = Taken::default();
+    taken.ignored(tree, &seen.ignored);
+    taken.nested(tree, &seen.nested);
+    taken.files.extend(paths(&seen).map(Path::to_owned));
     let reference = tree.id.rescue_ref();
     let stream = tree.scratch.join("rescue.stream");
     let mut import = Import::begin(&stream, &reference, crate::sys::now().micros().cast_unsigned() / 1_000_000)?;
     let state = write_state(&mut import, tree, collected, &seen, &git_dir)?;
+    for path in &taken.of_git {
+        import.file(&tree.path.join(path), &nested::stored(path))?;
+    }
+    import.bytes(&modes(tree, &taken), Path::new("modes"))?;
     let message = format!("vnx rescue of dispatch {}\n\nEverything its worktree held.\n", tree.id);
     import.commit(&parents(tree, collected, state), &message)?;
     if let Some(commit) = &seen.onto {
         import.start_from(&repository.tree_of(commit)?)?;
     }
-    let paths: BTreeSet<&Path> = paths(&seen).chain(ignored.iter().map(PathBuf::as_path)).collect();
     // First all that is gone: a folder may stand where a file was.
-    for path in &paths {
+    for path in &taken.files {
         if !tree.path.join(path).symlink_metadata().is_ok_and(|meta| !meta.is_dir()) {
             import.remove(path)?;
         }
     }
-    for path in paths {
+    for path in &taken.files {
         if import.file(&tree.path.join(path), path)? == Found::Special {
-            left_out.push(path.display().to_string());
+            taken.left_out.push(path.display().to_string());
         }
     }
     let commit = repository.import(import)?;
-    Ok(Rescued { reference, commit, left_out })
-}
-
-/// The first file of a rescue that is not on disk as the rescue has it; what the rescue has not, the
-/// listing before it did not name.
-pub(super) fn unlike(tree: &Tree<'_>, commit: &str) -> Result<Option<PathBuf>, Fault> {
-    let repository = tree.repository();
-    let entries: Vec<_> = repository.files_of(commit)?.into_iter().filter(|e| !e.is_gitlink()).collect();
-    let mut differs = None;
-    repository.contents(entries.iter().map(|e| e.oid.as_str()), |at, content| {
-        if differs.is_some() {
-            return Ok(());
-        }
-        let (entry, path) = (&entries[at], tree.path.join(&entries[at].path));
-        let same = if entry.mode == 0o120_000 {
-            let mut target = Vec::new();
-            content.read_to_end(&mut target)?;
-            std::fs::read_link(&path).is_ok_and(|found| found.as_os_str().as_bytes() == target)
-        } else {
-            files::open_regular(&path).is_ok_and(|file| files::same_bytes(file, content))
-        };
-        if !same {
-            differs = Some(entry.path.clone());
-        }
-        Ok(())
-    })?;
-    Ok(differs)
+    Ok(Rescued { reference, commit, left_out: taken.left_out })
 }
 
 fn paths(seen: &Seen) -> impl Iterator<Item = &Path> {
@@ -164,18 +149,17 @@ fn write_state(
     for oid in staged {
         import.object("100644", oid, &Path::new("staged").join(oid))?;
     }
-    import.bytes(&modes(tree, seen), Path::new("modes"))?;
     Ok(mark)
 }
 
 /// Files of the worktree's own git folder, but for what only says where things are.
-fn list_private(git_dir: &Path, below: &Path, found: &mut Vec<PathBuf>) -> Result<(), PathError> {
+pub(super) fn list_private(git_dir: &Path, below: &Path, found: &mut Vec<PathBuf>) -> Result<(), PathError> {
     let folder = git_dir.join(below);
     for entry in std::fs::read_dir(&folder).at("list", &folder)? {
         let entry = entry.at("list", &folder)?;
         let (name, path) = (entry.file_name(), below.join(entry.file_name()));
         let top = below.as_os_str().is_empty();
-        let where_only = ["gitdir", "commondir", "locked", "modules", GOING].iter().any(|n| top && name == *n);
+        let where_only = ["gitdir", "commondir", "locked", GOING].iter().any(|n| top && name == *n);
         let ours = name.as_bytes().starts_with(files::TEMPORARY.as_bytes());
         if where_only || ours || path.extension().is_some_and(|e| e == "lock") {
             continue;
@@ -190,9 +174,9 @@ fn list_private(git_dir: &Path, below: &Path, found: &mut Vec<PathBuf>) -> Resul
 }
 
 /// Permissions that git does not store: `<octal> <path>NUL` for each file that has other ones than it gives.
-fn modes(tree: &Tree<'_>, seen: &Seen) -> Vec<u8> {
+fn modes(tree: &Tree<'_>, taken: &Taken) -> Vec<u8> {
     let mut list = Vec::new();
-    for path in paths(seen).chain(seen.ignored.iter().map(PathBuf::as_path)) {
+    for path in taken.files.iter().chain(&taken.of_git) {
         let Ok(meta) = tree.path.join(path).symlink_metadata() else { continue };
         let mode = meta.permissions().mode() & 0o7777;
         if meta.is_file() && !matches!(mode, 0o644 | 0o755) {
@@ -219,23 +203,51 @@ fn everything(tree: &Tree<'_>, git_dir: &Path) -> Result<Seen, Fault> {
     let (untracked, ignored) = room.others()?;
     files::delete_tree(&folder)?;
     let ignored = ignored.into_iter().filter(|p| !tree.is_reproducible(p)).collect();
-    Ok(Seen { onto: None, changed, unsure: Vec::new(), untracked, ignored })
+    let nested = nested::among(
+        tree.path,
+        changed.iter().map(|c| c.path.as_path()).chain(untracked.iter().map(PathBuf::as_path)),
+    );
+    Ok(Seen { onto: None, changed, unsure: Vec::new(), untracked, ignored, nested })
 }
 
-/// The files below ignored paths in order until the budget is used up.
-fn within_budget(tree: &Tree<'_>, ignored: &[PathBuf]) -> (Vec<PathBuf>, Vec<String>) {
-    let Size(mut left) = tree.policy.rescue_ignored_max;
-    let (mut taken, mut over) = (Vec::new(), Vec::new());
-    for path in ignored {
-        let (mut files, mut bytes) = (Vec::new(), 0);
-        if weigh(tree.path, path, left, &mut files, &mut bytes) {
-            left -= bytes;
-            taken.append(&mut files);
-        } else if over.len() < 100 {
-            over.push(path.display().to_string());
+/// What goes into a rescue, and what does not.
+#[derive(Debug, Default)]
+struct Taken {
+    /// Files of the tree.
+    files: BTreeSet<PathBuf>,
+    /// Files of git's own in repositories below the tree.
+    of_git: BTreeSet<PathBuf>,
+    left_out: Vec<String>,
+}
+
+impl Taken {
+    /// Ignored paths in order, until the budget is used up.
+    fn ignored(&mut self, tree: &Tree<'_>, ignored: &[PathBuf]) {
+        let Size(mut left) = tree.policy.rescue_ignored_max;
+        for path in ignored {
+            left -= self.below(tree.path, path, left).unwrap_or(0);
         }
     }
-    (taken, over)
+
+    /// Repositories below the tree, whole.
+    fn nested(&mut self, tree: &Tree<'_>, nested: &[PathBuf]) {
+        for path in nested {
+            let _ = self.below(tree.path, path, NESTED_MAX);
+        }
+    }
+
+    /// Everything at or below a path, if it has no more than `enough` bytes, which it returns.
+    fn below(&mut self, root: &Path, path: &Path, enough: u64) -> Option<u64> {
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        if !weigh(root, path, enough, &mut found, &mut bytes) {
+            self.left_out.push(path.display().to_string());
+            return None;
+        }
+        let (of_git, files): (Vec<_>, Vec<_>) = found.into_iter().partition(|path| nested::is_of_git(path));
+        self.files.extend(files);
+        self.of_git.extend(of_git);
+        Some(bytes)
+    }
 }
 
 /// The files at or below a path and their bytes; `false` as soon as they exceed `enough` or cannot be read.

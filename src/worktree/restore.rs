@@ -9,8 +9,8 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::Tree;
 use super::rescue::{STATE, State};
+use super::{Tree, nested};
 use crate::domain::Fault;
 use crate::git::{Entry, Git};
 use crate::sys::files::{self, At};
@@ -128,6 +128,15 @@ fn from_rescue(tree: &Tree<'_>, aside: &Path, commit: &str, repo_lock: &Path) ->
     let git_dir = register(tree, aside, onto, repo_lock)?;
     let of_git = private.iter().filter_map(|e| Some((e, git_dir.join(e.path.strip_prefix("git").ok()?))));
     write(&repository, &of_git.collect::<Vec<_>>())?;
+    let of_nested = private.iter().filter_map(|e| Some((e, aside.join(nested::of_stored(&e.path)?))));
+    let of_nested: Vec<_> = of_nested.collect();
+    write(&repository, &of_nested)?;
+    whole_folders(
+        of_nested
+            .iter()
+            .map(|(_, path)| path.as_path())
+            .chain(of_modules(&private, &git_dir).iter().map(PathBuf::as_path)),
+    )?;
     write(&repository, &files.iter().map(|e| (e, aside.join(&e.path))).collect::<Vec<_>>())?;
     for (mode, path) in kept.modes {
         let path = aside.join(path);
@@ -136,6 +145,59 @@ fn from_rescue(tree: &Tree<'_>, aside: &Path, commit: &str, repo_lock: &Path) ->
         }
     }
     Ok(())
+}
+
+/// Files of submodules that git keeps with the worktree.
+fn of_modules(private: &[Entry], git_dir: &Path) -> Vec<PathBuf> {
+    let path = |e: &Entry| e.path.strip_prefix("git").ok().map(|path| git_dir.join(path));
+    private.iter().filter(|e| e.path.starts_with("git/modules")).filter_map(path).collect()
+}
+
+/// A folder of git's is one only with two folders that may be empty, and so are in no commit.
+fn whole_folders<'a>(files: impl Iterator<Item = &'a Path>) -> Result<(), Fault> {
+    for folder in files.filter(|path| path.file_name().is_some_and(|n| n == "HEAD")).filter_map(Path::parent) {
+        if folder.join("config").is_file() {
+            for name in ["refs", "objects"] {
+                let path = folder.join(name);
+                std::fs::create_dir_all(&path).at("create", &path)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether everything in a rescue is on disk as the rescue has it: the first file that is not.
+pub(super) fn unlike(tree: &Tree<'_>, commit: &str, git_dir: &Path) -> Result<Option<PathBuf>, Fault> {
+    let repository = tree.repository();
+    let read = repository.raw_commits(&[commit.to_owned()])?;
+    let state = read.first().and_then(|c| c.parents.last().cloned()).unwrap_or_default();
+    let files = repository.files_of(commit)?.into_iter().map(|e| (tree.path.join(&e.path), e));
+    let of_state = |e: Entry| match (nested::of_stored(&e.path), e.path.strip_prefix("git")) {
+        (Some(path), _) => Some((tree.path.join(path), e)),
+        (None, Ok(path)) => Some((git_dir.join(path), e)),
+        (None, Err(_)) => None,
+    };
+    let state = repository.files_of(&state)?.into_iter().filter_map(of_state);
+    let entries: Vec<_> = files.chain(state).filter(|(_, e)| !e.is_gitlink()).collect();
+    let mut differs = None;
+    repository.contents(entries.iter().map(|(_, e)| e.oid.as_str()), |at, content| {
+        if differs.is_none() && !is_same(&entries[at].0, entries[at].1.mode, content)? {
+            differs = Some(entries[at].0.clone());
+        }
+        Ok(())
+    })?;
+    Ok(differs)
+}
+
+fn is_same(path: &Path, mode: u32, content: &mut dyn Read) -> io::Result<bool> {
+    if mode == 0o120_000 {
+        let mut target = Vec::new();
+        content.read_to_end(&mut target)?;
+        return Ok(std::fs::read_link(path).is_ok_and(|found| found.as_os_str().as_bytes() == target));
+    }
+    let executable = |file: &std::fs::File| file.metadata().is_ok_and(|m| m.permissions().mode() & 0o100 != 0);
+    Ok(files::open_regular(path)
+        .is_ok_and(|file| executable(&file) == (mode & 0o100 != 0) && files::same_bytes(file, content)))
 }
 
 /// What the state commit says.

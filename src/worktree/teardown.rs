@@ -118,13 +118,13 @@ pub fn reclaim(tree: &Tree<'_>, class: TreeClass, collected: &Collected) -> Resu
         done.kept_because = Some(format!("{first} is not in the rescue"));
         return Ok(done);
     }
-    if let Some(path) = super::rescue::unlike(tree, &commit)? {
+    let git_dir = Git::worktree_git_dir(tree.common_dir, tree.path)?
+        .ok_or_else(|| Fault::environment("git has no worktree of this dispatch on record"))?;
+    if let Some(path) = super::restore::unlike(tree, &commit, &git_dir)? {
         done.kept_because = Some(format!("{} is not as the rescue has it", path.display()));
         return Ok(done);
     }
-    if let Some(git_dir) = Git::worktree_git_dir(tree.common_dir, tree.path)? {
-        files::replace(&git_dir.join(GOING), class.word().as_bytes())?;
-    }
+    files::replace(&git_dir.join(GOING), class.word().as_bytes())?;
     let gone = kept_tree_gone(tree, class, collected.tip.as_deref())?;
     Ok(Done { removed: true, branch_deleted: gone.branch_deleted, ..done })
 }
