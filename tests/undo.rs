@@ -104,7 +104,7 @@ fn story(setup: &dyn Fn(&World), script: &str, class: Option<&str>) {
         assert_eq!(after.private, before.private, "{script}");
     }
     // And once more, with the rescue that gc writes in any case.
-    world.vnx(&["worktree", "gc", "--apply", "--older-than", "0s", &id]).expect(0);
+    world.vnx(&["worktree", "gc", "--apply", &id]).expect(0);
     world.assert_nothing_left();
     world.vnx(&["undo", &id]).expect(0);
     assert_eq!(snapshot(&world, &id), after, "{script}");
@@ -294,4 +294,37 @@ fn submodules() {
     let script = "git -c protocol.file.allow=always submodule --quiet update --init; cd sub; echo 2 > x; git commit -qam unpushed; \
                   echo 3 > x; git stash -q; echo 4 > new; cd ..";
     story(&setup, script, Some("dirty"));
+}
+
+/// What is asked wrongly is said, and nothing is removed by it.
+#[test]
+fn gc_undo_and_rescue_and_their_mistakes() {
+    let world = World::new();
+    world.script("echo u > u").expect(4);
+    let id = world.last_id();
+    let wrong = [
+        (&["worktree", "gc", "nope"][..], "no worktree \"nope\""),
+        (&["worktree", "gc", "--older-than", "3"][..], "14d"),
+        (&["undo", "nope"][..], "no dispatch \"nope\""),
+        (&["undo", &id][..], "exists"),
+        (&["worktree", "rescue", "drop", "nope"][..], "nope has no rescue"),
+        (&["worktree", "rescue", "drop", &id][..], "with --yes"),
+    ];
+    for (args, said) in wrong {
+        let run = world.vnx(args).expect(2);
+        assert!(run.err.contains(said), "{args:?}: {}", run.err);
+    }
+    let stranger = world.worktrees().join("stranger");
+    std::fs::create_dir(&stranger).unwrap();
+    let rows = world.vnx(&["worktree", "gc", "--apply", "--older-than", "0s", "--json"]).expect(0).json();
+    assert_eq!((&rows["applied"], &rows["worktrees"][0]["removed"]), (&true.into(), &true.into()), "{rows}");
+    assert_eq!(rows["worktrees"][1]["removed"], false, "{rows}");
+    assert!(stranger.exists());
+    world.vnx(&["worktree", "gc", "--apply", "stranger"]).expect(0);
+    let rescues = world.vnx(&["worktree", "rescue", "list", "--json"]).expect(0).json();
+    assert_eq!(rescues["rescues"][0]["id"], id.as_str());
+    assert!(world.vnx(&["worktree", "rescue", "show", &id]).expect(0).out.contains("\nu\n"));
+    world.vnx(&["worktree", "rescue", "drop", &id, "--yes"]).expect(0);
+    assert_eq!(world.git(&["for-each-ref", "refs/vnx/rescue"]), "");
+    world.assert_nothing_left();
 }

@@ -82,7 +82,9 @@ fn gc(context: &Context, args: &GcArgs) -> Result<Answer, Fault> {
     if rows.is_empty() {
         context.screen.story("there is no worktree to look at");
     } else if args.apply {
-        context.screen.story(&format!("{} reclaimed; `vnx undo ID` brings one back", size(reclaimed)));
+        let back = rows.iter().any(|row| row.removed && row.rescue.is_some());
+        let back = if back { "; `vnx undo ID` brings a dispatch's worktree back" } else { "" };
+        context.screen.story(&format!("{} reclaimed{back}", size(reclaimed)));
     } else if may_go > 0 {
         context.screen.story("nothing was done; --apply does it, and `vnx undo ID` would bring one back");
     }
@@ -127,7 +129,7 @@ fn rescue(context: &Context, command: &RescueCommand) -> Result<Answer, Fault> {
         }
         RescueCommand::Drop { id, yes } => {
             let id = DispatchId::parse(id)?;
-            if !yes {
+            if !yes && trees::rescues(&project)?.iter().any(|row| row.id == id.as_str()) {
                 return Err(Fault::input(format!("what is only in the rescue of {id} would be lost"))
                     .fix(format!("look first: `vnx worktree rescue show {id}`; then drop it with --yes")));
             }

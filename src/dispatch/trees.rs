@@ -135,7 +135,7 @@ pub struct Kept {
 pub struct Wanted {
     /// Only these, by name; a folder of nobody goes only when it is named.
     pub names: Vec<String>,
-    /// Kept trees that nothing was done to for at least this long.
+    /// Kept trees that nothing was done to for at least this long; one that is named is old enough.
     pub age: Span,
     /// Really do it.
     pub apply: bool,
@@ -205,7 +205,7 @@ fn of_dispatch(project: &Project, id: &DispatchId, wanted: &Wanted, row: &mut Ke
     (row.reclaim, row.because) = match class.action().tree {
         TreeFate::LeaveAlone => (false, "it is locked or used by somebody else".to_owned()),
         TreeFate::Remove => (true, "nothing in it could be lost".to_owned()),
-        TreeFate::KeepLocked if age < wanted.age.duration() => {
+        TreeFate::KeepLocked if age < wanted.age.duration() && !wanted.names.contains(&row.name) => {
             (false, format!("{}, and younger than {}", class.word(), wanted.age))
         }
         TreeFate::KeepLocked => (true, format!("{}, and a rescue will hold it", class.word())),

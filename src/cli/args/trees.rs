@@ -30,7 +30,8 @@ pub(in crate::cli) struct GcArgs {
     /// Really do it
     #[arg(long)]
     pub(in crate::cli) apply: bool,
-    /// Kept worktrees that nothing was done to for at least this long, as 14d [default: worktree.keep]
+    /// Kept worktrees that nothing was done to for at least this long, as 14d [default: worktree.keep]; those that
+    /// are named go in any case
     #[arg(long, value_name = "AGE")]
     pub(in crate::cli) older_than: Option<Span>,
     /// Print JSON
