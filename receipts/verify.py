@@ -7,8 +7,8 @@ import base64, datetime, functools, hashlib, json, pathlib, re, subprocess, sys
 
 OWN = "ledger.created ledger.recovered ledger.io_error ledger.sealed ledger.opened ledger.imported dispatch.refused anchor.written".split()
 KINDS = OWN + """dispatch.requested dispatch.claimed override.used dispatch.prepared dispatch.started dispatch.exited
-dispatch.collected dispatch.judged worktree.rescued worktree.removed worktree.kept worktree.undone dispatch.closed""".split()
-SUFFIX = {"override.used": "constraint", "anchor.written": "size", "ledger.sealed": "segment", "ledger.opened": "segment",
+dispatch.collected dispatch.judged worktree.hook worktree.rescued worktree.removed worktree.kept worktree.undone dispatch.closed""".split()
+SUFFIX = {"override.used": "constraint", "worktree.hook": "hook", "anchor.written": "size", "ledger.sealed": "segment", "ledger.opened": "segment",
           "ledger.imported": "sha256"}
 LINE = re.compile(
     rb'\{"v":1,"prev":"([0-9a-f]{64})","seq":(0|[1-9][0-9]{0,15}),"ts":"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:'

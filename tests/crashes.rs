@@ -33,14 +33,22 @@ fn moments(seed: u32) -> impl Iterator<Item = Duration> {
 }
 
 fn kill_twenty_times(victim: Victim, seed: u32) {
-    let world = World::new();
+    kill_supervisors_and_others(&World::new(), victim, seed);
+}
+
+/// The supervisors of a world at twenty moments.
+pub fn kill_supervisors(world: &World, seed: u32) {
+    kill_supervisors_and_others(world, Victim::Supervisor, seed);
+}
+
+fn kill_supervisors_and_others(world: &World, victim: Victim, seed: u32) {
     // Long enough to be hit while it works, short enough to be hit while it is torn down.
     let script = "(setsid sleep 1000 &); echo a > a; git add a; git commit -qm work; sleep 0.03; echo b > b; git add b; git commit -qm more";
     for moment in moments(seed).take(20) {
         let child = world.start_script(script);
         let foreground = child.id();
         std::thread::sleep(moment);
-        if let Some(pid) = victim_pid(&world, victim, foreground).and_then(Pid::from_raw) {
+        if let Some(pid) = victim_pid(world, victim, foreground).and_then(Pid::from_raw) {
             // It may be gone already: then this moment came too late, which is a moment too.
             let _ = kill_process(pid, Signal::KILL);
         }
@@ -61,7 +69,7 @@ fn kill_twenty_times(victim: Victim, seed: u32) {
     };
     assert_eq!(of("dispatch.claimed"), of("dispatch.closed"), "each claim is closed exactly once");
     world.assert_verified();
-    account_for_everything(&world);
+    account_for_everything(world);
 }
 
 /// Every worktree and branch that exists is one that a closing receipt says is kept.

@@ -18,6 +18,7 @@ mod answers;
 mod bad_input;
 mod constraints;
 mod crashes;
+mod creation;
 mod documentation;
 mod environments;
 mod imports;

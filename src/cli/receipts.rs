@@ -10,6 +10,7 @@ use super::screen::{Tone, printable, table, toned};
 use crate::dispatch::view;
 use crate::domain::receipt::{Body, Kind};
 use crate::domain::span::Span;
+use crate::domain::verdict::End;
 use crate::domain::{Fault, Name, Outcome, Timestamp};
 use crate::ledger::{Filter, Ledger, Receipt, format};
 use crate::project::Project;
@@ -200,6 +201,10 @@ pub(super) fn row(receipt: &Receipt) -> Vec<String> {
         ),
         Body::DispatchRefused(r) => (Tone::Bad, format!("refused by {}: {}", printable(&r.rule), printable(&r.reason))),
         Body::WorktreeKept(k) => (Tone::Doubt, format!("kept: {}", printable(&k.reason))),
+        Body::WorktreeHook(h) => (
+            if h.end == (End::Exited { code: 0 }) { Tone::Dim } else { Tone::Doubt },
+            format!("hook {}: {}", printable(&h.hook), printable(h.said.as_deref().unwrap_or("said nothing"))),
+        ),
         Body::LedgerRecovered(r) => (Tone::Doubt, format!("recovered a torn tail of {} bytes", r.bytes)),
         Body::LedgerImported(i) => (
             Tone::Dim,

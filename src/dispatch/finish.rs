@@ -6,15 +6,16 @@
 use std::path::Path;
 use std::time::Instant;
 
+use super::hooks::Running;
 use crate::domain::event::Claim as Said;
 use crate::domain::patch::{Offer, Patched};
 use crate::domain::plan::{Base, Plan};
 use crate::domain::receipt::{
-    Body, DispatchClosed, DispatchCollected, DispatchJudged, Durations, Entry, Teardown, TreeEnd, WorktreeKept,
-    WorktreeRemoved, WorktreeRescued,
+    Body, DispatchClosed, DispatchCollected, DispatchJudged, Durations, Entry, Teardown, TreeEnd, WorktreeHook,
+    WorktreeKept, WorktreeRemoved, WorktreeRescued,
 };
 use crate::domain::redact::Redactor;
-use crate::domain::tree::{TreeClass, Tri, classify};
+use crate::domain::tree::{TreeClass, TreeFate, Tri, classify};
 use crate::domain::verdict::{Containment, End, Evidence, GitEvidence, Verdict, judge};
 use crate::domain::{Digest, Fault, Outcome};
 use crate::git::Git;
@@ -45,11 +46,22 @@ pub(super) struct Finish<'a> {
     pub(super) left_over: Option<String>,
     /// An earlier process recorded its facts; the receipt stands once.
     pub(super) already_collected: bool,
+    /// Receipts of hooks that stand already; `None` when the plan is not known to be what was claimed,
+    /// and its hooks are not run.
+    pub(super) hooks: Option<Vec<WorktreeHook>>,
 }
 
 /// A teardown that failed keeps what is there; the story is closed all the same and says why.
 pub(super) fn or_kept(done: Result<Done, Fault>) -> Done {
     done.unwrap_or_else(|fault| Done { kept_because: Some(format!("teardown failed: {fault}")), ..Done::default() })
+}
+
+/// Does what the class allows. A hook that failed keeps a tree that would go, and never the other way round.
+pub(super) fn tear_down(tree: &Tree<'_>, class: TreeClass, read: &Collected, held: Option<String>) -> Done {
+    match held {
+        Some(why) if class.action().tree == TreeFate::Remove => worktree::keep(tree, why),
+        _ => or_kept(worktree::teardown(tree, class, read)),
+    }
 }
 
 impl Finish<'_> {
@@ -63,6 +75,7 @@ impl Finish<'_> {
         let folder = self.folder();
         let tree = Tree::of(self.plan, &folder);
         let patched = self.commit_answer(&tree);
+        let held = self.before_facts();
         let collected = if self.has_tree { Some(worktree::collect(&tree)) } else { None };
         if let Some(collected) = &collected {
             self.write_evidence(collected);
@@ -84,11 +97,24 @@ impl Finish<'_> {
         self.ledger.append(&[Entry::of(&self.plan.id, Body::DispatchJudged(judged))])?;
         tell(&verdict);
         let done = match &collected {
-            Some(collected) => Some(or_kept(worktree::teardown(&tree, class, collected))),
+            Some(collected) => Some(tear_down(&tree, class, collected, held)),
             None => self.left_over.clone().map(|why| Done { kept_because: Some(why), ..Done::default() }),
         };
         let close_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.close(collected.as_ref(), verdict, class, done, close_ms)
+    }
+
+    /// What has to happen before anything is read in the worktree. Why it stays, if it was not to be.
+    pub(super) fn before_facts(&self) -> Option<String> {
+        if !self.has_tree || self.plan.setup.hooks.pre_remove.is_empty() {
+            return None;
+        }
+        let Some(on_record) = self.hooks.clone() else {
+            return Some("its pre_remove hooks were not run: the plan is not the one that was claimed".to_owned());
+        };
+        let folder = self.folder();
+        let running = Running { ledger: self.ledger, plan: self.plan, folder: &folder, on_record };
+        running.pre_remove().err().map(|failed| failed.why)
     }
 
     /// Closes with a verdict that an earlier process gave; its teardown is done or finished.

@@ -8,6 +8,7 @@ mod claim;
 pub mod doctor;
 mod door;
 mod finish;
+mod hooks;
 mod launch;
 pub mod leftovers;
 mod panes;

@@ -8,6 +8,7 @@ use super::snapshot::{ProviderSeen, Snapshot};
 use crate::domain::agent::{Agent, Deliverable, Permissions};
 use crate::domain::constraint::{Constraints, Ruling, Taken, rule};
 use crate::domain::plan::{Apply, CommitAnswer, Lane, Limits, Plan, PromptBy, TeardownPolicy};
+use crate::domain::setup::Setup;
 use crate::domain::{Digest, DispatchId, Fault, Name};
 use crate::git::GitConfig;
 use crate::project::Project;
@@ -141,6 +142,7 @@ pub fn compile(project: &Project, request: &Request, seen: Snapshot) -> Result<P
             grace: defaults.grace,
             record: project.config.limits.record,
         },
+        setup: Setup { main: path::text(&project.located.main_top())?, hooks: project.config.worktree.hooks.clone() },
         teardown: TeardownPolicy {
             reproducible: project.config.worktree.reproducible.clone(),
             rescue_ignored_max: project.config.worktree.rescue_ignored_max,

@@ -7,7 +7,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::claim;
-use super::finish::{Finish, or_kept};
+use super::finish::{Finish, or_kept, tear_down};
+use super::hooks;
 use super::plan::Planned;
 use super::supervise::read_plan;
 use super::surroundings;
@@ -16,7 +17,7 @@ use crate::domain::event::Claim as Said;
 use crate::domain::outcome::Outcome;
 use crate::domain::plan::Plan;
 use crate::domain::receipt::{
-    Body, DispatchClaimed, DispatchClosed, DispatchExited, DispatchJudged, DispatchStarted, Entry, Kind,
+    Body, DispatchClaimed, DispatchClosed, DispatchExited, DispatchJudged, DispatchStarted, Entry, Kind, WorktreeHook,
 };
 use crate::domain::redact::Redactor;
 use crate::domain::tree::{TreeClass, classify};
@@ -149,8 +150,10 @@ impl Lost<'_> {
         let judged = self.find(|b| if let Body::DispatchJudged(j) = b { Some(j.clone()) } else { None });
         // Without this receipt on the disk no worker is ever started.
         let may_have_run = self.has(Kind::DispatchPrepared);
+        // A hook writes what vnx did not; what it left is looked at as a worker's would be.
+        let has_tree = may_have_run || hooks::begun(self.folder);
         let mut left_over = None;
-        if !may_have_run {
+        if !has_tree {
             // Everything there was written by vnx from the base commit (ADR 0008).
             // A git that was killed can leave a lock of its own behind, which is not ours to break:
             // then the story is closed all the same, and says what is left.
@@ -170,12 +173,13 @@ impl Lost<'_> {
             end: Self::end(may_have_run, exited),
             containment,
             said,
-            has_tree: may_have_run,
+            has_tree,
             prepare_ms: 0,
             run_ms,
             recovered: true,
             left_over,
             already_collected: self.has(Kind::DispatchCollected),
+            hooks: hooks::is_claimed(self.receipts, self.plan_digest).then(|| self.hooks_on_record()),
         };
         match judged {
             Some(judged) => self.finish_teardown(&finish, &tree, exists, judged)?,
@@ -193,6 +197,11 @@ impl Lost<'_> {
                 reason: "the supervisor died before the worker was started".to_owned(),
             },
         }
+    }
+
+    fn hooks_on_record(&self) -> Vec<WorktreeHook> {
+        let hook = |body: &Body| if let Body::WorktreeHook(hook) = body { Some(hook.clone()) } else { None };
+        self.receipts.iter().filter_map(|r| hook(&r.body)).collect()
     }
 
     /// What the worker said, if that was stored before the crash.
@@ -246,9 +255,10 @@ impl Lost<'_> {
         }
         if exists && tree.path.exists() {
             // Read again: time has passed since, and only what is true now may be acted on.
+            let held = finish.before_facts();
             let collected = worktree::collect(tree);
             let class = classify(&collected.facts);
-            let done = or_kept(worktree::teardown(tree, class, &collected));
+            let done = tear_down(tree, class, &collected, held);
             return finish.close(Some(&collected), judged.verdict, class, Some(done), 0);
         }
         // The folder had been removed: what is left is the registration and the branch. The

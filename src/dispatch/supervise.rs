@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::door::Progress;
 use super::finish::Finish;
+use super::hooks::Running;
 use super::plan::pointer;
 use super::surroundings::{self, Block, Temporary};
 use crate::domain::event::{Claim as Said, Failure, Listener, PaidBy};
@@ -71,6 +72,7 @@ pub fn supervise(paths: &Paths, id: &DispatchId) -> Result<(), Fault> {
         recovered: false,
         left_over: None,
         already_collected: false,
+        hooks: Some(Vec::new()),
     };
     let closed = finish.run(|verdict: &Verdict| {
         tell(&Progress::Judged { verdict: verdict.clone() });
@@ -110,7 +112,7 @@ fn tell(progress: &Progress) {
 }
 
 /// The variables of the worker that must not be written down: the one place that says which.
-fn secrets(plan: &Plan, env: &BTreeMap<String, String>) -> Vec<(String, String)> {
+pub(super) fn secrets(plan: &Plan, env: &BTreeMap<String, String>) -> Vec<(String, String)> {
     let secret = |name: &String| Redactor::is_secret_name(name) || plan.launch.secret_names.contains(name);
     env.iter().filter(|(name, _)| secret(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
 }
@@ -163,6 +165,10 @@ impl Life<'_> {
         if let Err(fault) = worktree::create(&tree, &self.paths.repo_lock(), Some(self.lock)) {
             return never(Outcome::WorktreeFailed, fault, false);
         }
+        if let Err(failed) = self.hooks().post_create(&env, &control) {
+            let outcome = if failed.cancelled { Outcome::Cancelled } else { Outcome::SetupFailed };
+            return never(outcome, Fault::environment(failed.why), true);
+        }
         let prompt = match self.prepared() {
             Ok(prompt) => prompt,
             Err(fault) => return never(Outcome::SetupFailed, fault, true),
@@ -178,6 +184,10 @@ impl Life<'_> {
             }
             Err(fault) => never(Outcome::SetupFailed, fault, true),
         }
+    }
+
+    fn hooks(&self) -> Running<'_> {
+        Running { ledger: self.ledger, plan: self.plan, folder: self.folder, on_record: Vec::new() }
     }
 
     /// Reads the prompt back, checks it against the plan, and records that all is ready: the

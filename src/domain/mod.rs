@@ -20,6 +20,7 @@ pub mod redact;
 pub mod reset;
 #[cfg(test)]
 mod schema;
+pub mod setup;
 pub mod span;
 pub mod time;
 pub mod tree;

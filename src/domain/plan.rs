@@ -12,6 +12,7 @@ use super::digest::Digest;
 use super::event::WorkerState;
 use super::id::{DispatchId, Name};
 use super::outcome::Outcome;
+use super::setup::Setup;
 use super::span::{Size, Span};
 use super::time::Timestamp;
 
@@ -474,6 +475,9 @@ pub struct Plan {
     pub prompt_overhead: u64,
     /// The limits.
     pub limits: Limits,
+    /// What is done to the worktree beside its checkout.
+    #[serde(default)]
+    pub setup: Setup,
     /// The teardown policy.
     pub teardown: TeardownPolicy,
     /// Digest of the git configuration that could run code; collect refuses a changed one.

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::domain::plan::Lane;
+use crate::domain::setup::Hooks;
 use crate::domain::span::{Size, Span};
 use crate::domain::{Fault, Name};
 
@@ -71,6 +72,8 @@ pub struct Worktree {
     pub rescue_ignored_max: Size,
     /// `vnx worktree gc` leaves a kept worktree alone until nothing was done to it for this long.
     pub keep: Span,
+    /// Commands that run in a worktree.
+    pub hooks: Hooks,
 }
 
 impl Default for Worktree {
@@ -107,6 +110,7 @@ impl Default for Worktree {
             reproducible: names.map(str::to_owned).to_vec(),
             rescue_ignored_max: Size(32 << 20),
             keep: Span(14 * 86_400_000),
+            hooks: Hooks::default(),
         }
     }
 }
@@ -186,6 +190,9 @@ impl Config {
         if self.tmux.grid == 0 {
             return wrong("tmux.grid must be at least 1");
         }
+        if let Some(what) = self.worktree.hooks.fault() {
+            return wrong(&what);
+        }
         if self.project_id.as_str().len() > 50 {
             return wrong("project_id is longer than 50 characters");
         }
@@ -218,6 +225,10 @@ project_id: {project_id}
 #  rescue_ignored_max: {ignored}   # ignored files up to this size together go into a rescue commit
 #  reproducible: [{names}]
 #  keep: {keep}             # how long `vnx worktree gc` leaves a kept worktree alone
+#  hooks:                # commands for `sh -c`, run in the worktree, each {{run: COMMAND, timeout: 60s}}
+#    post_create: []     # before the worker starts; one that fails ends the dispatch as setup_failed
+#    pre_merge: []       # before a merge; one that fails holds it (no command merges yet)
+#    pre_remove: []      # when the worker has ended; one that fails keeps the worktree
 
 #tmux:
 #  panes: window         # window: one for each dispatch; split: all in one; grid: some to a window; off: none

@@ -5,6 +5,7 @@
 mod answer;
 mod create;
 mod facts;
+mod keep;
 mod nested;
 mod rescue;
 mod restore;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 pub use answer::{Answer, commit_answer};
 pub use create::{Made, create, undo};
 pub use facts::{Collected, collect};
+pub use keep::keep;
 pub use rescue::{Rescued, Seen};
 pub use restore::{Source, restore};
 pub use teardown::{Done, GOING, empty_trash, going, kept_tree_gone, reclaim, teardown};

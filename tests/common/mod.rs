@@ -137,6 +137,12 @@ impl World {
         Run::of(child.wait_with_output().unwrap())
     }
 
+    /// Gives the project this configuration, beside what it must have.
+    pub fn config(&self, text: &str) {
+        let text = format!("version: 1\nproject_id: repo\n{text}");
+        std::fs::write(self.repo.join(".vnx/config.yaml"), text).unwrap();
+    }
+
     /// Gives the project an agent of its own, with these lines in its front matter.
     pub fn agent(&self, name: &str, head: &str) {
         let folder = self.repo.join(".vnx/agents").join(name);

@@ -5,6 +5,7 @@
 
 mod ledger;
 mod text;
+mod worktree;
 
 pub use ledger::{
     AnchorWritten, ImportStatus, ImportViolation, LedgerCreated, LedgerImported, LedgerIoError, LedgerOpened,
@@ -12,6 +13,7 @@ pub use ledger::{
 };
 use serde::{Deserialize, Serialize};
 pub use text::Checked;
+pub use worktree::{WorktreeHook, WorktreeUndone};
 
 use super::agent::{Deliverable, Permissions};
 use super::digest::Digest;
@@ -93,6 +95,7 @@ kinds! {
     DispatchExited "dispatch.exited" Ride "The worker ended and its process tree was swept.";
     DispatchCollected "dispatch.collected" Ride "Git facts, usage and report were read.";
     DispatchJudged "dispatch.judged" Wait "The verdict; teardown may follow.";
+    WorktreeHook "worktree.hook" Ride "A command of the project ran in the worktree.";
     WorktreeRescued "worktree.rescued" Ride "A rescue commit holds what a teardown could have lost.";
     WorktreeRemoved "worktree.removed" Ride "The worktree is gone.";
     WorktreeKept "worktree.kept" Ride "The worktree stays, and why.";
@@ -316,17 +319,6 @@ pub struct WorktreeKept {
     pub reason: String,
 }
 
-/// Payload of `worktree.undone`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct WorktreeUndone {
-    /// The commit that it was made from: its rescue, or where HEAD was.
-    pub commit: String,
-    /// It was made from a rescue.
-    pub rescue: bool,
-}
-
 /// What became of the worktree, in one word for lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -455,7 +447,7 @@ impl Entry {
     pub fn of(dispatch: &DispatchId, body: Body) -> Self {
         Self { dispatch: Some(dispatch.clone()), attempt: 1, body }
     }
-    /// The idempotency key: `<dispatch>/<kind>/<attempt>`, with the constraint for overrides.
+    /// The idempotency key: `<dispatch>/<kind>/<attempt>`, with the constraint for overrides and the name for hooks.
     pub fn key(&self) -> String {
         self.body.key(self.dispatch.as_ref().map(DispatchId::as_str), self.attempt)
     }
@@ -475,6 +467,7 @@ impl Body {
         let (owner, kind) = (dispatch.unwrap_or("ledger"), self.kind().word());
         match self {
             Self::OverrideUsed(o) => format!("{owner}/{kind}/{attempt}/{}", o.constraint),
+            Self::WorktreeHook(h) => format!("{owner}/{kind}/{attempt}/{}", h.hook),
             Self::LedgerImported(i) => format!("{owner}/{kind}/{attempt}/{}", i.sha256),
             Self::AnchorWritten(a) => format!("{owner}/{kind}/{attempt}/{}", a.size),
             Self::LedgerSealed(LedgerSealed { segment, .. }) | Self::LedgerOpened(LedgerOpened { segment, .. }) => {
@@ -485,7 +478,7 @@ impl Body {
     }
     /// Whether `key` is the key of a receipt with this payload; makes no text in the usual case.
     pub fn has_key(&self, dispatch: Option<&str>, attempt: u32, key: &str) -> bool {
-        let plain = self.kind().is_of_dispatch() && !matches!(self, Self::OverrideUsed(_));
+        let plain = self.kind().is_of_dispatch() && !matches!(self, Self::OverrideUsed(_) | Self::WorktreeHook(_));
         if plain { self.kind().has_key(dispatch, attempt, key) } else { self.key(dispatch, attempt) == key }
     }
 }
