@@ -164,3 +164,176 @@ fn hooks_that_cannot_work_are_named_with_their_file() {
         assert!(run.err.contains(said) && run.err.contains("config.yaml"), "{text}: {}", run.err);
     }
 }
+
+/// A repository with ignored files, tracked ones, and links.
+fn with_ignored_files() -> World {
+    let world = World::new();
+    let write = |path: &str, text: &str| {
+        let path = world.repo.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write(".gitignore", ".env*\n!.env.example\nnode_modules\ntarget/\nsecrets/\nvendor/\n.vnx/\n");
+    write(".env.example", "KEY=\n");
+    world.git(&["add", "."]);
+    world.git(&["commit", "--quiet", "-m", "ignore"]);
+    write(".env", "KEY=1\n");
+    write("app/.env.local", "KEY=2\n");
+    write("node_modules/pkg/index.js", "x\n");
+    write("node_modules/pkg/.env", "not this one\n");
+    write("secrets/a.pem", "pem\n");
+    write("secrets/b.txt", "txt\n");
+    write("vendor/lib/a", "a\n");
+    std::os::unix::fs::symlink("a", world.repo.join("vendor/lib/link")).unwrap();
+    world
+}
+
+const CARRY: &str = "worktree: {copy: ['**/.env', 'app/*.local', secrets/*.pem, vendor, not-there], uncloned: copy, link: [node_modules]}\n";
+
+#[test]
+fn ignored_files_come_along_and_go_again() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = with_ignored_files();
+    world.config(CARRY);
+    let look = "ls -ld .env app/.env.local secrets/* vendor/lib/* node_modules > ../../seen; cat .env node_modules/pkg/index.js vendor/lib/link; \
+                while [ ! -e ../../go ]; do sleep 0.02; done";
+    let script = format!("{look}; {COMMIT}; git add .");
+    let args = ["dispatch-agent", "--provider", "shell", "--agent", "hello-world", "--detach", "-i", &script];
+    let id = world.vnx(&args).expect(0).out.trim().to_owned();
+    world.until("the worker to look", || world.vnx(&["logs", &id]).out.lines().count() == 3);
+    let tree = world.worktrees().join(&id);
+    assert_eq!(std::fs::metadata(tree.join(".env")).unwrap().permissions().mode() & 0o777, 0o600);
+    let time = |path: &std::path::Path| std::fs::metadata(path).unwrap().modified().unwrap();
+    assert_eq!(time(&tree.join("vendor/lib/a")), time(&world.repo.join("vendor/lib/a")));
+    assert!(!tree.join("secrets/b.txt").exists());
+    std::fs::write(world.root.join("go"), "").unwrap();
+    world.vnx(&["wait", &id]).expect(0);
+    assert!(world.vnx(&["logs", &id]).out.starts_with("KEY=1\nx\na\n"));
+    let seen = std::fs::read_to_string(world.root.join("seen")).unwrap();
+    assert!(seen.contains(&format!("node_modules -> {}", world.repo.join("node_modules").display())), "{seen}");
+    // It neither counts as work, nor is it rescued, nor is the original touched.
+    let closed = world.last("dispatch.closed");
+    assert_eq!(
+        (&closed["teardown"]["class"], &closed["diff"]["paths"]),
+        (&"committed".into(), &serde_json::json!(["f"]))
+    );
+    assert_eq!(world.count("worktree.rescued"), 0);
+    for (path, text) in [(".env", "KEY=1\n"), ("node_modules/pkg/index.js", "x\n"), ("vendor/lib/a", "a\n")] {
+        assert_eq!(std::fs::read_to_string(world.repo.join(path)).unwrap(), text);
+    }
+    let shown = world.vnx(&["dispatch-agent", "--agent", "hello-world", "--dry-run"]).expect(0).out;
+    assert!(shown.contains("not-there: not in the main checkout"), "{shown}");
+    world.assert_nothing_left();
+}
+
+#[test]
+fn what_a_worker_changed_in_them_is_its_work() {
+    let world = with_ignored_files();
+    world.config(CARRY);
+    for (script, path, text) in [
+        ("echo KEY=own > .env", ".env", "KEY=own"),
+        ("echo more > vendor/lib/b", "vendor/lib/b", "more"),
+        ("rm node_modules; echo own > .env.own; mkdir node_modules", ".env.own", "own"),
+    ] {
+        world.script(&format!("{script}; {COMMIT}")).expect(0);
+        let closed = world.last("dispatch.closed");
+        assert_eq!(
+            (&closed["teardown"]["class"], &closed["teardown"]["tree"]),
+            (&"dirty".into(), &"kept".into()),
+            "{script}"
+        );
+        assert_eq!(world.git(&["show", &format!("refs/vnx/rescue/{}:{path}", world.last_id())]), text);
+    }
+    // Through the link, a worker writes to the main checkout: that is what sharing means, and nobody deletes it.
+    world.script(&format!("echo y > node_modules/pkg/new.js; {COMMIT}")).expect(0);
+    assert_eq!(world.last("dispatch.closed")["teardown"]["tree"], "removed");
+    assert_eq!(std::fs::read_to_string(world.repo.join("node_modules/pkg/new.js")).unwrap(), "y\n");
+    // What a hook changed is no work of the worker's.
+    world.config("worktree: {copy: [.env], hooks: {post_create: [{run: 'echo PORT=1 >> .env'}]}}\n");
+    world.script(&format!("grep PORT .env; {COMMIT}")).expect(0);
+    assert_eq!(world.last("dispatch.closed")["teardown"]["tree"], "removed");
+}
+
+#[test]
+fn what_must_not_be_carried_is_refused() {
+    let world = with_ignored_files();
+    std::os::unix::fs::symlink("/etc/hostname", world.repo.join(".env.link")).unwrap();
+    std::os::unix::fs::symlink(world.root.join("nowhere"), world.repo.join(".env.broken")).unwrap();
+    std::fs::write(world.repo.join("plain"), "").unwrap();
+    for (text, said) in [
+        ("{copy: [README.md]}", "worktree.copy names README.md, which git tracks"),
+        ("{link: [src]}", "worktree.link names src, which git tracks"),
+        ("{copy: [plain]}", "which git does not ignore"),
+        ("{copy: [.env.link]}", "leads out of the main checkout"),
+        ("{copy: ['.env.b*']}", "leads out of the main checkout"),
+        ("{copy: [../x]}", "without `..`"),
+        ("{link: [.git/config]}", "git's own folder"),
+        ("{link: ['node_*']}", "a link needs a name"),
+        ("{copy: [node_modules/pkg], link: [node_modules]}", "name it once"),
+        ("{uncloned: perhaps}", "perhaps"),
+    ] {
+        world.config(&format!("worktree: {text}\n"));
+        let run = world.script("true").expect(2);
+        let all = format!("{}{}", run.out, run.err);
+        assert!(all.contains(said) && all.contains("config.yaml"), "{text}: {all}");
+    }
+    assert_eq!(world.count("dispatch.claimed"), 0);
+    // A folder's pattern does not cover a link, and another base may ignore less.
+    world.config("worktree: {link: [vendor]}\n");
+    let run = world.script("true").expect(1);
+    assert!(run.out.contains("setup_failed: the link vendor would not be ignored"), "{}", run.out);
+    world.config("worktree: {copy: [.env]}\n");
+    let run = world.vnx(&["dispatch-agent", "--agent", "hello-world", "--base", "HEAD~1"]).expect(1);
+    assert!(run.out.contains("setup_failed: .env is not ignored at HEAD~1"), "{}", run.out);
+    world.assert_nothing_left();
+}
+
+/// A commit can hold a link where the main checkout has a folder.
+#[test]
+fn nothing_is_written_through_a_link_in_the_commit() {
+    let world = with_ignored_files();
+    let outside = world.root.join("outside");
+    std::fs::create_dir(&outside).unwrap();
+    world.git(&["checkout", "--quiet", "-b", "linked"]);
+    std::os::unix::fs::symlink(&outside, world.repo.join("data")).unwrap();
+    world.git(&["add", "-f", "data"]);
+    world.git(&["commit", "--quiet", "-m", "link"]);
+    world.git(&["checkout", "--quiet", "main"]);
+    std::fs::create_dir(world.repo.join("data")).unwrap();
+    std::fs::write(world.repo.join("data/.env"), "KEY=3\n").unwrap();
+    world.config("worktree: {copy: ['*/.env']}\n");
+    let run = world.vnx(&["dispatch-agent", "--agent", "hello-world", "--base", "linked"]).expect(1);
+    assert!(
+        run.out.contains("setup_failed: data/.env of the main checkout") && run.out.contains("no folder"),
+        "{}",
+        run.out
+    );
+    assert_eq!(names(&outside), Vec::<String>::new());
+    world.assert_nothing_left();
+}
+
+#[test]
+fn supervisors_that_die_with_ignored_files_in_their_trees_lose_nothing() {
+    let world = with_ignored_files();
+    world.config("worktree: {copy: [.env, vendor], uncloned: copy, link: [node_modules], hooks: {post_create: [{run: 'sleep 0.02'}]}}\n");
+    crashes::kill_supervisors(&world, 6);
+    assert_eq!(std::fs::read_to_string(world.repo.join("node_modules/pkg/index.js")).unwrap(), "x\n");
+}
+
+/// What the file system can do differs from machine to machine; that nothing is left does not.
+#[test]
+fn a_folder_that_cannot_be_cloned_is_skipped_or_linked() {
+    let world = with_ignored_files();
+    let ignore = std::fs::read_to_string(world.repo.join(".gitignore")).unwrap().replace("vendor/", "vendor");
+    std::fs::write(world.repo.join(".gitignore"), ignore).unwrap();
+    world.git(&["commit", "--quiet", "-am", "links too"]);
+    for (uncloned, seen) in [("skip", "nothing"), ("link", "link"), ("copy", "folder")] {
+        world.config(&format!("worktree: {{copy: [vendor], uncloned: {uncloned}}}\n"));
+        let script = "if test -L vendor; then echo link; elif test -d vendor; then echo folder; else echo nothing; fi > f; git add f; git commit -qm f";
+        world.script(script).expect(0);
+        let found = world.git(&["show", &format!("vnx/{}:f", world.last_id())]);
+        assert!(found == seen || found == "folder", "{uncloned}: {found}");
+        assert_eq!(std::fs::read_to_string(world.repo.join("vendor/lib/a")).unwrap(), "a\n");
+    }
+    world.assert_nothing_left();
+}

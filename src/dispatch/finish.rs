@@ -106,15 +106,17 @@ impl Finish<'_> {
 
     /// What has to happen before anything is read in the worktree. Why it stays, if it was not to be.
     pub(super) fn before_facts(&self) -> Option<String> {
-        if !self.has_tree || self.plan.setup.hooks.pre_remove.is_empty() {
+        if !self.has_tree {
             return None;
         }
         let Some(on_record) = self.hooks.clone() else {
-            return Some("its pre_remove hooks were not run: the plan is not the one that was claimed".to_owned());
+            return Some("the plan is not the one that was claimed, so nothing that it says was run".to_owned());
         };
         let folder = self.folder();
         let running = Running { ledger: self.ledger, plan: self.plan, folder: &folder, on_record };
-        running.pre_remove().err().map(|failed| failed.why)
+        let held = running.pre_remove().err().map(|failed| failed.why);
+        worktree::take_back(&Tree::of(self.plan, &folder), &self.plan.setup);
+        held
     }
 
     /// Closes with a verdict that an earlier process gave; its teardown is done or finished.

@@ -20,6 +20,7 @@ pub mod retry;
 pub mod snapshot;
 pub mod steer;
 mod supervise;
+mod supplies;
 mod surroundings;
 pub mod trees;
 pub mod view;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::launch::{Place, launch, steer};
 use super::request::Request;
 use super::snapshot::{ProviderSeen, Snapshot};
+use super::supplies::Supplies;
 use crate::domain::agent::{Agent, Deliverable, Permissions};
 use crate::domain::constraint::{Constraints, Ruling, Taken, rule};
 use crate::domain::plan::{Apply, CommitAnswer, Lane, Limits, Plan, PromptBy, TeardownPolicy};
@@ -67,6 +68,7 @@ pub fn compile(project: &Project, request: &Request, seen: Snapshot) -> Result<P
     seen.ledger?;
     seen.writable?;
     seen.disk?;
+    let supplies = seen.supplies?;
 
     let id = match &request.id {
         Some(id) => id.clone(),
@@ -108,13 +110,10 @@ pub fn compile(project: &Project, request: &Request, seen: Snapshot) -> Result<P
     if launch.prompt_by == PromptBy::Argument {
         launch.args.push(argument(&prompt, lane, &provider.manifest.name, &project.paths.dispatch(&id))?);
     }
-    if !git_config.has_identity() {
-        launch.env_set.extend(identity(&GitConfig::default()));
-    } else if provider.manifest.hides_git_identity {
-        launch.env_set.extend(identity(&git_config));
-    }
+    launch.env_set.extend(lent_identity(&git_config, provider.manifest.hides_git_identity));
     let commit_answer = by_answer.then(|| answer_commit(request, &provider, model.as_deref(), &agent, &id));
-    let reasons = reasons(request, &provider, &base.name, git_config.has_identity(), &ruling, by_answer);
+    let mut reasons = reasons(request, &provider, &base.name, git_config.has_identity(), &ruling, by_answer);
+    let setup = setup(project, supplies, &mut reasons)?;
     let defaults = &project.config.defaults;
     let plan = Plan {
         v: 1,
@@ -142,7 +141,7 @@ pub fn compile(project: &Project, request: &Request, seen: Snapshot) -> Result<P
             grace: defaults.grace,
             record: project.config.limits.record,
         },
-        setup: Setup { main: path::text(&project.located.main_top())?, hooks: project.config.worktree.hooks.clone() },
+        setup,
         teardown: TeardownPolicy {
             reproducible: project.config.worktree.reproducible.clone(),
             rescue_ignored_max: project.config.worktree.rescue_ignored_max,
@@ -156,6 +155,20 @@ pub fn compile(project: &Project, request: &Request, seen: Snapshot) -> Result<P
         serde_json::to_string_pretty(&plan).map_err(|e| Fault::internal(format!("the plan cannot be written: {e}")))?;
     let digest = Digest::of(json.as_bytes());
     Ok(Planned { plan, json, digest, prompt })
+}
+
+/// What is done to the worktree beside its checkout.
+fn setup(project: &Project, supplies: Supplies, reasons: &mut Vec<String>) -> Result<Setup, Fault> {
+    let config = &project.config.worktree;
+    let absent = |path: &String| format!("{path}: not in the main checkout, so not in the worktree");
+    reasons.extend(supplies.absent.iter().map(absent));
+    Ok(Setup {
+        main: path::text(&project.located.main_top())?,
+        hooks: config.hooks.clone(),
+        copies: supplies.copies,
+        links: supplies.links,
+        uncloned: config.uncloned,
+    })
 }
 
 /// Whether the worker's change is the diff in its answer: the manifest says how it works, and the
@@ -223,6 +236,15 @@ fn argument(prompt: &str, lane: Lane, provider: &Name, dispatch: &Path) -> Resul
         prompt.len()
     ))
     .fix("shorten the instruction, or put the material into a file of the repository"))
+}
+
+/// The identity that the worker's environment gives its commits, where git's own does not reach it.
+fn lent_identity(config: &GitConfig, hidden: bool) -> Vec<(String, String)> {
+    match (config.has_identity(), hidden) {
+        (false, _) => identity(&GitConfig::default()).collect(),
+        (true, true) => identity(config).collect(),
+        (true, false) => Vec::new(),
+    }
 }
 
 /// Variables that give commits the identity that is configured.

@@ -7,6 +7,7 @@ use std::path::Path;
 use rustix::fs::{Access, access};
 
 use super::request::Request;
+use super::supplies::{Supplies, supplies};
 use crate::domain::agent::{Agent, Skill};
 use crate::domain::constraint::Constraints;
 use crate::domain::plan::{Base, Lane};
@@ -64,6 +65,8 @@ pub struct Snapshot {
     pub base: Result<Base, Fault>,
     /// The repository's configuration.
     pub git_config: Result<GitConfig, Fault>,
+    /// Ignored files that the worktree gets.
+    pub supplies: Result<Supplies, Fault>,
     /// The agent and its skills.
     pub agent: Result<(Agent, Vec<Skill>), Fault>,
     /// The provider.
@@ -86,6 +89,7 @@ pub fn snapshot(project: &Project, request: &Request) -> Snapshot {
         let version = scope.spawn(git_version);
         let base = scope.spawn(|| base(&tree, request.base.as_deref()));
         let config = scope.spawn(|| tree.config().map_err(Fault::from));
+        let supplies = scope.spawn(|| supplies(project));
         let agent = agent(project, &request.agent);
         let chosen = agent.as_ref().ok().and_then(|(a, _)| a.head.provider.as_ref());
         let provider = choose_provider(project, request, chosen);
@@ -102,6 +106,9 @@ pub fn snapshot(project: &Project, request: &Request) -> Snapshot {
             disk: disk(project),
             git: version.join().unwrap_or_else(|_| Err(Fault::internal("the version probe ended early"))),
             base: base.join().unwrap_or_else(|_| Err(Fault::internal("the base probe ended early"))),
+            supplies: supplies
+                .join()
+                .unwrap_or_else(|_| Err(Fault::internal("the look for ignored files ended early"))),
             git_config: config.join().unwrap_or_else(|_| Err(Fault::internal("the config probe ended early"))),
         }
     })

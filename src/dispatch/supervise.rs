@@ -165,11 +165,16 @@ impl Life<'_> {
         if let Err(fault) = worktree::create(&tree, &self.paths.repo_lock(), Some(self.lock)) {
             return never(Outcome::WorktreeFailed, fault, false);
         }
+        let supplied = match worktree::supply(&tree, &self.plan.setup) {
+            Ok(supplied) => supplied,
+            Err(fault) => return never(Outcome::SetupFailed, fault, true),
+        };
         if let Err(failed) = self.hooks().post_create(&env, &control) {
             let outcome = if failed.cancelled { Outcome::Cancelled } else { Outcome::SetupFailed };
             return never(outcome, Fault::environment(failed.why), true);
         }
-        let prompt = match self.prepared() {
+        let settled = worktree::settle(&tree, supplied);
+        let prompt = match settled.and_then(|()| self.prepared()) {
             Ok(prompt) => prompt,
             Err(fault) => return never(Outcome::SetupFailed, fault, true),
         };

@@ -102,6 +102,19 @@ impl Hooks {
     }
 }
 
+/// What is done with a folder that the file system cannot clone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Uncloned {
+    /// It is copied, byte by byte.
+    Copy,
+    /// The worktree does without.
+    #[default]
+    Skip,
+    /// The worktree gets a link to it.
+    Link,
+}
+
 /// What is done to one worktree.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -111,6 +124,14 @@ pub struct Setup {
     /// The project's own commands.
     #[serde(skip_serializing_if = "Hooks::is_empty")]
     pub hooks: Hooks,
+    /// Ignored paths of the main checkout that are copied.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub copies: Vec<String>,
+    /// Ignored paths of the main checkout that are linked to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<String>,
+    /// What is done with folders that cannot be cloned.
+    pub uncloned: Uncloned,
 }
 
 #[cfg(test)]

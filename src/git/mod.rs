@@ -8,6 +8,7 @@
 mod apply;
 mod config;
 mod diff;
+mod ignored;
 mod import;
 mod index;
 mod objects;

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use crate::domain::glob::Glob;
 use crate::domain::plan::Lane;
-use crate::domain::setup::Hooks;
+use crate::domain::setup::{Hooks, Uncloned};
 use crate::domain::span::{Size, Span};
 use crate::domain::{Fault, Name};
 
@@ -72,6 +73,12 @@ pub struct Worktree {
     pub rescue_ignored_max: Size,
     /// `vnx worktree gc` leaves a kept worktree alone until nothing was done to it for this long.
     pub keep: Span,
+    /// Ignored files and folders of the main checkout that a worktree gets a copy of, by pattern.
+    pub copy: Vec<String>,
+    /// What is done with a folder that the file system cannot clone.
+    pub uncloned: Uncloned,
+    /// Ignored files and folders of the main checkout that a worktree gets a link to.
+    pub link: Vec<String>,
     /// Commands that run in a worktree.
     pub hooks: Hooks,
 }
@@ -110,6 +117,9 @@ impl Default for Worktree {
             reproducible: names.map(str::to_owned).to_vec(),
             rescue_ignored_max: Size(32 << 20),
             keep: Span(14 * 86_400_000),
+            copy: Vec::new(),
+            uncloned: Uncloned::default(),
+            link: Vec::new(),
             hooks: Hooks::default(),
         }
     }
@@ -193,6 +203,17 @@ impl Config {
         if let Some(what) = self.worktree.hooks.fault() {
             return wrong(&what);
         }
+        let patterns =
+            self.worktree.copy.iter().map(|p| ("copy", p)).chain(self.worktree.link.iter().map(|p| ("link", p)));
+        for (key, pattern) in patterns {
+            match Glob::parse(pattern) {
+                Err(why) => return wrong(&format!("worktree.{key}, {pattern:?}: {why}")),
+                Ok(glob) if key == "link" && !glob.is_literal() => {
+                    return wrong(&format!("worktree.link, {pattern:?}: a link needs a name, not a pattern"));
+                }
+                Ok(_) => {}
+            }
+        }
         if self.project_id.as_str().len() > 50 {
             return wrong("project_id is longer than 50 characters");
         }
@@ -225,6 +246,9 @@ project_id: {project_id}
 #  rescue_ignored_max: {ignored}   # ignored files up to this size together go into a rescue commit
 #  reproducible: [{names}]
 #  keep: {keep}             # how long `vnx worktree gc` leaves a kept worktree alone
+#  copy: []              # ignored files and folders of the main checkout, as patterns: [.env*, '**/.env', node_modules]
+#  uncloned: skip        # a folder that the file system cannot clone (reflink): skip, copy or link it
+#  link: []              # ignored files and folders of the main checkout that worktrees share by a link, as names
 #  hooks:                # commands for `sh -c`, run in the worktree, each {{run: COMMAND, timeout: 60s}}
 #    post_create: []     # before the worker starts; one that fails ends the dispatch as setup_failed
 #    pre_merge: []       # before a merge; one that fails holds it (no command merges yet)

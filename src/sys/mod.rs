@@ -3,6 +3,7 @@
 //! Every I/O error that leaves here names its path; every process that leaves here has a
 //! cleared environment unless its caller listed what it gets.
 
+pub mod clone;
 pub mod cmd;
 pub mod files;
 pub mod lock;

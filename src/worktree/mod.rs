@@ -9,6 +9,7 @@ mod keep;
 mod nested;
 mod rescue;
 mod restore;
+mod supply;
 mod teardown;
 
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ pub use facts::{Collected, collect};
 pub use keep::keep;
 pub use rescue::{Rescued, Seen};
 pub use restore::{Source, restore};
+pub use supply::{Supplied, settle, supply, take_back};
 pub use teardown::{Done, GOING, empty_trash, going, kept_tree_gone, reclaim, teardown};
 
 use crate::domain::plan::{Plan, TeardownPolicy};

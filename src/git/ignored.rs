@@ -1,0 +1,42 @@
+//! What git ignores, and what it tracks.
+
+use super::{Git, Result, expect, refused};
+
+impl Git {
+    /// Every ignored path of this worktree, an ignored folder as one with a slash at its end.
+    pub fn ignored(&self) -> Result<Vec<String>> {
+        let args = ["ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--directory"];
+        let output = expect("ls-files", self.cmd().args(args).run()?)?;
+        Ok(paths(&output.stdout))
+    }
+
+    /// Whether git tracks a path, or something below it.
+    pub fn is_tracked(&self, path: &str) -> Result<bool> {
+        let args = ["--literal-pathspecs", "ls-files", "-z", "--cached", "--", path];
+        Ok(!expect("ls-files", self.cmd().args(args).run()?)?.stdout.is_empty())
+    }
+
+    /// Those of some paths that git would not ignore as they stand in this worktree.
+    pub fn not_ignored(&self, asked: &[String]) -> Result<Vec<String>> {
+        if asked.is_empty() {
+            return Ok(Vec::new());
+        }
+        let output = self.cmd().args(["check-ignore", "-z", "--stdin"]).stdin(asked.join("\0")).run()?;
+        // 1 means that it ignores none of them.
+        if !matches!(output.code, Some(0 | 1)) || output.truncated {
+            return Err(refused("check-ignore", &output));
+        }
+        let ignored = paths(&output.stdout);
+        Ok(asked.iter().filter(|path| !ignored.contains(path)).cloned().collect())
+    }
+}
+
+fn paths(bytes: &[u8]) -> Vec<String> {
+    // A name that is no text can be in no configuration.
+    bytes
+        .split(|b| *b == 0)
+        .filter_map(|p| std::str::from_utf8(p).ok())
+        .filter(|p| !p.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
