@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use place::{Place, median};
 use vnx::domain::plan::TeardownPolicy;
+use vnx::domain::setup::Setup;
 use vnx::domain::span::Size;
 use vnx::domain::tree::classify;
 use vnx::domain::{Digest, DispatchId};
@@ -76,7 +77,7 @@ fn at(files: usize, create_bar: &str) {
         let add = ["worktree", "add", "-q", "--no-track", "-b", &branch, theirs.to_str().unwrap()];
         found[1].push(timed(|| drop(place.run("git", &add))));
         round.with(n, |tree| {
-            found[0].push(timed(|| drop(worktree::create(tree, &lock, None).unwrap())));
+            found[0].push(timed(|| drop(worktree::create(tree, &Setup::default(), &lock, None).unwrap())));
             let status =
                 ["-C", tree.path.to_str().unwrap(), "status", "--porcelain=v2", "--untracked-files=all", "--ignored"];
             found[3].push(timed(|| drop(place.run("git", &status))));
@@ -85,7 +86,7 @@ fn at(files: usize, create_bar: &str) {
             let collected = collected.unwrap();
             let class = classify(&collected.facts);
             found[4].push(timed(|| drop(worktree::teardown(tree, class, &collected).unwrap())));
-            worktree::create(tree, &lock, None).unwrap();
+            worktree::create(tree, &Setup::default(), &lock, None).unwrap();
             for file in 0..200 {
                 std::fs::write(tree.path.join(format!("src/m{:02}/f{file}.rs", file % 50)), format!("{n}")).unwrap();
             }

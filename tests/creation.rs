@@ -337,3 +337,86 @@ fn a_folder_that_cannot_be_cloned_is_skipped_or_linked() {
     }
     world.assert_nothing_left();
 }
+
+/// A repository of three folders.
+fn of_three_folders() -> World {
+    let world = World::new();
+    for folder in ["docs/api", "data"] {
+        std::fs::create_dir_all(world.repo.join(folder)).unwrap();
+        std::fs::write(world.repo.join(folder).join("file"), format!("{folder}\n")).unwrap();
+    }
+    std::fs::write(world.repo.join(".gitignore"), ".vnx/\n").unwrap();
+    world.git(&["add", "."]);
+    world.git(&["commit", "--quiet", "-m", "folders"]);
+    world
+}
+
+fn front(script: &str) -> Vec<&str> {
+    vec!["dispatch-agent", "--provider", "shell", "--agent", "front", "--no-pane", "-i", script]
+}
+
+#[test]
+fn a_sparse_main_checkout_makes_sparse_worktrees() {
+    let world = of_three_folders();
+    world.git(&["sparse-checkout", "set", "src"]);
+    world.script(&format!("test -f src/lib.rs; test -f README.md; test ! -e docs; {COMMIT}")).expect(0);
+    let closed = world.last("dispatch.closed");
+    assert_eq!((&closed["teardown"]["class"], &closed["diff"]["files"]), (&"committed".into(), &1.into()));
+    world.script(&format!("echo changed >> src/lib.rs; {COMMIT}")).expect(4);
+    assert_eq!(world.last("dispatch.closed")["teardown"]["class"], "dirty");
+    let rescue = format!("refs/vnx/rescue/{}", world.last_id());
+    assert!(world.git(&["show", &format!("{rescue}:src/lib.rs")]).ends_with("changed"));
+    assert_eq!(world.git(&["show", &format!("{rescue}^1:docs/api/file")]), "docs/api", "what was left out is not gone");
+}
+
+#[test]
+fn an_agent_gets_the_folders_that_it_needs_and_nobody_else_notices() {
+    let world = of_three_folders();
+    world.agent("front", "sparse: [docs/api]");
+    // git switches a setting of the repository on for it; whoever runs meanwhile is not held to have done so.
+    let wait = format!("while [ ! -e ../../go ]; do sleep 0.02; done; test -e data; {COMMIT}");
+    let args = ["dispatch-agent", "--provider", "shell", "--agent", "hello-world", "--detach", "-i", &wait];
+    let whole = world.vnx(&args).expect(0).out.trim().to_owned();
+    world.until("its worker", || world.count("dispatch.started") == 1);
+    let script = "test -f docs/api/file; test -f README.md; test ! -e data; test ! -e src; echo 1 > docs/api/new; git add .; git commit -qm new";
+    let children: Vec<_> = (0..4).map(|_| world.start(&front(script))).collect();
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        assert!(
+            output.status.success(),
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    let names = world.git(&["ls-tree", "-r", "--name-only", &format!("vnx/{}", world.last_id())]);
+    assert!(names.contains("data/file") && names.contains("docs/api/new"), "what is left out is not removed: {names}");
+    std::fs::write(world.root.join("go"), "").unwrap();
+    world.vnx(&["wait", &whole]).expect(0);
+    for receipt in world.receipts().iter().filter(|r| r["kind"] == "dispatch.closed") {
+        assert_eq!(receipt["data"]["teardown"]["class"], "committed", "{receipt}");
+    }
+    world.assert_nothing_left();
+    assert!(world.repo.join("data/file").exists(), "the main checkout is as it was");
+    world.agent("front", "sparse: ['../x']");
+    let run = world.vnx(&front("true")).expect(2);
+    assert!(run.err.contains("AGENT.md: sparse, \"../x\""), "{}", run.err);
+}
+
+#[test]
+fn large_files_are_fetched_or_not() {
+    let world = World::new();
+    let seen = world.root.join("smudged");
+    let smudge = format!("sh -c 'echo \"skip=$GIT_LFS_SKIP_SMUDGE\" >> \"{}\"; cat'", seen.display());
+    world.git(&["config", "filter.lfs.smudge", &smudge]);
+    world.git(&["config", "filter.lfs.clean", "cat"]);
+    std::fs::write(world.repo.join(".gitattributes"), "*.bin filter=lfs\n").unwrap();
+    std::fs::write(world.repo.join("a.bin"), "large\n").unwrap();
+    world.git(&["add", "."]);
+    world.git(&["commit", "--quiet", "-m", "large"]);
+    world.script(COMMIT).expect(0);
+    world.config("worktree: {lfs: skip}\n");
+    world.script(COMMIT).expect(0);
+    assert_eq!(std::fs::read_to_string(&seen).unwrap(), "skip=\nskip=1\n");
+    world.assert_nothing_left();
+}

@@ -162,7 +162,7 @@ impl Life<'_> {
             Err(fault) => return never(Outcome::SetupFailed, fault, false),
         };
         let tree = Tree::of(self.plan, self.folder);
-        if let Err(fault) = worktree::create(&tree, &self.paths.repo_lock(), Some(self.lock)) {
+        if let Err(fault) = worktree::create(&tree, &self.plan.setup, &self.paths.repo_lock(), Some(self.lock)) {
             return never(Outcome::WorktreeFailed, fault, false);
         }
         let supplied = match worktree::supply(&tree, &self.plan.setup) {

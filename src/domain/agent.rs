@@ -157,6 +157,9 @@ pub struct AgentHead {
     /// What is done when the CLI asks for a permission.
     #[serde(default)]
     pub questions: Questions,
+    /// Folders of the repository that are checked out for it; none: as in the main checkout.
+    #[serde(default)]
+    pub sparse: Vec<String>,
     /// Providers to try, in this order, where the first one is the obstacle.
     #[serde(default)]
     pub fallbacks: Vec<Name>,

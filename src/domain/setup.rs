@@ -102,6 +102,30 @@ impl Hooks {
     }
 }
 
+/// Whether large files of git LFS are fetched for the checkout.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lfs {
+    /// As git is configured.
+    #[default]
+    Git,
+    /// Their pointers stay.
+    Skip,
+}
+
+/// What is wrong with a folder of a sparse checkout, if anything is.
+pub fn sparse_fault(folder: &str) -> Option<&'static str> {
+    let text = folder.trim_end_matches('/');
+    if text.is_empty() || text.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return Some("it must be a folder below the repository's root, without `..`");
+    }
+    if text.starts_with('-') {
+        return Some("git would take it for an option");
+    }
+    let special = |c: char| c.is_control() || "*?[]\\!#\"".contains(c);
+    text.contains(special).then_some("a folder is named as it is, without patterns")
+}
+
 /// What is done with a folder that the file system cannot clone.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -132,11 +156,26 @@ pub struct Setup {
     pub links: Vec<String>,
     /// What is done with folders that cannot be cloned.
     pub uncloned: Uncloned,
+    /// Folders that are checked out; empty: as in the main checkout.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sparse: Vec<String>,
+    /// Whether large files are fetched.
+    pub lfs: Lfs,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sparse_checkout_names_folders() {
+        for good in ["src", "a/b", "a/b/", "ä b"] {
+            assert_eq!(sparse_fault(good), None, "{good}");
+        }
+        for bad in ["", "/", "/a", "-x", "../a", "a/../b", "a//b", "*.rs", "!a", "a\nb", "a\"b", "a\\b"] {
+            assert!(sparse_fault(bad).is_some(), "{bad:?}");
+        }
+    }
 
     #[test]
     fn what_cannot_be_run_is_named() {

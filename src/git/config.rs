@@ -81,6 +81,7 @@ impl GitConfig {
             HARMLESS.iter().any(|section| key.starts_with(section))
                 // What is not checked out is told by the index.
                 || matches!(key, "core.sparsecheckout" | "core.sparsecheckoutcone" | "index.sparse")
+                // A worktree's own settings are listed with the others, and stand here for themselves.
                 || key == "extensions.worktreeconfig"
                 || key.starts_with("remote.")
                     && matches!(key.rsplit('.').next(), Some("fetch" | "push" | "pushurl" | "prune"))

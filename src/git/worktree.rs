@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Git, GitError, Result, expect, refused, unreadable};
+use crate::domain::setup::Lfs;
 use crate::sys::files;
 
 impl Git {
@@ -34,10 +35,25 @@ impl Git {
         expect("worktree", self.cmd().args(args).arg(path).arg(commit).run()?).map(drop)
     }
 
+    /// Leaves out everything but these folders and the files on the way to them, before any file is
+    /// written. git notes it in the worktree's own configuration, which it may have to switch on for the
+    /// repository: runs under the repository lock. `self` is the worktree.
+    pub fn sparse(&self, folders: &[String], held: impl Fn() -> Option<File>) -> Result<()> {
+        // Two calls: before git 2.35 `set` does not know cones by itself.
+        for args in [["init", "--cone"].map(str::to_owned).as_slice(), &[&["set".to_owned()], folders].concat()] {
+            let cmd = self.cmd().arg("sparse-checkout").args(args);
+            expect("sparse-checkout", cmd.holding(held()).run()?)?;
+        }
+        Ok(())
+    }
+
     /// Writes the files of HEAD into a registered worktree. `self` is the worktree.
-    pub fn checkout_files(&self, workers: usize, held: Option<File>) -> Result<()> {
-        let output = self
-            .cmd()
+    pub fn checkout_files(&self, workers: usize, lfs: Lfs, held: Option<File>) -> Result<()> {
+        let mut cmd = self.cmd();
+        if lfs == Lfs::Skip {
+            cmd = cmd.env("GIT_LFS_SKIP_SMUDGE", "1");
+        }
+        let output = cmd
             .args(["-c", &format!("checkout.workers={workers}")])
             .args(["reset", "--hard", "--quiet", "--no-recurse-submodules", "--end-of-options", "HEAD"])
             .limit(Duration::from_mins(30))

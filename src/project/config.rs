@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::domain::glob::Glob;
 use crate::domain::plan::Lane;
-use crate::domain::setup::{Hooks, Uncloned};
+use crate::domain::setup::{Hooks, Lfs, Uncloned};
 use crate::domain::span::{Size, Span};
 use crate::domain::{Fault, Name};
 
@@ -79,6 +79,8 @@ pub struct Worktree {
     pub uncloned: Uncloned,
     /// Ignored files and folders of the main checkout that a worktree gets a link to.
     pub link: Vec<String>,
+    /// Whether large files of git LFS are fetched for the checkout.
+    pub lfs: Lfs,
     /// Commands that run in a worktree.
     pub hooks: Hooks,
 }
@@ -120,6 +122,7 @@ impl Default for Worktree {
             copy: Vec::new(),
             uncloned: Uncloned::default(),
             link: Vec::new(),
+            lfs: Lfs::default(),
             hooks: Hooks::default(),
         }
     }
@@ -249,6 +252,7 @@ project_id: {project_id}
 #  copy: []              # ignored files and folders of the main checkout, as patterns: [.env*, '**/.env', node_modules]
 #  uncloned: skip        # a folder that the file system cannot clone (reflink): skip, copy or link it
 #  link: []              # ignored files and folders of the main checkout that worktrees share by a link, as names
+#  lfs: git              # large files of git LFS: git (as it is configured) or skip (their pointers stay)
 #  hooks:                # commands for `sh -c`, run in the worktree, each {{run: COMMAND, timeout: 60s}}
 #    post_create: []     # before the worker starts; one that fails ends the dispatch as setup_failed
 #    pre_merge: []       # before a merge; one that fails holds it (no command merges yet)

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::domain::agent::{Agent, AgentHead, Resource, Skill, SkillHead};
 use crate::domain::id::MAX_AGENT;
+use crate::domain::setup::sparse_fault;
 use crate::domain::{Fault, Name};
 use crate::project::{MAX_CONFIG, yaml};
 use crate::sys::files;
@@ -60,6 +61,10 @@ pub fn agent(vnx_folder: &Path, name: &Name) -> Result<Agent, Fault> {
     };
     let (head, body) = split::<AgentHead>(&file, &text)?;
     check_name(&file, &head.name, name)?;
+    if let Some((folder, why)) = head.sparse.iter().find_map(|f| Some((f, sparse_fault(f)?))) {
+        return Err(Fault::input(format!("{}: sparse, {folder:?}: {why}", file.display()))
+            .fix("name folders of the repository, for example sparse: [src, docs/api]"));
+    }
     Ok(Agent { head, body, origin })
 }
 

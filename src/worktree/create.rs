@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::Tree;
 use crate::domain::Fault;
+use crate::domain::setup::Setup;
 use crate::git::Git;
 use crate::sys::files::{self, At};
 use crate::sys::lock;
@@ -20,7 +21,7 @@ pub struct Made {
 
 /// Creates the worktree on a new branch at its base. `alive` is the dispatch's lock: git holds
 /// it too, so that nobody recovers this dispatch while an orphaned git is still writing.
-pub fn create(tree: &Tree<'_>, repo_lock: &Path, alive: Option<&File>) -> Result<Made, Fault> {
+pub fn create(tree: &Tree<'_>, setup: &Setup, repo_lock: &Path, alive: Option<&File>) -> Result<Made, Fault> {
     if tree.path.exists() {
         return Err(Fault::environment(format!("{} exists already", tree.path.display()))
             .fix("move it away; vnx does not touch what it did not make"));
@@ -38,7 +39,7 @@ pub fn create(tree: &Tree<'_>, repo_lock: &Path, alive: Option<&File>) -> Result
         std::fs::create_dir_all(root).at("create", root)?;
         Ok(repository.worktree_add_bare(tree.path, &tree.id.branch(), &tree.lock_reason(), held())?)
     });
-    let filled = added.and_then(|()| fill(tree, held()));
+    let filled = added.and_then(|()| fill(tree, setup, repo_lock, held));
     if filled.is_err() {
         // The error that brought us here is the one to report.
         let _ = undo(tree, repo_lock);
@@ -46,12 +47,17 @@ pub fn create(tree: &Tree<'_>, repo_lock: &Path, alive: Option<&File>) -> Result
     filled
 }
 
-fn fill(tree: &Tree<'_>, held: Option<File>) -> Result<Made, Fault> {
+fn fill(tree: &Tree<'_>, setup: &Setup, repo_lock: &Path, held: impl Fn() -> Option<File>) -> Result<Made, Fault> {
     let git_dir = Git::worktree_git_dir(tree.common_dir, tree.path)?.ok_or_else(|| {
         Fault::environment("git registered the worktree under another name")
             .fix("run `git worktree prune`, then try again")
     })?;
-    Git::tree(&git_dir, tree.path).checkout_files(workers(tree.common_dir), held)?;
+    let git = Git::tree(&git_dir, tree.path);
+    if !setup.sparse.is_empty() {
+        let _held = lock::exclusive(repo_lock, Duration::from_mins(1))?;
+        git.sparse(&setup.sparse, &held)?;
+    }
+    git.checkout_files(workers(tree.common_dir), setup.lfs, held())?;
     Ok(Made { git_dir })
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::rescue::{STATE, State};
 use super::{Tree, nested};
 use crate::domain::Fault;
+use crate::domain::setup::Lfs;
 use crate::git::{Entry, Git};
 use crate::sys::files::{self, At};
 use crate::sys::lock;
@@ -108,7 +109,7 @@ fn from_commit(tree: &Tree<'_>, aside: &Path, head: &str, tip: Option<&str>, rep
         let path = git_dir.join("HEAD");
         std::fs::write(&path, format!("{head}\n")).at("write", &path)?;
     }
-    Ok(Git::tree(&git_dir, aside).checkout_files(1, None)?)
+    Ok(Git::tree(&git_dir, aside).checkout_files(1, Lfs::Git, None)?)
 }
 
 fn from_rescue(tree: &Tree<'_>, aside: &Path, commit: &str, repo_lock: &Path) -> Result<(), Fault> {
