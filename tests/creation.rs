@@ -420,3 +420,23 @@ fn large_files_are_fetched_or_not() {
     assert_eq!(std::fs::read_to_string(&seen).unwrap(), "skip=\nskip=1\n");
     world.assert_nothing_left();
 }
+
+#[test]
+fn worktrees_do_not_take_more_than_they_may() {
+    let world = World::new();
+    world.config("worktree: {budget: 1MiB}\n");
+    world.script("head -c 2000000 /dev/zero > large").expect(4);
+    let kept = world.last_id();
+    let run = world.script("true").expect(3);
+    assert!(run.err.contains("worktree.budget is 1MiB; the largest is ") && run.err.contains(&kept), "{}", run.err);
+    assert!(run.err.contains("vnx worktree list"), "{}", run.err);
+    assert_eq!(world.count("dispatch.claimed"), 1);
+    let doctor = world.vnx(&["doctor"]).expect(1);
+    assert!(doctor.out.contains("worktree.budget is 1MiB"), "{}", doctor.out);
+    // Once it is gone there is room again, at once.
+    world.git(&["worktree", "unlock", world.worktrees().join(&kept).to_str().unwrap()]);
+    world.git(&["worktree", "remove", "--force", world.worktrees().join(&kept).to_str().unwrap()]);
+    world.script(COMMIT).expect(0);
+    let doctor = world.vnx(&["doctor"]).expect(0);
+    assert!(doctor.out.contains("worktrees take 0 MiB of 1MiB"), "{}", doctor.out);
+}

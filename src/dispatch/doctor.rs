@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::budget::{self, Used};
 use super::leftovers::{Fix, leftovers};
 use super::plan::Refusal;
 use super::request::Request;
@@ -123,6 +124,7 @@ fn examine_project(project: &Project, wanted: Option<&Name>, checks: &mut Vec<Ch
         Check::new(id, Level::Fail, "the check itself ended early", "run `vnx doctor` again; report it if it stays")
     };
     rows_of(&seen, checks);
+    checks.extend(budget_row(project, &seen));
     checks.push(plan_row(project, &request));
     checks.push(own_view.unwrap_or_else(|_| crashed("repository")));
     checks.push(round_trip(project, &seen));
@@ -163,6 +165,14 @@ fn rows_of(seen: &Snapshot, checks: &mut Vec<Check>) {
     checks.push(Check::of("ledger", &seen.ledger, |h| format!("receipt {} is sound", h.seq)));
     checks.push(Check::of("writable", &seen.writable, |()| "state and worktrees can be written".to_owned()));
     checks.push(Check::of("disk", &seen.disk, |free| format!("{} MiB free", free >> 20)));
+}
+
+fn budget_row(project: &Project, seen: &Snapshot) -> Option<Check> {
+    let told = |used: &Option<Used>| used.as_ref().map(|used| budget::told(used, project.config.worktree.budget));
+    match &seen.budget {
+        Ok(used) => told(used).map(|what| Check::new("budget", Level::Pass, what, "")),
+        Err(fault) => Some(Check::new("budget", Level::Fail, &fault.what, &fault.fix)),
+    }
 }
 
 /// Our own discovery reads files; git has the last word.

@@ -4,6 +4,7 @@
 //! The foreground command goes as far as the claim; a supervisor process does the rest and
 //! owns it. Whatever dies on the way, `recover` finishes the story from the receipts.
 
+mod budget;
 mod claim;
 pub mod doctor;
 mod door;

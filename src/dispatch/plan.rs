@@ -68,6 +68,7 @@ pub fn compile(project: &Project, request: &Request, seen: Snapshot) -> Result<P
     seen.ledger?;
     seen.writable?;
     seen.disk?;
+    seen.budget?;
     let supplies = seen.supplies?;
 
     let id = match &request.id {

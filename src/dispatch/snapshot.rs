@@ -6,6 +6,7 @@ use std::path::Path;
 
 use rustix::fs::{Access, access};
 
+use super::budget::{Used, within_budget};
 use super::request::Request;
 use super::supplies::{Supplies, supplies};
 use crate::domain::agent::{Agent, Skill};
@@ -65,6 +66,8 @@ pub struct Snapshot {
     pub base: Result<Base, Fault>,
     /// The repository's configuration.
     pub git_config: Result<GitConfig, Fault>,
+    /// What the worktrees take, checked against their budget; `None` where they have none.
+    pub budget: Result<Option<Used>, Fault>,
     /// Ignored files that the worktree gets.
     pub supplies: Result<Supplies, Fault>,
     /// The agent and its skills.
@@ -89,6 +92,7 @@ pub fn snapshot(project: &Project, request: &Request) -> Snapshot {
         let version = scope.spawn(git_version);
         let base = scope.spawn(|| base(&tree, request.base.as_deref()));
         let config = scope.spawn(|| tree.config().map_err(Fault::from));
+        let budget = scope.spawn(|| within_budget(project));
         let supplies = scope.spawn(|| supplies(project));
         let agent = agent(project, &request.agent);
         let chosen = agent.as_ref().ok().and_then(|(a, _)| a.head.provider.as_ref());
@@ -106,6 +110,7 @@ pub fn snapshot(project: &Project, request: &Request) -> Snapshot {
             disk: disk(project),
             git: version.join().unwrap_or_else(|_| Err(Fault::internal("the version probe ended early"))),
             base: base.join().unwrap_or_else(|_| Err(Fault::internal("the base probe ended early"))),
+            budget: budget.join().unwrap_or_else(|_| Err(Fault::internal("measuring the worktrees ended early"))),
             supplies: supplies
                 .join()
                 .unwrap_or_else(|_| Err(Fault::internal("the look for ignored files ended early"))),

@@ -67,6 +67,8 @@ pub struct Worktree {
     pub root: Option<String>,
     /// A dispatch is refused when less is free.
     pub disk_floor: Size,
+    /// A dispatch is refused when all worktrees together take this much; `null`: no limit.
+    pub budget: Option<Size>,
     /// Names of ignored files and folders that a build makes again.
     pub reproducible: Vec<String>,
     /// Other ignored files up to this size together go into a rescue commit.
@@ -116,6 +118,7 @@ impl Default for Worktree {
         Self {
             root: None,
             disk_floor: Size(512 << 20),
+            budget: None,
             reproducible: names.map(str::to_owned).to_vec(),
             rescue_ignored_max: Size(32 << 20),
             keep: Span(14 * 86_400_000),
@@ -200,6 +203,9 @@ impl Config {
         if self.limits.parallel == 0 {
             return wrong("limits.parallel must be at least 1");
         }
+        if self.worktree.budget == Some(Size(0)) {
+            return wrong("worktree.budget must be more than 0B");
+        }
         if self.tmux.grid == 0 {
             return wrong("tmux.grid must be at least 1");
         }
@@ -246,6 +252,7 @@ project_id: {project_id}
 #worktree:
 #  root: null            # folder for worktrees, relative to the main checkout; null: ../<repo>.worktrees
 #  disk_floor: {floor}    # a dispatch is refused when less is free
+#  budget: null          # a dispatch is refused when all worktrees together take this much, for example 20GiB
 #  rescue_ignored_max: {ignored}   # ignored files up to this size together go into a rescue commit
 #  reproducible: [{names}]
 #  keep: {keep}             # how long `vnx worktree gc` leaves a kept worktree alone
