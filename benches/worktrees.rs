@@ -51,6 +51,7 @@ impl Round<'_> {
         std::fs::create_dir_all(&scratch).unwrap();
         work(&Tree {
             id: &id,
+            own_branch: None,
             common_dir: &common,
             path: &path,
             base: &self.base,

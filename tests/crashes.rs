@@ -24,7 +24,7 @@ fn victim_pid(world: &World, victim: Victim, foreground: u32) -> Option<i32> {
 
 /// A small linear congruential generator (Numerical Recipes): the moments differ, the run is
 /// the same each time.
-fn moments(seed: u32) -> impl Iterator<Item = Duration> {
+pub fn moments(seed: u32) -> impl Iterator<Item = Duration> {
     let mut state = seed;
     std::iter::repeat_with(move || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

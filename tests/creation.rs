@@ -440,3 +440,102 @@ fn worktrees_do_not_take_more_than_they_may() {
     let doctor = world.vnx(&["doctor"]).expect(0);
     assert!(doctor.out.contains("worktrees take 0 MiB of 1MiB"), "{}", doctor.out);
 }
+
+fn listed(world: &World) -> Vec<Value> {
+    world.vnx(&["worktree", "list", "--json"]).expect(0).json()["worktrees"].as_array().unwrap().clone()
+}
+
+#[test]
+fn a_person_gets_a_worktree_of_the_same_making_and_keeps_it() {
+    let world = with_ignored_files();
+    world.config(
+        "worktree: {copy: [.env], link: [node_modules], hooks: {post_create: [{run: 'test -z \"$VNX_DISPATCH_ID\"; cat .env > \"$VNX_WORKTREE/../hooked\"'}]}}\n",
+    );
+    let made = world.vnx(&["worktree", "new", "feature/Login"]).expect(0);
+    let path = world.worktrees().join("feature-login");
+    assert_eq!(made.out.trim(), path.display().to_string());
+    assert_eq!(world.git_in(&path, &["rev-parse", "--abbrev-ref", "HEAD"]), "feature/Login");
+    assert!(path.join("node_modules/pkg/index.js").exists() && path.join("src/lib.rs").exists());
+    assert_eq!(std::fs::read_to_string(world.worktrees().join("hooked")).unwrap(), "KEY=1\n");
+    std::fs::remove_file(world.worktrees().join("hooked")).unwrap();
+    assert!(!world.git(&["worktree", "list", "--porcelain"]).contains("locked"));
+    world.config("");
+    world.script("echo left > over").expect(4);
+    let kept = world.last_id();
+    let rows = listed(&world);
+    let row = |id: &str| rows.iter().find(|r| r["id"] == id).unwrap();
+    assert_eq!(rows.len(), 2);
+    assert_eq!((&row(&kept)["owner"], &row(&kept)["state"]), (&"dispatch".into(), &"kept".into()));
+    assert_eq!(row(&kept)["because"], "uncommitted changes");
+    assert_eq!((&row("feature-login")["owner"], &row("feature-login")["state"]), (&"person".into(), &"yours".into()));
+    assert_eq!(row("feature-login")["branch"], "feature/Login");
+    let text = world.vnx(&["worktree", "list"]).expect(0).out;
+    assert!(text.contains("kept (uncommitted changes)") && text.contains("yours"), "{text}");
+    assert!(world.vnx(&["doctor"]).expect(0).out.contains("1 kept worktrees"));
+    // No collection takes it, not even by name.
+    let gc = world.vnx(&["worktree", "gc", "--apply", "feature-login"]).expect(0);
+    assert!(gc.out.contains("it is a person's"), "{}{}", gc.out, gc.err);
+    // It is taken away as any other worktree is, and then forgotten.
+    world.git(&["worktree", "remove", path.to_str().unwrap()]);
+    assert_eq!(listed(&world).len(), 1);
+    assert_eq!(names(&world.state().join("trees")), Vec::<String>::new());
+    assert_eq!(std::fs::read_to_string(world.repo.join("node_modules/pkg/index.js")).unwrap(), "x\n");
+    world.vnx(&["worktree", "new", "again", "--base", "HEAD~1", "--json"]).expect(0);
+    assert_eq!(world.git(&["rev-parse", "again"]), world.git(&["rev-parse", "HEAD~1"]));
+}
+
+#[test]
+fn what_stands_in_the_way_of_a_persons_worktree_stays() {
+    let world = World::new();
+    world.git(&["branch", "taken"]);
+    std::fs::create_dir_all(world.worktrees().join("folder")).unwrap();
+    std::fs::write(world.worktrees().join("folder/mine"), "").unwrap();
+    for (name, said) in [
+        ("taken", "branch taken exists already"),
+        ("folder", "folder exists already"),
+        ("../x", "cannot name a branch"),
+        ("vnx/x", "cannot name a branch"),
+        ("-x", ""),
+        ("a b", "cannot name a branch"),
+    ] {
+        let run = world.vnx(&["worktree", "new", name]).expect(2);
+        assert!(run.err.contains(said), "{name}: {}", run.err);
+    }
+    world.vnx(&["worktree", "new", "x", "--base", "nowhere"]).expect(2);
+    assert!(world.worktrees().join("folder/mine").exists());
+    world.git(&["rev-parse", "taken"]);
+    std::fs::remove_dir_all(world.worktrees()).unwrap();
+    world.config("worktree: {hooks: {post_create: [{run: 'echo half > half; echo no >&2; exit 2'}]}}\n");
+    let run = world.vnx(&["worktree", "new", "x"]).expect(5);
+    assert!(run.err.contains("hook post_create-1, exit 2: no"), "{}", run.err);
+    assert_eq!(world.git(&["branch", "--list", "x"]), "");
+    assert_eq!(names(&world.state().join("trees")), Vec::<String>::new());
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_maker_that_dies_leaves_all_of_a_worktree_or_nothing() {
+    let world = World::new();
+    world.config("worktree: {hooks: {post_create: [{run: 'echo made > made'}]}}\n");
+    for (moment, nth) in crashes::moments(7).take(15).zip(0..) {
+        let name = format!("mine-{nth}");
+        let mut child = world.start(&["worktree", "new", &name]);
+        std::thread::sleep(moment);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        world.until("nothing of it to run", || world.processes().is_empty());
+        let rows = listed(&world);
+        match rows.iter().find(|row| row["id"] == name) {
+            Some(row) => {
+                assert_eq!(row["state"], "yours");
+                assert!(world.worktrees().join(&name).join("made").exists());
+                world.git(&["worktree", "remove", "--force", world.worktrees().join(&name).to_str().unwrap()]);
+                world.git(&["branch", "-D", &name]);
+            }
+            None => assert_eq!(world.git(&["branch", "--list", &name]), "", "killed after {moment:?}"),
+        }
+    }
+    assert_eq!(listed(&world), Vec::<Value>::new());
+    let _ = std::fs::remove_dir(world.worktrees());
+    world.assert_nothing_left();
+}

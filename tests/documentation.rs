@@ -42,6 +42,7 @@ fn every_command_has_help_and_every_name_in_the_readme_exists() {
         "receipts",
         "audit-chain",
         "rebuild",
+        "worktree",
         "path",
         "demo",
     ] {

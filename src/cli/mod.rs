@@ -19,6 +19,7 @@ mod screen;
 mod show;
 mod steer;
 mod trees;
+mod worktree;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

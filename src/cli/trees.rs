@@ -6,6 +6,7 @@ use super::Context;
 use super::args::{GcArgs, RescueCommand, UndoArgs, WorktreeCommand};
 use super::exit::Answer;
 use super::screen::{Tone, printable, table, toned};
+use super::worktree;
 use crate::dispatch::trees::{self, Kept, RescueRow, Wanted};
 use crate::dispatch::view;
 use crate::domain::span::human_millis;
@@ -29,6 +30,8 @@ pub(super) fn undo(context: &Context, args: &UndoArgs) -> Result<Answer, Fault> 
 
 pub(super) fn run(context: &Context, command: &WorktreeCommand) -> Result<Answer, Fault> {
     match command {
+        WorktreeCommand::List(args) => worktree::list(context, args),
+        WorktreeCommand::New(args) => worktree::new(context, args),
         WorktreeCommand::Gc(args) => gc(context, args),
         WorktreeCommand::Rescue(command) => rescue(context, command),
     }

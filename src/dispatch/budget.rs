@@ -4,7 +4,6 @@
 //! for trees in which nobody works.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -72,8 +71,11 @@ fn measure(project: &Project, now: Timestamp) -> Result<Used, Fault> {
     for name in names {
         let found = known.get(&name).copied().filter(|found| fresh(&name, found));
         looked |= found.is_none();
-        let found =
-            found.unwrap_or_else(|| Found { bytes: size(&root.join(&name)), at: now, running: open.contains(&name) });
+        let found = found.unwrap_or_else(|| Found {
+            bytes: files::disk_usage(&root.join(&name)),
+            at: now,
+            running: open.contains(&name),
+        });
         all.insert(name, found);
     }
     if looked && let Ok(json) = serde_json::to_vec(&all) {
@@ -82,18 +84,6 @@ fn measure(project: &Project, now: Timestamp) -> Result<Used, Fault> {
     }
     let largest = all.iter().max_by_key(|(_, found)| found.bytes).map(|(name, found)| (name.clone(), found.bytes));
     Ok(Used { bytes: all.values().map(|found| found.bytes).sum(), trees: all.len(), largest })
-}
-
-/// What a tree takes on the disk. What cannot be read, or goes away meanwhile, counts nothing.
-fn size(path: &Path) -> u64 {
-    use std::os::unix::fs::MetadataExt;
-    let Ok(meta) = path.symlink_metadata() else { return 0 };
-    let own = meta.blocks() * 512;
-    if !meta.is_dir() {
-        return own;
-    }
-    let below = std::fs::read_dir(path).into_iter().flatten().flatten();
-    own + below.map(|entry| size(&entry.path())).sum::<u64>()
 }
 
 /// For people.

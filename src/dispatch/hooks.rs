@@ -142,7 +142,7 @@ impl Running<'_> {
 }
 
 /// What the receipt of a hook amounts to.
-fn outcome(hook: &Hook, done: &WorktreeHook) -> Result<(), Failed> {
+pub(super) fn outcome(hook: &Hook, done: &WorktreeHook) -> Result<(), Failed> {
     let how = match &done.end {
         End::Exited { code: 0 } if done.containment.empty => return Ok(()),
         End::Exited { code: 0 } => "left processes that do not end".to_owned(),

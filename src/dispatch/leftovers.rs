@@ -64,11 +64,17 @@ pub(super) fn leftovers(project: &Project) -> Vec<Check> {
     }
     let open = files::names(&project.paths.open()).unwrap_or_default();
     let kept = files::names(&project.worktrees()).unwrap_or_default();
-    let kept = kept.iter().filter(|n| !n.starts_with('.') && !open.contains(n)).count();
+    let own = files::names(&project.paths.trees()).unwrap_or_default();
+    let kept = kept.iter().filter(|n| !n.starts_with('.') && !open.contains(n) && !own.contains(n)).count();
     let rescues = Git::repository(&project.located.common_dir).refs_below("refs/vnx/rescue").map_or(0, |r| r.len());
     if kept + rescues > 0 {
         let what = format!("{kept} kept worktrees and {rescues} rescue commits");
-        rows.push(Check::new("leftovers", Level::Pass, what, "see `vnx worktree gc` and `vnx worktree rescue list`"));
+        rows.push(Check::new(
+            "leftovers",
+            Level::Pass,
+            what,
+            "see `vnx worktree list`, `vnx worktree gc` and `vnx worktree rescue list`",
+        ));
     }
     rows
 }

@@ -12,6 +12,7 @@ mod finish;
 mod hooks;
 mod launch;
 pub mod leftovers;
+pub mod own;
 mod panes;
 pub mod plan;
 mod recover;

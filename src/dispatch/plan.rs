@@ -114,7 +114,7 @@ pub fn compile(project: &Project, request: &Request, seen: Snapshot) -> Result<P
     launch.env_set.extend(lent_identity(&git_config, provider.manifest.hides_git_identity));
     let commit_answer = by_answer.then(|| answer_commit(request, &provider, model.as_deref(), &agent, &id));
     let mut reasons = reasons(request, &provider, &base.name, git_config.has_identity(), &ruling, by_answer);
-    let setup = setup(project, &agent, supplies, &mut reasons)?;
+    let setup = setup(project, &agent.head.sparse, supplies, &mut reasons)?;
     let defaults = &project.config.defaults;
     let plan = Plan {
         v: 1,
@@ -159,7 +159,12 @@ pub fn compile(project: &Project, request: &Request, seen: Snapshot) -> Result<P
 }
 
 /// What is done to the worktree beside its checkout.
-fn setup(project: &Project, agent: &Agent, supplies: Supplies, reasons: &mut Vec<String>) -> Result<Setup, Fault> {
+pub(super) fn setup(
+    project: &Project,
+    sparse: &[String],
+    supplies: Supplies,
+    reasons: &mut Vec<String>,
+) -> Result<Setup, Fault> {
     let config = &project.config.worktree;
     let absent = |path: &String| format!("{path}: not in the main checkout, so not in the worktree");
     reasons.extend(supplies.absent.iter().map(absent));
@@ -169,7 +174,7 @@ fn setup(project: &Project, agent: &Agent, supplies: Supplies, reasons: &mut Vec
         copies: supplies.copies,
         links: supplies.links,
         uncloned: config.uncloned,
-        sparse: agent.head.sparse.clone(),
+        sparse: sparse.to_vec(),
         lfs: config.lfs,
     })
 }

@@ -12,7 +12,7 @@ use super::hooks;
 use super::plan::Planned;
 use super::supervise::read_plan;
 use super::surroundings;
-use super::trees;
+use super::{own, trees};
 use crate::domain::event::Claim as Said;
 use crate::domain::outcome::Outcome;
 use crate::domain::plan::Plan;
@@ -35,6 +35,7 @@ use crate::worktree::{self, Tree};
 pub fn tidy(project: &Project) -> Vec<(DispatchId, Result<(), Fault>)> {
     let finished = recover_all(&project.paths);
     trees::finish_removals(project);
+    own::tidy(project);
     let worktrees = project.worktrees();
     if worktrees.join(".trash").exists() {
         // Disk space only: whoever comes next tries again.

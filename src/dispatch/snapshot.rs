@@ -130,7 +130,7 @@ pub fn git_version() -> Result<String, Fault> {
     Ok(text)
 }
 
-fn base(tree: &Git, asked: Option<&str>) -> Result<Base, Fault> {
+pub(super) fn base(tree: &Git, asked: Option<&str>) -> Result<Base, Fault> {
     if let Some(name) = asked {
         let commit = tree.resolve(name)?.ok_or_else(|| {
             Fault::input(format!("--base {name:?} does not name a commit of this repository"))
@@ -204,7 +204,7 @@ fn first_installed(folder: &Path, env_file: Option<&str>) -> Result<ProviderSeen
         .fix("install one of them, or name a provider with --provider (shell runs any script)"))
 }
 
-fn writable(project: &Project) -> Result<(), Fault> {
+pub(super) fn writable(project: &Project) -> Result<(), Fault> {
     let paths = &project.paths;
     for folder in paths.folders() {
         if !folder.is_dir() {
@@ -225,7 +225,7 @@ fn writable(project: &Project) -> Result<(), Fault> {
     }
 }
 
-fn disk(project: &Project) -> Result<u64, Fault> {
+pub(super) fn disk(project: &Project) -> Result<u64, Fault> {
     let floor = project.config.worktree.disk_floor;
     for place in [project.worktrees(), project.paths.state().to_owned()] {
         let free = files::disk_free(&place)?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::supervise::read_plan;
-use super::view;
+use super::{own, view};
 use crate::domain::receipt::{Body, DispatchClosed, Entry, TreeEnd, WorktreeRemoved, WorktreeRescued, WorktreeUndone};
 use crate::domain::span::Span;
 use crate::domain::tree::{TreeClass, TreeFacts, TreeFate, classify};
@@ -176,6 +176,10 @@ fn look_at(project: &Project, name: &str, wanted: &Wanted) -> Kept {
         rescue: None,
     };
     let looked = match DispatchId::parse(name) {
+        Ok(id) if own::own(&project.paths, &id).is_some() => {
+            row.because.push_str("it is a person's: `git worktree remove` is for it");
+            Ok(())
+        }
         Ok(id) if project.paths.dispatch(&id).is_dir() => of_dispatch(project, &id, wanted, &mut row),
         _ => of_nobody(project, wanted, &mut row),
     };

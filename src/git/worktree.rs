@@ -91,6 +91,11 @@ impl Git {
         expect("worktree", lock(self)?).map(drop)
     }
 
+    /// Takes the lock from a worktree.
+    pub fn worktree_unlock(&self, path: &Path) -> Result<()> {
+        expect("worktree", self.cmd().args(["worktree", "unlock", "--"]).arg(path).run()?).map(drop)
+    }
+
     /// The git folder of the worktree at `path`, found by what the repository itself has on
     /// record: the folder's own `.git` file belongs to the worker and is not asked.
     pub fn worktree_git_dir(common_dir: &Path, path: &Path) -> Result<Option<PathBuf>> {

@@ -47,6 +47,10 @@ impl Paths {
     pub fn open_marker(&self, id: &DispatchId) -> PathBuf {
         self.open().join(id.as_str())
     }
+    /// The records of worktrees that persons made.
+    pub fn trees(&self) -> PathBuf {
+        self.state.join("trees")
+    }
     /// Locks.
     pub fn locks(&self) -> PathBuf {
         self.state.join("locks")

@@ -29,15 +29,15 @@ pub fn create(tree: &Tree<'_>, setup: &Setup, repo_lock: &Path, alive: Option<&F
     let repository = tree.repository();
     let held = || alive.and_then(|lock| lock.try_clone().ok());
     // Fails if the branch exists; from here on it is ours.
-    repository.create_branch(&tree.id.branch_ref(), tree.base, held()).map_err(|e| {
-        Fault::environment(format!("branch {} cannot be made: {e}", tree.id.branch()))
-            .fix("delete it, or choose another --id")
+    repository.create_branch(&tree.branch_ref(), tree.base, held()).map_err(|e| {
+        Fault::environment(format!("branch {} cannot be made: {e}", tree.branch()))
+            .fix("delete it, or choose another name")
     })?;
     let guard = lock::exclusive(repo_lock, Duration::from_mins(1));
     let added = guard.and_then(|_held| {
         let root = tree.path.parent().unwrap_or(Path::new("/"));
         std::fs::create_dir_all(root).at("create", root)?;
-        Ok(repository.worktree_add_bare(tree.path, &tree.id.branch(), &tree.lock_reason(), held())?)
+        Ok(repository.worktree_add_bare(tree.path, &tree.branch(), &tree.lock_reason(), held())?)
     });
     let filled = added.and_then(|()| fill(tree, setup, repo_lock, held));
     if filled.is_err() {
@@ -77,8 +77,8 @@ pub fn undo(tree: &Tree<'_>, repo_lock: &Path) -> Result<(), Fault> {
     if tree.common_dir.join("worktrees").join(tree.path.file_name().unwrap_or_default()).exists() {
         repository.worktree_forget(tree.path)?;
     }
-    if repository.ref_commit(&tree.id.branch_ref())?.as_deref() == Some(tree.base) {
-        repository.delete_ref(&tree.id.branch_ref(), tree.base)?;
+    if repository.ref_commit(&tree.branch_ref())?.as_deref() == Some(tree.base) {
+        repository.delete_ref(&tree.branch_ref(), tree.base)?;
     }
     if let Some(root) = tree.path.parent() {
         leave(root, repo_lock);

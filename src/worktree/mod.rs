@@ -32,6 +32,8 @@ use crate::git::Git;
 pub struct Tree<'a> {
     /// The dispatch.
     pub id: &'a DispatchId,
+    /// The branch of a person's worktree; that of a dispatch has its id.
+    pub own_branch: Option<&'a str>,
     /// The repository's common git folder.
     pub common_dir: &'a Path,
     /// The folder.
@@ -53,6 +55,7 @@ impl<'a> Tree<'a> {
     pub fn of(plan: &'a Plan, scratch: &'a Path) -> Self {
         Self {
             id: &plan.id,
+            own_branch: None,
             common_dir: Path::new(&plan.git_common_dir),
             path: Path::new(&plan.worktree),
             base: &plan.base.commit,
@@ -68,8 +71,17 @@ impl<'a> Tree<'a> {
     }
 
     /// The lock reason that marks the tree as ours.
-    fn lock_reason(&self) -> String {
-        format!("vnx dispatch {}", self.id)
+    pub fn lock_reason(&self) -> String {
+        let owner = if self.own_branch.is_some() { "worktree" } else { "dispatch" };
+        format!("vnx {owner} {}", self.id)
+    }
+
+    fn branch(&self) -> String {
+        self.own_branch.map_or_else(|| self.id.branch(), str::to_owned)
+    }
+
+    fn branch_ref(&self) -> String {
+        format!("refs/heads/{}", self.branch())
     }
 
     /// Where removed worktrees wait for their deletion: the same file system, so that the

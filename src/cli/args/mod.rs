@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 mod trees;
 mod workers;
 
-pub(super) use trees::{GcArgs, RescueCommand, UndoArgs, WorktreeCommand};
+pub(super) use trees::{GcArgs, NewArgs, RescueCommand, UndoArgs, WorktreeCommand};
 pub(super) use workers::{
     AttachArgs, CancelArgs, DispatchArgs, LogsArgs, PermitArg, PermitArgs, PsArgs, ResumeArgs, SendArgs, WaitArgs,
 };
@@ -72,7 +72,7 @@ pub(super) enum Command {
     Cancel(CancelArgs),
     /// Bring a removed worktree back: its files, its index, its branch, its HEAD
     Undo(UndoArgs),
-    /// Worktrees that were kept, and the rescues of those that were not
+    /// Worktrees: all of them, your own, those that were kept, and the rescues of those that were not
     #[command(subcommand)]
     Worktree(WorktreeCommand),
     /// The CLIs that can be workers

@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 
+use super::JsonArgs;
 use crate::domain::span::Span;
 
 #[derive(Debug, Args)]
@@ -15,11 +16,29 @@ pub(in crate::cli) struct UndoArgs {
 
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum WorktreeCommand {
+    /// List the worktrees of dispatches and of persons
+    List(JsonArgs),
+    /// Make a worktree of your own: the same steps as for a dispatch, on a new branch
+    ///
+    /// It lies beside the others and is yours: nothing of vnx removes it. `git worktree remove` does.
+    New(NewArgs),
     /// Say what may go and why, or with --apply reclaim it; nothing is lost by it
     Gc(GcArgs),
     /// The rescues: what was in worktrees that are gone
     #[command(subcommand)]
     Rescue(RescueCommand),
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct NewArgs {
+    /// The new branch; its folder is called alike
+    pub(in crate::cli) name: String,
+    /// Begin at this commit, branch or tag instead of the current one
+    #[arg(long, value_name = "REV")]
+    pub(in crate::cli) base: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
 }
 
 #[derive(Debug, Args)]
