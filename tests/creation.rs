@@ -539,3 +539,49 @@ fn a_maker_that_dies_leaves_all_of_a_worktree_or_nothing() {
     let _ = std::fs::remove_dir(world.worktrees());
     world.assert_nothing_left();
 }
+
+#[test]
+fn submodules_come_from_the_main_repository_without_a_network() {
+    let world = World::new();
+    let library = world.root.join("library");
+    std::fs::create_dir(&library).unwrap();
+    world.git_in(&library, &["init", "--quiet"]);
+    std::fs::write(library.join("lib.c"), "int one;\n").unwrap();
+    world.git_in(&library, &["add", "."]);
+    world.git_in(&library, &["commit", "--quiet", "-m", "library"]);
+    let url = library.to_str().unwrap();
+    world.git(&[
+        "-c",
+        "protocol.file.allow=always",
+        "submodule",
+        "--quiet",
+        "add",
+        "--name",
+        "deep/lib",
+        url,
+        "third/lib",
+    ]);
+    std::fs::write(world.repo.join(".gitignore"), ".vnx/\n").unwrap();
+    world.git(&["add", ".gitignore"]);
+    world.git(&["commit", "--quiet", "-m", "submodule"]);
+    let config = std::fs::read_to_string(world.repo.join(".git/config")).unwrap();
+    // What it came from is not there any more: only the main repository has it.
+    std::fs::rename(&library, world.root.join("moved")).unwrap();
+    world.config("worktree: {submodules: true}\n");
+    let look = "cat third/lib/lib.c; git submodule status; git -C third/lib remote get-url origin; git status --short";
+    world.script(&format!("{{ {look}; }} > ../../seen; {COMMIT}")).expect(0);
+    let seen = std::fs::read_to_string(world.root.join("seen")).unwrap();
+    let commit = world.git(&["rev-parse", "HEAD:third/lib"]);
+    assert!(seen.starts_with(&format!("int one;\n {commit} third/lib")), "{seen}");
+    assert!(seen.ends_with(&format!("{url}\n")), "the tree is clean: {seen}");
+    assert_eq!(world.last("dispatch.closed")["teardown"]["class"], "committed");
+    assert_eq!(std::fs::read_to_string(world.repo.join(".git/config")).unwrap(), config);
+    world.assert_nothing_left();
+    // Work in it is nowhere else: it stays.
+    let work = "cd third/lib; git checkout -q -b own; echo two >> lib.c; git commit -qam inside; cd ../..";
+    world.script(&format!("{work}; {COMMIT}"));
+    assert_eq!(world.last("dispatch.closed")["teardown"]["tree"], "kept");
+    let inside = world.worktrees().join(world.last_id()).join("third/lib");
+    assert_eq!(world.git_in(&inside, &["log", "-1", "--format=%s"]), "inside");
+    assert_eq!(world.git(&["status", "--short"]), "");
+}

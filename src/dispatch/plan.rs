@@ -176,6 +176,7 @@ pub(super) fn setup(
         uncloned: config.uncloned,
         sparse: sparse.to_vec(),
         lfs: config.lfs,
+        submodules: config.submodules,
     })
 }
 

@@ -173,7 +173,7 @@ impl Life<'_> {
             let outcome = if failed.cancelled { Outcome::Cancelled } else { Outcome::SetupFailed };
             return never(outcome, Fault::environment(failed.why), true);
         }
-        let settled = worktree::settle(&tree, supplied);
+        let settled = worktree::settle(&tree, &self.plan.setup, supplied);
         let prompt = match settled.and_then(|()| self.prepared()) {
             Ok(prompt) => prompt,
             Err(fault) => return never(Outcome::SetupFailed, fault, true),

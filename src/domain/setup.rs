@@ -161,6 +161,8 @@ pub struct Setup {
     pub sparse: Vec<String>,
     /// Whether large files are fetched.
     pub lfs: Lfs,
+    /// Submodules are populated from the main repository's objects.
+    pub submodules: bool,
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod import;
 mod index;
 mod objects;
 mod status;
+mod submodules;
 #[cfg(test)]
 mod tests;
 mod worktree;
@@ -28,6 +29,7 @@ pub use config::GitConfig;
 pub use import::{Entry, Found, Import};
 pub use objects::{Commit, NewCommit};
 pub use status::{Changed, HeadAt, Hidden, Staged, Status};
+pub use submodules::Submodule;
 
 use crate::domain::Fault;
 use crate::sys::cmd::{Cmd, CmdError, Output};

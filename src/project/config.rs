@@ -83,6 +83,8 @@ pub struct Worktree {
     pub link: Vec<String>,
     /// Whether large files of git LFS are fetched for the checkout.
     pub lfs: Lfs,
+    /// Submodules are populated, from what the main checkout has of them.
+    pub submodules: bool,
     /// Commands that run in a worktree.
     pub hooks: Hooks,
 }
@@ -126,6 +128,7 @@ impl Default for Worktree {
             uncloned: Uncloned::default(),
             link: Vec::new(),
             lfs: Lfs::default(),
+            submodules: false,
             hooks: Hooks::default(),
         }
     }
@@ -260,6 +263,7 @@ project_id: {project_id}
 #  uncloned: skip        # a folder that the file system cannot clone (reflink): skip, copy or link it
 #  link: []              # ignored files and folders of the main checkout that worktrees share by a link, as names
 #  lfs: git              # large files of git LFS: git (as it is configured) or skip (their pointers stay)
+#  submodules: false     # true: populate those that the main checkout has, from its objects, without network
 #  hooks:                # commands for `sh -c`, run in the worktree, each {{run: COMMAND, timeout: 60s}}
 #    post_create: []     # before the worker starts; one that fails ends the dispatch as setup_failed
 #    pre_merge: []       # before a merge; one that fails holds it (no command merges yet)

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::Tree;
+use super::{Tree, submodules};
 use crate::domain::Fault;
 use crate::domain::setup::Setup;
 use crate::git::Git;
@@ -58,6 +58,9 @@ fn fill(tree: &Tree<'_>, setup: &Setup, repo_lock: &Path, held: impl Fn() -> Opt
         git.sparse(&setup.sparse, &held)?;
     }
     git.checkout_files(workers(tree.common_dir), setup.lfs, held())?;
+    if setup.submodules {
+        submodules::populate(tree, &git_dir, setup.lfs, &held)?;
+    }
     Ok(Made { git_dir })
 }
 

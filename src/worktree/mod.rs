@@ -9,6 +9,7 @@ mod keep;
 mod nested;
 mod rescue;
 mod restore;
+mod submodules;
 mod supply;
 mod teardown;
 

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::Tree;
-use crate::domain::setup::{Setup, Uncloned};
+use super::{Tree, submodules};
+use crate::domain::setup::{Moment, Setup, Uncloned};
 use crate::domain::{Digest, Fault};
 use crate::git::Git;
 use crate::sys::clone::{self, Bytes};
@@ -78,7 +78,13 @@ fn undone(tree: &Tree<'_>, setup: &Setup, done: &[Supplied], fault: Fault) -> Fa
 }
 
 /// Notes what stands there now: hooks may have changed a copy, and that is no work of the worker's either.
-pub fn settle(tree: &Tree<'_>, done: Vec<Supplied>) -> Result<(), Fault> {
+pub fn settle(tree: &Tree<'_>, setup: &Setup, done: Vec<Supplied>) -> Result<(), Fault> {
+    if setup.hooks.at(Moment::PostCreate).is_empty() {
+        return Ok(());
+    }
+    if setup.submodules {
+        submodules::settle(tree)?;
+    }
     let again = done.into_iter().map(|supplied| match supplied.how {
         How::Copied { digest: Some(_) } => Supplied { how: copied(tree, &supplied.path), ..supplied },
         _ => supplied,
@@ -96,6 +102,9 @@ fn note(tree: &Tree<'_>, done: &[Supplied]) -> Result<(), Fault> {
 
 /// Takes everything back that is still as it was put there. What cannot be taken back stays and counts.
 pub fn take_back(tree: &Tree<'_>, setup: &Setup) {
+    if setup.submodules {
+        submodules::take_back(tree);
+    }
     if setup.links.is_empty() && setup.copies.is_empty() {
         return;
     }
@@ -189,7 +198,7 @@ fn copied(tree: &Tree<'_>, path: &str) -> How {
 }
 
 /// The place of a path in a worktree; `None` where a link stands on the way to it.
-fn place(top: &Path, path: &str) -> Option<PathBuf> {
+pub(super) fn place(top: &Path, path: &str) -> Option<PathBuf> {
     let full = top.join(path);
     let folders = full.ancestors().skip(1).take_while(|folder| *folder != top);
     let plain = |folder: &Path| folder.symlink_metadata().is_ok_and(|meta| meta.is_dir());
@@ -244,7 +253,7 @@ fn looks_like(path: &Path) -> std::io::Result<Digest> {
     Ok(Digest::of(&text))
 }
 
-fn list(path: &Path, text: &mut Vec<u8>) -> std::io::Result<()> {
+pub(super) fn list(path: &Path, text: &mut Vec<u8>) -> std::io::Result<()> {
     let meta = path.symlink_metadata()?;
     text.extend_from_slice(path.as_os_str().as_encoded_bytes());
     if !meta.is_dir() {
