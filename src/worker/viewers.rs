@@ -42,6 +42,8 @@ struct Viewer {
     is: Newcomer,
     /// It misses output.
     behind: bool,
+    /// A bell was among it.
+    missed: bool,
     /// Its size is another than the worker's: it is shown the part that it has room for, and these
     /// rows stand there. One of the worker's size gets what the worker writes.
     rows: Option<Vec<String>>,
@@ -58,7 +60,7 @@ pub(super) struct Viewers {
 impl Viewers {
     /// Keeps a newcomer; `settle` shows the screen.
     pub(super) fn add(&mut self, is: Newcomer) {
-        self.all.push(Viewer { is, behind: true, rows: None });
+        self.all.push(Viewer { is, behind: true, missed: false, rows: None });
     }
 
     pub(super) fn remove(&mut self, id: u64) {
@@ -148,6 +150,7 @@ impl Viewer {
 
     fn ring(&mut self) {
         self.send(&Arc::from(*b"\x07"));
+        self.missed = self.behind;
     }
 
     fn begin(&mut self, screen: &Screen) {
@@ -158,6 +161,9 @@ impl Viewer {
         } else {
             self.rows = Some(Vec::new());
             self.render(screen);
+        }
+        if std::mem::take(&mut self.missed) {
+            self.ring();
         }
     }
 
