@@ -35,6 +35,8 @@ pub struct Stream {
     turns: Turns,
     acp: Option<Acp>,
     end: EndPolicy,
+    /// Why vnx itself ended the worker: what the CLI says on its way out does not change it.
+    gave_up: Option<Failure>,
 }
 
 impl Stream {
@@ -52,6 +54,7 @@ impl Stream {
             pieces: String::new(),
             stderr: VecDeque::new(),
             trouble: BTreeMap::new(),
+            gave_up: None,
         }
     }
 
@@ -229,6 +232,10 @@ impl Stream {
         if self.kind == ParserKind::Text && code == "0" {
             self.read_answer(&code);
         }
+        if self.gave_up.is_some() {
+            self.claim.failure = self.gave_up.take();
+            self.claim.stuck_on_error = true;
+        }
         let report = self.report.trim().to_owned();
         self.claim.report_bytes = report.len() as u64;
         (self.claim, report)
@@ -331,8 +338,7 @@ impl Listener for Stream {
     }
 
     fn gave_up(&mut self, outcome: Outcome, message: &str) {
-        self.claim.failure = Some(Failure { outcome: Some(outcome), message: summary(message) });
-        self.claim.stuck_on_error = true;
+        self.gave_up = Some(Failure { outcome: Some(outcome), message: summary(message) });
     }
 }
 

@@ -62,6 +62,23 @@ fn refused(cli: Cli, lane: Lane) {
     ended(&world, &run, "network", 1);
 }
 
+/// What needs a permission that the worker does not have. Where somebody could be asked, nobody answers.
+/// Headless, only Claude Code tells that it refused something: the sandbox of Codex lets a command fail like
+/// any other, and the other two do not offer the tool at all.
+fn a_permission(cli: Cli, lane: Lane) {
+    let command =
+        "git -c user.name=x commit --allow-empty -q -m x && echo hi > hello.txt && git add . && git commit -q -m y";
+    let stub = Stub::start(vec![Step::Escalate(command.into()), Step::Say("Done.".into())]);
+    let world = world(cli, &stub.url());
+    let permissions = if lane == Lane::Headless { "read" } else { "ask\nquestions: {within: 2s}" };
+    world.agent("careful", &format!("permissions: {permissions}"));
+    let run = dispatch_to("careful", &world, cli, lane, TASK, &[]);
+    let silent = lane == Lane::Headless && cli != Cli::Claude;
+    let (outcome, code) = if silent { ("empty", 4) } else { ("permission_blocked", 1) };
+    ended(&world, &run, outcome, code);
+    assert_eq!(world.last("dispatch.closed")["commits"], 0);
+}
+
 /// One failure that the CLI gets over by itself does not spoil the work.
 fn recovered_from(cli: Cli, lane: Lane) {
     let steps = vec![
@@ -86,5 +103,6 @@ for_each! { all: {
     a_disconnect_in_the_middle => cut;
     a_hang => |cli, lane| hangs(cli, lane, Step::Hang);
     a_hang_in_the_middle => |cli, lane| hangs(cli, lane, Step::HangMid);
+    a_permission => a_permission;
     recovered_from => recovered_from;
 }}
