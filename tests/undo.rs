@@ -328,3 +328,32 @@ fn gc_undo_and_rescue_and_their_mistakes() {
     assert_eq!(world.git(&["for-each-ref", "refs/vnx/rescue"]), "");
     world.assert_nothing_left();
 }
+
+/// A folder that somebody moved or deleted: what git still keeps of it is theirs.
+#[test]
+fn a_moved_or_emptied_worktree_keeps_what_git_has_of_it() {
+    let world = World::new();
+    world.script("echo u > u").expect(4);
+    let id = world.last_id();
+    let (tree, elsewhere) = (world.worktrees().join(&id), world.root.join("elsewhere"));
+    // A commit that only this worktree reaches.
+    world.git_in(&tree, &["checkout", "-q", "--detach"]);
+    world.git_in(&tree, &["commit", "-q", "--allow-empty", "-m", "only here"]);
+    let commit = world.git_in(&tree, &["rev-parse", "HEAD"]);
+    std::fs::rename(&tree, &elsewhere).unwrap();
+    let run = world.vnx(&["undo", &id]).expect(2);
+    assert!(run.err.contains("git worktree repair"), "{}", run.err);
+    assert_eq!(world.git_in(&elsewhere, &["rev-parse", "HEAD"]), commit);
+    std::fs::rename(&elsewhere, &tree).unwrap();
+    std::fs::remove_file(tree.join("u")).unwrap();
+    for file in ["README.md", "src"] {
+        let path = tree.join(file);
+        if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) }.unwrap();
+    }
+    assert!(world.vnx(&["undo", &id]).expect(2).err.contains("exists"));
+    world.vnx(&["worktree", "gc", "--apply", &id]).expect(0);
+    world.git(&["prune", "--expire=now"]);
+    world.vnx(&["undo", &id]).expect(0);
+    assert_eq!(world.git_in(&tree, &["rev-parse", "HEAD"]), commit);
+    assert!(!tree.join("README.md").exists());
+}

@@ -39,16 +39,29 @@ pub fn restore(tree: &Tree<'_>, source: &Source, repo_lock: &Path) -> Result<(),
         return Err(Fault::input(format!("{} exists", tree.path.display()))
             .fix("the worktree is there; if something else is, move it away first"));
     }
+    if Git::worktree_git_dir(tree.common_dir, tree.path)?.is_some() {
+        // Its index, its HEAD and its reflog may be of a folder that somebody moved and works in.
+        return Err(Fault::input(format!("the folder {} is gone, but git has it on record", tree.path.display())).fix(
+            "if it was moved: `git worktree repair NEW_PATH`; if it was deleted: `git worktree unlock` and `git worktree prune` \
+             give up what git keeps of it, then undo again",
+        ));
+    }
+    // What a removal that was cut off has left of git's folder, which git itself no more takes for one.
+    tree.repository().worktree_forget(tree.path)?;
+    files::replace(&mark(tree), b"")?;
     let made = match source {
         Source::Rescue(commit) => from_rescue(tree, &aside, commit, repo_lock),
         Source::Commit { head, tip } => from_commit(tree, &aside, head, tip.as_deref(), repo_lock),
     };
-    let made = made.and_then(|()| Ok(std::fs::rename(&aside, tree.path).at("rename", &aside)?));
-    if made.is_err() {
+    let placed = made.and_then(|()| {
+        files::remove(&mark(tree))?;
+        Ok(std::fs::rename(&aside, tree.path).at("rename", &aside)?)
+    });
+    if placed.is_err() {
         // The error that brought us here is the one to report.
         let _ = clear(tree, &aside);
     }
-    made
+    placed
 }
 
 /// Where it is made: nobody works there, so whoever finds it knows that it is ours and not whole.
@@ -56,17 +69,27 @@ fn aside(tree: &Tree<'_>) -> PathBuf {
     tree.path.with_file_name(format!(".undo-{}", tree.id))
 }
 
-/// Takes away what an attempt that was cut off has left; nothing of a worktree that stands.
+/// Stands from before git knows of the worktree until it is whole, and never while one stands at its path
+/// in which somebody could work.
+fn mark(tree: &Tree<'_>) -> PathBuf {
+    tree.scratch.join("undo")
+}
+
+/// Takes away what an attempt that was cut off has left; nothing of a worktree that stood.
 fn clear(tree: &Tree<'_>, aside: &Path) -> Result<(), Fault> {
-    files::delete_tree(aside)?;
+    let marked = mark(tree).exists();
+    if !marked && aside.symlink_metadata().is_err() {
+        return Ok(());
+    }
     // Registered, and not aside yet: a folder with nothing in it but the link to git's.
-    if files::names(tree.path)? == [".git"] && std::fs::remove_file(tree.path.join(".git")).is_ok() {
+    if marked && files::names(tree.path)? == [".git"] && std::fs::remove_file(tree.path.join(".git")).is_ok() {
         std::fs::remove_dir(tree.path).at("remove", tree.path)?;
     }
     if tree.path.symlink_metadata().is_err() {
         tree.repository().worktree_forget(tree.path)?;
     }
-    Ok(())
+    files::delete_tree(aside)?;
+    Ok(files::remove(&mark(tree))?)
 }
 
 /// Registers the worktree under its path, and puts its empty folder aside.
