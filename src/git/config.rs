@@ -46,6 +46,13 @@ impl GitConfig {
         ["core.autocrlf", "core.eol", "core.attributesfile"].into_iter().any(on)
     }
 
+    /// Files are written in another form than git stores them, or some of them are not what they are called.
+    pub fn writes_otherwise(&self) -> bool {
+        let off = |key| self.value(key).is_some_and(|v| matches!(v, "false" | "no" | "off" | "0" | ""));
+        let on = |key| self.value(key).is_some() && !off(key);
+        self.converts() || off("core.symlinks") || on("core.ignorecase") || on("core.precomposeunicode")
+    }
+
     /// A committer identity is configured.
     pub fn has_identity(&self) -> bool {
         self.value("user.name").is_some_and(|v| !v.is_empty())

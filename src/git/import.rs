@@ -3,7 +3,6 @@
 //! No filter, no attribute and no line-end conversion comes between: what is read back is what was
 //! there, and nothing that the repository's configuration names is run.
 
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -149,76 +148,6 @@ impl Git {
         expect("fast-import", output)?;
         self.ref_commit(&reference)?.ok_or_else(|| unreadable("fast-import"))
     }
-
-    /// Files of a commit with their modes, below every folder; `None` for what is no file (a submodule).
-    pub fn files_of(&self, commit: &str) -> Result<Vec<Entry>> {
-        let out = tempfile::tempfile().map_err(|_| unreadable("ls-tree"))?;
-        let copy = out.try_clone().map_err(|_| unreadable("ls-tree"))?;
-        let cmd = self.cmd().args(["ls-tree", "-r", "-z", "--full-tree", "--end-of-options", commit]);
-        expect("ls-tree", cmd.writing(copy).run()?)?;
-        let bytes = whole(out).map_err(|_| unreadable("ls-tree"))?;
-        let entry = |line: &[u8]| {
-            let tab = line.iter().position(|b| *b == b'\t')?;
-            let mut head = std::str::from_utf8(&line[..tab]).ok()?.split(' ');
-            let (mode, _kind, oid) = (head.next()?, head.next()?, head.next()?);
-            let mode = u32::from_str_radix(mode, 8).ok()?;
-            Some(Entry { mode, oid: oid.to_owned(), path: PathBuf::from(OsStr::from_bytes(&line[tab + 1..])) })
-        };
-        let lines = bytes.split(|b| *b == 0).filter(|l| !l.is_empty());
-        lines.map(|line| entry(line).ok_or_else(|| unreadable("ls-tree"))).collect()
-    }
-
-    /// Hands the content of each object to `take`, in order.
-    pub fn contents<'a, F>(&self, oids: impl IntoIterator<Item = &'a str>, mut take: F) -> Result<()>
-    where
-        F: FnMut(usize, &mut dyn Read) -> io::Result<()>,
-    {
-        let broken = |_: io::Error| unreadable("cat-file");
-        let oids: Vec<&str> = oids.into_iter().collect();
-        let out = tempfile::tempfile().map_err(broken)?;
-        let copy = out.try_clone().map_err(broken)?;
-        let cmd = self.cmd().args(["cat-file", "--batch"]).stdin(oids.join("\n") + "\n");
-        expect("cat-file", cmd.writing(copy).limit(Duration::from_mins(30)).run()?)?;
-        let mut out = out;
-        io::Seek::rewind(&mut out).map_err(broken)?;
-        let mut out = io::BufReader::new(out);
-        for (at, oid) in oids.iter().enumerate() {
-            let mut header = String::new();
-            io::BufRead::read_line(&mut out, &mut header).map_err(broken)?;
-            let size = header.trim_end().strip_prefix(oid).and_then(|h| h.strip_prefix(" blob "));
-            let size: u64 = size.and_then(|s| s.parse().ok()).ok_or_else(|| unreadable("cat-file"))?;
-            let mut content = (&mut out).take(size);
-            take(at, &mut content).map_err(broken)?;
-            io::copy(&mut content, &mut io::sink()).map_err(broken)?;
-            out.read_exact(&mut [0]).map_err(broken)?;
-        }
-        Ok(())
-    }
-}
-
-/// A file of a commit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// Its mode as git stores it.
-    pub mode: u32,
-    /// Its content's object.
-    pub oid: String,
-    /// Where it stands, below the worktree.
-    pub path: PathBuf,
-}
-
-impl Entry {
-    /// A commit of another repository: a submodule.
-    pub fn is_gitlink(&self) -> bool {
-        self.mode == 0o160_000
-    }
-}
-
-fn whole(mut file: File) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    io::Seek::rewind(&mut file)?;
-    file.read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// A path as fast-import reads it whatever is in it.

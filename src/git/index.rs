@@ -21,7 +21,7 @@ const CAP: u64 = 1 << 30;
 /// Bytes of `lstat` data at the start of an entry; the mode is among them.
 const STAT: usize = 40;
 const HEADER: usize = 12;
-const GITLINK: u32 = 0o160_000;
+pub(super) const GITLINK: u32 = 0o160_000;
 
 /// A timestamp as the index stores it: seconds (modulo 2^32), nanoseconds.
 type Stamp = (u32, u32);
@@ -221,6 +221,31 @@ fn parse(bytes: &[u8], hash: usize) -> Option<Vec<Entry>> {
         }
     }
     (at == end).then_some(entries)
+}
+
+/// The beginning of an index with so many entries.
+pub(super) fn header(entries: usize) -> Option<Vec<u8>> {
+    let count = u32::try_from(entries).ok()?;
+    Some([b"DIRC".as_slice(), &2_u32.to_be_bytes(), &count.to_be_bytes()].concat())
+}
+
+/// Adds an entry for a file of which `lstat` said `meta`; without it git looks at the file.
+pub(super) fn entry(index: &mut Vec<u8>, meta: Option<&Metadata>, mode: u32, oid: &[u8], path: &[u8]) {
+    let at = index.len();
+    let mut stat = [0; STAT / 4];
+    if let Some(meta) = meta {
+        let ((changed, changed_ns), (modified, modified_ns)) = (changed(meta), modified(meta));
+        let (device, inode, size) = (truncate(meta.dev()), truncate(meta.ino()), truncate(meta.size()));
+        stat = [changed, changed_ns, modified, modified_ns, device, inode, 0, meta.uid(), meta.gid(), size];
+    }
+    stat[6] = mode;
+    index.extend(stat.iter().flat_map(|field| field.to_be_bytes()));
+    index.extend_from_slice(oid);
+    let length = u16::try_from(path.len()).unwrap_or(u16::MAX).min(0xfff);
+    index.extend_from_slice(&length.to_be_bytes());
+    index.extend_from_slice(path);
+    let end = at + ((index.len() - at + 8) & !7);
+    index.resize(end, 0);
 }
 
 fn number(bytes: &[u8], at: usize) -> Option<u32> {

@@ -6,7 +6,9 @@
 //! `--end-of-options` or as full ref names. Branch on exit codes, never on messages.
 
 mod apply;
+mod checkout;
 mod config;
+mod content;
 mod diff;
 mod ignored;
 mod import;
@@ -26,7 +28,8 @@ use std::time::Duration;
 
 pub use apply::NewPatch;
 pub use config::GitConfig;
-pub use import::{Entry, Found, Import};
+pub use content::{Entry, WriteError};
+pub use import::{Found, Import};
 pub use objects::{Commit, NewCommit};
 pub use status::{Changed, HeadAt, Hidden, Staged, Status};
 pub use submodules::Submodule;

@@ -122,18 +122,21 @@ impl Commit {
     }
 }
 
-/// The name of a commit object with this content, by the hash that names of `length` come from.
+/// The name of a commit object with this content, by the hash that names of `length` digits come from.
 fn object_id(raw: &[u8], length: usize) -> Option<String> {
-    use sha1::Digest as _;
     let header = format!("commit {}\0", raw.len());
-    Some(match length {
-        40 => {
-            let hash = sha1::Sha1::new().chain_update(&header).chain_update(raw).finalize();
-            hash.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
-        }
-        64 => crate::domain::Digest::of(&[header.as_bytes(), raw].concat()).to_string(),
-        _ => return None,
-    })
+    let hash = hash(&[header.as_bytes(), raw], length / 2)?;
+    Some(hash.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}")))
+}
+
+/// What git names objects by and ends its files with: SHA-1 where that has 20 bytes, SHA-256 for 32.
+pub(super) fn hash(parts: &[&[u8]], bytes: usize) -> Option<Vec<u8>> {
+    use sha1::Digest as _;
+    match bytes {
+        20 => Some(parts.iter().fold(sha1::Sha1::new(), sha2::Digest::chain_update).finalize().to_vec()),
+        32 => Some(crate::domain::Digest::of(&parts.concat()).bytes().to_vec()),
+        _ => None,
+    }
 }
 
 /// The repository's configuration may be a worker's: it does not name the programs that sign.

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::index::Index;
 use super::{Git, Hidden};
+use crate::sys::cmd::Cmd;
 
 struct Repo {
     _temp: tempfile::TempDir,
@@ -216,4 +217,150 @@ proptest! {
             let _ = (index.hidden(), index.settled(temp.path()));
         }
     }
+}
+
+/// A second worktree of the repository, registered without files, and what git says of it.
+fn linked(repo: &Repo, name: &str) -> Git {
+    let path = repo.tree.with_file_name(name);
+    repo.git(&["worktree", "add", "-q", "--no-checkout", "--detach", path.to_str().unwrap()]);
+    Git::tree(repo.tree.join(".git/worktrees").join(name), path)
+}
+
+fn said(git: &Git, args: &[&str]) -> String {
+    let output = git.cmd().args(args).run().unwrap();
+    assert!(output.ok(), "git {args:?}: {}", output.complaint());
+    output.text()
+}
+
+fn commit_of_everything(format: &str) -> Repo {
+    let repo = Repo::new(30, format);
+    for folder in ["a/b/c", "a.b", "a-b", "z/y"] {
+        std::fs::create_dir_all(repo.tree.join(folder)).unwrap();
+        for name in ["plain", "run.sh", "new\nline", "ünï", "empty"] {
+            std::fs::write(repo.tree.join(folder).join(name), if name == "empty" { "" } else { name }).unwrap();
+        }
+        std::fs::set_permissions(repo.tree.join(folder).join("run.sh"), std::fs::Permissions::from_mode(0o755))
+            .unwrap();
+        symlink("../nowhere", repo.tree.join(folder).join("link")).unwrap();
+    }
+    std::fs::write(repo.tree.join("long-".to_owned() + &"x".repeat(240)), vec![b'x'; 300_000]).unwrap();
+    std::fs::write(repo.tree.join(".gitattributes"), "* text=auto eol=lf\n*.png binary\n").unwrap();
+    std::fs::write(repo.tree.join("crlf"), "a\nb\n").unwrap();
+    repo.git(&["add", "."]);
+    let commit = repo.git.resolve("HEAD").unwrap().unwrap();
+    repo.git(&["update-index", "--add", "--cacheinfo", &format!("160000,{commit},sub/module")]);
+    repo.git(&["commit", "-q", "-m", "everything"]);
+    repo
+}
+
+#[test]
+fn our_own_checkout_is_what_gits_would_be() {
+    for format in ["sha1", "sha256"] {
+        let repo = commit_of_everything(format);
+        let commit = repo.git.resolve("HEAD").unwrap().unwrap();
+        let (ours, gits) = (linked(&repo, "ours"), linked(&repo, "gits"));
+        assert!(ours.write_plain(&repo.tree.join(".git"), &commit).unwrap());
+        gits.checkout_files(1, crate::domain::setup::Lfs::Git, None).unwrap();
+        // Before git writes an index of its own there.
+        let hash = commit.len() / 2;
+        let staged = ours.staged(hash).unwrap();
+        assert!(Index::read(&ours.git_dir().join("index"), hash).is_some(), "it can be read");
+        assert_eq!(ours.status(&staged).unwrap().changed, Vec::new());
+        // Who trusts the cached tree and who looks through the index say the same.
+        assert_eq!(said(&ours, &["write-tree"]), said(&repo.git, &["rev-parse", "HEAD^{tree}"]));
+        said(&ours, &["fsck", "--cache", "--no-dangling"]);
+        assert_eq!(said(&ours, &["ls-files", "-v", "--stage"]), said(&gits, &["ls-files", "-v", "--stage"]));
+        // Every entry is of the file that is there: a refresh finds nothing to do.
+        let entries = |git: &Git| said(git, &["ls-files", "--debug"]);
+        let before = entries(&ours);
+        said(&ours, &["update-index", "--really-refresh"]);
+        let stat = |text: &str| {
+            let line = |l: &&str| ["ctime", "mtime", "size", "dev"].iter().any(|w| l.trim_start().starts_with(w));
+            text.lines().filter(line).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(stat(&before), stat(&entries(&ours)));
+        let trees = ["ours", "gits"].map(|name| repo.tree.with_file_name(name));
+        let diff = Cmd::new("diff").args(["-r", "--no-dereference", "--exclude=.git"]).args(&trees).run().unwrap();
+        assert!(diff.ok(), "{}", diff.text());
+        for tree in trees {
+            let mode = std::fs::metadata(tree.join("a/b/c/run.sh")).unwrap().permissions().mode();
+            assert_eq!(mode & 0o111, 0o111 & !umask(&tree));
+        }
+    }
+}
+
+/// What new files here lose of their mode.
+fn umask(folder: &Path) -> u32 {
+    use std::os::unix::fs::OpenOptionsExt;
+    let path = folder.join("umask");
+    std::fs::OpenOptions::new().create_new(true).write(true).mode(0o777).open(&path).unwrap();
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    std::fs::remove_file(path).unwrap();
+    0o777 & !mode
+}
+
+#[test]
+fn what_git_would_write_in_another_form_is_left_to_git() {
+    for (attributes, setting) in [
+        ("*.txt filter=lfs diff=lfs\n", None),
+        ("*.txt eol=crlf\n", None),
+        ("*.txt ident\n", None),
+        ("*.txt working-tree-encoding=UTF-16\n", None),
+        ("", Some(["core.autocrlf", "true"])),
+        ("* text\n", Some(["core.eol", "crlf"])),
+        ("", Some(["core.symlinks", "false"])),
+    ] {
+        let repo = Repo::new(3, "sha1");
+        std::fs::create_dir(repo.tree.join("deep")).unwrap();
+        std::fs::write(repo.tree.join("deep/.gitattributes"), attributes).unwrap();
+        repo.git(&["add", "."]);
+        repo.git(&["commit", "-q", "-m", "attributes"]);
+        let commit = repo.git.resolve("HEAD").unwrap().unwrap();
+        let tree = linked(&repo, "linked");
+        let common = repo.tree.join(".git");
+        if let Some([key, value]) = setting {
+            repo.git(&["config", key, value]);
+        } else {
+            std::fs::create_dir_all(common.join("info")).unwrap();
+            assert!(!tree.write_plain(&common, &commit).unwrap(), "{attributes}");
+            // The same words outside of the tree.
+            std::fs::write(repo.tree.join("deep/.gitattributes"), "").unwrap();
+            repo.git(&["commit", "-q", "-a", "-m", "none"]);
+            std::fs::write(common.join("info/attributes"), attributes).unwrap();
+        }
+        let commit = repo.git.resolve("HEAD").unwrap().unwrap();
+        assert!(!tree.write_plain(&common, &commit).unwrap(), "{attributes} {setting:?}");
+        assert!(!repo.tree.with_file_name("linked").join("f0").exists());
+    }
+}
+
+/// Trees that nobody commits by accident: a name of git's own, and a link where a folder is.
+#[test]
+fn names_that_git_refuses_are_never_written() {
+    let repo = Repo::new(1, "sha1");
+    let blob = said(&repo.git, &["rev-parse", "HEAD:f0"]);
+    let tree_of = |listing: &str| {
+        let output = repo.git.cmd().args(["mktree"]).stdin(listing).run().unwrap();
+        assert!(output.ok(), "{}", output.complaint());
+        output.text()
+    };
+    let inner = tree_of(&format!("100644 blob {blob}\tconfig\n"));
+    let mut wicked: Vec<String> =
+        [".git", ".GIT", "git~1", ".git ", ".git.", ".."].map(|name| format!("040000 tree {inner}\t{name}\n")).into();
+    wicked.push(format!("120000 blob {blob}\t.gitmodules\n"));
+    for (n, listing) in wicked.iter().enumerate() {
+        let tree = tree_of(&format!("{listing}100644 blob {blob}\tz\n"));
+        let commit = said(&repo.git, &["commit-tree", "-m", "x", &tree]);
+        let linked = linked(&repo, &format!("linked{n}"));
+        assert!(!linked.write_plain(&repo.tree.join(".git"), &commit).unwrap(), "{listing}");
+        assert!(!repo.tree.with_file_name(format!("linked{n}")).join("z").exists(), "{listing}");
+    }
+    // A link to a place outside and a folder of its name: nothing goes through it.
+    let outside = repo.tree.with_file_name("outside");
+    std::fs::create_dir(&outside).unwrap();
+    let target = repo.git.cmd().args(["hash-object", "-w", "--stdin"]).stdin(outside.to_str().unwrap()).run().unwrap();
+    let tree = tree_of(&format!("120000 blob {}\tdoor\n040000 tree {inner}\tdoor\n", target.text()));
+    let commit = said(&repo.git, &["commit-tree", "-m", "x", &tree]);
+    assert!(!linked(&repo, "door").write_plain(&repo.tree.join(".git"), &commit).unwrap());
+    assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
 }

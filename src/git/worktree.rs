@@ -2,10 +2,8 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use super::{Git, GitError, Result, expect, refused, unreadable};
-use crate::domain::setup::Lfs;
 use crate::sys::files;
 
 impl Git {
@@ -45,21 +43,6 @@ impl Git {
             expect("sparse-checkout", cmd.holding(held()).run()?)?;
         }
         Ok(())
-    }
-
-    /// Writes the files of HEAD into a registered worktree. `self` is the worktree.
-    pub fn checkout_files(&self, workers: usize, lfs: Lfs, held: Option<File>) -> Result<()> {
-        let mut cmd = self.cmd();
-        if lfs == Lfs::Skip {
-            cmd = cmd.env("GIT_LFS_SKIP_SMUDGE", "1");
-        }
-        let output = cmd
-            .args(["-c", &format!("checkout.workers={workers}")])
-            .args(["reset", "--hard", "--quiet", "--no-recurse-submodules", "--end-of-options", "HEAD"])
-            .limit(Duration::from_mins(30))
-            .holding(held)
-            .run()?;
-        expect("reset", output).map(drop)
     }
 
     /// Drops the registration of a worktree whose folder is already gone, as `git worktree remove`

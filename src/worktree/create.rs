@@ -57,18 +57,11 @@ fn fill(tree: &Tree<'_>, setup: &Setup, repo_lock: &Path, held: impl Fn() -> Opt
         let _held = lock::exclusive(repo_lock, Duration::from_mins(1))?;
         git.sparse(&setup.sparse, &held)?;
     }
-    git.checkout_files(workers(tree.common_dir), setup.lfs, held())?;
+    git.populate(tree.common_dir, tree.base, setup.lfs, held())?;
     if setup.submodules {
         submodules::populate(tree, &git_dir, setup.lfs, &held)?;
     }
     Ok(Made { git_dir })
-}
-
-/// How many processes write the files. Starting them costs more than they bring below some ten
-/// thousand files; the size of the main checkout's index (about 80 bytes a file) tells enough.
-fn workers(common_dir: &Path) -> usize {
-    let large = std::fs::metadata(common_dir.join("index")).is_ok_and(|m| m.len() > 800_000);
-    if large { std::thread::available_parallelism().map_or(1, usize::from) } else { 1 }
 }
 
 /// Takes away what a creation that did not finish has left: folder, registration, and the

@@ -5,7 +5,7 @@
 
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::rescue::{STATE, State};
 use super::{Tree, nested};
 use crate::domain::Fault;
 use crate::domain::setup::Lfs;
-use crate::git::{Entry, Git};
+use crate::git::{Entry, Git, WriteError};
 use crate::sys::files::{self, At};
 use crate::sys::lock;
 
@@ -249,41 +249,9 @@ impl Kept {
     }
 }
 
-/// Writes files and links as git stores them, in folders that are made for them. Nothing is written
-/// through a link: what a commit names is below the folder that we have just made.
 fn write(repository: &Git, entries: &[(&Entry, PathBuf)]) -> Result<(), Fault> {
-    let (links, files): (Vec<_>, Vec<_>) =
-        entries.iter().filter(|(entry, _)| !entry.is_gitlink()).partition(|(entry, _)| entry.mode == 0o120_000);
-    for (_, path) in entries.iter().filter(|(entry, _)| entry.is_gitlink()) {
-        std::fs::create_dir_all(path).at("create", path)?;
-    }
-    // Links last, so that no file is written through one.
-    for list in [files, links] {
-        let mut failed = None;
-        repository
-            .contents(list.iter().map(|(entry, _)| entry.oid.as_str()), |at, content| {
-                let (entry, path) = list[at];
-                put(entry, path, content).inspect_err(|e| failed = Some((path.clone(), e.kind())))
-            })
-            .map_err(|e| match failed {
-                Some((path, kind)) => Fault::io(format!("cannot write {}: {kind}", path.display()))
-                    .fix("free disk space, then undo again"),
-                None => Fault::from(e),
-            })?;
-    }
-    Ok(())
-}
-
-fn put(entry: &Entry, path: &Path, content: &mut dyn Read) -> io::Result<()> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    if entry.mode == 0o120_000 {
-        let mut target = Vec::new();
-        content.read_to_end(&mut target)?;
-        return std::os::unix::fs::symlink(std::ffi::OsStr::from_bytes(&target), path);
-    }
-    let mode = if entry.mode & 0o100 == 0 { 0o666 } else { 0o777 };
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
-    io::copy(content, &mut file).map(drop)
+    repository.write_out(entries).map(drop).map_err(|e| match e {
+        WriteError::Disk(e) => Fault::io(e.to_string()).fix("free disk space, then undo again"),
+        WriteError::Git(e) => e.into(),
+    })
 }
