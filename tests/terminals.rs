@@ -334,6 +334,25 @@ fn a_session_that_cannot_be_resumed() {
     world.assert_nothing_left();
 }
 
+/// A pane is opened before there is anything to see: the worker comes up in it all the same.
+#[test]
+fn a_pane_that_is_earlier_than_its_worker_shows_it() {
+    let world = tui_world("manual");
+    let config = world.repo.join(".vnx/config.yaml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let (began, go) = (world.root.join("began"), world.root.join("go"));
+    let hook = format!("touch {}; while [ ! -e {} ]; do sleep 0.02; done", began.display(), go.display());
+    std::fs::write(&config, format!("{text}\nworktree: {{hooks: {{post_create: [{{run: '{hook}'}}]}}}}\n")).unwrap();
+    let id = start(&world, &["-i", "first"]);
+    let pane = || world.tmux(&["capture-pane", "-p", "-t", &format!("=vnx-repo:{id}")]);
+    let attached = || world.processes().iter().any(|(_, command)| command.contains(" attach "));
+    world.until("the hook and the pane", || began.exists() && attached());
+    std::fs::write(go, "").unwrap();
+    world.until("the worker's screen in the pane", || pane().contains("tui is ready"));
+    world.vnx(&["cancel", &id, "--now"]).expect(0);
+    world.assert_nothing_left();
+}
+
 /// A worker that needs somebody rings: tmux marks its window.
 #[test]
 fn a_question_rings_in_the_pane() {

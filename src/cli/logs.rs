@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::Context;
 use super::args::{AttachArgs, LogsArgs};
@@ -20,6 +21,8 @@ use crate::worker::{self, Left, Plain, Recorded, Source, drawn};
 
 /// The key that detaches unless another is named, as in dtach and abduco.
 const CTRL_BACKSLASH: u8 = 0x1c;
+/// How soon a worker that has no screen yet is asked again.
+const SOON: Duration = Duration::from_millis(50);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
@@ -50,12 +53,21 @@ pub(super) fn attach(context: &Context, args: &AttachArgs) -> Result<Answer, Fau
     let key = args.detach_key.as_deref().map(detach_key).transpose()?.unwrap_or(CTRL_BACKSLASH);
     if plan.lane == Lane::Interactive && !view::is_closed(&project, &id) {
         let folder = project.paths.dispatch(&id);
-        if worker::attach(&folder, args.read_only, key)? == Some(Left::Detached) {
-            context.screen.story(&format!("detached; {id} goes on"));
-            return Ok(Answer::Good);
+        let lock = folder.join("lock");
+        loop {
+            match worker::attach(&folder, args.read_only, key)? {
+                Some(Left::Detached) => {
+                    context.screen.story(&format!("detached; {id} goes on"));
+                    return Ok(Answer::Good);
+                }
+                Some(Left::Ended) => break,
+                // Not yet, while it is being prepared, or not any more.
+                None if view::is_closed(&project, &id) || lock::is_free(&lock)? => break,
+                None => std::thread::sleep(SOON),
+            }
         }
         // The screen is gone; what became of it comes in a moment.
-        lock::wait_until_free(&folder.join("lock"))?;
+        lock::wait_until_free(&lock)?;
         if !view::is_closed(&project, &id) {
             return Err(Fault::environment(format!("the supervisor of {id} is gone"))
                 .fix(format!("`vnx show {id}` recovers the dispatch and says what became of it")));

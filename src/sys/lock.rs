@@ -79,3 +79,12 @@ pub fn exclusive_file(file: &File, path: &Path, patience: Duration) -> Result<()
 pub fn wait_until_free(path: &Path) -> Result<(), PathError> {
     open(path)?.lock_shared().at("lock", path)
 }
+
+/// Whether nobody holds the lock at this moment.
+pub fn is_free(path: &Path) -> Result<bool, PathError> {
+    match open(path)?.try_lock_shared() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(e)) => Err(e).at("lock", path),
+    }
+}
