@@ -9,11 +9,15 @@
     reason = "a bench prints, and may stop at the first surprise"
 )]
 
+#[path = "place/line.rs"]
+mod figures;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use figures::line;
 use vnx::domain::receipt::{Body, DispatchRefused, DispatchRequested, Entry, Kind};
 use vnx::domain::{Digest, DispatchId, Name};
 use vnx::ledger::{Ledger, Limit};
@@ -56,15 +60,6 @@ fn seconds(runs: usize, mut work: impl FnMut()) -> f64 {
         .collect();
     took.sort_by(f64::total_cmp);
     took[runs / 2]
-}
-
-fn line(what: &str, ours: f64, baseline: &str, theirs: f64, bar: &str) {
-    let ratio = ours / theirs;
-    println!(
-        "{what:<52} {:>8.1} ms   {baseline}: {:>8.1} ms   ratio {ratio:>5.2}   bar {bar}",
-        ours * 1e3,
-        theirs * 1e3
-    );
 }
 
 fn run(program: &str, args: &[&str]) -> String {
@@ -126,18 +121,18 @@ fn append() {
     let ledger = ledger(&temp.path().join("receipts"), 2, Limit::default());
     let bare = std::fs::File::options().create(true).append(true).open(temp.path().join("bare")).unwrap();
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    let line = vec![b'x'; 1100];
+    let bytes = vec![b'x'; 1100];
     for n in 0..EACH {
         let begun = Instant::now();
         ledger.append(&[refused(n)]).unwrap();
         ours.push(begun.elapsed().as_secs_f64());
         let begun = Instant::now();
-        (&bare).write_all(&line).unwrap();
+        (&bare).write_all(&bytes).unwrap();
         bare.sync_data().unwrap();
         theirs.push(begun.elapsed().as_secs_f64());
     }
     let one = 1.0 / (ours.iter().sum::<f64>() / EACH as f64);
-    self::line(
+    line(
         "durable append, one writer (median)",
         share(ours, 0.5),
         "write + fdatasync",

@@ -9,6 +9,8 @@
     reason = "a bench prints, and may stop at the first surprise"
 )]
 
+#[path = "place/line.rs"]
+mod figures;
 #[path = "place/mod.rs"]
 mod place;
 
@@ -16,18 +18,10 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use figures::line;
 use place::{Place, STAMP, VNX, median, moment, now, settle};
 
 const FILES: usize = 2000;
-
-fn line(what: &str, ours: f64, baseline: &str, theirs: f64, bar: &str) {
-    println!(
-        "{what:<52} {:>8.1} ms   {baseline}: {:>8.1} ms   ratio {:>5.2}   bar {bar}",
-        ours * 1e3,
-        theirs * 1e3,
-        ours / theirs
-    );
-}
 
 const DISPATCH: [&str; 7] = ["-q", "dispatch-agent", "--provider", "shell", "--agent", "hello-world", "-i"];
 

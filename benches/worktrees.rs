@@ -7,11 +7,14 @@
     reason = "a bench prints, and may stop at the first surprise"
 )]
 
+#[path = "place/line.rs"]
+mod figures;
 #[path = "place/mod.rs"]
 mod place;
 
 use std::time::{Duration, Instant};
 
+use figures::line;
 use place::{Place, median};
 use vnx::domain::plan::TeardownPolicy;
 use vnx::domain::setup::Setup;
@@ -19,21 +22,14 @@ use vnx::domain::span::Size;
 use vnx::domain::tree::classify;
 use vnx::domain::{Digest, DispatchId};
 use vnx::git::Git;
-use vnx::worktree::{self, Tree};
+use vnx::worktree::{self, Pool, Tree};
 
 const ROUNDS: usize = 5;
-
-fn line(what: &str, ours: f64, baseline: &str, theirs: f64, bar: &str) {
-    println!(
-        "{what:<46} {ours:>8.1} ms   {baseline}: {theirs:>8.1} ms   ratio {:>5.2}   bar {bar}",
-        ours / theirs.max(0.001)
-    );
-}
 
 fn timed(work: impl FnOnce()) -> f64 {
     let begun = Instant::now();
     work();
-    begun.elapsed().as_secs_f64() * 1000.0
+    begun.elapsed().as_secs_f64()
 }
 
 struct Round<'a> {
@@ -71,7 +67,7 @@ fn at(files: usize, create_bar: &str) {
     let policy = TeardownPolicy { reproducible: vec!["target".to_owned()], rescue_ignored_max: Size(32 << 20) };
     let round = Round { place: &place, base, risk, policy };
     let lock = place.root.join("repo.lock");
-    let mut found: [Vec<f64>; 7] = Default::default();
+    let mut found: [Vec<f64>; 8] = Default::default();
     for n in 0..ROUNDS {
         let branch = format!("bare-{n}");
         let theirs = place.root.join(&branch);
@@ -98,10 +94,19 @@ fn at(files: usize, create_bar: &str) {
         });
         found[6].push(timed(|| std::fs::remove_dir_all(&theirs).unwrap()));
     }
-    let [create, add, facts, status, remove, rescue, delete] = found.map(median);
+    let root = place.root.join("trees");
+    let pool = Pool { common_dir: &common, root: &root, repo_lock: &lock };
+    for n in ROUNDS..2 * ROUNDS {
+        pool.fill(&place.root.join("pool.lock"), &Setup::default(), &round.base, 1, || true).unwrap();
+        round.with(n, |tree| {
+            found[7].push(timed(|| drop(worktree::create(tree, &Setup::default(), &lock, None).unwrap())));
+        });
+    }
+    let [create, add, facts, status, remove, rescue, delete, taken] = found.map(median);
     println!("{files} files");
     line("create", create, "git worktree add", add, create_bar);
-    line("facts of a clean tree", facts, "git status + 20 ms", status + 20.0, "1.00");
+    line("create from the pool (bar 25 ms)", taken, "git worktree add", add, "25 ms");
+    line("facts of a clean tree", facts, "git status + 20 ms", status + 0.02, "1.00");
     line("removal in the foreground (bar 5 ms)", remove, "rm -r", delete, "5 ms");
     line("rescue of 200 changed files (bar 300 ms)", rescue, "git status", status, "300 ms");
 }

@@ -28,6 +28,7 @@ mod main_job;
 mod ollama;
 mod panes;
 mod parallel;
+mod pool;
 mod projections;
 mod teardown;
 mod terminals;

@@ -54,12 +54,14 @@ pub(super) fn list(context: &Context, args: &JsonArgs) -> Result<Answer, Fault> 
             Stands::Kept => (Tone::Doubt, "kept"),
             Stands::Yours => (Tone::Good, "yours"),
             Stands::Making => (Tone::Dim, "making"),
+            Stands::Ready => (Tone::Dim, "ready"),
             Stands::Unknown => (Tone::Doubt, "unknown"),
         };
         let because = one.because.map(|why| format!(" ({})", printable(&why))).unwrap_or_default();
         let owner = match one.owner {
             Owner::Dispatch => "dispatch",
             Owner::Person => "person",
+            Owner::Pool => "pool",
             Owner::Unknown => "unknown",
         };
         rows.push(vec![

@@ -11,6 +11,7 @@ use crate::domain::span::Size;
 use crate::domain::{Fault, Timestamp};
 use crate::project::Project;
 use crate::sys::{self, files};
+use crate::worktree::POOL;
 
 /// How long a size is believed, in seconds: of a tree whose dispatch runs, and of another.
 const RUNNING: i64 = 5;
@@ -60,7 +61,8 @@ fn measure(project: &Project, now: Timestamp) -> Result<Used, Fault> {
     let known: BTreeMap<String, Found> = known.and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
     let open = files::names(&project.paths.open())?;
     // What waits for its deletion is as good as gone.
-    let names: Vec<String> = files::names(&root)?.into_iter().filter(|name| !name.starts_with('.')).collect();
+    let counts = |name: &String| !name.starts_with('.') || name == POOL;
+    let names: Vec<String> = files::names(&root)?.into_iter().filter(counts).collect();
     let fresh = |name: &String, found: &Found| {
         // What was seen of a tree that has come to rest since says little of it.
         let patience = if found.running || open.contains(name) { RUNNING } else { AT_REST };

@@ -15,6 +15,7 @@ pub mod leftovers;
 pub mod own;
 mod panes;
 pub mod plan;
+mod pool;
 mod recover;
 pub mod request;
 mod resume;

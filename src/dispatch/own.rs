@@ -26,7 +26,7 @@ use crate::project::{Paths, Project};
 use crate::provider::{self, environment};
 use crate::sys::{self, files, lock, path};
 use crate::worker::{HookJob, control, run_hook};
-use crate::worktree::{self, Tree};
+use crate::worktree::{self, POOL, Pool, Tree};
 
 /// The record of a person's worktree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +52,8 @@ pub enum Owner {
     Dispatch,
     /// A person.
     Person,
+    /// Nobody yet: it was made ahead.
+    Pool,
     /// Not known: nothing on record names it.
     Unknown,
 }
@@ -68,6 +70,8 @@ pub enum Stands {
     Yours,
     /// It is being made.
     Making,
+    /// It waits for a dispatch.
+    Ready,
     /// Not known.
     Unknown,
 }
@@ -311,7 +315,18 @@ fn is_unlocked(project: &Project, own: &Own) -> bool {
 pub fn list(project: &Project) -> Result<Vec<Listed>, Fault> {
     let root = project.worktrees();
     let names = files::names(&root)?;
-    Ok(names.iter().filter(|name| !name.starts_with('.')).map(|name| one(project, &root, name)).collect())
+    let used = names.iter().filter(|name| !name.starts_with('.')).map(|name| one(project, &root, name));
+    let (common_dir, repo_lock) = (&project.located.common_dir, project.paths.repo_lock());
+    let ready = Pool { common_dir, root: &root, repo_lock: &repo_lock }.names().into_iter().map(|id| Listed {
+        path: root.join(POOL).join(&id),
+        id,
+        owner: Owner::Pool,
+        branch: None,
+        state: Stands::Ready,
+        because: None,
+        since: None,
+    });
+    Ok(used.chain(ready).collect())
 }
 
 fn one(project: &Project, root: &Path, name: &str) -> Listed {

@@ -12,7 +12,7 @@ use super::hooks;
 use super::plan::Planned;
 use super::supervise::read_plan;
 use super::surroundings;
-use super::{own, trees};
+use super::{own, pool, trees};
 use crate::domain::event::Claim as Said;
 use crate::domain::outcome::Outcome;
 use crate::domain::plan::Plan;
@@ -36,6 +36,7 @@ pub fn tidy(project: &Project) -> Vec<(DispatchId, Result<(), Fault>)> {
     let finished = recover_all(&project.paths);
     trees::finish_removals(project);
     own::tidy(project);
+    pool::tidy(project);
     let worktrees = project.worktrees();
     if worktrees.join(".trash").exists() {
         // Disk space only: whoever comes next tries again.

@@ -13,6 +13,7 @@ use super::door::Progress;
 use super::finish::Finish;
 use super::hooks::Running;
 use super::plan::pointer;
+use super::pool;
 use super::surroundings::{self, Block, Temporary};
 use crate::domain::event::{Claim as Said, Failure, Listener, PaidBy};
 use crate::domain::outcome::Outcome;
@@ -90,7 +91,7 @@ pub fn supervise(paths: &Paths, id: &DispatchId) -> Result<(), Fault> {
     if let Some(worktrees) = Path::new(&plan.worktree).parent() {
         worktree::empty_trash(worktrees, &paths.trash_lock(), &paths.repo_lock(), Duration::from_hours(1))?;
     }
-    Ok(())
+    pool::fill(Path::new(&plan.setup.main), &plan.base)
 }
 
 /// Reads a dispatch's plan.

@@ -33,6 +33,17 @@ impl Git {
         expect("worktree", self.cmd().args(args).arg(path).arg(commit).run()?).map(drop)
     }
 
+    /// Puts HEAD on a branch, whatever it was on; no file changes. `self` is the worktree.
+    pub fn set_head(&self, branch: &str) -> Result<()> {
+        let args = ["symbolic-ref", "-m", "vnx: dispatch", "HEAD", branch];
+        expect("symbolic-ref", self.cmd().args(args).run()?).map(drop)
+    }
+
+    /// Puts HEAD on a commit and on no branch; no file changes. `self` is the worktree.
+    pub fn detach(&self, commit: &str) -> Result<()> {
+        expect("update-ref", self.cmd().args(["update-ref", "--no-deref", "HEAD", commit]).run()?).map(drop)
+    }
+
     /// Leaves out everything but these folders and the files on the way to them, before any file is
     /// written. git notes it in the worktree's own configuration, which it may have to switch on for the
     /// repository: runs under the repository lock. `self` is the worktree.

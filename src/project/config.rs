@@ -59,6 +59,9 @@ impl Default for Defaults {
     }
 }
 
+/// More worktrees than this are not made ahead: each takes the disk of a checkout.
+const MAX_POOL: usize = 32;
+
 /// Worktrees.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -75,6 +78,8 @@ pub struct Worktree {
     pub rescue_ignored_max: Size,
     /// `vnx worktree gc` leaves a kept worktree alone until nothing was done to it for this long.
     pub keep: Span,
+    /// How many worktrees are made ahead; a dispatch takes one in no time.
+    pub pool: usize,
     /// Ignored files and folders of the main checkout that a worktree gets a copy of, by pattern.
     pub copy: Vec<String>,
     /// What is done with a folder that the file system cannot clone.
@@ -124,6 +129,7 @@ impl Default for Worktree {
             reproducible: names.map(str::to_owned).to_vec(),
             rescue_ignored_max: Size(32 << 20),
             keep: Span(14 * 86_400_000),
+            pool: 0,
             copy: Vec::new(),
             uncloned: Uncloned::default(),
             link: Vec::new(),
@@ -209,6 +215,9 @@ impl Config {
         if self.worktree.budget == Some(Size(0)) {
             return wrong("worktree.budget must be more than 0B");
         }
+        if self.worktree.pool > MAX_POOL {
+            return wrong(&format!("worktree.pool must be at most {MAX_POOL}"));
+        }
         if self.tmux.grid == 0 {
             return wrong("tmux.grid must be at least 1");
         }
@@ -259,6 +268,7 @@ project_id: {project_id}
 #  rescue_ignored_max: {ignored}   # ignored files up to this size together go into a rescue commit
 #  reproducible: [{names}]
 #  keep: {keep}             # how long `vnx worktree gc` leaves a kept worktree alone
+#  pool: 0               # how many worktrees are made ahead, so that a dispatch has one at once
 #  copy: []              # ignored files and folders of the main checkout, as patterns: [.env*, '**/.env', node_modules]
 #  uncloned: skip        # a folder that the file system cannot clone (reflink): skip, copy or link it
 #  link: []              # ignored files and folders of the main checkout that worktrees share by a link, as names

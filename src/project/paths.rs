@@ -67,6 +67,10 @@ impl Paths {
     pub fn trash_lock(&self) -> PathBuf {
         self.locks().join("trash.lock")
     }
+    /// Held while worktrees are made ahead.
+    pub fn pool_lock(&self) -> PathBuf {
+        self.locks().join("pool.lock")
+    }
     /// Serializes the giving of new panes.
     pub fn panes_lock(&self) -> PathBuf {
         self.locks().join("panes.lock")

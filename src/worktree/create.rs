@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Tree, submodules};
+use super::{Pool, Tree, submodules};
 use crate::domain::Fault;
 use crate::domain::setup::Setup;
 use crate::git::Git;
@@ -33,18 +33,23 @@ pub fn create(tree: &Tree<'_>, setup: &Setup, repo_lock: &Path, alive: Option<&F
         Fault::environment(format!("branch {} cannot be made: {e}", tree.branch()))
             .fix("delete it, or choose another name")
     })?;
-    let guard = lock::exclusive(repo_lock, Duration::from_mins(1));
-    let added = guard.and_then(|_held| {
-        let root = tree.path.parent().unwrap_or(Path::new("/"));
-        std::fs::create_dir_all(root).at("create", root)?;
-        Ok(repository.worktree_add_bare(tree.path, &tree.branch(), &tree.lock_reason(), held())?)
-    });
-    let filled = added.and_then(|()| fill(tree, setup, repo_lock, held));
-    if filled.is_err() {
+    let pool = Pool { common_dir: tree.common_dir, root: tree.root(), repo_lock };
+    let made = match pool.take(tree, setup, held) {
+        Ok(Some(git_dir)) => Ok(Made { git_dir }),
+        Ok(None) => add(tree, repo_lock, held()).and_then(|()| fill(tree, setup, repo_lock, held)),
+        Err(fault) => Err(fault),
+    };
+    if made.is_err() {
         // The error that brought us here is the one to report.
         let _ = undo(tree, repo_lock);
     }
-    filled
+    made
+}
+
+fn add(tree: &Tree<'_>, repo_lock: &Path, held: Option<File>) -> Result<(), Fault> {
+    let _guard = lock::exclusive(repo_lock, Duration::from_mins(1))?;
+    std::fs::create_dir_all(tree.root()).at("create", tree.root())?;
+    Ok(tree.repository().worktree_add_bare(tree.path, &tree.branch(), &tree.lock_reason(), held)?)
 }
 
 fn fill(tree: &Tree<'_>, setup: &Setup, repo_lock: &Path, held: impl Fn() -> Option<File>) -> Result<Made, Fault> {
@@ -76,9 +81,7 @@ pub fn undo(tree: &Tree<'_>, repo_lock: &Path) -> Result<(), Fault> {
     if repository.ref_commit(&tree.branch_ref())?.as_deref() == Some(tree.base) {
         repository.delete_ref(&tree.branch_ref(), tree.base)?;
     }
-    if let Some(root) = tree.path.parent() {
-        leave(root, repo_lock);
-    }
+    leave(tree.root(), repo_lock);
     Ok(())
 }
 

@@ -7,6 +7,7 @@ mod create;
 mod facts;
 mod keep;
 mod nested;
+mod pool;
 mod rescue;
 mod restore;
 mod submodules;
@@ -19,6 +20,7 @@ pub use answer::{Answer, commit_answer};
 pub use create::{Made, create, undo};
 pub use facts::{Collected, collect};
 pub use keep::keep;
+pub use pool::{POOL, Pool};
 pub use rescue::{Rescued, Seen};
 pub use restore::{Source, restore};
 pub use supply::{Supplied, settle, supply, take_back};
@@ -67,6 +69,10 @@ impl<'a> Tree<'a> {
         }
     }
 
+    fn root(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new("/"))
+    }
+
     fn repository(&self) -> Git {
         Git::repository(self.common_dir)
     }
@@ -88,6 +94,6 @@ impl<'a> Tree<'a> {
     /// Where removed worktrees wait for their deletion: the same file system, so that the
     /// removal is a rename.
     fn trash(&self) -> PathBuf {
-        self.path.parent().unwrap_or(Path::new("/")).join(".trash")
+        self.root().join(".trash")
     }
 }

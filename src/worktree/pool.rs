@@ -1,0 +1,271 @@
+//! The warm pool: worktrees that were made ahead, detached and locked, below `<root>/.pool`. One of them
+//! becomes a dispatch's own by two renames, whatever its size.
+//!
+//! Each is on record with git under its own name. A mark in git's folder says that it is whole; whoever
+//! takes that away, under the repository's lock, has it. What stands there without a mark is nobody's:
+//! no worker ever ran in it.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Tree;
+use crate::domain::setup::Setup;
+use crate::domain::{Digest, Fault};
+use crate::git::Git;
+use crate::sys::files::{self, At};
+use crate::sys::lock;
+
+/// The folder of the pool below that of the worktrees.
+pub const POOL: &str = ".pool";
+/// How git calls them.
+const PREFIX: &str = "pool-";
+/// In git's folder of one that is whole, with what it is.
+const READY: &str = "vnx-ready";
+/// In its place while it changes hands.
+const TAKEN: &str = "vnx-taken";
+const REASON: &str = "vnx pool";
+/// What begins so below the pool's folder is being deleted.
+const GONE: &str = ".gone-";
+
+/// What a worktree of the pool is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Ready {
+    /// The commit whose files it has.
+    commit: String,
+    /// How it was made.
+    form: Digest,
+}
+
+/// Where a pool is.
+#[derive(Debug, Clone, Copy)]
+pub struct Pool<'a> {
+    /// The repository's common git folder.
+    pub common_dir: &'a Path,
+    /// The folder of the worktrees.
+    pub root: &'a Path,
+    /// Held for a moment by whoever registers worktrees.
+    pub repo_lock: &'a Path,
+}
+
+impl Pool<'_> {
+    fn folder(&self) -> PathBuf {
+        self.root.join(POOL)
+    }
+    fn git_dir(&self, name: &str) -> PathBuf {
+        self.common_dir.join("worktrees").join(name)
+    }
+    fn repository(&self) -> Git {
+        Git::repository(self.common_dir)
+    }
+    fn locked(&self) -> Result<File, Fault> {
+        lock::exclusive(self.repo_lock, Duration::from_mins(1))
+    }
+    fn ready(&self, name: &str) -> Option<Ready> {
+        let bytes = files::read_capped(&self.git_dir(name).join(READY), 4096).ok()??;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    /// Those that are whole, by name.
+    pub fn names(&self) -> Vec<String> {
+        let all = files::names(&self.folder()).unwrap_or_default();
+        all.into_iter().filter(|name| self.ready(name).is_some()).collect()
+    }
+
+    /// What decides how files are written: one made otherwise is not as good as a new one.
+    fn form(&self, setup: &Setup) -> Result<Digest, Fault> {
+        let said = serde_json::json!([setup.sparse, setup.lfs, self.repository().config()?.risk()]);
+        Ok(Digest::of(said.to_string().as_bytes()))
+    }
+
+    /// Takes one for `tree`, whose branch stands, and makes it its own. Returns its git folder; `None` where
+    /// there is none that fits.
+    pub(super) fn take(
+        &self,
+        tree: &Tree<'_>,
+        setup: &Setup,
+        held: impl Fn() -> Option<File>,
+    ) -> Result<Option<PathBuf>, Fault> {
+        // Submodules keep in many places where they are.
+        if setup.submodules || !self.folder().is_dir() {
+            return Ok(None);
+        }
+        let form = self.form(setup)?;
+        let guard = self.locked()?;
+        let all = self.names();
+        let fitting = all.iter().filter_map(|name| Some((name, self.ready(name).filter(|ready| ready.form == form)?)));
+        let to = self.git_dir(tree.id.as_str());
+        // One that has to be moved to another commit is better than none.
+        let Some((name, ready)) = fitting.max_by_key(|(_, ready)| ready.commit == tree.base) else { return Ok(None) };
+        if to.symlink_metadata().is_ok() {
+            return Ok(None);
+        }
+        let moved = self.hand_over(name, &to, tree);
+        if moved.is_err() {
+            // git would take what it says by now for the new one.
+            self.discard(name)?;
+        }
+        drop(guard);
+        let same = ready.commit == tree.base;
+        let move_on = || Ok(Git::tree(&to, tree.path).checkout_files(1, setup.lfs, held())?);
+        let done = moved.and_then(|()| if same { Ok(()) } else { move_on() });
+        if done.is_err() {
+            // A new one is made, or that tells what is wrong.
+            files::delete_tree(tree.path)?;
+            files::delete_tree(&to)?;
+            return Ok(None);
+        }
+        Ok(Some(to))
+    }
+
+    /// Makes it that of `tree`, step by step; the rest of one that was cut off is found by whoever fills the
+    /// pool, or by whoever takes away what `tree` left.
+    fn hand_over(&self, name: &str, to: &Path, tree: &Tree<'_>) -> Result<(), Fault> {
+        let from = self.git_dir(name);
+        std::fs::rename(from.join(READY), from.join(TAKEN)).at("rename", &from)?;
+        // What git noted while it was made is of another time.
+        files::delete_tree(&from.join("logs"))?;
+        files::remove(&from.join("ORIG_HEAD"))?;
+        let write = |path: PathBuf, text: &str| std::fs::write(&path, format!("{text}\n")).at("write", &path);
+        write(from.join("gitdir"), &tree.path.join(".git").to_string_lossy())?;
+        write(from.join("locked"), &tree.lock_reason())?;
+        write(self.folder().join(name).join(".git"), &format!("gitdir: {}", to.display()))?;
+        Git::repository(&from).set_head(&tree.branch_ref())?;
+        std::fs::rename(&from, to).at("rename", &from)?;
+        std::fs::rename(self.folder().join(name), tree.path).at("rename", tree.path)?;
+        Ok(files::remove(&to.join(TAKEN))?)
+    }
+
+    /// Brings the pool to `want` worktrees at `commit`, made as `setup` says; takes away what is too many and what
+    /// others left half made. `fits` says whether there is disk for another. One at a time does this.
+    pub fn fill(
+        &self,
+        fill_lock: &Path,
+        setup: &Setup,
+        commit: &str,
+        want: usize,
+        fits: impl Fn() -> bool,
+    ) -> Result<(), Fault> {
+        if want == 0 && !self.folder().is_dir() {
+            return Ok(());
+        }
+        let Some(_filling) = lock::try_exclusive(fill_lock)? else { return Ok(()) };
+        let want = if setup.submodules { 0 } else { want };
+        let form = self.form(setup)?;
+        let mut kept = 0;
+        self.sweep(|ready| {
+            kept += 1;
+            ready.form == form && kept <= want
+        })?;
+        for name in self.names() {
+            if self.ready(&name).is_some_and(|ready| ready.commit != commit) {
+                self.freshen(&name, setup, commit, form)?;
+            }
+        }
+        while self.names().len() < want && fits() {
+            self.make(setup, commit, form)?;
+        }
+        if want == 0 {
+            let _ = std::fs::remove_dir(self.folder());
+            super::create::leave(self.root, self.repo_lock);
+        }
+        Ok(())
+    }
+
+    /// Takes away what others left half made, unless somebody is at it.
+    pub fn tidy(&self, fill_lock: &Path) -> Result<(), Fault> {
+        let whole = self.names().len();
+        if files::names(&self.folder())?.len() == whole {
+            return Ok(());
+        }
+        let Some(_filling) = lock::try_exclusive(fill_lock)? else { return Ok(()) };
+        self.sweep(|_| true)
+    }
+
+    /// Takes away what is not whole, and what is not wanted.
+    fn sweep(&self, mut wanted: impl FnMut(&Ready) -> bool) -> Result<(), Fault> {
+        let guard = self.locked()?;
+        let mut kept = Vec::new();
+        for name in files::names(&self.common_dir.join("worktrees"))? {
+            if !self.is_ours(&name) {
+                continue;
+            }
+            let whole = self.ready(&name).filter(|_| self.folder().join(&name).is_dir());
+            if whole.is_some_and(|ready| wanted(&ready)) {
+                kept.push(name);
+                continue;
+            }
+            self.discard(&name)?;
+        }
+        // Whose record is gone already, or is a dispatch's that was never made.
+        for name in files::names(&self.folder())?.iter().filter(|n| !n.starts_with(GONE) && !kept.contains(n)) {
+            self.put_aside(name)?;
+        }
+        drop(guard);
+        for name in files::names(&self.folder())?.iter().filter(|name| name.starts_with(GONE)) {
+            files::delete_tree(&self.folder().join(name))?;
+        }
+        Ok(())
+    }
+
+    fn discard(&self, name: &str) -> Result<(), Fault> {
+        files::remove(&self.git_dir(name).join(READY))?;
+        self.put_aside(name)?;
+        Ok(files::delete_tree(&self.git_dir(name))?)
+    }
+
+    /// Deleting takes time, and others wait for the lock.
+    fn put_aside(&self, name: &str) -> Result<(), Fault> {
+        let path = self.folder().join(name);
+        if path.symlink_metadata().is_ok() {
+            let aside = self.folder().join(format!("{GONE}{name}-{}", crate::sys::now().micros()));
+            std::fs::rename(&path, &aside).at("rename", &path)?;
+        }
+        Ok(())
+    }
+
+    /// A person may call a worktree as we do; without our words in it, it is theirs.
+    fn is_ours(&self, name: &str) -> bool {
+        let git_dir = self.git_dir(name);
+        let reason = || std::fs::read_to_string(git_dir.join("locked")).is_ok_and(|text| text.trim() == REASON);
+        name.starts_with(PREFIX) && ([READY, TAKEN].iter().any(|mark| git_dir.join(mark).exists()) || reason())
+    }
+
+    fn make(&self, setup: &Setup, commit: &str, form: Digest) -> Result<(), Fault> {
+        let name = format!("{PREFIX}{}", crate::sys::now().micros());
+        let path = self.folder().join(&name);
+        let guard = self.locked()?;
+        files::private_folder(&self.folder())?;
+        self.repository().worktree_add_detached(&path, commit, REASON)?;
+        let git = Git::tree(self.git_dir(&name), &path);
+        if !setup.sparse.is_empty() {
+            git.sparse(&setup.sparse, || None)?;
+        }
+        drop(guard);
+        git.populate(self.common_dir, commit, setup.lfs, None)?;
+        self.declare(&name, commit, form)
+    }
+
+    /// Moves one that nobody has taken to another commit.
+    fn freshen(&self, name: &str, setup: &Setup, commit: &str, form: Digest) -> Result<(), Fault> {
+        let guard = self.locked()?;
+        let mark = self.git_dir(name).join(READY);
+        if !mark.exists() {
+            return Ok(());
+        }
+        files::remove(&mark)?;
+        drop(guard);
+        let git = Git::tree(self.git_dir(name), self.folder().join(name));
+        git.detach(commit)?;
+        git.checkout_files(1, setup.lfs, None)?;
+        self.declare(name, commit, form)
+    }
+
+    fn declare(&self, name: &str, commit: &str, form: Digest) -> Result<(), Fault> {
+        let ready = serde_json::json!(Ready { commit: commit.to_owned(), form });
+        Ok(files::replace(&self.git_dir(name).join(READY), ready.to_string().as_bytes())?)
+    }
+}

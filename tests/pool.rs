@@ -1,0 +1,159 @@
+//! Worktrees that are made ahead.
+
+use std::os::unix::fs::MetadataExt;
+
+use crate::common::{World, names};
+
+/// Those that are ready, with the inode of a file in each, by which it is known again elsewhere.
+fn ready(world: &World) -> Vec<(String, u64)> {
+    let listed = world.vnx(&["worktree", "list", "--json"]).expect(0).json();
+    let of_pool = listed["worktrees"].as_array().unwrap().iter().filter(|one| one["owner"] == "pool");
+    let inode = |path: &str| Some(std::fs::metadata(format!("{path}/README.md")).ok()?.ino());
+    let pair = |one: &serde_json::Value| Some((one["id"].as_str()?.to_owned(), inode(one["path"].as_str()?)?));
+    of_pool.filter_map(pair).collect()
+}
+
+fn filled(worktrees: usize) -> World {
+    let world = World::new();
+    world.config(&format!("worktree: {{pool: {worktrees}}}\n"));
+    world.script("true").expect(4);
+    world.until("the pool to be filled", || ready(&world).len() == worktrees);
+    world
+}
+
+/// Gives the pool up, with everything in it.
+fn empty(world: &World) {
+    world.until("fillers to end", || !world.processes().iter().any(|(_, c)| c.contains(" supervise ")));
+    world.config("");
+    world.script("true").expect(4);
+    world.assert_nothing_left();
+    world.assert_verified();
+}
+
+fn script(world: &World) -> String {
+    format!(
+        "stat -c %i README.md > {}/inode; git status --porcelain > {0}/status; echo 1 > f; git add f; git commit -qm f",
+        world.root.display()
+    )
+}
+
+/// Whether the last script ran in one of these, which then is not ready any more.
+fn took(world: &World, before: &[(String, u64)]) -> bool {
+    let inode: u64 = std::fs::read_to_string(world.root.join("inode")).unwrap().trim().parse().unwrap();
+    let now = ready(world);
+    before.iter().any(|one| one.1 == inode && !now.contains(one))
+}
+
+#[test]
+fn a_dispatch_takes_one_and_another_is_made() {
+    let world = filled(2);
+    let before = ready(&world);
+    world.script(&script(&world)).expect(0);
+    assert!(took(&world, &before), "{before:?}");
+    assert_eq!(std::fs::read_to_string(world.root.join("status")).unwrap(), "");
+    let collected = world.last("dispatch.collected");
+    assert_eq!(collected["facts"]["stray_commits"], "no", "{collected}");
+    assert_eq!(collected["on"], format!("refs/heads/vnx/{}", world.last_id()));
+    world.until("another to be made", || ready(&world).len() == 2);
+    // They are nobody's work: gc does not look at them, and a removed one comes back by itself.
+    assert_eq!(world.vnx(&["worktree", "gc"]).expect(0).out, "");
+    world.vnx(&["undo", &world.last_id()]).expect(0);
+    world.vnx(&["worktree", "gc", "--apply", "--older-than", "0s"]).expect(0);
+    empty(&world);
+}
+
+#[test]
+fn one_of_an_older_commit_is_moved() {
+    let world = filled(1);
+    let before = ready(&world);
+    std::fs::write(world.repo.join("new"), "new\n").unwrap();
+    std::fs::write(world.repo.join("src/lib.rs"), "").unwrap();
+    world.git(&["add", "."]);
+    world.git(&["commit", "-qm", "second"]);
+    world.script(&format!("test -e new; test ! -s src/lib.rs; {}", script(&world))).expect(0);
+    assert!(took(&world, &before));
+    assert_eq!(std::fs::read_to_string(world.root.join("status")).unwrap(), "");
+    world.until("one to be made at the new commit", || {
+        let pool = world.worktrees().join(".pool");
+        ready(&world).len() == 1 && names(&pool).iter().all(|name| pool.join(name).join("new").exists())
+    });
+    // Older than the base of whoever comes next, it is brought there when somebody passes by.
+    std::fs::write(world.repo.join("newer"), "").unwrap();
+    world.git(&["add", "."]);
+    world.git(&["commit", "-qm", "third"]);
+    world.agent("narrow", "sparse: [src]");
+    world.vnx(&["dispatch-agent", "--provider", "shell", "--agent", "narrow", "-i", "test ! -e new/x"]).expect(4);
+    world.until("it to be brought there", || {
+        let pool = world.worktrees().join(".pool");
+        ready(&world).len() == 1 && names(&pool).iter().all(|name| pool.join(name).join("newer").exists())
+    });
+    empty(&world);
+}
+
+/// One that was made otherwise is not taken, and gives way to others.
+#[test]
+fn other_settings_need_others() {
+    let world = filled(1);
+    let before = ready(&world);
+    world.agent("narrow", "sparse: [src]");
+    let script = script(&world);
+    let args = ["dispatch-agent", "--provider", "shell", "--agent", "narrow", "-i", &script];
+    world.vnx(&args).expect(0);
+    assert!(!took(&world, &before));
+    world.git(&["config", "core.eol", "crlf"]);
+    std::fs::write(world.repo.join(".git/info/attributes"), "README.md text\n").unwrap();
+    world.script(&format!("grep -c \"$(printf '\\r')\" README.md; {script}")).expect(0);
+    assert!(!took(&world, &before));
+    world.until("others to be made", || ready(&world).len() == 1 && ready(&world) != before);
+    let before = ready(&world);
+    world.script(&format!("grep -c \"$(printf '\\r')\" README.md; {script}")).expect(0);
+    assert!(took(&world, &before));
+    empty(&world);
+}
+
+#[test]
+fn many_take_from_a_small_pool() {
+    let world = filled(3);
+    let script = "echo $VNX_DISPATCH_ID > f; git add f; git commit -qm f";
+    let children: Vec<_> = (0..10).map(|_| world.start_script(script)).collect();
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    world.until("the pool to be filled", || ready(&world).len() == 3);
+    empty(&world);
+}
+
+#[test]
+fn a_person_takes_one_as_well() {
+    let world = filled(1);
+    let before = ready(&world);
+    let path = world.vnx(&["worktree", "new", "mine"]).expect(0).out.trim().to_owned();
+    assert_eq!(before[0].1, std::fs::metadata(format!("{path}/README.md")).unwrap().ino());
+    assert_eq!(world.git_in(path.as_ref(), &["symbolic-ref", "HEAD"]), "refs/heads/mine");
+    assert_eq!(world.git_in(path.as_ref(), &["status", "--porcelain"]), "");
+    world.git(&["worktree", "remove", &path]);
+    empty(&world);
+}
+
+/// What is damaged is no obstacle: a new one is made.
+#[test]
+fn one_that_is_damaged_is_not_used() {
+    let world = filled(1);
+    let before = ready(&world);
+    let link = world.worktrees().join(".pool").join(&before[0].0).join(".git");
+    std::fs::remove_file(&link).unwrap();
+    std::fs::create_dir(&link).unwrap();
+    world.script(&script(&world)).expect(0);
+    assert!(!took(&world, &before));
+    world.until("another to be made", || ready(&world).len() == 1);
+    empty(&world);
+}
+
+#[test]
+fn a_pool_that_cannot_be_is_refused() {
+    let world = World::new();
+    world.config("worktree: {pool: 33}\n");
+    let run = world.vnx(&["ps"]).expect(2);
+    assert!(run.err.contains("worktree.pool must be at most 32"), "{}", run.err);
+}
