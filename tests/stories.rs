@@ -22,6 +22,7 @@ mod creation;
 mod documentation;
 mod environments;
 mod imports;
+mod kills;
 mod layering;
 mod ledger;
 mod main_job;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use crate::common::World;
 
@@ -170,25 +171,8 @@ fn crlf() {
     story(&setup, "printf 'one\\r\\ntwo\\r\\n' > a.txt; printf 'x\\r\\n' > new.txt", Some("dirty"));
 }
 
-/// Runs vnx and kills it at its `n`th call of `call`; `false` when there are not so many.
-fn killed_at(world: &World, call: &str, n: usize, args: &[&str]) -> bool {
-    let log = world.root.join("strace.log");
-    let inject = format!("inject={call}:signal=SIGKILL:when={n}");
-    let status = world
-        .command("strace")
-        .args(["-q", "-o", log.to_str().unwrap(), "-e", &format!("trace={call}"), "-e", &inject, World::binary()])
-        .args(args)
-        .output()
-        .unwrap()
-        .status;
-    std::fs::remove_file(log).unwrap();
-    // The git that it had started ends by itself.
-    world.until("nothing of it to run", || world.processes().is_empty());
-    !status.success()
-}
-
 /// Every call by which gc and undo change something, or start a program that does.
-const CALLS: [&str; 8] = ["rename", "unlink", "unlinkat", "mkdir", "rmdir", "symlink", "write", "clone3"];
+const CALLS: [&str; 9] = ["rename", "renameat", "unlink", "unlinkat", "mkdir", "rmdir", "symlink", "write", "clone3"];
 
 #[test]
 fn gc_and_undo_survive_a_kill_at_every_step() {
@@ -203,12 +187,12 @@ fn gc_and_undo_survive_a_kill_at_every_step() {
     let mut kills = 0;
     for call in CALLS {
         for n in 1.. {
-            let killed = killed_at(&world, call, n, &gc);
+            let killed = world.killed_at(call, n, &gc, Stdio::null());
             // Whatever was done of it: the next one finishes, and undo brings all of it back.
             world.vnx(&gc).expect(0);
             world.assert_nothing_left();
             world.git(&["prune", "--expire=now"]);
-            let undo_killed = killed_at(&world, call, n, &undo);
+            let undo_killed = world.killed_at(call, n, &undo, Stdio::null());
             let again = world.vnx(&undo);
             assert!(again.code == 0 || again.err.contains("the worktree is there"), "{call} {n}: {}", again.err);
             assert_eq!(snapshot(&world, &id), before, "{call} {n}");

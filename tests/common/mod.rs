@@ -165,6 +165,20 @@ impl World {
         self.vnx(&["dispatch-agent", "--provider", "shell", "--agent", "hello-world", "-i", script])
     }
 
+    /// Runs vnx and kills it at the `n`th call of `call` in one of its threads; `false` when there are not so many.
+    pub fn killed_at(&self, call: &str, n: usize, args: &[&str], stdin: Stdio) -> bool {
+        let (trace, inject) = (format!("trace={call}"), format!("inject={call}:signal=SIGKILL:when={n}"));
+        // Its threads are followed, the programs that it starts are not.
+        let strace = ["-f", "-b", "execve", "-q", "-o", "/dev/null", "-e", &trace, "-e", &inject, Self::binary()];
+        let mut command = self.command("strace");
+        command.args(strace).args(args).stdin(stdin).stdout(Stdio::null()).stderr(Stdio::null());
+        let status = command.status().unwrap();
+        drop(command);
+        // What it had started ends by itself.
+        self.until("nothing of it to run", || self.processes().is_empty());
+        !status.success()
+    }
+
     #[track_caller]
     pub fn git(&self, args: &[&str]) -> String {
         self.git_in(&self.repo, args)

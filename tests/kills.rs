@@ -1,0 +1,131 @@
+//! kill -9 at every step of a supervisor: creation, run, facts, rescue, teardown. Not at moments that happen
+//! to come up, but at each call by which it changes something or starts a program.
+
+use std::fs::File;
+use std::process::Stdio;
+
+use crate::common::{World, names};
+
+const DISPATCH: [&str; 7] =
+    ["dispatch-agent", "--provider", "shell", "--agent", "hello-world", "--no-pane", "--detach"];
+
+/// A dispatch that is claimed and whose supervisor died before it did anything.
+fn claimed(world: &World, script: &str) -> String {
+    let trace = ["-f", "-q", "-o", "/dev/null", "-e", "trace=setsid", "-e", "inject=setsid:signal=SIGKILL"];
+    let output =
+        world.command("strace").args(trace).arg(World::binary()).args(DISPATCH).args(["-i", script]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    world.until("the supervisor to die", || world.processes().is_empty());
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// Supervises it as the door does, with its lock as standard input, up to the `n`th call of `call` in one of its
+/// threads; `false` when there are not so many.
+fn supervised(world: &World, id: &str, call: &str, n: usize) -> bool {
+    let lock = File::options().read(true).write(true).open(world.state().join("dispatches").join(id).join("lock"));
+    let lock = lock.unwrap();
+    lock.lock().unwrap();
+    let state = world.state();
+    let supervise = ["supervise", "--state", state.to_str().unwrap(), id];
+    world.killed_at(call, n, &supervise, Stdio::from(lock))
+}
+
+/// What a worker does, and whether its worktree goes at once or stays until it is collected.
+#[derive(Clone, Copy)]
+struct Work {
+    config: &'static str,
+    script: &'static str,
+    check: fn(&World, &std::path::Path, &str),
+}
+
+const REMOVED: Work = Work {
+    config: "",
+    script: "echo 1 > f; git add f; git commit -qm mine",
+    check: |world, tree, at| {
+        assert_eq!(std::fs::read_to_string(tree.join("f")).unwrap(), "1\n", "{at}");
+        assert_eq!(world.git_in(tree, &["log", "-1", "--format=%s"]), "mine", "{at}");
+        assert_eq!(world.git_in(tree, &["status", "--porcelain"]), "", "{at}");
+    },
+};
+
+const KEPT: Work = Work {
+    config: "",
+    script: "echo 1 > f; git add f; git commit -qm mine; git commit -q --amend -m amended; echo 2 > f; git add f; \
+             echo 3 > f; mkdir d; echo u > d/u; ln -s u d/l",
+    check: |world, tree, at| {
+        let read = |name: &str| std::fs::read_to_string(tree.join(name)).unwrap();
+        assert_eq!((read("f"), read("d/u"), read("d/l")), ("3\n".into(), "u\n".into(), "u\n".into()), "{at}");
+        assert_eq!(world.git_in(tree, &["show", ":f"]), "2", "{at}");
+        assert_eq!(world.git_in(tree, &["show", "HEAD:f"]), "1", "{at}");
+        assert_eq!(world.git_in(tree, &["log", "-1", "--format=%s"]), "amended", "{at}");
+        assert_eq!(world.git_in(tree, &["log", "-1", "-g", "--format=%s", "HEAD@{1}"]), "mine", "{at}");
+    },
+};
+
+const FROM_THE_POOL: Work = Work { config: "worktree: {pool: 1}\n", ..KEPT };
+
+/// Kills at every call of this kind, and holds against each other what the worker left and what is there after
+/// the next command, a collection and an undo.
+fn at_every(call: &str, work: Work) {
+    let world = World::new();
+    let gc = ["worktree", "gc", "--apply", "--older-than", "0s"];
+    for n in 1.. {
+        let at = format!("{call} {n}");
+        if !work.config.is_empty() {
+            world.config(work.config);
+            world.vnx(&["dispatch-agent", "--provider", "shell", "--agent", "hello-world", "-i", "true"]).expect(4);
+            world.until("fillers to end", || world.processes().is_empty());
+        }
+        let script = format!("{}; touch {}/ended-$VNX_DISPATCH_ID", work.script, world.root.display());
+        let id = claimed(&world, &script);
+        let killed = supervised(&world, &id, call, n);
+        // The next command finishes it.
+        world.vnx(&["ps"]).expect(0);
+        assert_eq!(names(&world.state().join("open")), Vec::<String>::new(), "{at}");
+        let receipts = world.receipts();
+        let closed = receipts.iter().filter(|r| r["kind"] == "dispatch.closed" && r["dispatch"] == id.as_str());
+        assert_eq!(closed.count(), 1, "{at}");
+        world.vnx(&gc).expect(0);
+        let left = names(&world.worktrees());
+        assert!(left.iter().all(|name| name == ".pool"), "{at}: {left:?}");
+        if world.root.join(format!("ended-{id}")).exists() {
+            world.git(&["prune", "--expire=now"]);
+            world.vnx(&["undo", &id]).expect(0);
+            let tree = world.worktrees().join(&id);
+            (work.check)(&world, &tree, &at);
+            assert_eq!(world.git_in(&tree, &["symbolic-ref", "HEAD"]), format!("refs/heads/vnx/{id}"), "{at}");
+            world.vnx(&gc).expect(0);
+        } else {
+            // No worker was at it: nothing is left of it.
+            assert_eq!(world.git(&["for-each-ref", &format!("refs/heads/vnx/{id}")]), "", "{at}");
+        }
+        if !killed {
+            // Every supervisor does these; others only with some work.
+            let always = ["renameat", "unlink", "mkdir", "write", "fdatasync", "bind", "clone3"];
+            assert!(n > 1 || !always.contains(&call), "nobody was killed at {call}");
+            break;
+        }
+    }
+    world.assert_verified();
+    // And it still works.
+    world.config("");
+    world.script("true").expect(4);
+    world.assert_nothing_left();
+}
+
+macro_rules! kills {
+    ($($module:ident: $work:ident;)*) => {
+        $(mod $module {
+            kills!(@ $work, rename, renameat, unlink, unlinkat, mkdir, rmdir, write, copy_file_range, fdatasync, bind, clone3);
+        })*
+    };
+    (@ $work:ident, $($call:ident),*) => {
+        $(#[test] fn $call() { super::at_every(stringify!($call), super::$work); })*
+    };
+}
+
+kills! {
+    removed: REMOVED;
+    kept: KEPT;
+    from_the_pool: FROM_THE_POOL;
+}
