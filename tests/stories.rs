@@ -31,6 +31,7 @@ mod panes;
 mod parallel;
 mod pool;
 mod projections;
+mod repositories;
 mod teardown;
 mod terminals;
 mod undo;

@@ -171,6 +171,35 @@ fn crlf() {
     story(&setup, "printf 'one\\r\\ntwo\\r\\n' > a.txt; printf 'x\\r\\n' > new.txt", Some("dirty"));
 }
 
+/// Line ends that git writes, as the repository or as this clone of it wants them; and what is unchanged for
+/// git although its bytes are others.
+#[test]
+fn other_forms() {
+    for (place, attributes) in [
+        (".gitattributes", "*.txt text eol=crlf\n"),
+        (".git/info/attributes", "*.txt text eol=crlf\n"),
+        ("../home/.config/git/attributes", "*.txt text eol=crlf\n"),
+        (".gitattributes", "*.txt text working-tree-encoding=UTF-16LE-BOM\n"),
+        (".gitattributes", "*.txt ident\n"),
+    ] {
+        let setup = |world: &World| {
+            let place = world.repo.join(place);
+            std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+            for name in ["a.txt", "b.txt", "c.txt"] {
+                std::fs::write(world.repo.join(name), "one $Id$\ntwo\n").unwrap();
+            }
+            world.git(&["add", "."]);
+            world.git(&["commit", "-qm", "text"]);
+            std::fs::write(place, attributes).unwrap();
+            world.git(&["add", ".", ":!*.txt"]);
+            world.git(&["commit", "-qm", "attributes", "--allow-empty"]);
+        };
+        let script = "test $(wc -c < a.txt) -gt 13; printf 'one $Id$\\ntwo\\n' > b.txt; rm c.txt; echo u > u";
+        story(&setup, script, Some("dirty"));
+        story(&setup, &format!("test $(wc -c < a.txt) -gt 13; {COMMIT}"), Some("committed"));
+    }
+}
+
 /// Every call by which gc and undo change something, or start a program that does.
 const CALLS: [&str; 9] = ["rename", "renameat", "unlink", "unlinkat", "mkdir", "rmdir", "symlink", "write", "clone3"];
 

@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::content::Entry;
+use super::forms::{Attributes, asks_for_another_form};
 use super::index::{self, GITLINK};
 use super::objects::hash;
 use super::{Git, Result, expect, unreadable};
 use crate::domain::setup::Lfs;
-use crate::sys::files;
 
 /// From this size on of the main checkout's index (about 80 bytes a file) several threads are worth their start.
 const LARGE: u64 = 100_000;
@@ -79,31 +79,17 @@ impl Git {
         self.write_index(&written, &folders(&root, &listed)).map(|()| true)
     }
 
-    /// Where git reads attributes, beside the tree.
-    fn attributes(&self, common_dir: &Path) -> Result<Vec<PathBuf>> {
-        let mut places = vec![common_dir.join("info/attributes")];
-        for name in ["GIT_ATTR_SYSTEM", "GIT_ATTR_GLOBAL"] {
-            // An older git does not tell, and then it writes the files.
-            places.extend(expect("var", self.cmd().args(["var", name]).run()?)?.text().lines().map(PathBuf::from));
-        }
-        Ok(places)
-    }
-
     /// Whether attributes may ask for another form of any file.
-    fn has_other_forms(&self, places: &[PathBuf], listed: &[Entry]) -> Result<bool> {
+    fn has_other_forms(&self, places: &Attributes, listed: &[Entry]) -> Result<bool> {
         let of_tree = listed.iter().filter(|e| e.path.file_name().is_some_and(|name| name == ".gitattributes"));
         let oids: Vec<&str> = of_tree.filter(|e| !e.is_gitlink() && !e.is_folder()).map(|e| e.oid.as_str()).collect();
-        let mut found = false;
+        let mut found = places.ask_for_another_form();
         self.contents(oids, |_, content| {
             let mut text = Vec::new();
             content.read_to_end(&mut text)?;
             found |= asks_for_another_form(&text);
             Ok(())
         })?;
-        for place in places {
-            let text = files::read_capped(place, 1 << 20).map_err(|_| unreadable("attributes"))?;
-            found |= asks_for_another_form(&text.unwrap_or_default());
-        }
         Ok(found)
     }
 
@@ -145,12 +131,6 @@ fn is_plain(entry: &Entry) -> bool {
         let short = part.get(..4).is_some_and(|head| head.eq_ignore_ascii_case(b"git~"));
         !(matches!(part, b"" | b"." | b"..") || refused || short)
     })
-}
-
-/// Words of gitattributes(5) that change what is written; `text` alone does so only with a setting.
-fn asks_for_another_form(attributes: &[u8]) -> bool {
-    let has = |word: &str| memchr::memmem::find(attributes, word.as_bytes()).is_some();
-    ["filter", "ident", "crlf", "encoding"].into_iter().any(has)
 }
 
 /// The index's cached tree: every folder with how many files and folders are in it, and its object.

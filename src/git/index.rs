@@ -77,17 +77,23 @@ impl Index {
         hidden
     }
 
-    /// Whether files may stand on disk in another form than git stores them.
-    pub(super) fn converts(&self) -> bool {
-        self.entries.iter().any(|e| self.path(e).file_name().is_some_and(|name| name == ".gitattributes"))
+    /// The files that say in what form files stand on disk.
+    pub(super) fn attributes(&self) -> Vec<PathBuf> {
+        let named = |e: &&Entry| self.path(e).file_name().is_some_and(|name| name == ".gitattributes");
+        self.entries.iter().filter(named).map(|e| self.path(e).to_owned()).collect()
     }
 
-    /// Files that were written after git wrote them. Where git converts, it may find them unchanged although
-    /// their bytes are others.
+    /// Files that were written after git wrote them, or are others than it wrote.
     pub(super) fn touched(&self, tree: &Path) -> Vec<PathBuf> {
         let written = |e: &&Entry| {
             let meta = std::fs::symlink_metadata(tree.join(self.path(e)));
-            meta.is_ok_and(|m| (self.field(e, 8), self.field(e, 12)) != modified(&m))
+            let recorded = |field| self.field(e, field);
+            meta.is_ok_and(|m| {
+                (recorded(8), recorded(12)) != modified(&m)
+                    || (recorded(0), recorded(4)) != changed(&m)
+                    || recorded(20) != truncate(m.ino())
+                    || recorded(36) != truncate(m.size())
+            })
         };
         let plain = |e: &&Entry| e.merged && self.mode(e) != GITLINK;
         self.entries.iter().filter(plain).filter(written).map(|e| self.path(e).to_owned()).collect()

@@ -6,7 +6,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use super::config::GitConfig;
 use super::index::Index;
 use super::{Git, GitError, Result, expect, unreadable};
 use crate::sys::files;
@@ -59,7 +58,7 @@ pub struct Staged {
     /// What a status would overlook.
     pub hidden: Hidden,
     /// The index as it was read, if we read it ourselves.
-    index: Option<Index>,
+    pub(super) index: Option<Index>,
     /// The index for the status, if git's own would make it read every file again.
     settled: Option<Vec<u8>>,
 }
@@ -73,12 +72,6 @@ impl Git {
             Some(index) => Ok(Staged { hidden: index.hidden(), settled: index.settled(tree), index: Some(index) }),
             None => Ok(Staged { hidden: self.hidden()?, settled: None, index: None }),
         }
-    }
-
-    /// Files whose bytes may be others although git, which converts them, finds no change.
-    pub fn touched(&self, staged: &Staged, config: &GitConfig) -> Vec<PathBuf> {
-        let (Some(index), Some(tree)) = (&staged.index, &self.work_tree) else { return Vec::new() };
-        if config.converts() || index.converts() { index.touched(tree) } else { Vec::new() }
     }
 
     /// Reads the status of the worktree; settings of the repository cannot hide anything.

@@ -8,7 +8,7 @@ use super::rescue::Seen;
 use super::{Tree, nested};
 use crate::domain::receipt::DiffStat;
 use crate::domain::tree::{TreeFacts, Tri};
-use crate::git::{Git, GitError, HeadAt, Hidden, Status};
+use crate::git::{Forms, Git, GitError, HeadAt, Hidden, Status};
 use crate::sys::process;
 
 /// How long a remote may take to say what it has.
@@ -78,11 +78,15 @@ pub fn collect(tree: &Tree<'_>) -> Collected {
         let look = scope.spawn(|| {
             // git status runs what the configuration names; a changed one is not trusted.
             let config = scope.spawn(|| git.config());
+            let attributes = scope.spawn(|| git.attributes(tree.common_dir));
             let staged = git.staged(tree.base.len() / 2);
             let config = config.join().unwrap_or_else(|_| Err(lost("config")));
+            let attributes = attributes.join().unwrap_or_else(|_| Err(lost("var"))).ok();
             let status = match (config, &staged) {
                 (Ok(config), _) if config.risk() != *tree.git_risk => Ok(None),
-                (Ok(config), Ok(staged)) => git.status(staged).map(|s| Some((s, git.touched(staged, &config)))),
+                (Ok(config), Ok(staged)) => {
+                    git.status(staged).map(|s| Some((s, git.forms(staged, &config, attributes.as_ref()))))
+                }
                 (Ok(_), Err(_)) => Err(lost("status")),
                 (Err(e), _) => Err(e),
             };
@@ -93,10 +97,10 @@ pub fn collect(tree: &Tree<'_>) -> Collected {
         (look.join().unwrap_or_else(|_| (Err(lost("status")), Err(lost("status")))), stray, own)
     });
     let mut unknown: Vec<String> = Vec::new();
-    let mut touched = Vec::new();
+    let mut forms = Forms { others: true, touched: Vec::new() };
     let status = match status {
-        Ok(Some((status, list))) => {
-            touched = list;
+        Ok(Some((status, read))) => {
+            forms = read;
             Some(status)
         }
         Ok(None) => {
@@ -125,14 +129,14 @@ pub fn collect(tree: &Tree<'_>) -> Collected {
     });
     let commits = commits.map_err(|e| unknown.push(format!("commits: {e}"))).ok().map(|list| list.len() as u64);
     let diff = diff.map_err(|e| unknown.push(format!("diff: {e}"))).ok().flatten();
-    assemble(tree, Read { git_dir: &git_dir, repository, status, touched, stray, hidden, tip, commits, diff, unknown })
+    assemble(tree, Read { git_dir: &git_dir, repository, status, forms, stray, hidden, tip, commits, diff, unknown })
 }
 
 struct Read<'a> {
     git_dir: &'a Path,
     repository: Git,
     status: Option<Status>,
-    touched: Vec<PathBuf>,
+    forms: Forms,
     stray: Option<Vec<String>>,
     /// What the index hides, and whether it hides anything that is there.
     hidden: Option<(Hidden, bool)>,
@@ -143,7 +147,7 @@ struct Read<'a> {
 }
 
 fn assemble(tree: &Tree<'_>, read: Read<'_>) -> Collected {
-    let Read { git_dir, repository, status, touched, stray, hidden, tip, commits, diff, mut unknown } = read;
+    let Read { git_dir, repository, status, forms, stray, hidden, tip, commits, diff, mut unknown } = read;
     let ignored: Option<Vec<PathBuf>> =
         status.as_ref().map(|s| s.ignored.iter().filter(|p| !tree.is_reproducible(p)).cloned().collect());
     let head = status.as_ref().and_then(|s| s.commit.clone());
@@ -194,12 +198,14 @@ fn assemble(tree: &Tree<'_>, read: Read<'_>) -> Collected {
         HeadAt::Branch(name) => Some(format!("refs/heads/{name}")),
         HeadAt::Detached => None,
     });
-    let rescue_first = !touched.is_empty() || git_dir.join("info").exists() || git_dir.join("config.worktree").exists();
+    let rescue_first =
+        !forms.touched.is_empty() || git_dir.join("info").exists() || git_dir.join("config.worktree").exists();
     let seen = status.zip(hidden).zip(ignored).map(|((status, (hidden, _)), ignored)| Seen {
         nested: nested::among(tree.path, hidden.gitlinks.iter().chain(&status.untracked).map(PathBuf::as_path)),
         onto: status.commit,
         changed: status.changed,
-        unsure: [hidden.flagged, touched].concat(),
+        unsure: [hidden.flagged, forms.touched].concat(),
+        other_forms: forms.others,
         untracked: status.untracked,
         ignored,
     });

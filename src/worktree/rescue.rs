@@ -12,11 +12,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::restore::is_same;
 use super::teardown::GOING;
 use super::{Collected, Tree, nested};
 use crate::domain::Fault;
 use crate::domain::span::Size;
-use crate::git::{Changed, Found, Git, Import};
+use crate::git::{Changed, Entry, Found, Git, Import};
 use crate::sys::files::{self, At, PathError};
 
 /// What `git status` and the index say, as far as a rescue depends on it.
@@ -28,6 +29,8 @@ pub struct Seen {
     pub(super) changed: Vec<Changed>,
     /// Files of which git does not tell whether they differ.
     pub(super) unsure: Vec<PathBuf>,
+    /// git writes some files in another form than it stores them.
+    pub(super) other_forms: bool,
     /// Files that git does not track.
     pub(super) untracked: Vec<PathBuf>,
     /// Ignored files and folders that are not reproducible.
@@ -63,6 +66,9 @@ pub(super) struct State {
 /// Repositories below a tree with more bytes than this are not in its rescue.
 const NESTED_MAX: u64 = 1 << 30;
 
+/// The list of files in another form, in a state commit.
+pub(super) const OTHER_FORM: &str = "other-form";
+
 /// The first line of the message of a state commit.
 pub(super) const STATE: &str = "vnx state of dispatch";
 
@@ -87,6 +93,7 @@ pub(super) fn rescue(tree: &Tree<'_>, collected: &Collected) -> Result<Rescued, 
         import.file(&tree.path.join(path), &nested::stored(path))?;
     }
     import.bytes(&modes(tree, &taken), Path::new("modes"))?;
+    import.bytes(&in_other_form(tree, &repository, &seen)?, Path::new(OTHER_FORM))?;
     let message = format!("vnx rescue of dispatch {}\n\nEverything its worktree held.\n", tree.id);
     import.commit(&parents(tree, collected, state), &message)?;
     if let Some(commit) = &seen.onto {
@@ -188,6 +195,25 @@ fn modes(tree: &Tree<'_>, taken: &Taken) -> Vec<u8> {
     list
 }
 
+/// Unchanged files whose bytes on disk are not those that git stores (git LFS, line ends): git writes them
+/// again as it did. `<path>NUL` for each.
+fn in_other_form(tree: &Tree<'_>, repository: &Git, seen: &Seen) -> Result<Vec<u8>, Fault> {
+    let mut list = Vec::new();
+    let Some(onto) = seen.onto.as_ref().filter(|_| seen.other_forms) else { return Ok(list) };
+    let others: BTreeSet<&Path> = paths(seen).collect();
+    let mut entries = repository.files_of(onto)?;
+    entries.retain(|e| !e.is_gitlink() && !e.is_link() && !others.contains(e.path.as_path()));
+    repository.contents(entries.iter().map(|e| e.oid.as_str()), |at, content| {
+        let Entry { mode, path, .. } = &entries[at];
+        if !is_same(&tree.path.join(path), *mode, content)? {
+            list.extend_from_slice(path.as_os_str().as_bytes());
+            list.push(0);
+        }
+        Ok(())
+    })?;
+    Ok(list)
+}
+
 /// Where git cannot be asked about the tree: every file is taken for a change.
 fn everything(tree: &Tree<'_>, git_dir: &Path) -> Result<Seen, Fault> {
     let folder = tree.scratch.join("room");
@@ -207,7 +233,7 @@ fn everything(tree: &Tree<'_>, git_dir: &Path) -> Result<Seen, Fault> {
         tree.path,
         changed.iter().map(|c| c.path.as_path()).chain(untracked.iter().map(PathBuf::as_path)),
     );
-    Ok(Seen { onto: None, changed, unsure: Vec::new(), untracked, ignored, nested })
+    Ok(Seen { onto: None, changed, unsure: Vec::new(), other_forms: false, untracked, ignored, nested })
 }
 
 /// What goes into a rescue, and what does not.

@@ -3,13 +3,14 @@
 //! It is made aside and takes its place by one rename when it is whole: what stands at its path is never
 //! half a worktree, and never ours to take away.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::rescue::{STATE, State};
+use super::rescue::{OTHER_FORM, STATE, State};
 use super::{Tree, nested};
 use crate::domain::Fault;
 use crate::domain::setup::Lfs;
@@ -160,7 +161,9 @@ fn from_rescue(tree: &Tree<'_>, aside: &Path, commit: &str, repo_lock: &Path) ->
             .map(|(_, path)| path.as_path())
             .chain(of_modules(&private, &git_dir).iter().map(PathBuf::as_path)),
     )?;
-    write(&repository, &files.iter().map(|e| (e, aside.join(&e.path))).collect::<Vec<_>>())?;
+    let plain = files.iter().filter(|e| !kept.other_form.contains(&e.path));
+    write(&repository, &plain.map(|e| (e, aside.join(&e.path))).collect::<Vec<_>>())?;
+    Git::tree(&git_dir, aside).write_as_configured(&kept.other_form)?;
     for (mode, path) in kept.modes {
         let path = aside.join(path);
         if path.symlink_metadata().is_ok_and(|meta| meta.is_file()) {
@@ -200,11 +203,20 @@ pub(super) fn unlike(tree: &Tree<'_>, commit: &str, git_dir: &Path) -> Result<Op
         (None, Ok(path)) => Some((git_dir.join(path), e)),
         (None, Err(_)) => None,
     };
-    let state = repository.files_of(&state)?.into_iter().filter_map(of_state);
+    let private = repository.files_of(&state)?;
+    let other_form = Kept::read(&repository, &private)?.other_form;
+    let state = private.into_iter().filter_map(of_state);
+    // What git wrote in a form of its own is as it was if nobody has written it since.
+    let touched = Git::tree(git_dir, tree.path).touched(tree.base.len() / 2).filter(|_| !other_form.is_empty());
+    let touched: Option<BTreeSet<PathBuf>> = touched.map(BTreeSet::from_iter);
+    let is_gits = |path: &Path| {
+        let path = path.strip_prefix(tree.path).unwrap_or(path);
+        other_form.contains(path) && touched.as_ref().is_some_and(|touched| !touched.contains(path))
+    };
     let entries: Vec<_> = files.chain(state).filter(|(_, e)| !e.is_gitlink()).collect();
     let mut differs = None;
     repository.contents(entries.iter().map(|(_, e)| e.oid.as_str()), |at, content| {
-        if differs.is_none() && !is_same(&entries[at].0, entries[at].1.mode, content)? {
+        if differs.is_none() && !is_same(&entries[at].0, entries[at].1.mode, content)? && !is_gits(&entries[at].0) {
             differs = Some(entries[at].0.clone());
         }
         Ok(())
@@ -212,7 +224,7 @@ pub(super) fn unlike(tree: &Tree<'_>, commit: &str, git_dir: &Path) -> Result<Op
     Ok(differs)
 }
 
-fn is_same(path: &Path, mode: u32, content: &mut dyn Read) -> io::Result<bool> {
+pub(super) fn is_same(path: &Path, mode: u32, content: &mut dyn Read) -> io::Result<bool> {
     if mode == 0o120_000 {
         let mut target = Vec::new();
         content.read_to_end(&mut target)?;
@@ -227,14 +239,17 @@ fn is_same(path: &Path, mode: u32, content: &mut dyn Read) -> io::Result<bool> {
 struct Kept {
     state: State,
     modes: Vec<(u32, PathBuf)>,
+    /// Files that git writes in another form than it stores them; rescues before did not know them.
+    other_form: BTreeSet<PathBuf>,
 }
 
 impl Kept {
     fn read(repository: &Git, private: &[Entry]) -> Result<Self, Fault> {
         let bad = || Fault::environment("the state in the rescue cannot be read").fix("`vnx worktree rescue show` it");
         let named = |name: &str| private.iter().find(|e| e.path == Path::new(name)).map(|e| e.oid.as_str());
-        let mut found = [Vec::new(), Vec::new()];
+        let mut found = [Vec::new(), Vec::new(), Vec::new()];
         let oids = [named("state.json").ok_or_else(bad)?, named("modes").ok_or_else(bad)?];
+        let oids = oids.into_iter().chain(named(OTHER_FORM));
         repository.contents(oids, |at, content| content.read_to_end(&mut found[at]).map(drop))?;
         let state = serde_json::from_slice(&found[0]).map_err(|_| bad())?;
         let mode = |line: &[u8]| {
@@ -244,7 +259,9 @@ impl Kept {
         };
         let lines = found[1].split(|b| *b == 0).filter(|line| !line.is_empty());
         let modes = lines.map(|line| mode(line).ok_or_else(bad)).collect::<Result<_, _>>()?;
-        Ok(Self { state, modes })
+        let paths = found[2].split(|b| *b == 0).filter(|path| !path.is_empty());
+        let other_form = paths.map(|path| PathBuf::from(std::ffi::OsStr::from_bytes(path))).collect();
+        Ok(Self { state, modes, other_form })
     }
 }
 

@@ -50,7 +50,20 @@ pub struct World {
 impl World {
     /// A repository with one commit on `main`, not yet a vnx project.
     pub fn bare(name: &str) -> Self {
-        let temp = tempfile::Builder::new().prefix("vnx-test-").tempdir().unwrap();
+        Self::below(&std::env::temp_dir(), name)
+    }
+
+    /// Initialised, and in memory where that can be: for what would take long on a slow disk.
+    pub fn in_memory() -> Self {
+        let memory = PathBuf::from("/dev/shm");
+        let base = if memory.is_dir() { memory } else { std::env::temp_dir() };
+        let world = Self::below(&base, "repo");
+        world.vnx(&["init"]).expect(0);
+        world
+    }
+
+    fn below(base: &Path, name: &str) -> Self {
+        let temp = tempfile::Builder::new().prefix("vnx-test-").tempdir_in(base).unwrap();
         let root = temp.path().canonicalize().unwrap();
         let repo = root.join(name);
         for folder in ["home", "tmux"] {

@@ -1,0 +1,97 @@
+//! In what form files stand on disk: as git stores them, or as attributes and settings want them
+//! (gitattributes(5)).
+
+use std::collections::BTreeSet;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::index::Index;
+use super::{Git, GitConfig, Result, Staged, expect, unreadable};
+use crate::sys::files;
+
+/// What is said of all worktrees outside of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Attributes {
+    text: Vec<u8>,
+}
+
+impl Attributes {
+    /// Nothing is said.
+    pub fn is_empty(&self) -> bool {
+        self.text.is_empty()
+    }
+    /// Files may be written in another form than git stores them.
+    pub fn ask_for_another_form(&self) -> bool {
+        asks_for_another_form(&self.text)
+    }
+}
+
+/// What is known of the forms in one worktree.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Forms {
+    /// Files that were written after git wrote them: git may find them unchanged although their bytes are others.
+    pub touched: Vec<PathBuf>,
+    /// git writes some files in another form than it stores them.
+    pub others: bool,
+}
+
+impl Git {
+    /// Reads the attributes that hold for all worktrees of the repository.
+    pub fn attributes(&self, common_dir: &Path) -> Result<Attributes> {
+        let mut places = vec![common_dir.join("info/attributes")];
+        for name in ["GIT_ATTR_SYSTEM", "GIT_ATTR_GLOBAL"] {
+            // Before 2.42 git does not tell; what may be there is then not known.
+            let cmd = self.cmd().args(["var", name]).limit(Duration::from_secs(10));
+            places.extend(expect("var", cmd.run()?)?.text().lines().map(PathBuf::from));
+        }
+        let mut text = Vec::new();
+        for place in places {
+            let read = files::read_capped(&place, 1 << 20).map_err(|_| unreadable("attributes"))?;
+            text.extend(read.unwrap_or_default());
+        }
+        Ok(Attributes { text })
+    }
+
+    /// What is known of the forms of this worktree's files. `self` is the worktree.
+    pub fn forms(&self, staged: &Staged, config: &GitConfig, attributes: Option<&Attributes>) -> Forms {
+        let (Some(index), Some(tree)) = (&staged.index, &self.work_tree) else {
+            return Forms { others: true, touched: Vec::new() };
+        };
+        let in_tree = index.attributes();
+        if !config.converts() && in_tree.is_empty() && attributes.is_some_and(Attributes::is_empty) {
+            return Forms::default();
+        }
+        let asks = |path: &PathBuf| match files::read_capped(&tree.join(path), 1 << 20) {
+            Ok(text) => asks_for_another_form(&text.unwrap_or_default()),
+            Err(_) => true,
+        };
+        let others = config.writes_otherwise()
+            || attributes.is_none_or(Attributes::ask_for_another_form)
+            || in_tree.iter().any(asks);
+        Forms { touched: index.touched(tree), others }
+    }
+
+    /// Files that were written after git wrote them; `None` where that cannot be told. `hash` is the length of an
+    /// object name in bytes. `self` is the worktree.
+    pub fn touched(&self, hash: usize) -> Option<Vec<PathBuf>> {
+        Some(Index::read(&self.git_dir.join("index"), hash)?.touched(self.work_tree.as_deref()?))
+    }
+
+    /// Writes files of the index in the form that git gives them, whatever stands there. `self` is the worktree.
+    pub fn write_as_configured(&self, paths: &BTreeSet<PathBuf>) -> Result<()> {
+        if paths.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<&[u8]> = paths.iter().map(|path| path.as_os_str().as_bytes()).collect();
+        let cmd = self.cmd().args(["checkout-index", "--force", "--index", "--quiet", "-z", "--stdin"]);
+        let output = cmd.stdin(names.join(&0)).limit(Duration::from_mins(30)).run()?;
+        expect("checkout-index", output).map(drop)
+    }
+}
+
+/// Words of gitattributes(5) that change what is written; `text` alone does so only with a setting.
+pub(super) fn asks_for_another_form(attributes: &[u8]) -> bool {
+    let has = |word: &str| memchr::memmem::find(attributes, word.as_bytes()).is_some();
+    ["filter", "ident", "crlf", "encoding"].into_iter().any(has)
+}
