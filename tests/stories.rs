@@ -23,6 +23,7 @@ mod documentation;
 mod environments;
 mod imports;
 mod kills;
+mod landed;
 mod layering;
 mod ledger;
 mod main_job;

@@ -63,10 +63,10 @@ fn snapshot(world: &World, id: &str) -> Snapshot {
     }
 }
 
-const COMMIT: &str = "echo 1 > f; git add f; git commit -qm mine; ";
+pub const COMMIT: &str = "echo 1 > f; git add f; git commit -qm mine; ";
 
 /// A script, its teardown, gc, undo. It waits at its end, so that the tree can be looked at before.
-fn story(setup: &dyn Fn(&World), script: &str, class: Option<&str>) {
+pub fn story(setup: &dyn Fn(&World), script: &str, class: Option<&str>) {
     let world = World::new();
     setup(&world);
     let script = format!("{script}\ntouch {0}/ready; while [ ! -e {0}/go ]; do sleep 0.01; done", world.root.display());

@@ -14,6 +14,7 @@ mod forms;
 mod ignored;
 mod import;
 mod index;
+mod integrated;
 mod objects;
 mod status;
 mod submodules;

@@ -34,7 +34,7 @@ pub struct Collected {
     /// Commits that only this worktree reaches.
     pub stray: Vec<String>,
     /// There is more to it than its commits, although nothing of it is a change: a sparse checkout, settings of
-    /// its own, files in another form than git would write.
+    /// its own, files in another form than git would write; or its content is in the target and its commits are not.
     pub rescue_first: bool,
     /// What differs from HEAD; `None` if that could not be read.
     pub seen: Option<Seen>,
@@ -180,6 +180,7 @@ fn assemble(tree: &Tree<'_>, read: Read<'_>) -> Collected {
     } else {
         Tri::No
     };
+    let (integrated, only_content) = integrated(tree, &repository, own, tip.as_deref(), commits);
     let facts = TreeFacts {
         tracked_changes: uncommitted_parts[0],
         untracked: uncommitted_parts[1],
@@ -189,7 +190,7 @@ fn assemble(tree: &Tree<'_>, read: Read<'_>) -> Collected {
         in_progress: in_progress(git_dir).into(),
         on_own_branch: attached(&|name| name == branch),
         on_foreign_branch: attached(&|name| name != branch && name.starts_with("vnx/")),
-        integrated: integrated(tree, &repository, own, tip.as_deref(), commits),
+        integrated,
         on_remote: on_remote(&repository, own, tip.as_deref(), head.as_deref(), &mut unknown),
         foreign_lock: foreign_lock(tree, git_dir),
         occupied: occupied(tree.path),
@@ -198,8 +199,8 @@ fn assemble(tree: &Tree<'_>, read: Read<'_>) -> Collected {
         HeadAt::Branch(name) => Some(format!("refs/heads/{name}")),
         HeadAt::Detached => None,
     });
-    let rescue_first =
-        !forms.touched.is_empty() || git_dir.join("info").exists() || git_dir.join("config.worktree").exists();
+    let own_settings = ["info", "config.worktree"].iter().any(|name| git_dir.join(name).exists());
+    let rescue_first = only_content || !forms.touched.is_empty() || own_settings;
     let seen = status.zip(hidden).zip(ignored).map(|((status, (hidden, _)), ignored)| Seen {
         nested: nested::among(tree.path, hidden.gitlinks.iter().chain(&status.untracked).map(PathBuf::as_path)),
         onto: status.commit,
@@ -295,7 +296,9 @@ fn occupied(path: &Path) -> Tri {
     process::anyone_in(&path).map_or(Tri::Unknown, Tri::from)
 }
 
-fn integrated(tree: &Tree<'_>, repository: &Git, own: Tri, tip: Option<&str>, commits: Option<u64>) -> Tri {
+/// Whether all own work is in the target branch, and whether only its content is: then its commits are on no
+/// other ref.
+fn integrated(tree: &Tree<'_>, repository: &Git, own: Tri, tip: Option<&str>, commits: Option<u64>) -> (Tri, bool) {
     // Where the target still stands at the base, commits beyond the base are not in it; that
     // spares the usual dispatch a git process.
     let unmoved = || {
@@ -303,12 +306,19 @@ fn integrated(tree: &Tree<'_>, repository: &Git, own: Tri, tip: Option<&str>, co
         loose.is_ok_and(|text| text.trim_end() == tree.base)
     };
     match (own, tip) {
-        (Tri::No, _) => Tri::No,
-        (Tri::Yes, Some(_)) if commits.is_some_and(|n| n > 0) && unmoved() => Tri::No,
+        (Tri::No, _) => (Tri::No, false),
+        (Tri::Yes, Some(_)) if commits.is_some_and(|n| n > 0) && unmoved() => (Tri::No, false),
         (Tri::Yes, Some(tip)) if tip != tree.base && tree.base_name.starts_with("refs/heads/") => {
-            repository.is_ancestor(tip, tree.base_name).map_or(Tri::Unknown, Tri::from)
+            match repository.is_ancestor(tip, tree.base_name) {
+                Ok(true) => (Tri::Yes, false),
+                Ok(false) => match repository.has_change_of(tree.base_name, tip) {
+                    Ok(has) => (has.into(), has),
+                    Err(_) => (Tri::Unknown, false),
+                },
+                Err(_) => (Tri::Unknown, false),
+            }
         }
-        _ => Tri::Unknown,
+        _ => (Tri::Unknown, false),
     }
 }
 
