@@ -37,6 +37,28 @@ fn walk(root: &Path, below: &Path, found: &mut BTreeMap<PathBuf, (u32, Vec<u8>)>
     }
 }
 
+/// Every object that HEAD, the index, a ref or a reflog leads to.
+fn objects(world: &World, id: &str) -> Vec<String> {
+    let git_dir = world.repo.join(".git/worktrees").join(id);
+    let args = ["rev-list", "--objects", "--no-object-names", "--all", "--reflog", "--indexed-objects"];
+    let output = world.command("git").arg("--git-dir").arg(&git_dir).args(args).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
+}
+
+/// Those that are not there any more.
+fn missing(world: &World, objects: &[String]) -> Vec<String> {
+    let mut git = world.command("git");
+    let git = git.args(["cat-file", "--batch-check"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut git = git.spawn().unwrap();
+    let mut input = git.stdin.take().unwrap();
+    let names = objects.join("\n") + "\n";
+    let writer = std::thread::spawn(move || std::io::Write::write_all(&mut input, names.as_bytes()));
+    let output = git.wait_with_output().unwrap();
+    writer.join().unwrap().unwrap();
+    let lines = String::from_utf8(output.stdout).unwrap();
+    lines.lines().filter(|line| line.ends_with(" missing") && *line != " missing").map(str::to_owned).collect()
+}
+
 fn snapshot(world: &World, id: &str) -> Snapshot {
     let tree = world.worktrees().join(id);
     let git_dir = world.repo.join(".git/worktrees").join(id);
@@ -74,7 +96,7 @@ pub fn story(setup: &dyn Fn(&World), script: &str, class: Option<&str>) {
         ["dispatch-agent", "--provider", "shell", "--agent", "hello-world", "--no-pane", "--detach", "-i", &script];
     let id = world.vnx(&args).expect(0).out.trim().to_owned();
     world.until("the script's end", || world.root.join("ready").exists() || world.count("dispatch.closed") > 0);
-    let before = snapshot(&world, &id);
+    let (before, reached) = (snapshot(&world, &id), objects(&world, &id));
     std::fs::write(world.root.join("go"), "").unwrap();
     world.vnx(&["wait", &id]);
     let closed = world.last("dispatch.closed");
@@ -95,6 +117,7 @@ pub fn story(setup: &dyn Fn(&World), script: &str, class: Option<&str>) {
     world.assert_nothing_left();
     // What no ref keeps is gone for good.
     world.git(&["prune", "--expire=now"]);
+    assert_eq!(missing(&world, &reached), Vec::<String>::new(), "{script}");
     world.vnx(&["undo", &id]).expect(0);
     let after = snapshot(&world, &id);
     assert_eq!(after.files, before.files, "{script}");
