@@ -273,7 +273,11 @@ impl World {
     pub fn assert_nothing_left(&self) {
         until("supervisors to end", || !self.processes().iter().any(|(_, c)| c.contains(" supervise ")));
         assert_eq!(names(&self.state().join("open")), Vec::<String>::new(), "open dispatches");
-        assert!(!self.worktrees().exists(), "{:?}", names(&self.worktrees()));
+        let why = || {
+            let of_trees = |r: &&Value| matches!(r["kind"].as_str(), Some("worktree.kept" | "dispatch.collected"));
+            self.receipts().iter().filter(of_trees).map(Value::to_string).collect::<Vec<_>>().join("\n")
+        };
+        assert!(!self.worktrees().exists(), "{:?}{}", names(&self.worktrees()), why());
         let registered = self.git(&["worktree", "list", "--porcelain"]);
         assert_eq!(registered.matches("worktree ").count(), 1, "{registered}");
         until("panes to close", || !self.processes().iter().any(|(_, c)| c.contains(" attach ")));
