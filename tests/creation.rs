@@ -585,3 +585,35 @@ fn submodules_come_from_the_main_repository_without_a_network() {
     assert_eq!(world.git_in(&inside, &["log", "-1", "--format=%s"]), "inside");
     assert_eq!(world.git(&["status", "--short"]), "");
 }
+
+/// A hook and the worker have the same ports and the same folder for temporary files, and all share a cache.
+#[test]
+fn hooks_and_workers_share_ports_and_caches() {
+    let world = World::new();
+    let say = |name: &str| format!("echo \"$VNX_PORT $VNX_PORTS $TMPDIR $BUILD_CACHE\" > $VNX_MAIN_CHECKOUT/../{name}");
+    world.config(&format!(
+        "worktree: {{caches: {{BUILD_CACHE: build}}, hooks: {{post_create: [{{run: '{}; touch $BUILD_CACHE/made'}}], \
+         pre_remove: [{{run: '{}; test -d $TMPDIR'}}]}}}}\n",
+        say("post"),
+        say("pre")
+    ));
+    let script = "echo \"$VNX_PORT $VNX_PORTS $TMPDIR $BUILD_CACHE\" > ../../worker; test -e $BUILD_CACHE/made";
+    world.script(&format!("{script}; {COMMIT}")).expect(0);
+    let read = |name: &str| std::fs::read_to_string(world.root.join(name)).unwrap();
+    let said = read("worker");
+    assert_eq!((read("post"), read("pre")), (said.clone(), said.clone()));
+    let words: Vec<&str> = said.split_whitespace().collect();
+    let port: u16 = words[0].parse().unwrap();
+    assert_eq!(words[1], format!("{port}-{}", port + 9));
+    assert_eq!(words[3], world.state().join("caches/build").to_str().unwrap());
+    assert!(!std::path::Path::new(words[2]).exists(), "it goes with the dispatch");
+    world.script(&format!("test -e $BUILD_CACHE/made; {COMMIT}")).expect(0);
+    world.assert_nothing_left();
+    for (name, what) in [("1X", "1X"), ("PATH", "PATH"), ("VNX_PORT", "VNX_PORT"), ("A-B", "A-B")] {
+        world.config(&format!("worktree: {{caches: {{{name}: build}}}}\n"));
+        let run = world.vnx(&["ps"]).expect(2);
+        assert!(run.err.contains(&format!("worktree.caches, {what:?}")), "{}", run.err);
+    }
+    world.config("worktree: {caches: {X: ../x}}\n");
+    world.vnx(&["ps"]).expect(2);
+}

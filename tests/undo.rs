@@ -393,3 +393,30 @@ fn a_moved_or_emptied_worktree_keeps_what_git_has_of_it() {
     assert_eq!(world.git_in(&tree, &["rev-parse", "HEAD"]), commit);
     assert!(!tree.join("README.md").exists());
 }
+
+/// Too much together: the oldest go first, however young they are, and only as many as must.
+#[test]
+fn gc_reclaims_the_oldest_until_the_rest_fits() {
+    let world = World::new();
+    let ids: Vec<String> = (0..3)
+        .map(|_| {
+            world.script("head -c 3000000 /dev/urandom > large").expect(4);
+            world.last_id()
+        })
+        .collect();
+    let gc = |size: &str, more: &[&str]| world.vnx(&[&["worktree", "gc", "--max-total", size], more].concat());
+    assert!(gc("3", &[]).expect(2).err.contains("64KiB"));
+    assert_eq!(gc("20MiB", &["--json"]).expect(0).json()["reclaimed_bytes"], 0);
+    let rows = gc("7MiB", &["--json"]).expect(0).json();
+    let may_go: Vec<bool> = rows["worktrees"].as_array().unwrap().iter().map(|row| row["reclaim"] == true).collect();
+    assert_eq!(may_go, [true, false, false], "{rows}");
+    gc("7MiB", &["--apply"]).expect(0);
+    let left = |id: &String| world.worktrees().join(id).exists();
+    assert_eq!(ids.iter().map(left).collect::<Vec<_>>(), [false, true, true]);
+    gc("1MiB", &["--apply"]).expect(0);
+    world.assert_nothing_left();
+    for id in &ids {
+        world.vnx(&["undo", id]).expect(0);
+        assert_eq!(std::fs::metadata(world.worktrees().join(id).join("large")).unwrap().len(), 3_000_000);
+    }
+}

@@ -48,7 +48,8 @@ struct Collected {
 fn gc(context: &Context, args: &GcArgs) -> Result<Answer, Fault> {
     let project = context.project()?;
     let age = args.older_than.unwrap_or(project.config.worktree.keep);
-    let rows = trees::collect_garbage(&project, &Wanted { names: args.names.clone(), age, apply: args.apply })?;
+    let wanted = Wanted { names: args.names.clone(), age, most: args.max_total, apply: args.apply };
+    let rows = trees::collect_garbage(&project, &wanted)?;
     let reclaimed = rows.iter().filter(|row| row.removed).map(|row| row.bytes).sum();
     if args.json {
         let schema = "vnx.worktree-gc/1";

@@ -49,6 +49,8 @@ pub(super) struct Finish<'a> {
     /// Receipts of hooks that stand already; `None` when the plan is not known to be what was claimed,
     /// and its hooks are not run.
     pub(super) hooks: Option<Vec<WorktreeHook>>,
+    /// Variables of what the dispatch had for itself; nothing when its supervisor is gone.
+    pub(super) surroundings: Vec<(String, String)>,
 }
 
 /// A teardown that failed keeps what is there; the story is closed all the same and says why.
@@ -113,7 +115,8 @@ impl Finish<'_> {
             return Some("the plan is not the one that was claimed, so nothing that it says was run".to_owned());
         };
         let folder = self.folder();
-        let running = Running { ledger: self.ledger, plan: self.plan, folder: &folder, on_record };
+        let running =
+            Running { ledger: self.ledger, plan: self.plan, folder: &folder, on_record, around: &self.surroundings };
         let held = running.pre_remove().err().map(|failed| failed.why);
         worktree::take_back(&Tree::of(self.plan, &folder), &self.plan.setup);
         held

@@ -61,6 +61,8 @@ pub(super) struct Running<'a> {
     pub(super) folder: &'a Path,
     /// Receipts that stand already: their hooks are not run again.
     pub(super) on_record: Vec<WorktreeHook>,
+    /// Variables for hooks that run when the worker's environment is gone.
+    pub(super) around: &'a [(String, String)],
 }
 
 impl Running<'_> {
@@ -89,7 +91,8 @@ impl Running<'_> {
         let failed = |fault: Fault| Failed::because(format!("hook {name}: {fault}"));
         let launch = &self.plan.launch;
         let env = environment::build(&launch.env_pass, &launch.env_set, &launch.env_from, launch.env_file.as_deref());
-        let env = env.map_err(failed)?;
+        let mut env = env.map_err(failed)?;
+        env.extend(self.around.iter().cloned());
         let control = control::bind(self.folder).map_err(failed)?;
         self.one(hook, name, &env, control, &Redactor::new(secrets(self.plan, &env)))
     }

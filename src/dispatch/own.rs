@@ -14,7 +14,7 @@ use super::hooks;
 use super::plan::setup;
 use super::snapshot::{base, disk, git_version, writable};
 use super::supervise::read_plan;
-use super::{budget, supplies};
+use super::{budget, supplies, surroundings};
 use crate::domain::plan::{Base, TeardownPolicy};
 use crate::domain::receipt::WorktreeHook;
 use crate::domain::redact::Redactor;
@@ -217,7 +217,8 @@ impl Making<'_> {
         }
         let shell = Name::try_from("shell".to_owned())?;
         let manifest = provider::load(&self.project.folder(), &shell)?;
-        let mut env = environment::build(&environment::allowed(&manifest), &BTreeMap::new(), &BTreeMap::new(), None)?;
+        surroundings::make_caches(self.setup)?;
+        let mut env = environment::build(&environment::allowed(&manifest), &self.setup.caches, &BTreeMap::new(), None)?;
         env.extend(hooks::variables(self.setup, &self.own.path));
         for (hook, nth) in hooks.iter().zip(1..) {
             let name = format!("{}-{nth}", Moment::PostCreate.word());

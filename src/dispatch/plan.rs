@@ -1,5 +1,6 @@
 //! `compile`: request and snapshot in, plan out. Pure: no clock, no file, no process.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::launch::{Place, launch, steer};
@@ -115,6 +116,7 @@ pub fn compile(project: &Project, request: &Request, seen: Snapshot) -> Result<P
     let commit_answer = by_answer.then(|| answer_commit(request, &provider, model.as_deref(), &agent, &id));
     let mut reasons = reasons(request, &provider, &base.name, git_config.has_identity(), &ruling, by_answer);
     let setup = setup(project, &agent.head.sparse, supplies, &mut reasons)?;
+    launch.env_set.extend(setup.caches.clone());
     let defaults = &project.config.defaults;
     let plan = Plan {
         v: 1,
@@ -177,7 +179,15 @@ pub(super) fn setup(
         sparse: sparse.to_vec(),
         lfs: config.lfs,
         submodules: config.submodules,
+        caches: caches(project)?,
     })
+}
+
+/// Variables and the folders of the state folder that they name.
+fn caches(project: &Project) -> Result<BTreeMap<String, String>, Fault> {
+    let folder = |name: &Name| path::text(&project.paths.caches().join(name.as_str()));
+    let all = &project.config.worktree.caches;
+    all.iter().map(|(variable, name)| Ok((variable.clone(), folder(name)?))).collect()
 }
 
 /// Whether the worker's change is the diff in its answer: the manifest says how it works, and the

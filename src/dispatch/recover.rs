@@ -182,6 +182,7 @@ impl Lost<'_> {
             left_over,
             already_collected: self.has(Kind::DispatchCollected),
             hooks: hooks::is_claimed(self.receipts, self.plan_digest).then(|| self.hooks_on_record()),
+            surroundings: Vec::new(),
         };
         match judged {
             Some(judged) => self.finish_teardown(&finish, &tree, exists, judged)?,

@@ -14,7 +14,7 @@ use super::finish::Finish;
 use super::hooks::Running;
 use super::plan::pointer;
 use super::pool;
-use super::surroundings::{self, Block, Temporary};
+use super::surroundings::{self, Surroundings};
 use crate::domain::event::{Claim as Said, Failure, Listener, PaidBy};
 use crate::domain::outcome::Outcome;
 use crate::domain::patch::Offer;
@@ -48,7 +48,14 @@ pub fn supervise(paths: &Paths, id: &DispatchId) -> Result<(), Fault> {
     let folder = paths.dispatch(id);
     let (plan, plan_digest) = read_plan(&folder)?;
     let launch = &plan.launch;
+    let around = Surroundings::take(&folder, paths, id);
+    let own = around.as_ref().ok().and_then(|around| around.variables().ok()).unwrap_or_default();
     let env = environment::build(&launch.env_pass, &launch.env_set, &launch.env_from, launch.env_file.as_deref());
+    let env = env.map(|mut env| {
+        env.extend(own.iter().cloned());
+        env
+    });
+    let env = around.as_ref().map_err(Clone::clone).and(env);
     let redactor = Redactor::new(env.as_ref().map(|env| secrets(&plan, env)).unwrap_or_default());
     let ledger = Ledger::at(paths.receipts()).with_redactor(redactor.clone());
     let begun = Instant::now();
@@ -74,11 +81,13 @@ pub fn supervise(paths: &Paths, id: &DispatchId) -> Result<(), Fault> {
         left_over: None,
         already_collected: false,
         hooks: Some(Vec::new()),
+        surroundings: own,
     };
     let closed = finish.run(|verdict: &Verdict| {
         tell(&Progress::Judged { verdict: verdict.clone() });
     })?;
     drop(closed);
+    drop(around);
     // The lock goes before the last word, so that whoever hears it finds the dispatch closed.
     let _ = lock.unlock();
     tell(&Progress::Closed);
@@ -166,7 +175,9 @@ impl Life<'_> {
         if let Err(fault) = worktree::create(&tree, &self.plan.setup, &self.paths.repo_lock(), Some(self.lock)) {
             return never(Outcome::WorktreeFailed, fault, false);
         }
-        let supplied = match worktree::supply(&tree, &self.plan.setup) {
+        let supplied =
+            surroundings::make_caches(&self.plan.setup).and_then(|()| worktree::supply(&tree, &self.plan.setup));
+        let supplied = match supplied {
             Ok(supplied) => supplied,
             Err(fault) => return never(Outcome::SetupFailed, fault, true),
         };
@@ -193,7 +204,7 @@ impl Life<'_> {
     }
 
     fn hooks(&self) -> Running<'_> {
-        Running { ledger: self.ledger, plan: self.plan, folder: self.folder, on_record: Vec::new() }
+        Running { ledger: self.ledger, plan: self.plan, folder: self.folder, on_record: Vec::new(), around: &[] }
     }
 
     /// Reads the prompt back, checks it against the plan, and records that all is ready: the
@@ -292,13 +303,6 @@ impl Life<'_> {
             }
         }
         surroundings::make_mount_points(&launch.mount_points, self.paths)?;
-        let temporary = Temporary::make(self.folder, &self.plan.id)?;
-        env.insert("TMPDIR".to_owned(), sys::path::text(&temporary.path)?);
-        let ports = Block::take(self.paths, &self.plan.id);
-        if let Some(block) = &ports {
-            env.insert("VNX_PORT".to_owned(), block.first.to_string());
-            env.insert("VNX_PORTS".to_owned(), format!("{}-{}", block.first, block.last()));
-        }
         let job = Job {
             vnx: sys::path::own_executable()?,
             program: launch.program.clone(),

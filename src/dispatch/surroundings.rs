@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::domain::setup::Setup;
 use crate::domain::{DispatchId, Fault};
 use crate::project::Paths;
 use crate::sys::files::{self, At};
@@ -23,8 +24,8 @@ const NAMES: u8 = 8;
 ///
 /// Not in the dispatch's folder: programs put sockets there, and a socket's path ends at 108 bytes.
 #[derive(Debug)]
-pub(super) struct Temporary {
-    pub(super) path: PathBuf,
+struct Temporary {
+    path: PathBuf,
 }
 
 /// Where the note stands that names it, for a recovery whose own TMPDIR may be another.
@@ -35,7 +36,7 @@ fn note(dispatch: &Path) -> PathBuf {
 impl Temporary {
     /// Makes it: ours alone. Where the plain name is taken (another repository's dispatch of the same id, a
     /// leftover, a stranger's), the folder gets another one.
-    pub(super) fn make(dispatch: &Path, id: &DispatchId) -> Result<Self, Fault> {
+    fn make(dispatch: &Path, id: &DispatchId) -> Result<Self, Fault> {
         let place = std::env::temp_dir();
         for attempt in 0..NAMES {
             let path = place.join(if attempt == 0 { plain(id) } else { other(id)? });
@@ -90,14 +91,14 @@ pub(super) fn clear(dispatch: &Path, id: &DispatchId) {
 /// A block of ports on which nobody listened when it was taken. It is held by a lock that the
 /// kernel releases with the supervisor; other projects' blocks are told apart only by listening.
 #[derive(Debug)]
-pub(super) struct Block {
-    pub(super) first: u16,
+struct Block {
+    first: u16,
     _held: File,
 }
 
 impl Block {
     /// Takes a free block; `None` when there is none.
-    pub(super) fn take(paths: &Paths, id: &DispatchId) -> Option<Self> {
+    fn take(paths: &Paths, id: &DispatchId) -> Option<Self> {
         files::private_folder(&paths.ports()).ok()?;
         // Not all from the same end: blocks of several projects would collide.
         let start = id.as_str().bytes().fold(0_u16, |sum, b| sum.wrapping_mul(31).wrapping_add(u16::from(b)));
@@ -110,9 +111,38 @@ impl Block {
     }
 
     /// The last port.
-    pub(super) fn last(&self) -> u16 {
+    fn last(&self) -> u16 {
         self.first + PORTS - 1
     }
+}
+
+/// What a dispatch has for itself, from before its first hook until after its last.
+#[derive(Debug)]
+pub(super) struct Surroundings {
+    temporary: Temporary,
+    ports: Option<Block>,
+}
+
+impl Surroundings {
+    /// Takes them.
+    pub(super) fn take(dispatch: &Path, paths: &Paths, id: &DispatchId) -> Result<Self, Fault> {
+        Ok(Self { temporary: Temporary::make(dispatch, id)?, ports: Block::take(paths, id) })
+    }
+
+    /// Where they are, for the worker and the hooks.
+    pub(super) fn variables(&self) -> Result<Vec<(String, String)>, Fault> {
+        let mut all = vec![("TMPDIR".to_owned(), path::text(&self.temporary.path)?)];
+        if let Some(block) = &self.ports {
+            all.push(("VNX_PORT".to_owned(), block.first.to_string()));
+            all.push(("VNX_PORTS".to_owned(), format!("{}-{}", block.first, block.last())));
+        }
+        Ok(all)
+    }
+}
+
+/// Makes the folders of caches that worktrees share.
+pub(super) fn make_caches(setup: &Setup) -> Result<(), Fault> {
+    setup.caches.values().try_for_each(|path| Ok(files::private_folder(Path::new(path))?))
 }
 
 /// Makes the folders that the sandbox mounts on, under the lock under which they go. One whose parent

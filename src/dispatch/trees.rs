@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::supervise::read_plan;
 use super::{own, view};
 use crate::domain::receipt::{Body, DispatchClosed, Entry, TreeEnd, WorktreeRemoved, WorktreeRescued, WorktreeUndone};
-use crate::domain::span::Span;
+use crate::domain::span::{Size, Span};
 use crate::domain::tree::{TreeClass, TreeFacts, TreeFate, classify};
 use crate::domain::{DispatchId, Fault, Timestamp};
 use crate::git::Git;
@@ -137,6 +137,8 @@ pub struct Wanted {
     pub names: Vec<String>,
     /// Kept trees that nothing was done to for at least this long; one that is named is old enough.
     pub age: Span,
+    /// The oldest of the others go too, until all together take no more than this.
+    pub most: Option<Size>,
     /// Really do it.
     pub apply: bool,
 }
@@ -149,7 +151,15 @@ pub fn collect_garbage(project: &Project, wanted: &Wanted) -> Result<Vec<Kept>, 
             .fix("`vnx worktree gc` without names lists what is there"));
     }
     let chosen = |name: &&String| !name.starts_with('.') && (wanted.names.is_empty() || wanted.names.contains(name));
-    let rows = names.iter().filter(chosen).map(|name| look_at(project, name, wanted)).collect();
+    let look = |wanted: &Wanted| names.iter().filter(chosen).map(|name| look_at(project, name, wanted)).collect();
+    let rows: Vec<Kept> = match wanted.most {
+        Some(most) => {
+            let seen: Vec<Kept> = look(&Wanted { apply: false, ..wanted.clone() });
+            let oldest = too_much(&seen, most);
+            look(&Wanted { names: [wanted.names.clone(), oldest].concat(), ..wanted.clone() })
+        }
+        None => look(wanted),
+    };
     if wanted.apply {
         worktree::empty_trash(
             &project.worktrees(),
@@ -159,6 +169,23 @@ pub fn collect_garbage(project: &Project, wanted: &Wanted) -> Result<Vec<Kept>, 
         )?;
     }
     Ok(rows)
+}
+
+/// The oldest kept ones of which there are too many bytes.
+fn too_much(rows: &[Kept], Size(most): Size) -> Vec<String> {
+    let mut left: u64 = rows.iter().filter(|row| !row.reclaim).map(|row| row.bytes).sum();
+    let is_kept = |row: &&Kept| !row.reclaim && row.class.is_some_and(|c| c.action().tree == TreeFate::KeepLocked);
+    let mut kept: Vec<&Kept> = rows.iter().filter(is_kept).collect();
+    kept.sort_by_key(|row| row.since);
+    let mut names = Vec::new();
+    for row in kept {
+        if left <= most {
+            break;
+        }
+        left -= row.bytes;
+        names.push(row.name.clone());
+    }
+    names
 }
 
 fn look_at(project: &Project, name: &str, wanted: &Wanted) -> Kept {

@@ -3,6 +3,8 @@
 //! It is part of the plan, so a worker that edits the project's configuration changes nothing of
 //! what runs for itself.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::span::Span;
@@ -163,6 +165,9 @@ pub struct Setup {
     pub lfs: Lfs,
     /// Submodules are populated from the main repository's objects.
     pub submodules: bool,
+    /// Variables that name folders which all worktrees share, absolute.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub caches: BTreeMap<String, String>,
 }
 
 #[cfg(test)]

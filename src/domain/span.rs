@@ -87,6 +87,12 @@ impl TryFrom<String> for Size {
         Self::parse(&text)
     }
 }
+impl std::str::FromStr for Size {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::parse(text)
+    }
+}
 impl From<Size> for String {
     fn from(size: Size) -> Self {
         size.to_string()

@@ -1,5 +1,6 @@
 //! `.vnx/config.yaml`: few keys, each with a default that works; an unknown key is an error.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -90,6 +91,8 @@ pub struct Worktree {
     pub lfs: Lfs,
     /// Submodules are populated, from what the main checkout has of them.
     pub submodules: bool,
+    /// Variables of workers and hooks, each with the name of a folder that all worktrees share.
+    pub caches: BTreeMap<String, Name>,
     /// Commands that run in a worktree.
     pub hooks: Hooks,
 }
@@ -135,6 +138,7 @@ impl Default for Worktree {
             link: Vec::new(),
             lfs: Lfs::default(),
             submodules: false,
+            caches: BTreeMap::new(),
             hooks: Hooks::default(),
         }
     }
@@ -221,6 +225,9 @@ impl Config {
         if self.tmux.grid == 0 {
             return wrong("tmux.grid must be at least 1");
         }
+        if let Some(name) = self.worktree.caches.keys().find(|name| !is_free_variable(name)) {
+            return wrong(&format!("worktree.caches, {name:?}: it cannot be the name of a variable for a cache"));
+        }
         if let Some(what) = self.worktree.hooks.fault() {
             return wrong(&what);
         }
@@ -240,6 +247,15 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// A variable that nobody else gives a worker.
+fn is_free_variable(name: &str) -> bool {
+    let word = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    let taken = ["HOME", "PATH", "TMPDIR", "SHELL", "USER", "LOGNAME", "TERM"].contains(&name);
+    word && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && !taken
+        && !["VNX_", "GIT_", "LD_"].iter().any(|begin| name.starts_with(begin))
 }
 
 /// The file that `vnx init` writes.
@@ -274,6 +290,7 @@ project_id: {project_id}
 #  link: []              # ignored files and folders of the main checkout that worktrees share by a link, as names
 #  lfs: git              # large files of git LFS: git (as it is configured) or skip (their pointers stay)
 #  submodules: false     # true: populate those that the main checkout has, from its objects, without network
+#  caches: {{}}            # folders that all worktrees share, by variable: {{CARGO_TARGET_DIR: cargo-target}}
 #  hooks:                # commands for `sh -c`, run in the worktree, each {{run: COMMAND, timeout: 60s}}
 #    post_create: []     # before the worker starts; one that fails ends the dispatch as setup_failed
 #    pre_merge: []       # before a merge; one that fails holds it (no command merges yet)

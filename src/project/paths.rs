@@ -47,6 +47,10 @@ impl Paths {
     pub fn open_marker(&self, id: &DispatchId) -> PathBuf {
         self.open().join(id.as_str())
     }
+    /// What worktrees share, by configuration: nothing of vnx deletes it.
+    pub fn caches(&self) -> PathBuf {
+        self.state.join("caches")
+    }
     /// The records of worktrees that persons made.
     pub fn trees(&self) -> PathBuf {
         self.state.join("trees")

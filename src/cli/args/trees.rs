@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 
 use super::JsonArgs;
-use crate::domain::span::Span;
+use crate::domain::span::{Size, Span};
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct UndoArgs {
@@ -53,6 +53,9 @@ pub(in crate::cli) struct GcArgs {
     /// are named go in any case
     #[arg(long, value_name = "AGE")]
     pub(in crate::cli) older_than: Option<Span>,
+    /// And the oldest of the others, until all worktrees together take no more than this, as 20GiB
+    #[arg(long, value_name = "SIZE")]
+    pub(in crate::cli) max_total: Option<Size>,
     /// Print JSON
     #[arg(long)]
     pub(in crate::cli) json: bool,
