@@ -81,19 +81,50 @@ fn claims_and_recovery_scans_do_not_disturb_each_other() {
 #[test]
 fn creations_and_teardowns_do_not_disturb_each_other() {
     let world = World::new();
-    let (loops, rounds) = if std::env::var_os("VNX_TEST_FULL").is_some() { (32, 60) } else { (4, 15) };
+    let full = std::env::var_os("VNX_TEST_FULL").is_some();
+    let (loops, seconds) = if full { (32, 60) } else { (4, 5) };
+    let begun = Instant::now();
+    let rounds = std::sync::atomic::AtomicUsize::new(0);
     std::thread::scope(|scope| {
-        for _ in 0..loops {
-            scope.spawn(|| {
-                (0..rounds).for_each(|_| {
+        for n in 0..loops {
+            let (world, rounds) = (&world, &rounds);
+            scope.spawn(move || {
+                while begun.elapsed().as_secs() < seconds {
+                    // Collections come in between, and so do people.
+                    if n == 0 {
+                        world.vnx(&["worktree", "gc", "--apply", "--older-than", "0s"]).expect(0);
+                        world.git(&["pack-refs", "--all"]);
+                    }
                     let output = world.start_script("true").wait_with_output().unwrap();
                     assert_eq!(output.status.code(), Some(4), "{}", String::from_utf8_lossy(&output.stderr));
-                });
+                    rounds.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                }
             });
         }
     });
-    assert_eq!(world.count("dispatch.closed"), loops * rounds);
+    assert_eq!(world.count("dispatch.closed"), rounds.into_inner());
     world.assert_verified();
+    world.assert_nothing_left();
+}
+
+/// A lock of git's own that somebody else holds is waited for, not reported.
+#[test]
+fn gits_own_locks_are_waited_for() {
+    let world = World::new();
+    world.git(&["pack-refs", "--all"]);
+    let (lock, began) = (world.repo.join(".git/packed-refs.lock"), world.root.join("began"));
+    let child = world.start_script(&format!("touch {0}; while [ ! -e {0}.go ]; do sleep 0.01; done", began.display()));
+    world.until("the worker", || began.exists());
+    // Its branch goes, and for that git has to look into the packed refs.
+    std::fs::write(&lock, "").unwrap();
+    std::fs::write(began.with_extension("go"), "").unwrap();
+    world.until("git to wait", || world.processes().iter().any(|(_, c)| c.contains("update-ref")));
+    // Longer than git's own patience.
+    std::thread::sleep(std::time::Duration::from_millis(1300));
+    std::fs::remove_file(&lock).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(4), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(world.last("dispatch.closed")["teardown"]["branch_kept"], false);
     world.assert_nothing_left();
 }
 

@@ -237,3 +237,21 @@ fn a_person_in_the_tree_keeps_it() {
     person.kill().unwrap();
     person.wait().unwrap();
 }
+
+/// A lock that a person set is theirs to take away; gc touches nothing until then.
+#[test]
+fn a_persons_lock_keeps_it() {
+    let left = after("echo new > new").is("dirty", "kept", "uncommitted");
+    let (world, id) = (&left.world, &left.id);
+    let tree = world.worktrees().join(id);
+    world.git(&["worktree", "unlock", tree.to_str().unwrap()]);
+    world.git(&["worktree", "lock", "--reason", "I look at it", tree.to_str().unwrap()]);
+    let gc = ["worktree", "gc", "--apply", id];
+    let run = world.vnx(&gc).expect(0);
+    assert!(run.out.contains("foreign") && run.out.contains("locked or used by somebody else"), "{}", run.out);
+    assert!(tree.join("new").exists());
+    world.git(&["worktree", "unlock", tree.to_str().unwrap()]);
+    world.vnx(&gc).expect(0);
+    world.assert_nothing_left();
+    left.rescued("new", "new");
+}

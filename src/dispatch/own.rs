@@ -274,7 +274,7 @@ fn take_away(project: &Project, id: &DispatchId, own: &Own) -> Result<(), Fault>
     // Git writes the lock before anything else, so a folder without ours was made by somebody else meanwhile.
     let ours = std::fs::read_to_string(locked).is_ok_and(|reason| reason.trim() == tree.lock_reason());
     if ours || !tree.path.exists() {
-        worktree::undo(&tree, &project.paths.repo_lock())?;
+        worktree::discard(&tree, &project.paths.repo_lock())?;
     }
     Ok(files::delete_tree(&folder)?)
 }
@@ -366,6 +366,11 @@ fn one(project: &Project, root: &Path, name: &str) -> Listed {
         since: Some(plan.made),
         ..blank
     }
+}
+
+/// The dispatch that a worktree of this name is of: its lock says so where a session was continued.
+pub(super) fn holder(common_dir: &Path, name: &str) -> Option<DispatchId> {
+    locked_by(common_dir, name).0.or_else(|| DispatchId::parse(name).ok())
 }
 
 /// Reads `vnx dispatch <id>: kept, <why>`.

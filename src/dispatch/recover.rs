@@ -159,7 +159,7 @@ impl Lost<'_> {
             // Everything there was written by vnx from the base commit (ADR 0008).
             // A git that was killed can leave a lock of its own behind, which is not ours to break:
             // then the story is closed all the same, and says what is left.
-            left_over = worktree::undo(&tree, &self.paths.repo_lock())
+            left_over = worktree::discard(&tree, &self.paths.repo_lock())
                 .err()
                 .map(|fault| format!("not all of it could be taken away: {fault}"));
         }

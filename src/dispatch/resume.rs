@@ -23,7 +23,7 @@ pub fn resume(project: &Project, id: &DispatchId, instruction: Option<String>) -
     };
     if Path::new(&plan.worktree).exists() {
         return Err(Fault::refused(format!("the worktree of {id} still stands at {}", plan.worktree))
-            .fix("commit what is in it and remove it (git worktree unlock, then git worktree remove), then resume"));
+            .fix(format!("commit what is in it; `vnx worktree gc --apply {id}` takes it away, then resume")));
     }
     // Where it ended, if its branch still stands; else where it began.
     let repository = Git::repository(&project.located.common_dir);

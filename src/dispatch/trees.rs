@@ -145,7 +145,8 @@ pub struct Wanted {
 
 /// Looks at every folder among the worktrees, and reclaims what may go.
 pub fn collect_garbage(project: &Project, wanted: &Wanted) -> Result<Vec<Kept>, Fault> {
-    let names = files::names(&project.worktrees())?;
+    let mut names = files::names(&project.worktrees())?;
+    names.extend(gone(project));
     if let Some(unknown) = wanted.names.iter().find(|name| !names.contains(name)) {
         return Err(Fault::input(format!("there is no worktree {unknown:?} below {}", project.worktrees().display()))
             .fix("`vnx worktree gc` without names lists what is there"));
@@ -169,6 +170,16 @@ pub fn collect_garbage(project: &Project, wanted: &Wanted) -> Result<Vec<Kept>, 
         )?;
     }
     Ok(rows)
+}
+
+/// Worktrees that git has on record below the root, and whose folders somebody took away.
+fn gone(project: &Project) -> Vec<String> {
+    let (common_dir, root) = (&project.located.common_dir, project.worktrees());
+    let recorded = files::names(&common_dir.join("worktrees")).unwrap_or_default();
+    let stands = |name: &String| root.join(name).symlink_metadata().is_ok();
+    let is_ours = |name: &String| matches!(Git::worktree_git_dir(common_dir, &root.join(name)), Ok(Some(_)));
+    let open = |name: &String| DispatchId::parse(name).is_ok_and(|id| project.paths.open_marker(&id).exists());
+    recorded.into_iter().filter(|name| !stands(name) && !open(name) && is_ours(name)).collect()
 }
 
 /// The oldest kept ones of which there are too many bytes.
@@ -202,12 +213,18 @@ fn look_at(project: &Project, name: &str, wanted: &Wanted) -> Kept {
         because: String::new(),
         rescue: None,
     };
-    let looked = match DispatchId::parse(name) {
-        Ok(id) if own::own(&project.paths, &id).is_some() => {
+    if row.worktree.symlink_metadata().is_err() {
+        row.because.push_str(
+            "its folder is gone: `git worktree repair PATH` if it was moved, else `git worktree unlock` and `git worktree prune`",
+        );
+        return row;
+    }
+    let looked = match own::holder(&project.located.common_dir, name) {
+        Some(id) if own::own(&project.paths, &id).is_some() => {
             row.because.push_str("it is a person's: `git worktree remove` is for it");
             Ok(())
         }
-        Ok(id) if project.paths.dispatch(&id).is_dir() => of_dispatch(project, &id, wanted, &mut row),
+        Some(id) if project.paths.dispatch(&id).is_dir() => of_dispatch(project, &id, wanted, &mut row),
         _ => of_nobody(project, wanted, &mut row),
     };
     if let Err(fault) = looked {
@@ -288,7 +305,7 @@ fn of_nobody(project: &Project, wanted: &Wanted, row: &mut Kept) -> Result<(), F
 pub(super) fn finish_removals(project: &Project) {
     for name in files::names(&project.located.common_dir.join("worktrees")).unwrap_or_default() {
         let cut_off = project.located.common_dir.join("worktrees").join(&name).join(worktree::GOING).exists();
-        if let Some(id) = DispatchId::parse(&name).ok().filter(|_| cut_off) {
+        if let Some(id) = own::holder(&project.located.common_dir, &name).filter(|_| cut_off) {
             // Whoever comes next tries again.
             let _ = finish_removal(project, &id);
         }

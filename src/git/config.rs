@@ -26,6 +26,8 @@ impl Git {
             "gc.auto",
             "maintenance.auto",
             "core.quotepath",
+            "core.filesreflocktimeout",
+            "core.packedrefstimeout",
         ];
         let mut entries: Vec<_> = text.split('\0').filter(|e| !e.is_empty()).map(split).collect();
         let keep = entries.len().saturating_sub(ours.len());

@@ -39,7 +39,7 @@ pub use submodules::Submodule;
 
 use crate::domain::Fault;
 use crate::sys::cmd::{Cmd, CmdError, Output};
-use crate::sys::files::{self, PathError};
+use crate::sys::files::{self, At, PathError};
 
 /// The oldest git that works (`rev-parse --path-format`).
 pub const MIN_VERSION: (u32, u32) = (2, 31);
@@ -164,6 +164,8 @@ impl Git {
                 "core.hooksPath=/dev/null",
             ])
             .args(["-c", "gc.auto=0", "-c", "maintenance.auto=false", "-c", "core.quotePath=false"])
+            // Somebody else's fetch or gc is waited for; git's own patience is a tenth of a second and a second.
+            .args(["-c", "core.filesRefLockTimeout=20000", "-c", "core.packedRefsTimeout=20000"])
     }
 
     fn cmd(&self) -> Cmd {
@@ -250,25 +252,37 @@ impl Git {
         Ok(output.text().lines().map(str::to_owned).collect())
     }
 
+    /// Files that git keeps for this worktree alone, below its own folder, without what `skip` names there.
+    /// `self` is the worktree.
+    pub fn own_files(&self, skip: impl Fn(&Path) -> bool) -> Result<Vec<PathBuf>, PathError> {
+        let (mut found, mut folders) = (Vec::new(), vec![PathBuf::new()]);
+        while let Some(below) = folders.pop() {
+            let folder = self.git_dir.join(&below);
+            for entry in std::fs::read_dir(&folder).at("list", &folder)? {
+                let entry = entry.at("list", &folder)?;
+                let path = below.join(entry.file_name());
+                if skip(&path) {
+                    continue;
+                }
+                let is_dir = entry.file_type().at("examine", &folder)?.is_dir();
+                if is_dir { &mut folders } else { &mut found }.push(path);
+            }
+        }
+        Ok(found)
+    }
+
     /// Names of objects in the files that git keeps for this worktree alone: reflogs, refs of its own, operations
     /// that are half done. `hash` is the length of a name in bytes. `self` is the worktree.
     pub fn private_names(&self, hash: usize) -> Result<BTreeSet<String>> {
-        let mut names = BTreeSet::new();
-        let mut folders = vec![self.git_dir.clone()];
         let broken = |_| unreadable("reflog");
-        while let Some(folder) = folders.pop() {
-            for entry in std::fs::read_dir(&folder).map_err(broken)?.flatten() {
-                let (path, top) = (entry.path(), folder == self.git_dir);
-                let other = |name: &str| top && entry.file_name() == *name;
-                if other("modules") || other("index") || entry.file_name().as_bytes().starts_with(b"sharedindex.") {
-                    continue;
-                }
-                if entry.file_type().map_err(broken)?.is_dir() {
-                    folders.push(path);
-                } else if let Some(bytes) = files::read_capped(&path, 256 << 20).map_err(|_| unreadable("reflog"))? {
-                    names.extend(names_in(&bytes, hash));
-                }
-            }
+        let other = |path: &Path| {
+            matches!(path.to_str(), Some("modules" | "index"))
+                || path.as_os_str().as_bytes().starts_with(b"sharedindex.")
+        };
+        let mut names = BTreeSet::new();
+        for path in self.own_files(other).map_err(broken)? {
+            let bytes = files::read_capped(&self.git_dir.join(path), 256 << 20).map_err(broken)?;
+            names.extend(names_in(&bytes.unwrap_or_default(), hash));
         }
         Ok(names)
     }

@@ -41,7 +41,7 @@ pub fn create(tree: &Tree<'_>, setup: &Setup, repo_lock: &Path, alive: Option<&F
     };
     if made.is_err() {
         // The error that brought us here is the one to report.
-        let _ = undo(tree, repo_lock);
+        let _ = discard(tree, repo_lock);
     }
     made
 }
@@ -71,7 +71,7 @@ fn fill(tree: &Tree<'_>, setup: &Setup, repo_lock: &Path, held: impl Fn() -> Opt
 
 /// Takes away what a creation that did not finish has left: folder, registration, and the
 /// branch if it is still at its base. No worker ever ran there, so nothing can be lost.
-pub fn undo(tree: &Tree<'_>, repo_lock: &Path) -> Result<(), Fault> {
+pub fn discard(tree: &Tree<'_>, repo_lock: &Path) -> Result<(), Fault> {
     let repository = tree.repository();
     files::delete_tree(tree.path)?;
     // git calls its folder by the last part of the path.

@@ -17,7 +17,7 @@ mod teardown;
 use std::path::{Path, PathBuf};
 
 pub use answer::{Answer, commit_answer};
-pub use create::{Made, create, undo};
+pub use create::{Made, create, discard};
 pub use facts::{Collected, collect};
 pub use keep::keep;
 pub use pool::{POOL, Pool};

@@ -97,7 +97,9 @@ impl Pool<'_> {
         let guard = self.locked()?;
         let all = self.names();
         let fitting = all.iter().filter_map(|name| Some((name, self.ready(name).filter(|ready| ready.form == form)?)));
-        let to = self.git_dir(tree.id.as_str());
+        // As git itself would call it: a session that is continued stands where the earlier one stood.
+        let Some(name) = tree.path.file_name() else { return Ok(None) };
+        let to = self.common_dir.join("worktrees").join(name);
         // One that has to be moved to another commit is better than none.
         let Some((name, ready)) = fitting.max_by_key(|(_, ready)| ready.commit == tree.base) else { return Ok(None) };
         if to.symlink_metadata().is_ok() {

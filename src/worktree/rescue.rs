@@ -18,7 +18,7 @@ use super::{Collected, Tree, nested};
 use crate::domain::Fault;
 use crate::domain::span::Size;
 use crate::git::{Changed, Entry, Found, Git, Import};
-use crate::sys::files::{self, At, PathError};
+use crate::sys::files;
 
 /// What `git status` and the index say, as far as a rescue depends on it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -147,9 +147,7 @@ fn write_state(
     let state = State { v: 1, tip: collected.tip.clone(), head: collected.head.clone() };
     let json = serde_json::to_vec(&state).map_err(|e| Fault::io(format!("the state cannot be written: {e}")))?;
     import.bytes(&json, Path::new("state.json"))?;
-    let mut private = Vec::new();
-    list_private(git_dir, Path::new(""), &mut private)?;
-    for path in private {
+    for path in Git::tree(git_dir, tree.path).own_files(is_passing)? {
         import.file(&git_dir.join(&path), &Path::new("git").join(&path))?;
     }
     let staged: BTreeSet<&String> = seen.changed.iter().flat_map(|c| &c.staged).collect();
@@ -159,25 +157,13 @@ fn write_state(
     Ok(mark)
 }
 
-/// Files of the worktree's own git folder, but for what only says where things are.
-pub(super) fn list_private(git_dir: &Path, below: &Path, found: &mut Vec<PathBuf>) -> Result<(), PathError> {
-    let folder = git_dir.join(below);
-    for entry in std::fs::read_dir(&folder).at("list", &folder)? {
-        let entry = entry.at("list", &folder)?;
-        let (name, path) = (entry.file_name(), below.join(entry.file_name()));
-        let top = below.as_os_str().is_empty();
-        let where_only = ["gitdir", "commondir", "locked", GOING].iter().any(|n| top && name == *n);
-        let ours = name.as_bytes().starts_with(files::TEMPORARY.as_bytes());
-        if where_only || ours || path.extension().is_some_and(|e| e == "lock") {
-            continue;
-        }
-        if entry.file_type().at("examine", &folder)?.is_dir() {
-            list_private(git_dir, &path, found)?;
-        } else {
-            found.push(path);
-        }
-    }
-    Ok(())
+/// In the worktree's own git folder: what only says where things are, and what is ours or half written.
+fn is_passing(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default();
+    let where_only = ["gitdir", "commondir", "locked", GOING].iter().any(|name| path == Path::new(name));
+    where_only
+        || name.as_bytes().starts_with(files::TEMPORARY.as_bytes())
+        || path.extension().is_some_and(|e| e == "lock")
 }
 
 /// Permissions that git does not store: `<octal> <path>NUL` for each file that has other ones than it gives.

@@ -292,7 +292,7 @@ pub struct WorktreeRescued {
     pub reference: String,
     /// The commit.
     pub commit: String,
-    /// Ignored files that were over the budget and stay in the kept tree only.
+    /// What is not in it: ignored files over the budget, repositories over 1 GiB, and what is no file (sockets, pipes).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<String>,
 }
