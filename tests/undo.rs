@@ -178,8 +178,41 @@ states! {
     nested_ignored: "dirty", "printf 'n/\n' > .gitignore; git add .; git commit -qm i; git init -q n; cd n; echo 1 > x; git add x; git commit -qm nested; cd ..";
     index_lock: "dirty", "echo x > x; echo junk > \"$(git rev-parse --git-dir)/index.lock\"";
     broken_index: "unknown", format!("{COMMIT} echo x > x; echo junk > \"$(git rev-parse --git-dir)/index\"");
+    broken_link: "dirty", "echo x > x; echo junk > .git";
+    missing_link: "dirty", "echo x > x; rm .git";
+    untracked_hidden: "unknown", "echo x > x; git config status.showUntrackedFiles no";
     changed_config: "unknown", format!("{COMMIT} echo x > x; git config --worktree filter.x.clean cat || git config filter.x.clean cat");
     sparse: "committed", format!("mkdir d e; echo d > d/d; echo e > e/e; git add .; git commit -qm dirs; git sparse-checkout set d 2>/dev/null; {COMMIT}");
+}
+
+/// Another branch's commits, without any of its own.
+#[test]
+fn fast_forward() {
+    let setup = |world: &World| {
+        world.git(&["checkout", "-q", "-b", "ahead"]);
+        world.git(&["commit", "-q", "--allow-empty", "-m", "ahead"]);
+        world.git(&["checkout", "-q", "main"]);
+    };
+    story(&setup, "git merge -q --ff-only ahead", Some("committed"));
+    story(&setup, "git reset -q --hard ahead; echo x > x", Some("dirty"));
+}
+
+/// On the branch of another dispatch: that one's work is not for this one to take away.
+#[test]
+fn on_anothers_branch() {
+    let world = World::new();
+    world.script(COMMIT).expect(0);
+    let other = world.last_id();
+    world.script(&format!("git checkout -q vnx/{other}; echo 2 > f; git commit -qam more; echo u > u")).expect(4);
+    let id = world.last_id();
+    assert_eq!(world.last("dispatch.closed")["teardown"]["class"], "foreign");
+    let run = world.vnx(&["worktree", "gc", "--apply", &id]).expect(0);
+    assert!(run.out.contains("stays") && world.worktrees().join(&id).join("u").exists(), "{}", run.out);
+    assert_eq!(world.git(&["log", "-1", "--format=%s", &format!("vnx/{other}")]), "more");
+    // Back on its own, it goes as others do.
+    world.git_in(&world.worktrees().join(&id), &["checkout", "-q", &format!("vnx/{id}")]);
+    world.vnx(&["worktree", "gc", "--apply", &id]).expect(0);
+    world.assert_nothing_left();
 }
 
 /// Line ends that git converts: what is on disk comes back, not what git would write.

@@ -72,7 +72,7 @@ outcomes! {
     Done "done" Retry::Never, "review the branch, then merge it";
     NoChangeNeeded "no_change_needed" Retry::Never, "nothing to merge";
     Empty "empty" Retry::Never, "the worker claims success and changed nothing: read its report with `vnx show`";
-    Uncommitted "uncommitted" Retry::Never, "work is in the kept worktree and in the rescue commit: commit it or drop it";
+    Uncommitted "uncommitted" Retry::Never, "the work is in the kept worktree: commit it or drop it (`vnx worktree gc` reclaims it, with a rescue)";
     ContractMissing "contract_missing" Retry::Never, "what the agent must deliver is missing: read its report with `vnx show`";
     ProbeFailed "probe_failed" Retry::Never, "a probe failed: read its evidence with `vnx show`";
     GateFailed "gate_failed" Retry::Never, "a gate failed: read its findings with `vnx show`";
