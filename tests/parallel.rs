@@ -103,6 +103,7 @@ fn creations_and_teardowns_do_not_disturb_each_other() {
         }
     });
     assert_eq!(world.count("dispatch.closed"), rounds.into_inner());
+    assert!(!world.repo.join(".git/vnx-gone").exists());
     world.assert_verified();
     world.assert_nothing_left();
 }

@@ -1,10 +1,11 @@
 //! Linked worktrees: the registration half. What may be removed is decided elsewhere.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::{Git, GitError, Result, expect, refused, unreadable};
-use crate::sys::files;
+use crate::sys::files::{self, At, PathError};
 
 impl Git {
     /// Creates a branch that must not exist yet. `self` is the repository.
@@ -64,10 +65,34 @@ impl Git {
         let own = self.git_dir.join("worktrees").join(name);
         let recorded = std::fs::read_to_string(own.join("gitdir")).unwrap_or_default();
         let elsewhere = Path::new(recorded.trim_end()).parent().is_some_and(|p| !same_folder(&own.join(p), path));
-        if elsewhere || files::delete_tree(&own).is_err() {
+        if elsewhere || self.worktree_drop(&own).is_err() {
             return Err(unreadable("worktree"));
         }
-        // The folder above stays, even if it is empty now: git may be about to use it.
+        Ok(())
+    }
+
+    /// Takes git's own folder of a worktree away. In one step: whoever looks at all worktrees at that moment, as
+    /// `git worktree add` does, fails over one that is half deleted. The folder above stays, even if it is empty
+    /// now: git may be about to use it. `self` is the repository.
+    pub fn worktree_drop(&self, own: &Path) -> Result<(), PathError> {
+        let gone = self.git_dir.join("vnx-gone");
+        let name = own.file_name().unwrap_or_default().to_string_lossy();
+        let aside = gone.join(format!("{name}-{}-{}", crate::sys::now().micros(), std::process::id()));
+        let mut tries = 0;
+        loop {
+            files::private_folder(&gone)?;
+            match std::fs::rename(own, &aside) {
+                // Somebody else has just taken the folder of those that go away, or there is nothing to take.
+                Err(e) if e.kind() == ErrorKind::NotFound && own.exists() && tries < 100 => tries += 1,
+                Err(e) if e.kind() != ErrorKind::NotFound => return Err(e).at("remove", own),
+                _ => break,
+            }
+        }
+        // With what others left who were killed here. It is only disk space, and others may be at it too.
+        for name in files::names(&gone).unwrap_or_default() {
+            let _ = files::delete_tree(&gone.join(name));
+        }
+        let _ = std::fs::remove_dir(&gone);
         Ok(())
     }
 
@@ -102,7 +127,7 @@ impl Git {
                 let same = recorded.parent().is_some_and(|p| same_folder(p, path));
                 if same { Ok(Some(own)) } else { Err(unreadable("worktree")) }
             }
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
             Err(_) => Err(GitError::Unreadable { verb: "worktree".into() }),
         }
     }

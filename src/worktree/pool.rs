@@ -117,7 +117,7 @@ impl Pool<'_> {
         if done.is_err() {
             // A new one is made, or that tells what is wrong.
             files::delete_tree(tree.path)?;
-            files::delete_tree(&to)?;
+            self.repository().worktree_drop(&to)?;
             return Ok(None);
         }
         Ok(Some(to))
@@ -216,7 +216,7 @@ impl Pool<'_> {
     fn discard(&self, name: &str) -> Result<(), Fault> {
         files::remove(&self.git_dir(name).join(READY))?;
         self.put_aside(name)?;
-        Ok(files::delete_tree(&self.git_dir(name))?)
+        Ok(self.repository().worktree_drop(&self.git_dir(name))?)
     }
 
     /// Deleting takes time, and others wait for the lock.
