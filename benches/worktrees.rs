@@ -37,6 +37,7 @@ struct Round<'a> {
     base: String,
     risk: Digest,
     policy: TeardownPolicy,
+    lock: std::path::PathBuf,
 }
 
 impl Round<'_> {
@@ -55,6 +56,7 @@ impl Round<'_> {
             policy: &self.policy,
             git_risk: &self.risk,
             scratch: &scratch,
+            repo_lock: &self.lock,
         });
     }
 }
@@ -65,8 +67,8 @@ fn at(files: usize, create_bar: &str) {
     let base = Git::repository(&common).resolve("HEAD").unwrap().unwrap();
     let risk = Git::repository(&common).config().unwrap().risk();
     let policy = TeardownPolicy { reproducible: vec!["target".to_owned()], rescue_ignored_max: Size(32 << 20) };
-    let round = Round { place: &place, base, risk, policy };
     let lock = place.root.join("repo.lock");
+    let round = Round { place: &place, base, risk, policy, lock: lock.clone() };
     let mut found: [Vec<f64>; 8] = Default::default();
     for n in 0..ROUNDS {
         let branch = format!("bare-{n}");
@@ -74,7 +76,7 @@ fn at(files: usize, create_bar: &str) {
         let add = ["worktree", "add", "-q", "--no-track", "-b", &branch, theirs.to_str().unwrap()];
         found[1].push(timed(|| drop(place.run("git", &add))));
         round.with(n, |tree| {
-            found[0].push(timed(|| drop(worktree::create(tree, &Setup::default(), &lock, None).unwrap())));
+            found[0].push(timed(|| drop(worktree::create(tree, &Setup::default(), None).unwrap())));
             let status =
                 ["-C", tree.path.to_str().unwrap(), "status", "--porcelain=v2", "--untracked-files=all", "--ignored"];
             found[3].push(timed(|| drop(place.run("git", &status))));
@@ -83,7 +85,7 @@ fn at(files: usize, create_bar: &str) {
             let collected = collected.unwrap();
             let class = classify(&collected.facts);
             found[4].push(timed(|| drop(worktree::teardown(tree, class, &collected).unwrap())));
-            worktree::create(tree, &Setup::default(), &lock, None).unwrap();
+            worktree::create(tree, &Setup::default(), None).unwrap();
             for file in 0..200 {
                 std::fs::write(tree.path.join(format!("src/m{:02}/f{file}.rs", file % 50)), format!("{n}")).unwrap();
             }
@@ -99,7 +101,7 @@ fn at(files: usize, create_bar: &str) {
     for n in ROUNDS..2 * ROUNDS {
         pool.fill(&place.root.join("pool.lock"), &Setup::default(), &round.base, 1, || true).unwrap();
         round.with(n, |tree| {
-            found[7].push(timed(|| drop(worktree::create(tree, &Setup::default(), &lock, None).unwrap())));
+            found[7].push(timed(|| drop(worktree::create(tree, &Setup::default(), None).unwrap())));
         });
     }
     let [create, add, facts, status, remove, rescue, delete, taken] = found.map(median);

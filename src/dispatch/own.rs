@@ -195,12 +195,11 @@ impl Making<'_> {
         let config = &self.project.config.worktree;
         let policy =
             TeardownPolicy { reproducible: config.reproducible.clone(), rescue_ignored_max: config.rescue_ignored_max };
-        work(&tree(self.project, self.own, self.id, self.folder, &policy))
+        work(&tree(self.project, self.own, self.id, self.folder, &policy, &self.project.paths.repo_lock()))
     }
 
     fn create(&self, lock: &std::fs::File) -> Result<(), Fault> {
-        let repo_lock = self.project.paths.repo_lock();
-        self.with_tree(|tree| worktree::create(tree, self.setup, &repo_lock, Some(lock)).map(drop))
+        self.with_tree(|tree| worktree::create(tree, self.setup, Some(lock)).map(drop))
     }
 
     fn furnish(&self) -> Result<(), Fault> {
@@ -250,6 +249,7 @@ fn tree<'a>(
     id: &'a DispatchId,
     folder: &'a Path,
     policy: &'a TeardownPolicy,
+    repo_lock: &'a Path,
 ) -> Tree<'a> {
     const UNREAD: &Digest = &Digest::ZERO;
     Tree {
@@ -262,6 +262,7 @@ fn tree<'a>(
         policy,
         git_risk: UNREAD,
         scratch: folder,
+        repo_lock,
     }
 }
 
@@ -269,12 +270,13 @@ fn tree<'a>(
 fn take_away(project: &Project, id: &DispatchId, own: &Own) -> Result<(), Fault> {
     let folder = folder_of(&project.paths, id);
     let policy = TeardownPolicy { reproducible: Vec::new(), rescue_ignored_max: crate::domain::span::Size(0) };
-    let tree = tree(project, own, id, &folder, &policy);
+    let repo_lock = project.paths.repo_lock();
+    let tree = tree(project, own, id, &folder, &policy, &repo_lock);
     let locked = project.located.common_dir.join("worktrees").join(id.as_str()).join("locked");
     // Git writes the lock before anything else, so a folder without ours was made by somebody else meanwhile.
     let ours = std::fs::read_to_string(locked).is_ok_and(|reason| reason.trim() == tree.lock_reason());
     if ours || !tree.path.exists() {
-        worktree::discard(&tree, &project.paths.repo_lock())?;
+        worktree::discard(&tree)?;
     }
     Ok(files::delete_tree(&folder)?)
 }

@@ -135,7 +135,8 @@ impl Lost<'_> {
 
     fn finish(self) -> Result<(), Fault> {
         let id = &self.plan.id;
-        let tree = Tree::of(self.plan, self.folder);
+        let repo_lock = self.paths.repo_lock();
+        let tree = Tree::of(self.plan, self.folder, &repo_lock);
         let registered = Git::worktree_git_dir(tree.common_dir, tree.path).map_or(true, |d| d.is_some());
         let exists = registered || tree.path.exists();
         if !self.has(Kind::DispatchClaimed) {
@@ -159,9 +160,8 @@ impl Lost<'_> {
             // Everything there was written by vnx from the base commit (ADR 0008).
             // A git that was killed can leave a lock of its own behind, which is not ours to break:
             // then the story is closed all the same, and says what is left.
-            left_over = worktree::discard(&tree, &self.paths.repo_lock())
-                .err()
-                .map(|fault| format!("not all of it could be taken away: {fault}"));
+            left_over =
+                worktree::discard(&tree).err().map(|fault| format!("not all of it could be taken away: {fault}"));
         }
         let said = self.said();
         let run_ms = exited.as_ref().map_or(0, |e| e.ran_ms);

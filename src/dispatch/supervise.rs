@@ -171,8 +171,9 @@ impl Life<'_> {
             Ok(control) => control,
             Err(fault) => return never(Outcome::SetupFailed, fault, false),
         };
-        let tree = Tree::of(self.plan, self.folder);
-        if let Err(fault) = worktree::create(&tree, &self.plan.setup, &self.paths.repo_lock(), Some(self.lock)) {
+        let repo_lock = self.paths.repo_lock();
+        let tree = Tree::of(self.plan, self.folder, &repo_lock);
+        if let Err(fault) = worktree::create(&tree, &self.plan.setup, Some(self.lock)) {
             return never(Outcome::WorktreeFailed, fault, false);
         }
         let supplied =

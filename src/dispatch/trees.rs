@@ -34,13 +34,13 @@ pub struct Undone {
 pub fn undo(project: &Project, id: &DispatchId) -> Result<Undone, Fault> {
     let over = Over::read(project, id)?;
     let (plan, _) = read_plan(&over.folder)?;
-    let tree = Tree::of(&plan, &over.folder);
+    let tree = Tree::of(&plan, &over.folder, &over.repo_lock);
     let repository = Git::repository(&plan.git_common_dir);
     let (source, commit) = match repository.ref_commit(&id.rescue_ref())? {
         Some(commit) => (Source::Rescue(commit.clone()), commit),
         None => over.last_commit()?,
     };
-    worktree::restore(&tree, &source, &project.paths.repo_lock())?;
+    worktree::restore(&tree, &source)?;
     let rescue = matches!(source, Source::Rescue(_));
     let body = WorktreeUndone { commit: commit.clone(), rescue };
     project.ledger().append(&[Entry::again(id, over.round, Body::WorktreeUndone(body))])?;
@@ -56,6 +56,7 @@ struct Over {
     round: u32,
     /// When something was last done to it.
     since: Timestamp,
+    repo_lock: PathBuf,
     _lock: std::fs::File,
 }
 
@@ -71,7 +72,7 @@ impl Over {
         let of_tree = |r: &&Receipt| r.body.kind().word().starts_with("worktree.");
         let round = 1 + receipts.iter().filter(of_tree).map(|r| r.attempt).max().unwrap_or(0);
         let since = receipts.last().map(|r| r.ts).ok_or_else(busy)?;
-        Ok(Self { folder, receipts, closed, round, since, _lock: lock })
+        Ok(Self { folder, receipts, closed, round, since, repo_lock: project.paths.repo_lock(), _lock: lock })
     }
 
     /// Where HEAD was when the tree was removed without a rescue.
@@ -241,7 +242,7 @@ fn of_dispatch(project: &Project, id: &DispatchId, wanted: &Wanted, row: &mut Ke
     }
     let over = Over::read(project, id)?;
     let (plan, _) = read_plan(&over.folder)?;
-    let tree = Tree::of(&plan, &over.folder);
+    let tree = Tree::of(&plan, &over.folder, &over.repo_lock);
     if tree.path != row.worktree {
         row.because = format!("that dispatch had its worktree at {}", tree.path.display());
         return Ok(());
@@ -315,7 +316,7 @@ pub(super) fn finish_removals(project: &Project) {
 fn finish_removal(project: &Project, id: &DispatchId) -> Result<(), Fault> {
     let over = Over::read(project, id)?;
     let (plan, _) = read_plan(&over.folder)?;
-    let tree = Tree::of(&plan, &over.folder);
+    let tree = Tree::of(&plan, &over.folder, &over.repo_lock);
     let Some(class) = worktree::going(&tree) else { return Ok(()) };
     let tip = Git::repository(&plan.git_common_dir).ref_commit(&id.branch_ref())?;
     let done = worktree::kept_tree_gone(&tree, class, tip.as_deref())?;

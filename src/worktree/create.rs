@@ -12,6 +12,9 @@ use crate::git::Git;
 use crate::sys::files::{self, At};
 use crate::sys::lock;
 
+/// How often git is asked again to add one.
+const TRIES: u32 = 5;
+
 /// A worktree that stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Made {
@@ -21,7 +24,7 @@ pub struct Made {
 
 /// Creates the worktree on a new branch at its base. `alive` is the dispatch's lock: git holds
 /// it too, so that nobody recovers this dispatch while an orphaned git is still writing.
-pub fn create(tree: &Tree<'_>, setup: &Setup, repo_lock: &Path, alive: Option<&File>) -> Result<Made, Fault> {
+pub fn create(tree: &Tree<'_>, setup: &Setup, alive: Option<&File>) -> Result<Made, Fault> {
     if tree.path.exists() {
         return Err(Fault::environment(format!("{} exists already", tree.path.display()))
             .fix("move it away; vnx does not touch what it did not make"));
@@ -33,33 +36,42 @@ pub fn create(tree: &Tree<'_>, setup: &Setup, repo_lock: &Path, alive: Option<&F
         Fault::environment(format!("branch {} cannot be made: {e}", tree.branch()))
             .fix("delete it, or choose another name")
     })?;
-    let pool = Pool { common_dir: tree.common_dir, root: tree.root(), repo_lock };
+    let pool = Pool { common_dir: tree.common_dir, root: tree.root(), repo_lock: tree.repo_lock };
     let made = match pool.take(tree, setup, held) {
         Ok(Some(git_dir)) => Ok(Made { git_dir }),
-        Ok(None) => add(tree, repo_lock, held()).and_then(|()| fill(tree, setup, repo_lock, held)),
+        Ok(None) => add(tree, held).and_then(|()| fill(tree, setup, held)),
         Err(fault) => Err(fault),
     };
     if made.is_err() {
         // The error that brought us here is the one to report.
-        let _ = discard(tree, repo_lock);
+        let _ = discard(tree);
     }
     made
 }
 
-fn add(tree: &Tree<'_>, repo_lock: &Path, held: Option<File>) -> Result<(), Fault> {
-    let _guard = lock::exclusive(repo_lock, Duration::from_mins(1))?;
+fn add(tree: &Tree<'_>, held: impl Fn() -> Option<File>) -> Result<(), Fault> {
+    let _guard = tree.locked()?;
     std::fs::create_dir_all(tree.root()).at("create", tree.root())?;
-    Ok(tree.repository().worktree_add_bare(tree.path, &tree.branch(), &tree.lock_reason(), held)?)
+    let mut tries = 0;
+    loop {
+        let added = tree.repository().worktree_add_bare(tree.path, &tree.branch(), &tree.lock_reason(), held());
+        // git looks at all worktrees, and fails over one that somebody else's git takes away at that moment.
+        if added.is_ok() || tree.path.exists() || tries == TRIES {
+            return Ok(added?);
+        }
+        tries += 1;
+        std::thread::sleep(Duration::from_millis(5) * tries);
+    }
 }
 
-fn fill(tree: &Tree<'_>, setup: &Setup, repo_lock: &Path, held: impl Fn() -> Option<File>) -> Result<Made, Fault> {
+fn fill(tree: &Tree<'_>, setup: &Setup, held: impl Fn() -> Option<File>) -> Result<Made, Fault> {
     let git_dir = Git::worktree_git_dir(tree.common_dir, tree.path)?.ok_or_else(|| {
         Fault::environment("git registered the worktree under another name")
             .fix("run `git worktree prune`, then try again")
     })?;
     let git = Git::tree(&git_dir, tree.path);
     if !setup.sparse.is_empty() {
-        let _held = lock::exclusive(repo_lock, Duration::from_mins(1))?;
+        let _held = tree.locked()?;
         git.sparse(&setup.sparse, &held)?;
     }
     git.populate(tree.common_dir, tree.base, setup.lfs, held())?;
@@ -71,17 +83,17 @@ fn fill(tree: &Tree<'_>, setup: &Setup, repo_lock: &Path, held: impl Fn() -> Opt
 
 /// Takes away what a creation that did not finish has left: folder, registration, and the
 /// branch if it is still at its base. No worker ever ran there, so nothing can be lost.
-pub fn discard(tree: &Tree<'_>, repo_lock: &Path) -> Result<(), Fault> {
+pub fn discard(tree: &Tree<'_>) -> Result<(), Fault> {
     let repository = tree.repository();
     files::delete_tree(tree.path)?;
     // git calls its folder by the last part of the path.
     if tree.common_dir.join("worktrees").join(tree.path.file_name().unwrap_or_default()).exists() {
-        repository.worktree_forget(tree.path)?;
+        tree.forget()?;
     }
     if repository.ref_commit(&tree.branch_ref())?.as_deref() == Some(tree.base) {
         repository.delete_ref(&tree.branch_ref(), tree.base)?;
     }
-    leave(tree.root(), repo_lock);
+    leave(tree.root(), tree.repo_lock);
     Ok(())
 }
 

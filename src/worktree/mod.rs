@@ -14,7 +14,9 @@ mod submodules;
 mod supply;
 mod teardown;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 pub use answer::{Answer, commit_answer};
 pub use create::{Made, create, discard};
@@ -27,8 +29,9 @@ pub use supply::{Supplied, settle, supply, take_back};
 pub use teardown::{Done, GOING, empty_trash, going, kept_tree_gone, reclaim, teardown};
 
 use crate::domain::plan::{Plan, TeardownPolicy};
-use crate::domain::{Digest, DispatchId};
+use crate::domain::{Digest, DispatchId, Fault};
 use crate::git::Git;
+use crate::sys::lock;
 
 /// One dispatch's worktree and what is known of it from the plan.
 #[derive(Debug, Clone)]
@@ -51,11 +54,13 @@ pub struct Tree<'a> {
     pub git_risk: &'a Digest,
     /// A folder of ours for temporary files.
     pub scratch: &'a Path,
+    /// Held for a moment by whoever adds or drops a worktree: git fails over one that goes while it looks.
+    pub repo_lock: &'a Path,
 }
 
 impl<'a> Tree<'a> {
     /// The tree of a plan.
-    pub fn of(plan: &'a Plan, scratch: &'a Path) -> Self {
+    pub fn of(plan: &'a Plan, scratch: &'a Path, repo_lock: &'a Path) -> Self {
         Self {
             id: &plan.id,
             own_branch: None,
@@ -66,11 +71,22 @@ impl<'a> Tree<'a> {
             policy: &plan.teardown,
             git_risk: &plan.git_risk,
             scratch,
+            repo_lock,
         }
     }
 
     fn root(&self) -> &Path {
         self.path.parent().unwrap_or(Path::new("/"))
+    }
+
+    fn locked(&self) -> Result<File, Fault> {
+        lock::exclusive(self.repo_lock, Duration::from_mins(1))
+    }
+
+    /// Has git forget the worktree, whose folder is gone.
+    fn forget(&self) -> Result<(), Fault> {
+        let _held = self.locked()?;
+        Ok(self.repository().worktree_forget(self.path)?)
     }
 
     fn repository(&self) -> Git {

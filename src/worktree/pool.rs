@@ -117,6 +117,7 @@ impl Pool<'_> {
         if done.is_err() {
             // A new one is made, or that tells what is wrong.
             files::delete_tree(tree.path)?;
+            let _guard = self.locked()?;
             self.repository().worktree_drop(&to)?;
             return Ok(None);
         }

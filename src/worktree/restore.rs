@@ -8,7 +8,6 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use super::rescue::{OTHER_FORM, STATE, State};
 use super::{Tree, nested};
@@ -16,7 +15,6 @@ use crate::domain::Fault;
 use crate::domain::setup::Lfs;
 use crate::git::{Entry, Git, WriteError};
 use crate::sys::files::{self, At};
-use crate::sys::lock;
 
 /// What a removed worktree is made from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +31,7 @@ pub enum Source {
 }
 
 /// Makes the worktree again. Fails, and leaves nothing, when something stands at its path.
-pub fn restore(tree: &Tree<'_>, source: &Source, repo_lock: &Path) -> Result<(), Fault> {
+pub fn restore(tree: &Tree<'_>, source: &Source) -> Result<(), Fault> {
     let aside = aside(tree);
     clear(tree, &aside)?;
     if tree.path.symlink_metadata().is_ok() {
@@ -48,11 +46,11 @@ pub fn restore(tree: &Tree<'_>, source: &Source, repo_lock: &Path) -> Result<(),
         ));
     }
     // What a removal that was cut off has left of git's folder, which git itself no more takes for one.
-    tree.repository().worktree_forget(tree.path)?;
+    tree.forget()?;
     files::replace(&mark(tree), b"")?;
     let made = match source {
-        Source::Rescue(commit) => from_rescue(tree, &aside, commit, repo_lock),
-        Source::Commit { head, tip } => from_commit(tree, &aside, head, tip.as_deref(), repo_lock),
+        Source::Rescue(commit) => from_rescue(tree, &aside, commit),
+        Source::Commit { head, tip } => from_commit(tree, &aside, head, tip.as_deref()),
     };
     let placed = made.and_then(|()| {
         files::remove(&mark(tree))?;
@@ -87,15 +85,15 @@ fn clear(tree: &Tree<'_>, aside: &Path) -> Result<(), Fault> {
         std::fs::remove_dir(tree.path).at("remove", tree.path)?;
     }
     if tree.path.symlink_metadata().is_err() {
-        tree.repository().worktree_forget(tree.path)?;
+        tree.forget()?;
     }
     files::delete_tree(aside)?;
     Ok(files::remove(&mark(tree))?)
 }
 
 /// Registers the worktree under its path, and puts its empty folder aside.
-fn register(tree: &Tree<'_>, aside: &Path, commit: &str, repo_lock: &Path) -> Result<PathBuf, Fault> {
-    let _held = lock::exclusive(repo_lock, Duration::from_mins(1))?;
+fn register(tree: &Tree<'_>, aside: &Path, commit: &str) -> Result<PathBuf, Fault> {
+    let _held = tree.locked()?;
     std::fs::create_dir_all(tree.root()).at("create", tree.root())?;
     tree.repository().worktree_add_detached(tree.path, commit, &format!("{}: undone", tree.lock_reason()))?;
     let git_dir = Git::worktree_git_dir(tree.common_dir, tree.path)?
@@ -115,7 +113,7 @@ fn branch(tree: &Tree<'_>, tip: Option<&str>) -> Result<(), Fault> {
     Ok(())
 }
 
-fn from_commit(tree: &Tree<'_>, aside: &Path, head: &str, tip: Option<&str>, repo_lock: &Path) -> Result<(), Fault> {
+fn from_commit(tree: &Tree<'_>, aside: &Path, head: &str, tip: Option<&str>) -> Result<(), Fault> {
     branch(tree, tip)?;
     let repository = tree.repository();
     let name = head.strip_prefix("ref: ");
@@ -127,7 +125,7 @@ fn from_commit(tree: &Tree<'_>, aside: &Path, head: &str, tip: Option<&str>, rep
         return Err(Fault::environment(format!("what HEAD was on is gone: {head}"))
             .fix(format!("give it a branch again, as `git branch {} COMMIT`", tree.id.branch())));
     };
-    let git_dir = register(tree, aside, &commit, repo_lock)?;
+    let git_dir = register(tree, aside, &commit)?;
     if name.is_some() {
         let path = git_dir.join("HEAD");
         std::fs::write(&path, format!("{head}\n")).at("write", &path)?;
@@ -135,7 +133,7 @@ fn from_commit(tree: &Tree<'_>, aside: &Path, head: &str, tip: Option<&str>, rep
     Ok(Git::tree(&git_dir, aside).checkout_files(1, Lfs::Git, None)?)
 }
 
-fn from_rescue(tree: &Tree<'_>, aside: &Path, commit: &str, repo_lock: &Path) -> Result<(), Fault> {
+fn from_rescue(tree: &Tree<'_>, aside: &Path, commit: &str) -> Result<(), Fault> {
     let repository = tree.repository();
     let read = repository.raw_commits(&[commit.to_owned()])?;
     let parents = read.first().map(|c| c.parents.clone()).unwrap_or_default();
@@ -149,7 +147,7 @@ fn from_rescue(tree: &Tree<'_>, aside: &Path, commit: &str, repo_lock: &Path) ->
     let kept = Kept::read(&repository, &private)?;
     branch(tree, kept.state.tip.as_deref())?;
     let onto = kept.state.head.as_deref().unwrap_or(tree.base);
-    let git_dir = register(tree, aside, onto, repo_lock)?;
+    let git_dir = register(tree, aside, onto)?;
     let of_git = private.iter().filter_map(|e| Some((e, git_dir.join(e.path.strip_prefix("git").ok()?))));
     write(&repository, &of_git.collect::<Vec<_>>())?;
     let of_nested = private.iter().filter_map(|e| Some((e, aside.join(nested::of_stored(&e.path)?))));

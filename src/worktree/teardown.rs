@@ -142,7 +142,7 @@ fn remove(tree: &Tree<'_>) -> Result<(), Fault> {
         move_to_trash(tree)?;
     }
     if Git::worktree_git_dir(tree.common_dir, tree.path).ok().flatten().is_some() {
-        tree.repository().worktree_forget(tree.path)?;
+        tree.forget()?;
     }
     Ok(())
 }
