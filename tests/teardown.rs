@@ -251,7 +251,11 @@ fn a_persons_lock_keeps_it() {
     assert!(run.out.contains("foreign") && run.out.contains("locked or used by somebody else"), "{}", run.out);
     assert!(tree.join("new").exists());
     world.git(&["worktree", "unlock", tree.to_str().unwrap()]);
+    // What was there when the worker ended is kept beside what the person made of it.
+    std::fs::write(tree.join("new"), "newer").unwrap();
     world.vnx(&gc).expect(0);
     world.assert_nothing_left();
-    left.rescued("new", "new");
+    left.rescued("new", "newer");
+    let earlier = world.git(&["log", "--format=%H", "--grep=vnx rescue", &format!("refs/vnx/rescue/{id}")]);
+    assert_eq!(world.git(&["show", &format!("{}:new", earlier.lines().nth(1).unwrap())]), "new");
 }

@@ -157,6 +157,7 @@ states! {
     detached: "committed", format!("git checkout -q --detach; {COMMIT}");
     detached_then_elsewhere: "committed", format!("git checkout -q --detach; {COMMIT} git checkout -q vnx/$VNX_DISPATCH_ID");
     amended: "committed", format!("{COMMIT} echo 2 > f; git commit -qa --amend -m amended");
+    detached_amended_and_dirty: "dirty", format!("git checkout -q --detach; {COMMIT} git commit -q --amend -m amended; git checkout -qf -; echo u > u");
     reset_hard: "committed", format!("{COMMIT} git reset -q --hard HEAD~1");
     empty_commit: "committed", "git commit -q --allow-empty -m empty";
     orphan: "dirty", "git checkout -q --orphan o; echo n > n; git add n";

@@ -240,14 +240,15 @@ impl Git {
         Ok(output.text().lines().map(str::to_owned).collect())
     }
 
-    /// Commits among `tips` (and their ancestors) that no branch, tag, remote or rescue ref reaches.
+    /// Commits among `tips` (and their ancestors) that no branch, tag or remote ref reaches. A rescue does not count:
+    /// the next one of the same worktree takes its place, and another one may be dropped.
     pub fn unreachable_from_refs(&self, tips: &[String]) -> Result<Vec<String>> {
         let mut input = String::new();
         for tip in tips {
             input.push_str(tip);
             input.push('\n');
         }
-        let options = ["--not", "--branches", "--tags", "--remotes", "--glob=refs/vnx/rescue"];
+        let options = ["--not", "--branches", "--tags", "--remotes"];
         let output = expect("rev-list", self.cmd().args(["rev-list", "--stdin"]).args(options).stdin(input).run()?)?;
         Ok(output.text().lines().map(str::to_owned).collect())
     }

@@ -95,7 +95,8 @@ pub(super) fn rescue(tree: &Tree<'_>, collected: &Collected) -> Result<Rescued, 
     import.bytes(&modes(tree, &taken), Path::new("modes"))?;
     import.bytes(&in_other_form(tree, &repository, &seen)?, Path::new(OTHER_FORM))?;
     let message = format!("vnx rescue of dispatch {}\n\nEverything its worktree held.\n", tree.id);
-    import.commit(&parents(tree, collected, state), &message)?;
+    let earlier = repository.ref_commit(&reference)?;
+    import.commit(&parents(tree, collected, earlier, state), &message)?;
     if let Some(commit) = &seen.onto {
         import.start_from(&repository.tree_of(commit)?)?;
     }
@@ -119,10 +120,11 @@ fn paths(seen: &Seen) -> impl Iterator<Item = &Path> {
     changed.chain(seen.unsure.iter().map(PathBuf::as_path)).chain(seen.untracked.iter().map(PathBuf::as_path))
 }
 
-/// Everything that must stay reachable, the state last.
-fn parents(tree: &Tree<'_>, collected: &Collected, state: String) -> Vec<String> {
+/// Everything that must stay reachable, the state last. An earlier rescue is among it: it goes by nobody's
+/// oversight, only when somebody drops it.
+fn parents(tree: &Tree<'_>, collected: &Collected, earlier: Option<String>, state: String) -> Vec<String> {
     let mut parents: Vec<String> = Vec::new();
-    let known = [collected.tip.clone(), collected.head.clone()].into_iter().flatten();
+    let known = [collected.tip.clone(), collected.head.clone(), earlier].into_iter().flatten();
     for commit in known.chain(collected.stray.iter().cloned()) {
         if !parents.contains(&commit) {
             parents.push(commit);
