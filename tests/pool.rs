@@ -108,6 +108,10 @@ fn other_settings_need_others() {
     let before = ready(&world);
     world.script(&format!("grep -c \"$(printf '\\r')\" README.md; {script}")).expect(0);
     assert!(took(&world, &before));
+    // The attributes of this clone alone.
+    std::fs::write(world.repo.join(".git/info/attributes"), "README.md -text\n").unwrap();
+    world.script(&format!("! grep -q \"$(printf '\\r')\" README.md; {script}")).expect(0);
+    assert!(!took(&world, &before));
     empty(&world);
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::index::Index;
 use super::{Git, GitConfig, Result, Staged, expect, unreadable};
+use crate::domain::Digest;
 use crate::sys::files;
 
 /// What is said of all worktrees outside of them.
@@ -20,6 +21,10 @@ impl Attributes {
     /// Nothing is said.
     pub fn is_empty(&self) -> bool {
         self.text.is_empty()
+    }
+    /// The same digest: the same is said.
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.text)
     }
     /// Files may be written in another form than git stores them.
     pub fn ask_for_another_form(&self) -> bool {

@@ -77,7 +77,18 @@ impl Pool<'_> {
 
     /// What decides how files are written: one made otherwise is not as good as a new one.
     fn form(&self, setup: &Setup) -> Result<Digest, Fault> {
-        let said = serde_json::json!([setup.sparse, setup.lfs, self.repository().config()?.risk()]);
+        let repository = self.repository();
+        let (config, attributes) = std::thread::scope(|scope| {
+            let config = scope.spawn(|| repository.config());
+            let attributes = repository.attributes(self.common_dir);
+            (config.join(), attributes)
+        });
+        let config = config.map_err(|_| Fault::internal("the settings of git could not be read"))?;
+        // What an older git does not tell is taken for nothing, then and now.
+        let attributes = attributes.map_or(Digest::ZERO, |attributes| attributes.digest());
+        let inherited = files::read_capped(&self.common_dir.join("info/sparse-checkout"), 1 << 20)?;
+        let inherited = Digest::of(&inherited.unwrap_or_default());
+        let said = serde_json::json!([setup.sparse, setup.lfs, config?.risk(), attributes, inherited]);
         Ok(Digest::of(said.to_string().as_bytes()))
     }
 
@@ -129,14 +140,14 @@ impl Pool<'_> {
     fn hand_over(&self, name: &str, to: &Path, tree: &Tree<'_>) -> Result<(), Fault> {
         let from = self.git_dir(name);
         std::fs::rename(from.join(READY), from.join(TAKEN)).at("rename", &from)?;
-        // What git noted while it was made is of another time.
-        files::delete_tree(&from.join("logs"))?;
-        files::remove(&from.join("ORIG_HEAD"))?;
         let write = |path: PathBuf, text: &str| std::fs::write(&path, format!("{text}\n")).at("write", &path);
         write(from.join("gitdir"), &tree.path.join(".git").to_string_lossy())?;
         write(from.join("locked"), &tree.lock_reason())?;
         write(self.folder().join(name).join(".git"), &format!("gitdir: {}", to.display()))?;
         Git::repository(&from).set_head(&tree.branch_ref())?;
+        // What git noted so far is of another time.
+        files::delete_tree(&from.join("logs"))?;
+        files::remove(&from.join("ORIG_HEAD"))?;
         std::fs::rename(&from, to).at("rename", &from)?;
         std::fs::rename(self.folder().join(name), tree.path).at("rename", tree.path)?;
         Ok(files::remove(&to.join(TAKEN))?)
