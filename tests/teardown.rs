@@ -259,3 +259,18 @@ fn a_persons_lock_keeps_it() {
     let earlier = world.git(&["log", "--format=%H", "--grep=vnx rescue", &format!("refs/vnx/rescue/{id}")]);
     assert_eq!(world.git(&["show", &format!("{}:new", earlier.lines().nth(1).unwrap())]), "new");
 }
+
+/// Every command meets a disk that is full, to the last byte and with some room.
+#[test]
+fn a_full_disk() {
+    let world = World::new();
+    let small = world.root.join("small");
+    std::fs::create_dir(&small).unwrap();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/programs/full_disk.sh");
+    // A file system of its own, which only these processes see and which goes with them.
+    let mut command = world.command("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", script]).arg(&small).arg(World::binary());
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(world.processes(), Vec::new());
+}
