@@ -73,6 +73,19 @@ fn picked_and_the_target_went_on() {
 }
 
 #[test]
+fn taken_back_again() {
+    let lines = "git merge -q --squash $B; git commit -qm squashed; git revert --no-edit HEAD >/dev/null";
+    class_after(lines, "committed", "no");
+}
+
+/// The same lines at another depth are another change.
+#[test]
+fn only_blanks_differ() {
+    let lines = "sed -i 's/2/  two/' f; echo ' new' > new; git add new; git commit -qam other; sed -i 's/  two/x/' f; git commit -qam on";
+    class_after(lines, "committed", "no");
+}
+
+#[test]
 fn only_one_of_two_picked() {
     class_after("git cherry-pick $B~1 >/dev/null", "committed", "no");
     class_after("git cherry-pick $B >/dev/null", "committed", "no");

@@ -90,6 +90,24 @@ fn one_of_an_older_commit_is_moved() {
     empty(&world);
 }
 
+/// A commit that says how files are written takes no other commit's files.
+#[test]
+fn one_of_a_commit_with_other_attributes_is_not_moved() {
+    let world = filled(1);
+    let before = ready(&world);
+    std::fs::write(world.repo.join(".gitattributes"), "README.md text eol=crlf\n").unwrap();
+    world.git(&["add", "."]);
+    world.git(&["commit", "-qm", "attributes"]);
+    let script = script(&world);
+    world.script(&format!("grep -c \"$(printf '\\r')\" README.md; {script}")).expect(0);
+    assert!(!took(&world, &before));
+    world.until("another to be made", || ready(&world).len() == 1);
+    let before = ready(&world);
+    world.script(&format!("grep -c \"$(printf '\\r')\" README.md; {script}")).expect(0);
+    assert!(took(&world, &before));
+    empty(&world);
+}
+
 /// One that was made otherwise is not taken, and gives way to others.
 #[test]
 fn other_settings_need_others() {
@@ -104,7 +122,10 @@ fn other_settings_need_others() {
     std::fs::write(world.repo.join(".git/info/attributes"), "README.md text\n").unwrap();
     world.script(&format!("grep -c \"$(printf '\\r')\" README.md; {script}")).expect(0);
     assert!(!took(&world, &before));
-    world.until("others to be made", || ready(&world).len() == 1 && ready(&world) != before);
+    world.until("others to be made", || {
+        let now = ready(&world);
+        now.len() == 1 && now != before
+    });
     let before = ready(&world);
     world.script(&format!("grep -c \"$(printf '\\r')\" README.md; {script}")).expect(0);
     assert!(took(&world, &before));
@@ -151,6 +172,30 @@ fn one_that_is_damaged_is_not_used() {
     world.script(&script(&world)).expect(0);
     assert!(!took(&world, &before));
     world.until("another to be made", || ready(&world).len() == 1);
+    empty(&world);
+}
+
+#[test]
+fn one_in_which_somebody_was_is_not_used() {
+    let world = filled(1);
+    for damage in [
+        "rm -rf src",
+        "touch mine",
+        "git checkout -q -b x; git commit -q --allow-empty -m x",
+        ": > \"$(git rev-parse --git-dir)/index\"",
+    ] {
+        let before = ready(&world);
+        let tree = world.worktrees().join(".pool").join(&before[0].0);
+        let output = world.command("sh").current_dir(tree).args(["-c", damage]).output().unwrap();
+        assert!(output.status.success(), "{damage}");
+        world.script(&script(&world)).expect(0);
+        assert!(!took(&world, &before), "{damage}");
+        world.until("another to be made", || {
+            let now = ready(&world);
+            now.len() == 1 && now != before
+        });
+    }
+    world.git(&["branch", "-qD", "x"]);
     empty(&world);
 }
 

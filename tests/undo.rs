@@ -68,7 +68,7 @@ fn snapshot(world: &World, id: &str) -> Snapshot {
     // A lock that a killed git left is not brought back.
     let where_only = |p: &Path| {
         p.extension().is_some_and(|e| e == "lock")
-            || ["gitdir", "commondir", "locked", "index", "modules"].iter().any(|n| p == Path::new(n))
+            || ["gitdir", "commondir", "locked", "index", "vnx-index", "modules"].iter().any(|n| p == Path::new(n))
     };
     walk(&git_dir, Path::new(""), &mut private, &where_only);
     let git = |args: &[&str]| {
@@ -184,6 +184,24 @@ states! {
     untracked_hidden: "unknown", "echo x > x; git config status.showUntrackedFiles no";
     changed_config: "unknown", format!("{COMMIT} echo x > x; git config --worktree filter.x.clean cat || git config filter.x.clean cat");
     sparse: "committed", format!("mkdir d e; echo d > d/d; echo e > e/e; git add .; git commit -qm dirs; git sparse-checkout set d 2>/dev/null; {COMMIT}");
+}
+
+/// A filter that leaves out what is only on disk, as for the output of notebooks: git finds nothing changed.
+#[test]
+fn a_filter_that_loses_something() {
+    let setup = |world: &World| {
+        world.git(&["config", "filter.strip.clean", "grep -v OUT || true"]);
+        std::fs::write(world.repo.join(".gitattributes"), "*.nb filter=strip\n").unwrap();
+        std::fs::write(world.repo.join("a.nb"), "code\n").unwrap();
+        world.git(&["add", "."]);
+        world.git(&["commit", "-qm", "notebook"]);
+    };
+    story(&setup, "echo OUT >> a.nb; git add a.nb", Some("clean"));
+    story(
+        &setup,
+        "echo more >> a.nb; echo OUT >> a.nb; printf 'x\\nOUT\\n' > b.nb; git add .; git commit -qm more",
+        Some("committed"),
+    );
 }
 
 /// Another branch's commits, without any of its own.
@@ -390,6 +408,15 @@ fn gc_undo_and_rescue_and_their_mistakes() {
     assert_eq!((&rows["applied"], &rows["worktrees"][0]["removed"]), (&true.into(), &true.into()), "{rows}");
     assert_eq!(rows["worktrees"][1]["removed"], false, "{rows}");
     assert!(stranger.exists());
+    // A repository in it, or a worktree that somebody moved: no name is enough.
+    let inner = stranger.join("deep/other");
+    std::fs::create_dir_all(&inner).unwrap();
+    world.git_in(&inner, &["init", "-q"]);
+    let run = world.vnx(&["worktree", "gc", "--apply", "stranger"]).expect(0);
+    assert!(run.out.contains("a git repository is in it") && inner.exists(), "{}", run.out);
+    std::fs::remove_dir_all(&inner).unwrap();
+    let dry = world.vnx(&["worktree", "gc", "stranger"]).expect(0);
+    assert!(dry.out.contains("for good") && !dry.err.contains("undo"), "{}{}", dry.out, dry.err);
     world.vnx(&["worktree", "gc", "--apply", "stranger"]).expect(0);
     let rescues = world.vnx(&["worktree", "rescue", "list", "--json"]).expect(0).json();
     assert_eq!(rescues["rescues"][0]["id"], id.as_str());
@@ -397,6 +424,35 @@ fn gc_undo_and_rescue_and_their_mistakes() {
     world.vnx(&["worktree", "rescue", "drop", &id, "--yes"]).expect(0);
     assert_eq!(world.git(&["for-each-ref", "refs/vnx/rescue"]), "");
     world.assert_nothing_left();
+}
+
+/// A root that holds the main checkout would make it one of the worktrees.
+#[test]
+fn a_root_above_the_repository_is_refused() {
+    let world = World::new();
+    for root in ["..", "/", "../.."] {
+        world.config(&format!("worktree: {{root: {root}}}\n"));
+        let run = world.vnx(&["worktree", "gc", "--apply", "repo"]).expect(2);
+        assert!(run.err.contains("contains the repository itself"), "{}", run.err);
+    }
+}
+
+/// A branch in two worktrees at once would show each one's commits as changes of the other.
+#[test]
+fn undo_leaves_a_branch_alone_that_is_checked_out_elsewhere() {
+    let world = World::new();
+    world.script(COMMIT).expect(0);
+    let id = world.last_id();
+    world.git(&["checkout", "-q", &format!("vnx/{id}")]);
+    let run = world.vnx(&["undo", &id]).expect(2);
+    assert!(run.err.contains("is checked out in") && run.err.contains("git checkout -"), "{}", run.err);
+    world.git(&["checkout", "-q", "-"]);
+    world.vnx(&["undo", &id]).expect(0);
+    let (tree, elsewhere) = (world.worktrees().join(&id), world.root.join("elsewhere"));
+    world.git(&["worktree", "unlock", tree.to_str().unwrap()]);
+    world.git(&["worktree", "move", tree.to_str().unwrap(), elsewhere.to_str().unwrap()]);
+    let run = world.vnx(&["undo", &id]).expect(2);
+    assert!(run.err.contains("at another place") && run.err.contains("git worktree list"), "{}", run.err);
 }
 
 /// A folder that somebody moved or deleted: what git still keeps of it is theirs.

@@ -90,7 +90,12 @@ fn gc(context: &Context, args: &GcArgs) -> Result<Answer, Fault> {
         let back = if back { "; `vnx undo ID` brings a dispatch's worktree back" } else { "" };
         context.screen.story(&format!("{} reclaimed{back}", size(reclaimed)));
     } else if may_go > 0 {
-        context.screen.story("nothing was done; --apply does it, and `vnx undo ID` would bring one back");
+        let back = if rows.iter().any(|row| row.reclaim && row.class.is_some()) {
+            "; `vnx undo ID` would bring a dispatch's worktree back"
+        } else {
+            ""
+        };
+        context.screen.story(&format!("nothing was done; --apply does it{back}"));
     }
     Ok(Answer::Good)
 }

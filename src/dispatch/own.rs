@@ -115,7 +115,8 @@ fn folder_name(branch: &str) -> Result<DispatchId, Fault> {
     let usable = branch.chars().all(allowed)
         && branch.split('/').all(|part| sound(part) && part.rsplit('.').next() != Some("lock"))
         && !branch.contains("..")
-        && !branch.starts_with("vnx/");
+        && !branch.eq_ignore_ascii_case("head")
+        && !["vnx/", "refs/"].iter().any(|begin| branch.starts_with(begin));
     let id: String = branch.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     if usable && let Ok(id) = DispatchId::parse(&id) {
         return Ok(id);
@@ -162,8 +163,10 @@ fn refuse_what_stands(project: &Project, own: &Own) -> Result<(), Fault> {
         return Err(Fault::input(format!("branch {} exists already", own.branch))
             .fix(format!("choose another name; `git worktree add {} {}` checks it out", own.path, own.branch)));
     }
-    if Path::new(&own.path).exists() {
-        return Err(Fault::input(format!("{} exists already", own.path)).fix("choose another name"));
+    let name = Path::new(&own.path).file_name().and_then(|name| name.to_str()).map(DispatchId::parse);
+    let is_dispatch = matches!(name, Some(Ok(id)) if project.paths.dispatch(&id).exists());
+    if is_dispatch || Path::new(&own.path).exists() {
+        return Err(Fault::input(format!("{} exists already, or is a dispatch's", own.path)).fix("choose another name"));
     }
     Ok(())
 }
@@ -379,8 +382,8 @@ pub(super) fn holder(common_dir: &Path, name: &str) -> Option<DispatchId> {
 fn locked_by(common_dir: &Path, name: &str) -> (Option<DispatchId>, Option<String>) {
     let text = std::fs::read_to_string(common_dir.join("worktrees").join(name).join("locked")).unwrap_or_default();
     let Some(rest) = text.trim().strip_prefix("vnx dispatch ") else { return (None, None) };
-    let (id, why) = rest.split_once(": kept, ").map_or((rest, None), |(id, why)| (id, Some(why.to_owned())));
-    (DispatchId::parse(id).ok(), why)
+    let (id, state) = rest.split_once(": ").unwrap_or((rest, ""));
+    (DispatchId::parse(id).ok(), state.strip_prefix("kept, ").map(str::to_owned))
 }
 
 #[cfg(test)]
@@ -397,6 +400,8 @@ mod tests {
             "/",
             "a/",
             "-a",
+            "HEAD",
+            "refs/heads/x",
             "a..b",
             "a b",
             "a.lock",

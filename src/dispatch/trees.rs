@@ -288,8 +288,10 @@ fn of_nobody(project: &Project, wanted: &Wanted, row: &mut Kept) -> Result<(), F
         (false, "a worktree of git that no dispatch made: `git worktree remove` is for it")
     } else if sys::process::anyone_in(&row.worktree) != Some(false) {
         (false, "a process is in it, or that cannot be told")
+    } else if files::holds(&row.worktree, ".git") {
+        (false, "a git repository is in it, or a worktree that was moved: nothing of vnx removes it")
     } else if wanted.names.contains(&row.name) {
-        (true, "it was named")
+        (true, "it was named; it goes for good")
     } else {
         (false, "nobody is known to own it: give its name to remove it")
     };

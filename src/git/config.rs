@@ -45,7 +45,7 @@ impl GitConfig {
     /// Files may stand on disk in another form than git stores them.
     pub fn converts(&self) -> bool {
         let on = |key| self.value(key).is_some_and(|v| !matches!(v, "false" | "no" | "off" | "0" | ""));
-        ["core.autocrlf", "core.eol", "core.attributesfile"].into_iter().any(on)
+        ["core.autocrlf", "core.eol", "core.attributesfile", "attr.tree"].into_iter().any(on)
     }
 
     /// Files are written in another form than git stores them, or some of them are not what they are called.

@@ -2,6 +2,7 @@
 //! (gitattributes(5)).
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,6 +11,9 @@ use super::index::Index;
 use super::{Git, GitConfig, Result, Staged, expect, unreadable};
 use crate::domain::Digest;
 use crate::sys::files;
+
+/// The index as it was when git had written the worktree, in git's folder of it.
+pub const FIRST_INDEX: &str = "vnx-index";
 
 /// What is said of all worktrees outside of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -58,12 +62,21 @@ impl Git {
         Ok(Attributes { text })
     }
 
+    /// Whether two commits say the same of the forms of their files.
+    pub fn same_attributes(&self, a: &str, b: &str) -> Result<bool> {
+        let args = ["diff-tree", "-r", "-z", "--name-only", "--no-renames", "--no-ext-diff", a, b, "--"];
+        let output = expect("diff-tree", self.cmd().args(args).run()?)?;
+        let named = |path: &[u8]| path.rsplit(|b| *b == b'/').next() == Some(b".gitattributes");
+        Ok(!output.stdout.split(|b| *b == 0).any(named))
+    }
+
     /// What is known of the forms of this worktree's files. `self` is the worktree.
     pub fn forms(&self, staged: &Staged, config: &GitConfig, attributes: Option<&Attributes>) -> Forms {
         let (Some(index), Some(tree)) = (&staged.index, &self.work_tree) else {
             return Forms { others: true, touched: Vec::new() };
         };
         let in_tree = index.attributes();
+        let first = Index::read(&self.git_dir.join(FIRST_INDEX), index.hash());
         if !config.converts() && in_tree.is_empty() && attributes.is_some_and(Attributes::is_empty) {
             return Forms::default();
         }
@@ -74,13 +87,29 @@ impl Git {
         let others = config.writes_otherwise()
             || attributes.is_none_or(Attributes::ask_for_another_form)
             || in_tree.iter().any(asks);
-        Forms { touched: index.touched(tree), others }
+        let touched =
+            if others { index.written_since(first.as_ref(), tree) } else { index.written_since(Some(index), tree) };
+        Forms { touched, others }
+    }
+
+    /// Remembers what git itself has written by now: later a worker's `git add` takes whatever stands on disk for
+    /// that, although git would write other bytes. `self` is the worktree.
+    pub fn remember_checkout(&self) -> Result<()> {
+        let (index, first) = (self.git_dir.join("index"), self.git_dir.join(FIRST_INDEX));
+        // git never writes an index in place, so a second name keeps this one.
+        let linked = std::fs::remove_file(&first).or_else(|e| match e.kind() {
+            ErrorKind::NotFound => Ok(()),
+            _ => Err(e),
+        });
+        let linked = linked.and_then(|()| std::fs::hard_link(&index, &first));
+        linked.or_else(|_| std::fs::copy(&index, &first).map(drop)).map_err(|_| unreadable("index"))
     }
 
     /// Files that were written after git wrote them; `None` where that cannot be told. `hash` is the length of an
     /// object name in bytes. `self` is the worktree.
     pub fn touched(&self, hash: usize) -> Option<Vec<PathBuf>> {
-        Some(Index::read(&self.git_dir.join("index"), hash)?.touched(self.work_tree.as_deref()?))
+        let read = |name: &str| Index::read(&self.git_dir.join(name), hash);
+        Some(read("index")?.written_since(read(FIRST_INDEX).as_ref(), self.work_tree.as_deref()?))
     }
 
     /// Writes files of the index in the form that git gives them, whatever stands there. `self` is the worktree.

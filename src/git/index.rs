@@ -6,6 +6,7 @@
 //! fresh worktree all of them, at every call. The index stores nanoseconds too, and with them
 //! nearly every file is proven unchanged by its `lstat` alone.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::Metadata;
 use std::os::unix::ffi::OsStrExt;
@@ -83,20 +84,29 @@ impl Index {
         self.entries.iter().filter(named).map(|e| self.path(e).to_owned()).collect()
     }
 
-    /// Files that were written after git wrote them, or are others than it wrote.
-    pub(super) fn touched(&self, tree: &Path) -> Vec<PathBuf> {
-        let written = |e: &&Entry| {
-            let meta = std::fs::symlink_metadata(tree.join(self.path(e)));
-            let recorded = |field| self.field(e, field);
-            meta.is_ok_and(|m| {
-                (recorded(8), recorded(12)) != modified(&m)
-                    || (recorded(0), recorded(4)) != changed(&m)
-                    || recorded(20) != truncate(m.ino())
-                    || recorded(36) != truncate(m.size())
+    /// Files that are not as they were when `first` was written: all, if there is none, or if it does not name them.
+    pub(super) fn written_since(&self, first: Option<&Self>, tree: &Path) -> Vec<PathBuf> {
+        let known: BTreeMap<&Path, (&Self, &Entry)> = first
+            .into_iter()
+            .flat_map(|first| first.entries.iter().map(move |e| (first.path(e), (first, e))))
+            .collect();
+        let is_as_it_was = |path: &Path| {
+            let Some((first, entry)) = known.get(path) else { return false };
+            let recorded = |field| first.field(entry, field);
+            std::fs::symlink_metadata(tree.join(path)).is_ok_and(|m| {
+                (recorded(8), recorded(12)) == modified(&m)
+                    && (recorded(0), recorded(4)) == changed(&m)
+                    && recorded(20) == truncate(m.ino())
+                    && recorded(36) == truncate(m.size())
             })
         };
-        let plain = |e: &&Entry| e.merged && self.mode(e) != GITLINK;
-        self.entries.iter().filter(plain).filter(written).map(|e| self.path(e).to_owned()).collect()
+        let plain = self.entries.iter().filter(|e| e.merged && !e.skip_worktree && self.mode(e) != GITLINK);
+        plain.map(|e| self.path(e)).filter(|path| !is_as_it_was(path)).map(Path::to_owned).collect()
+    }
+
+    /// Bytes of an object name.
+    pub(super) fn hash(&self) -> usize {
+        self.hash
     }
 
     /// The same index with every doubt about timestamps settled, for one `git status`, as the

@@ -9,8 +9,16 @@ use super::{Git, Result, expect, refused, unreadable};
 /// More commits of the target than this are not looked through.
 const COMMITS: &str = "--max-count=2000";
 /// A patch as git-patch-id(1) wants it, by nobody's settings.
-const PATCH: [&str; 6] =
-    ["-p", "--no-ext-diff", "--no-textconv", "--no-renames", "--full-index", "--diff-algorithm=default"];
+const PATCH: [&str; 8] = [
+    "-p",
+    "--binary",
+    "--no-ext-diff",
+    "--no-textconv",
+    "--no-renames",
+    "--full-index",
+    "--diff-algorithm=default",
+    "--ignore-submodules=none",
+];
 
 impl Git {
     /// Whether `target` has everything that `tip` changed since they parted. A branch without a change of content
@@ -25,24 +33,27 @@ impl Git {
             return Ok(true);
         }
         // The target has gone on in these files; then one of its commits, or several, are the same change.
-        let ours = ["diff-tree", "-r"].iter().chain(&PATCH).copied().chain([fork.as_str(), tip, "--"]);
-        let whole = self.patch_ids(ours)?;
-        let range = format!("{fork}..{target}");
+        // Taken back later, it is not there any more.
+        let whole = |reverse| self.patch_ids(&["diff-tree", "-r"], reverse, &[fork.as_str(), tip]);
         let log = ["log", "--no-merges", COMMITS, "--format=commit %H"];
-        let theirs = self.patch_ids(log.iter().chain(&PATCH).copied().chain([range.as_str(), "--"]))?;
-        if !whole.is_empty() && whole.is_subset(&theirs) {
+        let single = |reverse, end: &str| self.patch_ids(&log, reverse, &[&format!("{fork}..{end}")]);
+        let theirs = single(false, target)?;
+        let holds = |there: &BTreeSet<String>, back: &BTreeSet<String>| {
+            !there.is_empty() && there.is_subset(&theirs) && back.is_disjoint(&theirs)
+        };
+        if holds(&whole(false)?, &whole(true)?) {
             return Ok(true);
         }
-        let range = format!("{fork}..{tip}");
-        let single = self.patch_ids(log.iter().chain(&PATCH).copied().chain([range.as_str(), "--"]))?;
         // A merge has a change of its own that no patch shows.
-        Ok(!single.is_empty() && single.is_subset(&theirs) && !self.has_merges(&range)?)
+        Ok(holds(&single(false, tip)?, &single(true, tip)?) && !self.has_merges(&format!("{fork}..{tip}"))?)
     }
 
     fn merge_base(&self, a: &str, b: &str) -> Result<Option<String>> {
-        let output = self.cmd().args(["merge-base", a, b]).run()?;
+        let output = self.cmd().args(["merge-base", "--all", a, b]).run()?;
         match output.code {
-            Some(0) => Ok(output.text().lines().next().map(str::to_owned)),
+            // Several: what was changed since is not told by one of them.
+            Some(0) if output.text().lines().count() > 1 => Ok(None),
+            Some(0) => Ok(Some(output.text())),
             Some(1) => Ok(None),
             _ => Err(refused("merge-base", &output)),
         }
@@ -50,7 +61,18 @@ impl Git {
 
     /// Paths whose content or mode differs.
     fn differing(&self, a: &str, b: &str) -> Result<BTreeSet<Vec<u8>>> {
-        let args = ["diff-tree", "-r", "-z", "--name-only", "--no-renames", "--no-ext-diff", a, b, "--"];
+        let args = [
+            "diff-tree",
+            "-r",
+            "-z",
+            "--name-only",
+            "--no-renames",
+            "--no-ext-diff",
+            "--ignore-submodules=none",
+            a,
+            b,
+            "--",
+        ];
         let output = expect("diff-tree", self.cmd().args(args).run()?)?;
         Ok(output.stdout.split(|byte| *byte == 0).filter(|path| !path.is_empty()).map(<[u8]>::to_vec).collect())
     }
@@ -60,14 +82,25 @@ impl Git {
         Ok(!expect("rev-list", output)?.text().is_empty())
     }
 
-    /// What identifies the patches that a call prints, whatever their lines' numbers are.
-    fn patch_ids<'a>(&self, args: impl Iterator<Item = &'a str>) -> Result<BTreeSet<String>> {
+    /// What identifies the patches that a call prints, or their inverses, whatever their lines' numbers are. Before
+    /// git 2.39 blanks did not count, and neither did the content of binary files: then there are none.
+    fn patch_ids(&self, call: &[&str], reverse: bool, of: &[&str]) -> Result<BTreeSet<String>> {
+        // `-R` swaps the prefixes too, and they are part of what is identified.
+        let way: &[&str] = if reverse {
+            &["-R", "--src-prefix=b/", "--dst-prefix=a/"]
+        } else {
+            &["--src-prefix=a/", "--dst-prefix=b/"]
+        };
+        let args = call.iter().chain(&PATCH).chain(way).chain(of).chain(&["--"]);
         let broken = |_| unreadable("patch-id");
         let mut patches = tempfile::tempfile().map_err(broken)?;
         let copy: File = patches.try_clone().map_err(broken)?;
         expect("log", self.cmd().args(args).writing(copy).run()?)?;
         std::io::Seek::rewind(&mut patches).map_err(broken)?;
-        let output = expect("patch-id", self.cmd().args(["patch-id", "--stable"]).reading(patches).run()?)?;
+        let output = self.cmd().args(["patch-id", "--verbatim"]).reading(patches).run()?;
+        if !output.ok() {
+            return Ok(BTreeSet::new());
+        }
         Ok(output.text().lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect())
     }
 }

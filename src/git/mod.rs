@@ -31,7 +31,7 @@ use std::time::Duration;
 pub use apply::NewPatch;
 pub use config::GitConfig;
 pub use content::{Entry, WriteError};
-pub use forms::{Attributes, Forms};
+pub use forms::{Attributes, FIRST_INDEX, Forms};
 pub use import::{Found, Import};
 pub use objects::{Commit, NewCommit};
 pub use status::{Changed, HeadAt, Hidden, Staged, Status};

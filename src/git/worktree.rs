@@ -96,6 +96,20 @@ impl Git {
         Ok(())
     }
 
+    /// The worktree in which a branch is checked out. `self` is the repository.
+    pub fn checked_out(&self, branch: &str) -> Result<Option<PathBuf>> {
+        let text = expect("worktree", self.cmd().args(["worktree", "list", "--porcelain"]).run()?)?.text();
+        let mut place = None;
+        for line in text.lines() {
+            if let Some(path) = line.strip_prefix("worktree ") {
+                place = Some(PathBuf::from(path));
+            } else if line.strip_prefix("branch ") == Some(branch) {
+                return Ok(place);
+            }
+        }
+        Ok(None)
+    }
+
     /// Locks a worktree with a reason; one that is locked already gets the new reason.
     pub fn worktree_lock(&self, path: &Path, reason: &str) -> Result<()> {
         let lock = |git: &Self| git.cmd().args(["worktree", "lock", "--reason", reason, "--"]).arg(path).run();

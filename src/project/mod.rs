@@ -73,6 +73,14 @@ impl Project {
             ))
             .fix("name a folder outside of it, for example ../worktrees"));
         }
+        if project.located.main_top().starts_with(lexically(&root)) {
+            return Err(Fault::input(format!(
+                "{}: worktree.root {} contains the repository itself",
+                file.display(),
+                root.display()
+            ))
+            .fix("name a folder of its own, for example ../worktrees"));
+        }
         Ok(project)
     }
 

@@ -210,6 +210,15 @@ pub fn disk_usage(path: &Path) -> u64 {
     fs::read_dir(path).into_iter().flatten().flatten().map(|entry| disk_usage(&entry.path())).sum::<u64>() + own
 }
 
+/// Whether something of this name is in a folder tree; a tree that cannot be read may hold it. No link is followed.
+pub fn holds(path: &Path, name: &str) -> bool {
+    if !fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir()) {
+        return false;
+    }
+    let Ok(mut entries) = fs::read_dir(path) else { return true };
+    entries.any(|entry| entry.map_or(true, |e| e.file_name() == *name || holds(&e.path(), name)))
+}
+
 /// Whether a path is a folder of this user, and no link to one.
 pub fn is_own_folder(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;

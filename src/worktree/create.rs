@@ -42,6 +42,10 @@ pub fn create(tree: &Tree<'_>, setup: &Setup, alive: Option<&File>) -> Result<Ma
         Ok(None) => add(tree, held).and_then(|()| fill(tree, setup, held)),
         Err(fault) => Err(fault),
     };
+    let made = made.and_then(|made| {
+        Git::tree(&made.git_dir, tree.path).remember_checkout()?;
+        Ok(made)
+    });
     if made.is_err() {
         // The error that brought us here is the one to report.
         let _ = discard(tree);

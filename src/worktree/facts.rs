@@ -104,7 +104,8 @@ pub fn collect(tree: &Tree<'_>) -> Collected {
             Some(status)
         }
         Ok(None) => {
-            unknown.push("the worker changed git settings that run programs, so its tree is not read".into());
+            unknown
+                .push("git settings that may run programs were changed since it began, so its tree is not read".into());
             None
         }
         Err(e) => {

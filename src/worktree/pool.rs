@@ -38,6 +38,8 @@ struct Ready {
     commit: String,
     /// How it was made.
     form: Digest,
+    /// Its folder and its index, as they were when it was whole.
+    stamp: String,
 }
 
 /// Where a pool is.
@@ -113,7 +115,7 @@ impl Pool<'_> {
         let to = self.common_dir.join("worktrees").join(name);
         // One that has to be moved to another commit is better than none.
         let Some((name, ready)) = fitting.max_by_key(|(_, ready)| ready.commit == tree.base) else { return Ok(None) };
-        if to.symlink_metadata().is_ok() {
+        if to.symlink_metadata().is_ok() || !self.is_sound(name, &ready) || !self.can_move(&ready.commit, tree.base) {
             return Ok(None);
         }
         let moved = self.hand_over(name, &to, tree);
@@ -133,6 +135,27 @@ impl Pool<'_> {
             return Ok(None);
         }
         Ok(Some(to))
+    }
+
+    /// Whether it is still what it was declared to be, as far as that can be seen in no time.
+    fn is_sound(&self, name: &str, ready: &Ready) -> bool {
+        let head = std::fs::read_to_string(self.git_dir(name).join("HEAD"));
+        head.is_ok_and(|head| head.trim_end() == ready.commit) && self.stamp(name) == Some(ready.stamp.clone())
+    }
+
+    /// What changes when somebody adds or removes something at its top, or writes its index: size and times.
+    fn stamp(&self, name: &str) -> Option<String> {
+        use std::os::unix::fs::MetadataExt;
+        let folder = self.folder().join(name).symlink_metadata().ok().filter(std::fs::Metadata::is_dir)?;
+        let index = self.git_dir(name).join("index").symlink_metadata().ok()?;
+        let time = |meta: &std::fs::Metadata| format!("{}.{:09}", meta.mtime(), meta.mtime_nsec());
+        Some(format!("{} {} {}", time(&folder), time(&index), index.len()))
+    }
+
+    /// Whether moving one from commit to commit writes every file that has to be written: where attributes change,
+    /// git leaves files of an older form.
+    fn can_move(&self, from: &str, to: &str) -> bool {
+        from == to || self.repository().same_attributes(from, to).is_ok_and(|same| same)
     }
 
     /// Makes it that of `tree`, step by step; the rest of one that was cut off is found by whoever fills the
@@ -163,7 +186,7 @@ impl Pool<'_> {
         want: usize,
         fits: impl Fn() -> bool,
     ) -> Result<(), Fault> {
-        if want == 0 && !self.folder().is_dir() {
+        if want == 0 && !self.folder().is_dir() && !self.has_rests()? {
             return Ok(());
         }
         let Some(_filling) = lock::try_exclusive(fill_lock)? else { return Ok(()) };
@@ -174,6 +197,7 @@ impl Pool<'_> {
             kept += 1;
             ready.form == form && kept <= want
         })?;
+        self.sweep(|ready| self.can_move(&ready.commit, commit))?;
         for name in self.names() {
             if self.ready(&name).is_some_and(|ready| ready.commit != commit) {
                 self.freshen(&name, setup, commit, form)?;
@@ -191,12 +215,19 @@ impl Pool<'_> {
 
     /// Takes away what others left half made, unless somebody is at it.
     pub fn tidy(&self, fill_lock: &Path) -> Result<(), Fault> {
-        let whole = self.names().len();
-        if files::names(&self.folder())?.len() == whole {
+        if !self.has_rests()? {
             return Ok(());
         }
         let Some(_filling) = lock::try_exclusive(fill_lock)? else { return Ok(()) };
         self.sweep(|_| true)
+    }
+
+    /// Whether something is there that is not whole: of a folder, or of what git has on record.
+    fn has_rests(&self) -> Result<bool, Fault> {
+        let whole = self.names().len();
+        let recorded = files::names(&self.common_dir.join("worktrees"))?;
+        Ok(files::names(&self.folder())?.len() != whole
+            || recorded.iter().filter(|name| self.is_ours(name)).count() != whole)
     }
 
     /// Takes away what is not whole, and what is not wanted.
@@ -207,7 +238,7 @@ impl Pool<'_> {
             if !self.is_ours(&name) {
                 continue;
             }
-            let whole = self.ready(&name).filter(|_| self.folder().join(&name).is_dir());
+            let whole = self.ready(&name).filter(|ready| self.is_sound(&name, ready));
             if whole.is_some_and(|ready| wanted(&ready)) {
                 kept.push(name);
                 continue;
@@ -279,7 +310,8 @@ impl Pool<'_> {
     }
 
     fn declare(&self, name: &str, commit: &str, form: Digest) -> Result<(), Fault> {
-        let ready = serde_json::json!(Ready { commit: commit.to_owned(), form });
+        let stamp = self.stamp(name).ok_or_else(|| Fault::io(format!("{name} is gone")))?;
+        let ready = serde_json::json!(Ready { commit: commit.to_owned(), form, stamp });
         Ok(files::replace(&self.git_dir(name).join(READY), ready.to_string().as_bytes())?)
     }
 }

@@ -17,7 +17,7 @@ use super::teardown::GOING;
 use super::{Collected, Tree, nested};
 use crate::domain::Fault;
 use crate::domain::span::Size;
-use crate::git::{Changed, Entry, Found, Git, Import};
+use crate::git::{Changed, Entry, FIRST_INDEX, Found, Git, Import};
 use crate::sys::files;
 
 /// What `git status` and the index say, as far as a rescue depends on it.
@@ -162,7 +162,7 @@ fn write_state(
 /// In the worktree's own git folder: what only says where things are, and what is ours or half written.
 fn is_passing(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default();
-    let where_only = ["gitdir", "commondir", "locked", GOING].iter().any(|name| path == Path::new(name));
+    let where_only = ["gitdir", "commondir", "locked", GOING, FIRST_INDEX].iter().any(|name| path == Path::new(name));
     where_only
         || name.as_bytes().starts_with(files::TEMPORARY.as_bytes())
         || path.extension().is_some_and(|e| e == "lock")

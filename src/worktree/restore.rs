@@ -38,7 +38,15 @@ pub fn restore(tree: &Tree<'_>, source: &Source) -> Result<(), Fault> {
         return Err(Fault::input(format!("{} exists", tree.path.display()))
             .fix("the worktree is there; if something else is, move it away first"));
     }
-    if Git::worktree_git_dir(tree.common_dir, tree.path)?.is_some() {
+    let recorded = Git::worktree_git_dir(tree.common_dir, tree.path).map_err(|_| {
+        Fault::input(format!("git has the worktree {} on record at another place", tree.id))
+            .fix("it was moved: `git worktree list` says where it stands")
+    })?;
+    if let Some(other) = tree.repository().checked_out(&tree.branch_ref())? {
+        return Err(Fault::input(format!("branch {} is checked out in {}", tree.branch(), other.display()))
+            .fix("check out another branch there (`git checkout -`), then undo again"));
+    }
+    if recorded.is_some() {
         // Its index, its HEAD and its reflog may be of a folder that somebody moved and works in.
         return Err(Fault::input(format!("the folder {} is gone, but git has it on record", tree.path.display())).fix(
             "if it was moved: `git worktree repair NEW_PATH`; if it was deleted: `git worktree unlock` and `git worktree prune` \
@@ -130,7 +138,9 @@ fn from_commit(tree: &Tree<'_>, aside: &Path, head: &str, tip: Option<&str>) -> 
         let path = git_dir.join("HEAD");
         std::fs::write(&path, format!("{head}\n")).at("write", &path)?;
     }
-    Ok(Git::tree(&git_dir, aside).checkout_files(1, Lfs::Git, None)?)
+    let git = Git::tree(&git_dir, aside);
+    git.checkout_files(1, Lfs::Git, None)?;
+    Ok(git.remember_checkout()?)
 }
 
 fn from_rescue(tree: &Tree<'_>, aside: &Path, commit: &str) -> Result<(), Fault> {
@@ -161,7 +171,11 @@ fn from_rescue(tree: &Tree<'_>, aside: &Path, commit: &str) -> Result<(), Fault>
     )?;
     let plain = files.iter().filter(|e| !kept.other_form.contains(&e.path));
     write(&repository, &plain.map(|e| (e, aside.join(&e.path))).collect::<Vec<_>>())?;
-    Git::tree(&git_dir, aside).write_as_configured(&kept.other_form)?;
+    let git = Git::tree(&git_dir, aside);
+    git.write_as_configured(&kept.other_form)?;
+    if git_dir.join("index").exists() {
+        git.remember_checkout()?;
+    }
     for (mode, path) in kept.modes {
         let path = aside.join(path);
         if path.symlink_metadata().is_ok_and(|meta| meta.is_file()) {

@@ -22,7 +22,10 @@ pub(in crate::cli) enum WorktreeCommand {
     ///
     /// It lies beside the others and is yours: nothing of vnx removes it. `git worktree remove` does.
     New(NewArgs),
-    /// Say what may go and why, or with --apply reclaim it; nothing is lost by it
+    /// Say what may go and why, or with --apply reclaim it
+    ///
+    /// Of a dispatch's worktree nothing is lost: `vnx undo` brings it back. A folder that belongs to nobody known
+    /// goes only when it is named, and for good.
     Gc(GcArgs),
     /// The rescues: what was in worktrees that are gone
     #[command(subcommand)]
