@@ -298,6 +298,13 @@ fn panes_can_share_windows() {
         assert_eq!(panes.lines().count(), 3, "{panes}");
         assert_eq!(world.tmux(&["list-windows", "-t", "=vnx-repo:", "-F", "x"]).lines().count(), windows, "{panes}");
         assert!(ids.iter().all(|id| panes.contains(id.as_str())), "{panes}");
+        // None is cancelled in the middle of its commit: that would be work to keep.
+        world.until("all of them to be idle", || {
+            let ps = world.vnx(&["ps", "--json"]).json();
+            ps["dispatches"]
+                .as_array()
+                .is_some_and(|all| all.len() == 3 && all.iter().all(|one| one["state"] == "idle"))
+        });
         for id in &ids {
             world.vnx(&["cancel", id, "--now"]).expect(0);
         }
@@ -310,6 +317,7 @@ fn panes_can_share_windows() {
 fn attach_and_its_mistakes() {
     let world = tui_world("manual");
     let id = start(&world, &["-i", "first"]);
+    until_state(&world, "idle");
     let run: Run = world.vnx(&["attach", &id]).expect(2);
     assert!(run.err.contains("needs a terminal"), "{}", run.err);
     let run = world.vnx(&["attach", &id, "--detach-key", "ctrl-m"]).expect(2);
@@ -325,6 +333,7 @@ fn attach_and_its_mistakes() {
 fn a_session_that_cannot_be_resumed() {
     let world = tui_world("manual");
     let id = start(&world, &["-i", "first"]);
+    until_state(&world, "idle");
     let run = world.vnx(&["resume", &id]).expect(2);
     assert!(run.err.contains("still running") && run.err.contains("vnx send"), "{}", run.err);
     world.vnx(&["cancel", &id, "--now"]).expect(0);
@@ -349,6 +358,8 @@ fn a_pane_that_is_earlier_than_its_worker_shows_it() {
     world.until("the hook and the pane", || began.exists() && attached());
     std::fs::write(go, "").unwrap();
     world.until("the worker's screen in the pane", || pane().contains("tui is ready"));
+    // Not in the middle of its commit.
+    until_state(&world, "idle");
     world.vnx(&["cancel", &id, "--now"]).expect(0);
     world.assert_nothing_left();
 }
