@@ -204,6 +204,19 @@ fn a_filter_that_loses_something() {
     );
 }
 
+/// A rule that a worker adds, uses and takes away again: what it added meanwhile is on disk as nobody would write it.
+#[test]
+fn rules_that_come_and_go() {
+    let setup = |world: &World| {
+        std::fs::write(world.repo.join(".gitattributes"), "*.md text=auto\n").unwrap();
+        world.git(&["add", "."]);
+        world.git(&["commit", "-qm", "rules"]);
+    };
+    let script = "echo '*.txt text' >> .gitattributes; printf 'a\\r\\nb\\r\\n' > a.txt; touch -d '1 hour ago' a.txt; \
+                  git add . 2>/dev/null; git checkout -q HEAD -- .gitattributes; git commit -qm text";
+    story(&setup, script, Some("committed"));
+}
+
 /// Another branch's commits, without any of its own.
 #[test]
 fn fast_forward() {

@@ -164,5 +164,9 @@ fn rescue_row(row: &RescueRow) -> Vec<String> {
 fn size(bytes: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB"];
     let at = units.iter().enumerate().take_while(|(at, _)| bytes >> (10 * at) > 0).count().saturating_sub(1);
-    format!("{} {}", bytes >> (10 * at), units[at])
+    if at == 0 {
+        return format!("{bytes} B");
+    }
+    let tenths = ((bytes >> (10 * (at - 1))) * 10) >> 10;
+    format!("{}.{} {}", tenths / 10, tenths % 10, units[at])
 }

@@ -49,13 +49,13 @@ pub fn supervise(paths: &Paths, id: &DispatchId) -> Result<(), Fault> {
     let (plan, plan_digest) = read_plan(&folder)?;
     let launch = &plan.launch;
     let around = Surroundings::take(&folder, paths, id);
-    let own = around.as_ref().ok().and_then(|around| around.variables().ok()).unwrap_or_default();
-    let env = environment::build(&launch.env_pass, &launch.env_set, &launch.env_from, launch.env_file.as_deref());
-    let env = env.map(|mut env| {
-        env.extend(own.iter().cloned());
-        env
+    let own = around.as_ref().map_err(Clone::clone).and_then(Surroundings::variables);
+    let env = own.clone().and_then(|own| {
+        let build = environment::build;
+        let mut env = build(&launch.env_pass, &launch.env_set, &launch.env_from, launch.env_file.as_deref())?;
+        env.extend(own);
+        Ok(env)
     });
-    let env = around.as_ref().map_err(Clone::clone).and(env);
     let redactor = Redactor::new(env.as_ref().map(|env| secrets(&plan, env)).unwrap_or_default());
     let ledger = Ledger::at(paths.receipts()).with_redactor(redactor.clone());
     let begun = Instant::now();
@@ -81,7 +81,7 @@ pub fn supervise(paths: &Paths, id: &DispatchId) -> Result<(), Fault> {
         left_over: None,
         already_collected: false,
         hooks: Some(Vec::new()),
-        surroundings: own,
+        surroundings: own.unwrap_or_default(),
     };
     let closed = finish.run(|verdict: &Verdict| {
         tell(&Progress::Judged { verdict: verdict.clone() });

@@ -77,19 +77,24 @@ impl Git {
         };
         let in_tree = index.attributes();
         let first = Index::read(&self.git_dir.join(FIRST_INDEX), index.hash());
-        if !config.converts() && in_tree.is_empty() && attributes.is_some_and(Attributes::is_empty) {
+        let of_first = first.as_ref().map(Index::attributes).unwrap_or_default();
+        let says_nothing = in_tree.is_empty() && of_first.is_empty();
+        if !config.converts() && says_nothing && attributes.is_some_and(Attributes::is_empty) {
             return Forms::default();
         }
+        let since = |first: Option<&Index>| index.written_since(first, tree);
+        let written = since(first.as_ref());
+        // What was added meanwhile may have been added under other rules than those that stand there now.
+        let rules_changed = in_tree != of_first || written.iter().any(|path| in_tree.contains(path));
         let asks = |path: &PathBuf| match files::read_capped(&tree.join(path), 1 << 20) {
             Ok(text) => asks_for_another_form(&text.unwrap_or_default()),
             Err(_) => true,
         };
         let others = config.writes_otherwise()
             || attributes.is_none_or(Attributes::ask_for_another_form)
+            || rules_changed
             || in_tree.iter().any(asks);
-        let touched =
-            if others { index.written_since(first.as_ref(), tree) } else { index.written_since(Some(index), tree) };
-        Forms { touched, others }
+        Forms { touched: if others { written } else { since(Some(index)) }, others }
     }
 
     /// Remembers what git itself has written by now: later a worker's `git add` takes whatever stands on disk for

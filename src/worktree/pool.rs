@@ -108,16 +108,19 @@ impl Pool<'_> {
         }
         let form = self.form(setup)?;
         let guard = self.locked()?;
-        let all = self.names();
-        let fitting = all.iter().filter_map(|name| Some((name, self.ready(name).filter(|ready| ready.form == form)?)));
         // As git itself would call it: a session that is continued stands where the earlier one stood.
         let Some(name) = tree.path.file_name() else { return Ok(None) };
         let to = self.common_dir.join("worktrees").join(name);
-        // One that has to be moved to another commit is better than none.
-        let Some((name, ready)) = fitting.max_by_key(|(_, ready)| ready.commit == tree.base) else { return Ok(None) };
-        if to.symlink_metadata().is_ok() || !self.is_sound(name, &ready) || !self.can_move(&ready.commit, tree.base) {
+        if to.symlink_metadata().is_ok() {
             return Ok(None);
         }
+        let all = self.names();
+        let fits = |name: &str, ready: &Ready| {
+            ready.form == form && self.is_sound(name, ready) && self.can_move(&ready.commit, tree.base)
+        };
+        let fitting = all.iter().filter_map(|name| Some((name, self.ready(name).filter(|ready| fits(name, ready))?)));
+        // One that has to be moved to another commit is better than none.
+        let Some((name, ready)) = fitting.max_by_key(|(_, ready)| ready.commit == tree.base) else { return Ok(None) };
         let moved = self.hand_over(name, &to, tree);
         if moved.is_err() {
             // git would take what it says by now for the new one.
@@ -194,10 +197,10 @@ impl Pool<'_> {
         let form = self.form(setup)?;
         let mut kept = 0;
         self.sweep(|ready| {
-            kept += 1;
-            ready.form == form && kept <= want
+            let fits = ready.form == form && kept < want && self.can_move(&ready.commit, commit);
+            kept += usize::from(fits);
+            fits
         })?;
-        self.sweep(|ready| self.can_move(&ready.commit, commit))?;
         for name in self.names() {
             if self.ready(&name).is_some_and(|ready| ready.commit != commit) {
                 self.freshen(&name, setup, commit, form)?;

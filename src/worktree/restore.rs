@@ -42,16 +42,16 @@ pub fn restore(tree: &Tree<'_>, source: &Source) -> Result<(), Fault> {
         Fault::input(format!("git has the worktree {} on record at another place", tree.id))
             .fix("it was moved: `git worktree list` says where it stands")
     })?;
-    if let Some(other) = tree.repository().checked_out(&tree.branch_ref())? {
-        return Err(Fault::input(format!("branch {} is checked out in {}", tree.branch(), other.display()))
-            .fix("check out another branch there (`git checkout -`), then undo again"));
-    }
     if recorded.is_some() {
         // Its index, its HEAD and its reflog may be of a folder that somebody moved and works in.
         return Err(Fault::input(format!("the folder {} is gone, but git has it on record", tree.path.display())).fix(
             "if it was moved: `git worktree repair NEW_PATH`; if it was deleted: `git worktree unlock` and `git worktree prune` \
              give up what git keeps of it, then undo again",
         ));
+    }
+    if let Some(other) = tree.repository().checked_out(&tree.branch_ref())? {
+        return Err(Fault::input(format!("branch {} is checked out in {}", tree.branch(), other.display()))
+            .fix("check out another branch there (`git checkout -`), then undo again"));
     }
     // What a removal that was cut off has left of git's folder, which git itself no more takes for one.
     tree.forget()?;
