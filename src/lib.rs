@@ -21,6 +21,10 @@ pub mod state;
 pub mod worker;
 pub mod worktree;
 
+pub mod gate;
+
 pub mod dispatch;
+
+pub mod merge;
 
 pub mod cli;

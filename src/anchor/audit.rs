@@ -170,6 +170,21 @@ pub fn audit(project: &Project, options: &Options<'_>) -> Audit {
     Audit { report, anchors }
 }
 
+/// Why the ledger of a project is not believed, if it is not: the rule of whoever is about to act on it. One that has
+/// never been anchored is believed as far as its chain goes, also where anchors are to be signed.
+pub fn disbelieved(project: &Project, quick: bool) -> Option<String> {
+    let options = Options { quick, ..Options::default() };
+    let mut audit = audit(project, &options);
+    if audit.report.status == Status::Undecided && audit.anchors.count == 0 && audit.report.last_anchor.is_none() {
+        audit = self::audit(project, &Options { unsigned: true, ..options });
+    }
+    if audit.report.status == Status::Verified {
+        return None;
+    }
+    let why = audit.report.first_bad.map_or_else(String::new, |bad| format!(": {}", bad.reason));
+    Some(format!("the ledger does not verify (exit {}){why}", audit.report.status.exit_code()))
+}
+
 /// What is sound and still decides nothing.
 fn doubts(report: &mut Report, known: &Known, anchors: &Anchored, options: &Options<'_>) {
     let told_signed = report.last_anchor.as_ref().is_some_and(|(_, told)| told.signed);

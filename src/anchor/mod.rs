@@ -13,10 +13,11 @@ mod seal;
 mod signature;
 mod witness;
 
-pub use audit::{Anchored, Audit, Options, audit, audit_file};
+pub use audit::{Anchored, Audit, Options, audit, audit_file, disbelieved};
 pub use export::{Export, Exported, export};
 pub use prove::{Proof, covered, prove};
 pub use seal::{Sealed, seal};
+pub use signature::Signers;
 
 use crate::domain::Fault;
 use crate::domain::checkpoint::{Checkpoint, Resume};

@@ -1,4 +1,4 @@
-//! Who signed an anchor: asked of `ssh-keygen` directly, because git takes the program that checks
+//! Who signed something: asked of `ssh-keygen` directly, because git takes the program that checks
 //! a signature from the repository's configuration, by what kind the signature says it is.
 
 use std::path::{Path, PathBuf};
@@ -11,9 +11,9 @@ use crate::sys::files;
 
 const BEGIN: &str = "-----BEGIN SSH SIGNATURE-----\n";
 
-/// The keys that are trusted to sign anchors, in the format of ssh-keygen's ALLOWED SIGNERS.
+/// The keys that are trusted to sign, in the format of ssh-keygen's ALLOWED SIGNERS.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Signers {
+pub struct Signers {
     path: PathBuf,
     text: Vec<u8>,
 }
@@ -36,10 +36,22 @@ impl Signers {
         Ok(any.then_some(Self { path, text }))
     }
 
+    /// Those in a text that was read from somewhere; `from` says where, for messages.
+    pub fn in_text(text: Vec<u8>, from: impl Into<PathBuf>) -> Self {
+        Self { path: from.into(), text }
+    }
+
     /// Who of them signed this commit. `None` if it is not signed with an SSH key, or by nobody of
     /// them.
     pub(super) fn of_commit(&self, commit: &Commit) -> Result<Option<String>, String> {
-        let Some(signature) = commit.signature.as_ref().filter(|s| s.starts_with(BEGIN)) else { return Ok(None) };
+        commit.signature.as_ref().map_or(Ok(None), |signature| self.of_text(&commit.signed, signature, "git"))
+    }
+
+    /// Who of them signed this text, for this purpose (ssh-keygen, `-n`).
+    pub fn of_text(&self, text: &[u8], signature: &str, namespace: &str) -> Result<Option<String>, String> {
+        if !signature.starts_with(BEGIN) {
+            return Ok(None);
+        }
         let folder = std::env::temp_dir();
         let scratch = |bytes: &[u8]| files::scratch(&folder, bytes, SystemTime::now()).map_err(|e| e.to_string());
         let (signature, allowed) = (scratch(signature.as_bytes())?, scratch(&self.text)?);
@@ -47,10 +59,10 @@ impl Signers {
             let cmd = Cmd::new("ssh-keygen").args(args).arg("-s").arg(signature.path()).arg("-f").arg(allowed.path());
             cmd.limit(Duration::from_secs(10))
         };
-        let say = |e: CmdError| format!("the signature of the last anchor cannot be checked: {e}");
+        let say = |e: CmdError| format!("a signature cannot be checked: {e}");
         let found = call(&["-Y", "find-principals"]).run().map_err(say)?;
         for principal in found.text().lines().filter(|_| found.ok()) {
-            let verified = call(&["-Y", "verify", "-n", "git", "-I", principal]).stdin(commit.signed.clone());
+            let verified = call(&["-Y", "verify", "-n", namespace, "-I", principal]).stdin(text.to_vec());
             if verified.run().map_err(say)?.ok() {
                 return Ok(Some(principal.to_owned()));
             }

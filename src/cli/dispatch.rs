@@ -148,6 +148,7 @@ fn request(args: DispatchArgs) -> Result<Request, Fault> {
         deadline: args.deadline,
         idle: args.idle,
         end: args.end.map(Into::into),
+        track: name("track", args.track)?,
         env_file: args.env_file.map(|f| env_file(&f)).transpose()?,
         paths: args.path,
         overrides: args.overrides.iter().map(|o| parse_override(o)).collect::<Result<_, _>>()?,

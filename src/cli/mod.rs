@@ -8,9 +8,12 @@ mod dispatch;
 mod doctor;
 mod exit;
 mod export;
+mod gate;
 mod init;
+mod items;
 mod live;
 mod logs;
+mod merge;
 mod path;
 mod provider;
 mod rebuild;
@@ -51,6 +54,11 @@ impl Context {
                 Ok(()) => format!("finished dispatch {id}, which had lost its supervisor"),
                 Err(fault) => format!("dispatch {id} lost its supervisor and could not be finished: {fault}"),
             });
+        }
+        if let Some(finished) = crate::merge::tidy(&project) {
+            let words =
+                finished.unwrap_or_else(|fault| format!("a merge was cut off and could not be finished: {fault}"));
+            self.screen.story(&words);
         }
         Ok(project)
     }
@@ -106,6 +114,12 @@ fn run(context: &Context, command: Command) -> Result<Answer, Fault> {
         Command::Permit(args) => steer::permit(context, &args),
         Command::Undo(args) => trees::undo(context, &args),
         Command::Worktree(command) => trees::run(context, &command),
+        Command::Gate(command) => gate::run(context, command),
+        Command::GateCheck(args) => gate::check(context, &args),
+        Command::Approve(args) => gate::approve(context, args),
+        Command::Merge(args) => merge::run(context, &args),
+        Command::Revert(args) => merge::revert(context, &args),
+        Command::Items(command) => items::run(context, command),
         Command::Provider(command) => provider::run(context, command),
         Command::Receipts(args) => receipts::run(context, &args),
         Command::AuditChain(args) => audit::run(context, &args),
@@ -117,6 +131,12 @@ fn run(context: &Context, command: Command) -> Result<Answer, Fault> {
             crate::dispatch::supervise(&Paths::at(args.state), &id)?;
             Ok(Answer::Good)
         }
+        Command::GateRunner(args) => {
+            let id = DispatchId::parse(&args.id)?;
+            crate::dispatch::gates::run_gate(&Paths::at(args.state), &id, &args.nonce)?;
+            Ok(Answer::Good)
+        }
+        Command::Probe { file } => gate::probe(context, &file),
     }
 }
 

@@ -106,7 +106,7 @@ pub(super) fn entries(planned: &Planned, request: Digest) -> Vec<Entry> {
         Entry::of(&plan.id, Body::DispatchClaimed(claimed)),
     ];
     for used in &plan.overrides {
-        let body = OverrideUsed { constraint: used.id.clone(), reason: used.reason.clone() };
+        let body = OverrideUsed { constraint: used.id.clone(), reason: used.reason.clone(), gate: None };
         entries.push(Entry::of(&plan.id, Body::OverrideUsed(body)));
     }
     entries

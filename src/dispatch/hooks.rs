@@ -18,7 +18,7 @@ use crate::domain::{Digest, Fault};
 use crate::ledger::{Ledger, Receipt};
 use crate::provider::environment;
 use crate::sys::files;
-use crate::worker::{HookJob, control, run_hook};
+use crate::worker::{CommandJob, control, run_command, shell};
 
 /// Where the recordings of a dispatch's hooks are.
 const FOLDER: &str = "hooks";
@@ -120,8 +120,12 @@ impl Running<'_> {
         files::private_folder(&folder).map_err(|e| failed(e.into()))?;
         let mut env = env.clone();
         env.extend(variables(&self.plan.setup, &self.plan.worktree));
-        let job = HookJob {
-            hook,
+        let (program, args) = shell(&hook.run);
+        let job = CommandJob {
+            program,
+            args,
+            timeout: hook.timeout,
+            keep: 0,
             name,
             env,
             cwd: Path::new(&self.plan.worktree),
@@ -130,13 +134,13 @@ impl Running<'_> {
             redactor,
             control,
         };
-        let (ended, said) = run_hook(job).map_err(failed)?;
+        let (ended, said) = run_command(job).map_err(failed)?;
         let done = WorktreeHook {
             hook: name.to_owned(),
             end: ended.end,
             containment: ended.containment,
             took_ms: ended.ran_ms,
-            said,
+            said: said.last,
         };
         let result = outcome(hook, &done);
         self.ledger.append(&[Entry::of(&self.plan.id, Body::WorktreeHook(done))]).map_err(|e| failed(e.into()))?;

@@ -9,6 +9,7 @@ mod claim;
 pub mod doctor;
 mod door;
 mod finish;
+pub mod gates;
 mod hooks;
 mod launch;
 pub mod leftovers;

@@ -25,7 +25,7 @@ use crate::git::Git;
 use crate::project::{Paths, Project};
 use crate::provider::{self, environment};
 use crate::sys::{self, files, lock, path};
-use crate::worker::{HookJob, control, run_hook};
+use crate::worker::{CommandJob, control, run_command, shell};
 use crate::worktree::{self, POOL, Pool, Tree};
 
 /// The record of a person's worktree.
@@ -217,15 +217,18 @@ impl Making<'_> {
         if hooks.is_empty() {
             return Ok(());
         }
-        let shell = Name::try_from("shell".to_owned())?;
-        let manifest = provider::load(&self.project.folder(), &shell)?;
+        let manifest = provider::load(&self.project.folder(), &Name::try_from("shell".to_owned())?)?;
         surroundings::make_caches(self.setup)?;
         let mut env = environment::build(&environment::allowed(&manifest), &self.setup.caches, &BTreeMap::new(), None)?;
         env.extend(hooks::variables(self.setup, &self.own.path));
         for (hook, nth) in hooks.iter().zip(1..) {
             let name = format!("{}-{nth}", Moment::PostCreate.word());
-            let job = HookJob {
-                hook,
+            let (program, args) = shell(&hook.run);
+            let job = CommandJob {
+                program,
+                args,
+                timeout: hook.timeout,
+                keep: 0,
                 name: &name,
                 env: env.clone(),
                 cwd: Path::new(&self.own.path),
@@ -234,9 +237,9 @@ impl Making<'_> {
                 redactor: &Redactor::default(),
                 control: control::bind(self.folder)?,
             };
-            let (ended, said) = run_hook(job)?;
+            let (ended, said) = run_command(job)?;
             let (end, containment, took_ms) = (ended.end, ended.containment, ended.ran_ms);
-            let done = WorktreeHook { hook: name, end, containment, took_ms, said };
+            let done = WorktreeHook { hook: name, end, containment, took_ms, said: said.last };
             hooks::outcome(hook, &done).map_err(|failed| {
                 Fault::environment(failed.why)
                     .fix("correct worktree.hooks in .vnx/config.yaml; nothing was left behind")

@@ -12,7 +12,7 @@ use super::hooks;
 use super::plan::Planned;
 use super::supervise::read_plan;
 use super::surroundings;
-use super::{own, pool, trees};
+use super::{gates, own, pool, trees};
 use crate::domain::event::Claim as Said;
 use crate::domain::outcome::Outcome;
 use crate::domain::plan::Plan;
@@ -36,6 +36,7 @@ pub fn tidy(project: &Project) -> Vec<(DispatchId, Result<(), Fault>)> {
     let finished = recover_all(&project.paths);
     trees::finish_removals(project);
     own::tidy(project);
+    gates::tidy(project);
     pool::tidy(project);
     let worktrees = project.worktrees();
     if worktrees.join(".trash").exists() {
@@ -112,6 +113,11 @@ fn recover_unborn(paths: &Paths, id: &DispatchId, folder: &Path) -> Result<bool,
     let _ = std::fs::remove_dir(folder);
     files::remove(&paths.open_marker(id))?;
     Ok(true)
+}
+
+/// What only the processes of this dispatch have in their environment.
+fn marker(id: &DispatchId) -> String {
+    format!("VNX_DISPATCH_ID={id}")
 }
 
 struct Lost<'a> {
@@ -221,7 +227,7 @@ impl Lost<'_> {
             now.is_none_or(|p| Some(p.start_ticks) == started.map(|s| s.start_ticks))
         });
         let mut containment =
-            sweep_lost(&self.plan.id, session, self.plan.limits.grace.duration().min(Duration::from_secs(2)));
+            sweep_lost(&marker(&self.plan.id), session, self.plan.limits.grace.duration().min(Duration::from_secs(2)));
         surroundings::clear(&self.paths.dispatch(&self.plan.id), &self.plan.id);
         // Processes that shed their environment and their session would not have been found:
         // only the supervisor, which is gone, could have proven that none is left.
@@ -284,7 +290,7 @@ fn recover_without_plan(paths: &Paths, id: &DispatchId, ledger: &Ledger, receipt
         files::remove(&paths.open_marker(id))?;
         return Ok(true);
     };
-    let containment = sweep_lost(id, None, Duration::from_secs(2));
+    let containment = sweep_lost(&marker(id), None, Duration::from_secs(2));
     surroundings::clear(&paths.dispatch(id), id);
     let closed = closed_without_plan(claimed, containment);
     ledger.append(&[Entry::of(id, Body::DispatchClosed(closed))])?;

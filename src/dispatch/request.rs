@@ -50,6 +50,12 @@ pub struct Request {
     /// The attempt that this one follows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retries: Option<DispatchId>,
+    /// The planned work that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub track: Option<Name>,
+    /// The JSON Schema of the answer, for a CLI that can be held to one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<String>,
     /// A file of environment variables, absolute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub env_file: Option<String>,
@@ -77,6 +83,8 @@ impl Request {
             end: None,
             resume: None,
             retries: None,
+            track: None,
+            answers: None,
             env_file: None,
             paths: Vec::new(),
             overrides: Vec::new(),

@@ -12,7 +12,7 @@ use super::supplies::{Supplies, supplies};
 use crate::domain::agent::{Agent, Skill};
 use crate::domain::constraint::Constraints;
 use crate::domain::plan::{Base, Lane};
-use crate::domain::{Fault, Name, Timestamp};
+use crate::domain::{Digest, Fault, Name, Timestamp};
 use crate::git::{Git, GitConfig, MIN_VERSION};
 use crate::ledger::Head;
 use crate::project::Project;
@@ -66,6 +66,8 @@ pub struct Snapshot {
     pub base: Result<Base, Fault>,
     /// The repository's configuration.
     pub git_config: Result<GitConfig, Fault>,
+    /// The digest of its hooks.
+    pub git_hooks: Digest,
     /// What the worktrees take, checked against their budget; `None` where they have none.
     pub budget: Result<Option<Used>, Fault>,
     /// Ignored files that the worktree gets.
@@ -104,6 +106,7 @@ pub fn snapshot(project: &Project, request: &Request) -> Snapshot {
             random: random.unwrap_or(0),
             agent,
             provider,
+            git_hooks: Git::hooks_digest(&project.located.common_dir),
             constraints: provider::constraints::load(&project.folder()),
             ledger: project.ledger().head().map_err(Fault::from),
             writable: writable(project),

@@ -166,6 +166,9 @@ pub struct AgentHead {
     /// For the `shell` provider: the script to run when no instruction is given.
     #[serde(default)]
     pub command: Option<String>,
+    /// What kind of work it does, for gates that are there for some kinds only.
+    #[serde(default)]
+    pub class: Option<Name>,
 }
 
 /// An agent: its front matter and its instructions.

@@ -9,6 +9,7 @@ pub mod constraint;
 pub mod digest;
 pub mod event;
 pub mod fault;
+pub mod gate;
 pub mod glob;
 pub mod id;
 pub mod line;

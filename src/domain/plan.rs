@@ -440,6 +440,12 @@ pub struct Plan {
     pub project: Name,
     /// The role.
     pub agent: Name,
+    /// What kind of work the role does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<Name>,
+    /// The planned work that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub track: Option<Name>,
     /// The CLI.
     pub provider: Name,
     /// The model, if one was chosen; the CLI's default otherwise.
@@ -482,6 +488,9 @@ pub struct Plan {
     pub teardown: TeardownPolicy,
     /// Digest of the git configuration that could run code; collect refuses a changed one.
     pub git_risk: Digest,
+    /// Digest of git's hooks; a merge refuses changed ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub git_hooks: Option<Digest>,
     /// Constraints set aside.
     pub overrides: Vec<Override>,
     /// Why each choice was made, for people.

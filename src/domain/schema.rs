@@ -10,7 +10,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
 use super::receipt::{Kind, schema_of};
-use super::{Digest, DispatchId, Name};
+use super::{Digest, DispatchId, Name, Timestamp};
 
 const ID: &str = "^[a-z0-9][a-z0-9-]{0,62}$";
 const HASH: &str = "^[0-9a-f]{64}$";
@@ -30,6 +30,7 @@ macro_rules! text {
 text!(Digest, "Digest", HASH);
 text!(Name, "Name", ID);
 text!(DispatchId, "DispatchId", ID);
+text!(Timestamp, "Timestamp", r"^\d{4}-\d\d-\d\dT\d\d:\d\d:[0-5]\d\.\d{6}Z$");
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("receipts/schema")

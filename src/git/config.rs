@@ -87,7 +87,8 @@ impl GitConfig {
             "safe.",
         ];
         let harmless = |key: &str| {
-            HARMLESS.iter().any(|section| key.starts_with(section))
+            // A merge driver is a program.
+            HARMLESS.iter().any(|section| key.starts_with(section)) && !key.ends_with(".driver")
                 // What is not checked out is told by the index.
                 || matches!(key, "core.sparsecheckout" | "core.sparsecheckoutcone" | "index.sparse")
                 // A worktree's own settings are listed with the others, and stand here for themselves.

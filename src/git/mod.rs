@@ -15,6 +15,8 @@ mod ignored;
 mod import;
 mod index;
 mod integrated;
+mod landing;
+mod merging;
 mod objects;
 mod status;
 mod submodules;
@@ -33,6 +35,7 @@ pub use config::GitConfig;
 pub use content::{Entry, WriteError};
 pub use forms::{Attributes, FIRST_INDEX, Forms};
 pub use import::{Found, Import};
+pub use merging::{BehindError, CheckedOut, Held, Joined};
 pub use objects::{Commit, NewCommit};
 pub use status::{Changed, HeadAt, Hidden, Staged, Status};
 pub use submodules::Submodule;
@@ -79,7 +82,8 @@ impl From<GitError> for Fault {
     }
 }
 
-type Result<T, E = GitError> = std::result::Result<T, E>;
+/// What a call comes to.
+pub type Result<T, E = GitError> = std::result::Result<T, E>;
 
 /// A repository, or one worktree of it, addressed by its folders.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,8 +5,10 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use crate::domain::gate::{self, Gate};
 use crate::domain::glob::Glob;
 use crate::domain::plan::Lane;
+use crate::domain::receipt::Strategy;
 use crate::domain::setup::{Hooks, Lfs, Uncloned};
 use crate::domain::span::{Size, Span};
 use crate::domain::{Fault, Name};
@@ -34,6 +36,75 @@ pub struct Config {
     /// Redaction.
     #[serde(default)]
     pub redact: Redact,
+    /// What must hold before a dispatch's branch lands. Those that count stand in the target.
+    #[serde(default)]
+    pub gates: BTreeMap<Name, Gate>,
+    /// How branches land.
+    #[serde(default)]
+    pub merge: Merge,
+}
+
+/// How branches land.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Merge {
+    /// The branch that they land on; `null`: the one that the dispatch began on.
+    pub target: Option<String>,
+    /// How.
+    pub strategy: Strategy,
+    /// Agents whose work may land although no required gate applies; `*` stands for all.
+    pub ungated: Vec<String>,
+    /// Paths beside the built-in ones whose change is held to every gate and needs a person.
+    pub strict: Vec<String>,
+    /// How long an approval or an override holds where nothing else is said.
+    pub approval: Span,
+    /// The remote that `vnx pr` pushes to.
+    pub remote: String,
+}
+
+impl Default for Merge {
+    fn default() -> Self {
+        Self {
+            target: None,
+            strategy: Strategy::Merge,
+            ungated: Vec::new(),
+            strict: Vec::new(),
+            approval: Span(7 * 86_400_000),
+            remote: "origin".to_owned(),
+        }
+    }
+}
+
+impl Merge {
+    fn fault(&self) -> Option<String> {
+        if self.strategy == Strategy::Revert {
+            return Some("strategy is merge, squash or rebase".to_owned());
+        }
+        if self.approval == Span(0) {
+            return Some("approval must be longer than 0s".to_owned());
+        }
+        let name = |text: &String| text == "*" || Name::parse("agent", text).is_ok();
+        if let Some(text) = self.ungated.iter().find(|text| !name(text)) {
+            return Some(format!("ungated, {text:?}: it is neither an agent's name nor *"));
+        }
+        let names = [self.target.as_ref().map(|t| ("target", t)), Some(("remote", &self.remote))];
+        if let Some((key, text)) = names.into_iter().flatten().find(|(_, text)| !is_branch(text)) {
+            return Some(format!("{key}, {text:?}: it cannot be the name of a branch or a remote"));
+        }
+        self.strict.iter().find_map(|path| Some(format!("strict, {path:?}: {}", Glob::parse(path).err()?)))
+    }
+}
+
+/// What git takes for the name of a branch, as far as it could be taken for something else
+/// (git-check-ref-format).
+pub fn is_branch(name: &str) -> bool {
+    let part = |part: &str| !part.is_empty() && !part.starts_with('.') && part.rsplit('.').next() != Some("lock");
+    !name.starts_with('-')
+        && !name.ends_with('.')
+        && name != "@"
+        && name.split('/').all(part)
+        && !["..", "@{"].iter().any(|bad| name.contains(bad))
+        && !name.chars().any(|c| c.is_control() || " ~^:?*[\\".contains(c))
 }
 
 /// Defaults of a dispatch.
@@ -228,7 +299,8 @@ impl Config {
         if let Some(name) = self.worktree.caches.keys().find(|name| !is_free_variable(name)) {
             return wrong(&format!("worktree.caches, {name:?}: it cannot be the name of a variable for a cache"));
         }
-        if let Some(what) = self.worktree.hooks.fault() {
+        let merge = self.merge.fault().map(|what| format!("merge.{what}"));
+        if let Some(what) = self.worktree.hooks.fault().or_else(|| gate::fault(&self.gates)).or(merge) {
             return wrong(&what);
         }
         let patterns =
@@ -293,7 +365,7 @@ project_id: {project_id}
 #  caches: {{}}            # folders that all worktrees share, by variable: {{CARGO_TARGET_DIR: cargo-target}}
 #  hooks:                # commands for `sh -c`, run in the worktree, each {{run: COMMAND, timeout: 60s}}
 #    post_create: []     # before the worker starts; one that fails ends the dispatch as setup_failed
-#    pre_merge: []       # before a merge; one that fails holds it (no command merges yet)
+#    pre_merge: []       # before a merge, in a clean checkout of the branch; one that fails refuses it
 #    pre_remove: []      # when the worker has ended; one that fails keeps the worktree
 
 #tmux:
@@ -307,6 +379,18 @@ project_id: {project_id}
 
 #redact:
 #  names: []             # variables whose values are secrets although their names do not say so
+
+# What must hold before a branch lands, by name: command, probe, review, human or ci. The gates of
+# the branch that it lands on count, so commit this file. docs/gates.md shows every key.
+#gates: {{}}               # for example {{tests: {{command: cargo test}}, review: {{review: {{providers: [claude]}}}}}}
+
+#merge:
+#  target: null          # the branch that dispatches land on; null: the one that each began on
+#  strategy: merge       # merge, squash or rebase
+#  ungated: []           # agents whose work may land although no required gate applies; '*' for all
+#  strict: []            # paths, beside the built-in ones, whose change needs every gate and a person
+#  approval: 7d          # how long an approval holds
+#  remote: origin        # where `vnx pr` pushes to
 ",
         floor = defaults.disk_floor,
         ignored = defaults.rescue_ignored_max,

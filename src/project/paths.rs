@@ -47,6 +47,22 @@ impl Paths {
     pub fn open_marker(&self, id: &DispatchId) -> PathBuf {
         self.open().join(id.as_str())
     }
+    /// One file for each run of a gate that is not over, with the id of its dispatch.
+    pub fn open_gates(&self) -> PathBuf {
+        self.state.join("open-gates")
+    }
+    /// Held while something is merged.
+    pub fn merge_lock(&self) -> PathBuf {
+        self.locks().join("merge.lock")
+    }
+    /// What a merge is in the middle of.
+    pub fn merging(&self) -> PathBuf {
+        self.state.join("merging.json")
+    }
+    /// Proposed dispatches.
+    pub fn staged(&self) -> PathBuf {
+        self.state.join("staged")
+    }
     /// What worktrees share, by configuration: nothing of vnx deletes it.
     pub fn caches(&self) -> PathBuf {
         self.state.join("caches")

@@ -62,6 +62,12 @@ impl Process {
         self.handle().is_some_and(|fd| pidfd_send_signal(fd, signal).is_ok())
     }
 
+    /// What it was started with, its own name first; nothing where that cannot be read.
+    pub fn arguments(&self) -> Vec<String> {
+        let bytes = fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
+        let words = bytes.split(|b| *b == 0).filter(|word| !word.is_empty());
+        words.map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+    }
     /// Whether its environment holds `NAME=value`. Unreadable (another user's) counts as no.
     pub fn has_env(&self, assignment: &str) -> bool {
         fs::read(format!("/proc/{}/environ", self.pid))

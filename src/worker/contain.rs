@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::domain::DispatchId;
 use crate::domain::verdict::Containment;
 use crate::sys::process::{self, Process};
 
@@ -66,17 +65,16 @@ impl Default for Sweep {
 }
 
 /// Ends what a dead supervisor left behind. Its worker died with it (parent death signal); the
-/// worker's children are found by the dispatch id in their environment and by the worker's
-/// session.
-pub fn sweep_lost(id: &DispatchId, session: Option<i32>, grace: Duration) -> Containment {
-    let marker = format!("VNX_DISPATCH_ID={id}");
+/// worker's children are found by an assignment in their environment that only they have, and by the
+/// worker's session.
+pub fn sweep_lost(marker: &str, session: Option<i32>, grace: Duration) -> Containment {
     let spare = process::own_line();
     // Ours, and whether somebody could not be told from ours.
     let find = || {
         let all = process::all()?;
         let others: Vec<Process> = all.into_values().filter(|p| !spare.contains(&p.pid) && !p.zombie).collect();
         let (ours, rest): (Vec<Process>, Vec<Process>) =
-            others.into_iter().partition(|p| Some(p.session) == session || p.has_env(&marker));
+            others.into_iter().partition(|p| Some(p.session) == session || p.has_env(marker));
         Some((ours, rest.iter().any(Process::is_between_programs)))
     };
     let mut proof = Containment::default();

@@ -6,10 +6,10 @@
 
 mod attach;
 mod cast;
+mod command;
 mod contain;
 pub mod control;
 mod ending;
-mod hook;
 mod launch;
 mod lines;
 mod link;
@@ -25,8 +25,8 @@ mod viewers;
 
 pub use attach::{Left, attach};
 pub use cast::drawn;
+pub use command::{CommandJob, Spoken, run_command, shell};
 pub use contain::{Sweep, sweep_lost};
-pub use hook::{HookJob, run_hook};
 pub use launch::{LAUNCH, launch};
 pub use record::{LastState, Recorded, Recorder, Source, last_state};
 pub use run::{Ended, Job, Started, run};

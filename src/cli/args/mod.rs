@@ -4,9 +4,13 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod gates;
 mod trees;
 mod workers;
 
+pub(super) use gates::{
+    ApproveArgs, GateCheckArgs, GateCommand, GateRunArgs, ItemsCommand, MergeArgs, RevertArgs, WhichArgs,
+};
 pub(super) use trees::{GcArgs, NewArgs, RescueCommand, UndoArgs, WorktreeCommand};
 pub(super) use workers::{
     AttachArgs, CancelArgs, DispatchArgs, LogsArgs, PermitArg, PermitArgs, PsArgs, ResumeArgs, SendArgs, WaitArgs,
@@ -15,9 +19,9 @@ pub(super) use workers::{
 const EXIT_CODES: &str = "\
 Exit codes:
   0    done and good
-  1    done, and the answer is no (worker failed, chain broken, doctor FAIL)
+  1    done, and the answer is no (worker failed, chain broken, gate held, doctor FAIL)
   2    usage or bad input
-  3    refused by policy (constraint, limit)
+  3    refused by policy (constraint, limit, approval missing)
   4    finished but unproven (investigate)
   5    the environment is missing something (no CLI, no git, no disk)
   70   internal error
@@ -75,6 +79,20 @@ pub(super) enum Command {
     /// Worktrees: all of them, your own, those that were kept, and the rescues of those that were not
     #[command(subcommand)]
     Worktree(WorktreeCommand),
+    /// What must hold before a branch lands
+    #[command(subcommand)]
+    Gate(GateCommand),
+    /// Say whether a dispatch may land: GO, or HOLD with every reason and how it is cleared
+    GateCheck(GateCheckArgs),
+    /// Approve a dispatch's tree, in your name
+    Approve(ApproveArgs),
+    /// Land a dispatch's branch on its target: audit, gates, compare-and-swap, anchor
+    Merge(MergeArgs),
+    /// Take back what a dispatch had landed
+    Revert(RevertArgs),
+    /// What is to be done about dispatches
+    #[command(subcommand)]
+    Items(ItemsCommand),
     /// The CLIs that can be workers
     #[command(subcommand)]
     Provider(ProviderCommand),
@@ -92,6 +110,21 @@ pub(super) enum Command {
     Demo(DemoArgs),
     #[command(hide = true)]
     Supervise(SuperviseArgs),
+    #[command(hide = true)]
+    GateRunner(GateRunnerArgs),
+    #[command(hide = true)]
+    Probe {
+        /// The probe, as JSON
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct GateRunnerArgs {
+    #[arg(long)]
+    pub(super) state: PathBuf,
+    pub(super) id: String,
+    pub(super) nonce: String,
 }
 
 #[derive(Debug, Args)]

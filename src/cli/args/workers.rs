@@ -98,6 +98,9 @@ pub(in crate::cli) struct DispatchArgs {
     /// The change must stay within these globs; may be repeated
     #[arg(long, value_name = "GLOB", allow_hyphen_values = true)]
     pub(in crate::cli) path: Vec<String>,
+    /// The planned work that it belongs to; gates can ask for it
+    #[arg(long, value_name = "NAME")]
+    pub(in crate::cli) track: Option<String>,
     /// Set a constraint aside: ID=REASON; may be repeated
     #[arg(long = "override", value_name = "ID=REASON")]
     pub(in crate::cli) overrides: Vec<String>,

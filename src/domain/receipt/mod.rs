@@ -1,12 +1,18 @@
 //! Receipts: the closed set of kinds and their typed payloads (`receipts/SPEC.md`).
 //!
-//! A kind that is not here cannot be written, and a reader refuses it by name. Later kinds
-//! (gates, approvals, merges, anchors) arrive together with the code that writes them.
+//! A kind that is not here cannot be written, and a reader refuses it by name.
 
+mod entry;
+mod gate;
 mod ledger;
 mod text;
 mod worktree;
 
+pub use entry::Entry;
+pub use gate::{
+    Actor, ApprovalGiven, Destination, GateRequested, GateResulted, ItemClosed, ItemOpened, ItemSource, MergeLanded,
+    MergeRefused, MergeStarted, Scope, StagePromoted, StageProposed, Strategy,
+};
 pub use ledger::{
     AnchorWritten, ImportStatus, ImportViolation, LedgerCreated, LedgerImported, LedgerIoError, LedgerOpened,
     LedgerRecovered, LedgerSealed,
@@ -18,7 +24,7 @@ pub use worktree::{WorktreeHook, WorktreeUndone};
 use super::agent::{Deliverable, Permissions};
 use super::digest::Digest;
 use super::event::Usage;
-use super::id::{DispatchId, Name};
+use super::id::Name;
 use super::outcome::Outcome;
 use super::plan::{Base, Lane};
 use super::tree::{TreeClass, TreeFacts};
@@ -102,6 +108,16 @@ kinds! {
     DispatchClosed "dispatch.closed" Wait "What people call the receipt.";
     WorktreeUndone "worktree.undone" Wait "A removed worktree stands again.";
     AnchorWritten "anchor.written" Wait "A checkpoint of the ledger stands outside of it.";
+    GateRequested "gate.requested" Ride "A gate is asked about a tree.";
+    GateResulted "gate.resulted" Wait "What the gate said.";
+    ApprovalGiven "approval.given" Wait "A person approves a tree.";
+    ItemOpened "item.opened" Wait "Something is to be done.";
+    ItemClosed "item.closed" Wait "It was done, or will not be.";
+    StageProposed "stage.proposed" Wait "Somebody proposes a dispatch.";
+    StagePromoted "stage.promoted" Wait "A person lets a proposed dispatch begin.";
+    MergeStarted "merge.started" Wait "A merge was begun; the target is untouched.";
+    MergeLanded "merge.landed" Wait "The target has it.";
+    MergeRefused "merge.refused" Wait "The target is what it was.";
 }
 
 /// Whether a member of payloads is an array; nothing else in one is.
@@ -178,15 +194,31 @@ pub struct DispatchClaimed {
     pub worktree: String,
 }
 
-/// Payload of `override.used`.
+/// Payload of `override.used`: a constraint at the door, or a gate at a merge.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct OverrideUsed {
-    /// The constraint set aside.
+    /// The constraint or the gate that is set aside.
     pub constraint: Name,
     /// Why.
     pub reason: String,
+    /// Who and for what, where it is a gate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<GateOverride>,
+}
+
+/// Who sets a gate aside, and for what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct GateOverride {
+    /// Who.
+    pub by: Actor,
+    /// For what.
+    pub scope: Scope,
+    /// Which one it is: 128 random bits in hex.
+    pub nonce: String,
 }
 
 /// Payload of `dispatch.prepared`.
@@ -420,74 +452,5 @@ impl DispatchClosed {
     /// Shorthand for lists.
     pub fn outcome(&self) -> Outcome {
         self.verdict.outcome
-    }
-}
-
-/// What a writer hands to the ledger: a payload and, for dispatch receipts, whose it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// The dispatch, if the receipt belongs to one.
-    pub dispatch: Option<DispatchId>,
-    /// The attempt, starting at 1.
-    pub attempt: u32,
-    /// The payload.
-    pub body: Body,
-}
-
-impl Entry {
-    /// A receipt of the ledger itself.
-    pub fn ledger(body: Body) -> Self {
-        Self { dispatch: None, attempt: 1, body }
-    }
-    /// A receipt of what is done to a closed dispatch's worktree for the `round`th time.
-    pub fn again(dispatch: &DispatchId, round: u32, body: Body) -> Self {
-        Self { dispatch: Some(dispatch.clone()), attempt: round, body }
-    }
-    /// A receipt of the first attempt of a dispatch.
-    pub fn of(dispatch: &DispatchId, body: Body) -> Self {
-        Self { dispatch: Some(dispatch.clone()), attempt: 1, body }
-    }
-    /// The idempotency key: `<dispatch>/<kind>/<attempt>`, with the constraint for overrides and the name for hooks.
-    pub fn key(&self) -> String {
-        self.body.key(self.dispatch.as_ref().map(DispatchId::as_str), self.attempt)
-    }
-}
-
-impl Body {
-    /// Reads a payload as [`Body::from_json`] does. The largest kind is only checked: nothing of it
-    /// matters to a verification, and most of a ledger is of it.
-    pub fn checked(kind: Kind, json: &str) -> Result<Option<Self>, serde_json::Error> {
-        match kind {
-            Kind::DispatchClosed => serde_json::from_str::<DispatchClosed<Checked>>(json).map(|_| None),
-            _ => Self::from_json(kind, json).map(Some),
-        }
-    }
-    /// The key of a receipt with this payload.
-    fn key(&self, dispatch: Option<&str>, attempt: u32) -> String {
-        let (owner, kind) = (dispatch.unwrap_or("ledger"), self.kind().word());
-        match self {
-            Self::OverrideUsed(o) => format!("{owner}/{kind}/{attempt}/{}", o.constraint),
-            Self::WorktreeHook(h) => format!("{owner}/{kind}/{attempt}/{}", h.hook),
-            Self::LedgerImported(i) => format!("{owner}/{kind}/{attempt}/{}", i.sha256),
-            Self::AnchorWritten(a) => format!("{owner}/{kind}/{attempt}/{}", a.size),
-            Self::LedgerSealed(LedgerSealed { segment, .. }) | Self::LedgerOpened(LedgerOpened { segment, .. }) => {
-                format!("{owner}/{kind}/{attempt}/{segment}")
-            }
-            _ => format!("{owner}/{kind}/{attempt}"),
-        }
-    }
-    /// Whether `key` is the key of a receipt with this payload; makes no text in the usual case.
-    pub fn has_key(&self, dispatch: Option<&str>, attempt: u32, key: &str) -> bool {
-        let plain = self.kind().is_of_dispatch() && !matches!(self, Self::OverrideUsed(_) | Self::WorktreeHook(_));
-        if plain { self.kind().has_key(dispatch, attempt, key) } else { self.key(dispatch, attempt) == key }
-    }
-}
-
-impl Kind {
-    /// Whether `key` is the key of a receipt of this kind, where the payload adds nothing to it.
-    pub fn has_key(self, dispatch: Option<&str>, attempt: u32, key: &str) -> bool {
-        let rest = key.strip_prefix(dispatch.unwrap_or("ledger")).and_then(|k| k.strip_prefix('/'));
-        let rest = rest.and_then(|k| k.strip_prefix(self.word())).and_then(|k| k.strip_prefix('/'));
-        rest.is_some_and(|rest| if attempt == 1 { rest == "1" } else { rest == attempt.to_string() })
     }
 }

@@ -1,0 +1,227 @@
+//! What can be typed between done and landed.
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::domain::receipt::{Destination, Strategy};
+use crate::domain::span::Span;
+
+/// Which dispatch, and where it shall land.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct WhichArgs {
+    /// A dispatch id, a unique prefix of one, or @last
+    #[arg(default_value = "@last")]
+    pub(in crate::cli) id: String,
+    /// The branch that it shall land on [default: merge.target, or the one that it began on]
+    #[arg(long, value_name = "BRANCH")]
+    pub(in crate::cli) into: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum GateCommand {
+    /// List the gates of a branch
+    List {
+        /// The branch [default: merge.target, or the current one]
+        #[arg(long, value_name = "BRANCH")]
+        into: Option<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run the gates of a dispatch that have not passed for its tree
+    Run(GateRunArgs),
+    /// Show how the gates of a dispatch stand
+    Status {
+        #[command(flatten)]
+        which: WhichArgs,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the last result of a gate: what it said and why
+    Show {
+        /// A dispatch id, a unique prefix of one, or @last
+        id: String,
+        /// The gate
+        gate: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Set a gate aside for a dispatch's tree, in your name
+    ///
+    /// Beside gates: verdict (which is not accept), strict (paths that need a person), items, no-gate, git-config.
+    /// The ledger's audit cannot be set aside.
+    Override {
+        /// A dispatch id, a unique prefix of one, or @last
+        id: String,
+        /// The gate
+        gate: String,
+        /// Why
+        #[arg(long, value_name = "WHY")]
+        reason: String,
+        /// For how long, for example 24h [default: merge.approval]
+        #[arg(long = "for", value_name = "SPAN")]
+        holds: Option<Span>,
+        /// The branch that it shall land on
+        #[arg(long, value_name = "BRANCH")]
+        into: Option<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct GateRunArgs {
+    #[command(flatten)]
+    pub(in crate::cli) which: WhichArgs,
+    /// These gates, whatever they said before
+    #[arg(value_name = "GATE")]
+    pub(in crate::cli) gates: Vec<String>,
+    /// Also those that have passed
+    #[arg(long)]
+    pub(in crate::cli) all: bool,
+    /// How many at a time [default: as many as there are processors]
+    #[arg(short, long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub(in crate::cli) jobs: usize,
+    /// Print JSON
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct GateCheckArgs {
+    #[command(flatten)]
+    pub(in crate::cli) which: WhichArgs,
+    /// The dispatch that this commit landed, by its trailers
+    #[arg(long, value_name = "SHA", conflicts_with_all = ["id", "into"])]
+    pub(in crate::cli) commit: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ApproveArgs {
+    #[command(flatten)]
+    pub(in crate::cli) which: WhichArgs,
+    /// Why
+    #[arg(long, value_name = "WHY")]
+    pub(in crate::cli) reason: String,
+    /// For how long, for example 24h [default: merge.approval]
+    #[arg(long = "for", value_name = "SPAN")]
+    pub(in crate::cli) holds: Option<Span>,
+    /// Sign it with the SSH key that git signs with
+    #[arg(long)]
+    pub(in crate::cli) sign: bool,
+    /// Settle this review, whose reviewers disagree
+    #[arg(long, value_name = "GATE")]
+    pub(in crate::cli) gate: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(in crate::cli) enum DestinationArg {
+    /// It holds the merge
+    Merge,
+    /// It holds nothing
+    Later,
+}
+
+impl From<DestinationArg> for Destination {
+    fn from(destination: DestinationArg) -> Self {
+        match destination {
+            DestinationArg::Merge => Self::Merge,
+            DestinationArg::Later => Self::Later,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum ItemsCommand {
+    /// List what is to be done
+    List {
+        /// Of this dispatch: its id, a unique prefix, or @last
+        id: Option<String>,
+        /// Also what is closed
+        #[arg(long)]
+        all: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Note something about a dispatch
+    Add {
+        /// A dispatch id, a unique prefix of one, or @last
+        id: String,
+        /// What is to be done
+        text: String,
+        /// What it holds
+        #[arg(long, default_value = "merge")]
+        holds: DestinationArg,
+    },
+    /// Close an item, in your name
+    Close {
+        /// Its id, as `vnx items list` shows it
+        item: String,
+        /// Why
+        #[arg(long, value_name = "WHY")]
+        reason: String,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(in crate::cli) enum StrategyArg {
+    /// A commit with both as parents
+    Merge,
+    /// One commit with all of it
+    Squash,
+    /// Its commits, on top of the target
+    Rebase,
+}
+
+impl From<StrategyArg> for Strategy {
+    fn from(strategy: StrategyArg) -> Self {
+        match strategy {
+            StrategyArg::Merge => Self::Merge,
+            StrategyArg::Squash => Self::Squash,
+            StrategyArg::Rebase => Self::Rebase,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct MergeArgs {
+    /// Dispatch ids, unique prefixes of them, or @last; several need --queue
+    #[arg(value_name = "ID", default_value = "@last")]
+    pub(in crate::cli) ids: Vec<String>,
+    /// The branch that they shall land on [default: merge.target, or the one that each began on]
+    #[arg(long, value_name = "BRANCH")]
+    pub(in crate::cli) into: Option<String>,
+    /// How [default: merge.strategy]
+    #[arg(long)]
+    pub(in crate::cli) strategy: Option<StrategyArg>,
+    /// Run the gates first that have not passed for what the target is now
+    #[arg(long)]
+    pub(in crate::cli) gates: bool,
+    /// One after the other; each is checked again on what the target has become. One that is held lets the rest go on
+    #[arg(long)]
+    pub(in crate::cli) queue: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct RevertArgs {
+    /// A dispatch id, a unique prefix of one, or @last
+    pub(in crate::cli) id: String,
+    /// Why
+    #[arg(long, value_name = "WHY")]
+    pub(in crate::cli) reason: String,
+    /// Print JSON
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
+}

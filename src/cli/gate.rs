@@ -1,0 +1,333 @@
+//! `vnx gate`, `vnx gate-check`, `vnx approve`, and the probe that a gate runs.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::Context;
+use super::args::{ApproveArgs, GateCheckArgs, GateCommand, GateRunArgs, WhichArgs};
+use super::exit::Answer;
+use super::screen::{Tone, printable, table, toned};
+use crate::dispatch::gates::{self, Looked, Ran, Spoken, Wanted};
+use crate::dispatch::view;
+use crate::domain::gate::check::{GateCheck, Reason, Standing, check as decide};
+use crate::domain::gate::{Gate, GateStatus, Phase, Probe, Work};
+use crate::domain::receipt::{Body, GateRequested, GateResulted, Scope};
+use crate::domain::span::human_millis;
+use crate::domain::{DispatchId, Fault, Name};
+use crate::gate::policy;
+use crate::git::Git;
+use crate::project::Project;
+use crate::sys::files;
+
+/// A gate and what it says.
+#[derive(Serialize)]
+struct Configured<'a> {
+    name: &'a Name,
+    kind: &'static str,
+    #[serde(flatten)]
+    gate: &'a Gate,
+}
+
+#[derive(Serialize)]
+struct Listing<'a> {
+    schema: &'static str,
+    target: &'a str,
+    commit: &'a str,
+    gates: Vec<Configured<'a>>,
+}
+
+#[derive(Serialize)]
+struct AllRan<'a> {
+    schema: &'static str,
+    dispatch: &'a DispatchId,
+    ran: &'a [Ran],
+}
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    schema: &'static str,
+    asked: &'a GateRequested,
+    said: &'a GateResulted,
+    result: serde_json::Value,
+}
+
+pub(super) fn run(context: &Context, command: GateCommand) -> Result<Answer, Fault> {
+    match command {
+        GateCommand::List { into, json } => list(context, into.as_deref(), json),
+        GateCommand::Run(args) => run_gates(context, &args),
+        GateCommand::Status { which, json } => {
+            let (_, looked) = look(context, &which)?;
+            let checked = decide(&looked.situation);
+            if json {
+                context.screen.json(&checked);
+            } else {
+                gate_rows(context, &checked);
+            }
+            Ok(Answer::Good)
+        }
+        GateCommand::Show { id, gate, json } => show(context, &id, &gate, json),
+        GateCommand::Override { id, gate, reason, holds, into, json } => {
+            let (project, looked) = look(context, &WhichArgs { id, into })?;
+            let about = Name::parse("gate", &gate)?;
+            let used = gates::set_aside(&project, &looked, &about, &Spoken { reason, holds, sign: false })?;
+            if json {
+                context.screen.json(&used);
+            } else if let Some(gate) = &used.gate {
+                context.screen.answer(&format!("{about} is set aside for {}", said_for(&gate.scope)));
+            }
+            Ok(Answer::Good)
+        }
+    }
+}
+
+fn said_for(scope: &Scope) -> String {
+    let head = &scope.head[..scope.head.len().min(12)];
+    format!("{head} on {}, until {}", printable(scope.target.trim_start_matches("refs/heads/")), scope.until)
+}
+
+fn look(context: &Context, which: &WhichArgs) -> Result<(Project, Looked), Fault> {
+    let project = context.project()?;
+    let id = view::resolve(&project, &which.id)?;
+    let looked = gates::look(&project, &id, which.into.as_deref())?;
+    Ok((project, looked))
+}
+
+fn list(context: &Context, into: Option<&str>, json: bool) -> Result<Answer, Fault> {
+    let project = context.project_as_it_is()?;
+    let repository = Git::repository(&project.located.common_dir);
+    let here = Git::tree(&project.located.git_dir, &project.located.top);
+    let named = into.or(project.config.merge.target.as_deref());
+    let target = match named {
+        Some(name) => format!("refs/heads/{}", name.trim_start_matches("refs/heads/")),
+        None => here.head()?.and_then(|(_, branch)| branch).unwrap_or_else(|| "HEAD".to_owned()),
+    };
+    let commit = here.resolve(&target)?.ok_or_else(|| {
+        Fault::input(format!("there is no branch {:?}", target.trim_start_matches("refs/heads/")))
+            .fix("see `git branch`")
+    })?;
+    let policy = policy(&repository, &target, &commit)?;
+    let gates: Vec<Configured<'_>> =
+        policy.gates.iter().map(|(name, gate)| Configured { name, kind: gate.kind().word(), gate }).collect();
+    if json {
+        context.screen.json(&Listing { schema: "vnx.gates/1", target: &target, commit: &commit, gates });
+        return Ok(Answer::Good);
+    }
+    if gates.is_empty() {
+        let plain = target.trim_start_matches("refs/heads/");
+        context.screen.story(&format!("{plain} has no gates: add some under `gates` in its .vnx/config.yaml"));
+        return Ok(Answer::Good);
+    }
+    let mut rows = vec![["GATE", "KIND", "HOLDS", "WHEN", "WHAT"].map(|h| toned(Tone::Dim, h)).to_vec()];
+    for Configured { name, kind, gate } in gates {
+        let phase = if gate.phase == Phase::PostMerge { "at merge" } else { "before" };
+        let holds = if gate.required { "yes" } else { "advisory" };
+        rows.push(vec![
+            name.to_string(),
+            (*kind).to_owned(),
+            holds.to_owned(),
+            phase.to_owned(),
+            printable(&what(gate)),
+        ]);
+    }
+    for line in table(&rows) {
+        context.screen.answer(&line);
+    }
+    Ok(Answer::Good)
+}
+
+/// What a gate does, in half a line.
+fn what(gate: &Gate) -> String {
+    match gate.work() {
+        Some(Work::Command(line)) => crate::domain::line::summary(line),
+        Some(Work::Probe(probe)) => {
+            probe.checks.iter().map(crate::domain::gate::ProbeCheck::title).collect::<Vec<_>>().join(", ")
+        }
+        Some(Work::Review(review)) => {
+            let names: Vec<&str> = review.providers.iter().map(Name::as_str).collect();
+            format!(
+                "{} by {}",
+                review.agent,
+                if names.is_empty() { "the default provider".to_owned() } else { names.join(" and ") }
+            )
+        }
+        Some(Work::Human(human)) => {
+            format!("{} approval{}", human.approvals, if human.signed { ", signed" } else { "" })
+        }
+        Some(Work::Ci(ci)) => {
+            let said = [("file", &ci.file), ("command", &ci.command), ("workflow", &ci.forge)];
+            said.into_iter().find_map(|(word, text)| Some(format!("{word} {}", text.as_ref()?))).unwrap_or_default()
+        }
+        None => String::new(),
+    }
+}
+
+fn run_gates(context: &Context, args: &GateRunArgs) -> Result<Answer, Fault> {
+    let (project, looked) = look(context, &args.which)?;
+    let names = args.gates.iter().map(|name| Name::parse("gate", name)).collect::<Result<_, _>>()?;
+    let wanted = Wanted { names, all: args.all, jobs: args.jobs };
+    let ran = gates::run(&project, &looked, &wanted, |ran| tell(context, ran))?;
+    let dispatch = &looked.situation.dispatch;
+    if args.json {
+        context.screen.json(&AllRan { schema: "vnx.gate-run/1", dispatch, ran: &ran });
+    } else if ran.is_empty() {
+        context.screen.story("every gate that can be run has passed for this tree; `--all` runs them again");
+    }
+    let good = ran.iter().all(|ran| ran.passed() || !ran.required);
+    Ok(if good { Answer::Good } else { Answer::No })
+}
+
+/// One line for a gate that is over.
+pub(super) fn tell(context: &Context, ran: &Ran) {
+    let (tone, word, why, took) = match (&ran.result, &ran.skipped) {
+        (Some(said), _) => {
+            let tone = match said.status {
+                GateStatus::Pass => Tone::Good,
+                GateStatus::Fail => Tone::Bad,
+                GateStatus::Unverified => Tone::Doubt,
+            };
+            (tone, said.status.word(), said.reason.clone(), format!(", {}", human_millis(said.took_ms)))
+        }
+        (None, Some(why)) => (Tone::Doubt, "not run", why.clone(), String::new()),
+        (None, None) => (Tone::Bad, "unverified", "it left no result".to_owned(), String::new()),
+    };
+    let advisory = if ran.required { "" } else { " (advisory)" };
+    context.screen.story(&format!("{}  {}{advisory}: {}{took}", toned(tone, word), ran.gate, printable(&why)));
+}
+
+fn show(context: &Context, id: &str, gate: &str, json: bool) -> Result<Answer, Fault> {
+    let project = context.project()?;
+    let id = view::resolve(&project, id)?;
+    let name = Name::parse("gate", gate)?;
+    let receipts = view::receipts(&project, &id)?;
+    let none =
+        || Fault::input(format!("gate {name} has no result for {id}")).fix(format!("`vnx gate run {id} {name}`"));
+    let said = receipts.iter().rev().find_map(|r| match &r.body {
+        Body::GateResulted(said) if said.gate == name => Some(said),
+        _ => None,
+    });
+    let said = said.ok_or_else(none)?;
+    let asked = receipts.iter().find_map(|r| match &r.body {
+        Body::GateRequested(asked) if asked.binding.nonce == said.nonce => Some(asked),
+        _ => None,
+    });
+    let asked = asked.ok_or_else(none)?;
+    let dispatch = project.paths.dispatch(&id);
+    if let crate::domain::gate::check::Proof::Broken(why) = crate::gate::proof(&dispatch, &id, asked, said) {
+        context.screen.story(&toned(Tone::Bad, &format!("this result does not count: {}", printable(&why))));
+    }
+    let folder = crate::gate::folder(&dispatch, &said.nonce).ok_or_else(none)?;
+    let read = |file: &str| files::read_capped(&folder.join(file), 64 << 20).map(Option::unwrap_or_default);
+    let (report, result) = (read("report.txt")?, read("result.json")?);
+    if json {
+        let result = serde_json::from_slice(&result).unwrap_or_default();
+        context.screen.json(&Shown { schema: "vnx.gate-show/1", asked, said, result });
+        return Ok(Answer::Good);
+    }
+    let tone = if said.status == GateStatus::Pass { Tone::Good } else { Tone::Bad };
+    context.screen.answer(&format!("{}  {name}: {}", toned(tone, said.status.word()), printable(&said.reason)));
+    let head = &asked.binding.head;
+    context.screen.answer(&format!(
+        "  {} at {}, {}",
+        asked.kind.word(),
+        &head[..head.len().min(12)],
+        human_millis(said.took_ms)
+    ));
+    if let Ok(evidence) = serde_json::from_slice::<crate::gate::Evidence>(&result) {
+        for check in &evidence.checks {
+            let mark = if check.good { toned(Tone::Good, "ok ") } else { toned(Tone::Bad, "no ") };
+            context.screen.answer(&format!("  {mark} {}: {}", printable(&check.asked), printable(&check.heard)));
+        }
+        for found in &evidence.findings {
+            let place = format!("{}:{}", printable(&found.file), found.line);
+            context.screen.answer(&format!("  {:<8} {place}  {}", found.severity.word(), printable(&found.claim)));
+            if !found.fix.is_empty() {
+                context.screen.answer(&format!("           {}", printable(&found.fix)));
+            }
+        }
+    }
+    context.screen.text(&report);
+    Ok(Answer::Good)
+}
+
+pub(super) fn check(context: &Context, args: &GateCheckArgs) -> Result<Answer, Fault> {
+    let (_, looked) = look(context, &args.which)?;
+    let checked = decide(&looked.situation);
+    if args.json {
+        context.screen.json(&checked);
+    } else {
+        decision(context, &checked);
+    }
+    Ok(if checked.go { Answer::Good } else { Answer::No })
+}
+
+/// GO or HOLD, and why.
+pub(super) fn decision(context: &Context, checked: &GateCheck) {
+    let subject = &checked.subject;
+    let target = printable(subject.target.trim_start_matches("refs/heads/"));
+    let head = &subject.head[..subject.head.len().min(12)];
+    let word = if checked.go { toned(Tone::Good, "GO") } else { toned(Tone::Bad, "HOLD") };
+    context.screen.answer(&format!("{word}  {} ({head}) on {target}", checked.dispatch));
+    for Reason { what, clear, .. } in &checked.reasons {
+        context.screen.answer(&format!("  {}", printable(what)));
+        context.screen.answer(&toned(Tone::Dim, &format!("    {}", printable(clear))));
+    }
+    gate_rows(context, checked);
+    for said in &checked.overrides {
+        let why = format!("  set aside  {} by {}: {}", said.scope, said.by, said.reason);
+        context.screen.answer(&toned(Tone::Doubt, &printable(&why)));
+    }
+    for said in &checked.approvals {
+        context.screen.answer(&printable(&format!("  approved   by {}: {}", said.by, said.reason)));
+    }
+}
+
+fn gate_rows(context: &Context, checked: &GateCheck) {
+    let tone = |standing: Standing| match standing {
+        Standing::Pass => Tone::Good,
+        Standing::Fail | Standing::Broken => Tone::Bad,
+        Standing::AtMerge => Tone::Dim,
+        _ => Tone::Doubt,
+    };
+    let rows: Vec<Vec<String>> = checked
+        .gates
+        .iter()
+        .map(|row| {
+            let advisory = if row.required { "" } else { " (advisory)" };
+            let cost =
+                row.cost_micro_usd.map(|c| format!(" (${}.{:06})", c / 1_000_000, c % 1_000_000)).unwrap_or_default();
+            let name = format!("  {}{advisory}", row.gate);
+            vec![name, toned(tone(row.standing), row.standing.word()), printable(&row.reason) + &cost]
+        })
+        .collect();
+    for line in table(&rows) {
+        context.screen.answer(&line);
+    }
+}
+
+pub(super) fn approve(context: &Context, args: ApproveArgs) -> Result<Answer, Fault> {
+    let (project, looked) = look(context, &args.which)?;
+    let settles = args.gate.as_deref().map(|name| Name::parse("gate", name)).transpose()?;
+    let spoken = Spoken { reason: args.reason, holds: args.holds, sign: args.sign };
+    let given = gates::approve(&project, &looked, &spoken, settles)?;
+    if args.json {
+        context.screen.json(&given);
+    } else {
+        let signed = if given.signature.is_some() { ", signed" } else { "" };
+        context.screen.answer(&format!(
+            "approved by {}{signed}: {}",
+            printable(&given.by.name),
+            said_for(&given.scope)
+        ));
+    }
+    Ok(Answer::Good)
+}
+
+/// `vnx probe FILE`, as the command of a gate.
+pub(super) fn probe(context: &Context, file: &Path) -> Result<Answer, Fault> {
+    let bytes =
+        files::read_capped(file, 1 << 20)?.ok_or_else(|| Fault::input(format!("{} is missing", file.display())))?;
+    let probe: Probe = serde_json::from_slice(&bytes).map_err(|e| Fault::input(format!("{}: {e}", file.display())))?;
+    let line = |said: &crate::gate::ProbeSaid| context.screen.answer(&serde_json::to_string(said).unwrap_or_default());
+    Ok(if crate::gate::probe(&probe, line)? { Answer::Good } else { Answer::No })
+}

@@ -1,0 +1,99 @@
+//! `vnx merge` and `vnx revert`.
+
+use serde::Serialize;
+
+use super::args::{MergeArgs, RevertArgs};
+use super::exit::Answer;
+use super::screen::{Tone, printable, toned};
+use super::{Context, gate};
+use crate::dispatch::view;
+use crate::domain::Fault;
+use crate::domain::gate::check::short;
+use crate::merge::{self, Landed, Merged, Options, Refused};
+
+#[derive(Serialize)]
+struct All {
+    schema: &'static str,
+    merges: Vec<Merged>,
+}
+
+pub(super) fn run(context: &Context, args: &MergeArgs) -> Result<Answer, Fault> {
+    let project = context.project()?;
+    if args.ids.len() > 1 && !args.queue {
+        return Err(Fault::input("several dispatches are named").fix("add --queue to land them one after the other"));
+    }
+    let ids = args.ids.iter().map(|id| view::resolve(&project, id)).collect::<Result<Vec<_>, _>>()?;
+    let options = Options {
+        into: args.into.clone(),
+        strategy: args.strategy.map(Into::into),
+        run_gates: args.gates || args.queue,
+    };
+    let mut merges = Vec::new();
+    for id in &ids {
+        let one = match merge::merge(&project, id, &options, |ran| gate::tell(context, ran)) {
+            // The rest of a queue does not wait for one that cannot even be looked at.
+            Err(fault) if args.queue && ids.len() > 1 => {
+                let (reason, clear) = (fault.what, fault.fix);
+                Merged::Refused(Refused { dispatch: id.clone(), reason, clear })
+            }
+            other => other?,
+        };
+        if !args.json {
+            tell(context, &one);
+        }
+        merges.push(one);
+    }
+    let answer = answer(&merges);
+    if args.json {
+        context.screen.json(&All { schema: "vnx.merge/1", merges });
+    }
+    Ok(answer)
+}
+
+pub(super) fn revert(context: &Context, args: &RevertArgs) -> Result<Answer, Fault> {
+    let project = context.project()?;
+    let id = view::resolve(&project, &args.id)?;
+    let one = merge::revert(&project, &id, &args.reason, |ran| gate::tell(context, ran))?;
+    if !args.json {
+        tell(context, &one);
+    }
+    let merges = vec![one];
+    let answer = answer(&merges);
+    if args.json {
+        context.screen.json(&All { schema: "vnx.merge/1", merges });
+    }
+    Ok(answer)
+}
+
+/// A merge that only waits for a person is refused by policy; anything else that did not land is a no.
+fn answer(merges: &[Merged]) -> Answer {
+    let waits = |one: &Merged| matches!(one, Merged::Held(held) if held.waits_for_a_person());
+    match merges.iter().find(|one| !matches!(one, Merged::Landed(_))) {
+        None => Answer::Good,
+        Some(one) if waits(one) => Answer::Own(3),
+        Some(_) => Answer::No,
+    }
+}
+
+fn tell(context: &Context, merged: &Merged) {
+    match merged {
+        Merged::Landed(Landed { dispatch, target, base, commit, behind, anchored, .. }) => {
+            let target = printable(target.trim_start_matches("refs/heads/"));
+            let word = toned(Tone::Good, "landed");
+            context.screen.answer(&format!("{word}  {dispatch} on {target}: {} -> {}", short(base), short(commit)));
+            if let Some(why) = behind {
+                context.screen.answer(&toned(Tone::Doubt, &format!("  {}", printable(why))));
+            }
+            if anchored.is_none() {
+                let words = "  no anchor covers it yet: `vnx audit-chain seal` says why";
+                context.screen.answer(&toned(Tone::Doubt, words));
+            }
+        }
+        Merged::Held(held) => gate::decision(context, held),
+        Merged::Refused(Refused { dispatch, reason, clear }) => {
+            let word = toned(Tone::Bad, "refused");
+            context.screen.answer(&format!("{word}  {dispatch}: {}; the target is what it was", printable(reason)));
+            context.screen.answer(&toned(Tone::Dim, &format!("    {}", printable(clear))));
+        }
+    }
+}

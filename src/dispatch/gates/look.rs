@@ -1,0 +1,272 @@
+//! The situation: everything that the decision depends on, read once.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::items;
+use crate::anchor::{self, Signers};
+use crate::dispatch::supervise::read_plan;
+use crate::dispatch::view;
+use crate::domain::gate::check::{self, Applied, Approved, GateCheck, Proof, Run, Situation, Subject};
+use crate::domain::gate::{Asked, Contract, strict_paths};
+use crate::domain::plan::Plan;
+use crate::domain::receipt::{ApprovalGiven, Body, GateRequested, GateResulted};
+use crate::domain::{Digest, DispatchId, Fault};
+use crate::gate::{self, Policy, policy};
+use crate::git::Git;
+use crate::ledger::Receipt;
+use crate::project::Project;
+use crate::sys::{self, files, lock};
+
+/// A situation, and what it was read from.
+#[derive(Debug)]
+pub struct Looked {
+    /// The situation.
+    pub situation: Situation,
+    /// What the target says.
+    pub policy: Policy,
+    /// The plan of the dispatch.
+    pub plan: Plan,
+    /// Where branch and target parted.
+    pub fork: Option<String>,
+    /// The contract that its gates are held to.
+    pub contract: Contract,
+    /// Its receipts.
+    pub receipts: Vec<Receipt>,
+}
+
+impl Looked {
+    /// The gates that apply to another change than the branch's own.
+    pub fn about(&mut self, paths: &[String]) -> Result<(), Fault> {
+        let strict = !strict_paths(paths, &self.policy.merge.strict).is_empty();
+        self.situation.gates = applied(&self.policy, &self.plan, paths, strict, &self.contract)?;
+        Ok(())
+    }
+}
+
+/// Whether a dispatch may land.
+pub fn check(project: &Project, id: &DispatchId, into: Option<&str>) -> Result<GateCheck, Fault> {
+    Ok(check::check(&look(project, id, into)?.situation))
+}
+
+/// Reads the situation of a dispatch. `into` names another branch than the one that is configured.
+pub fn look(project: &Project, id: &DispatchId, into: Option<&str>) -> Result<Looked, Fault> {
+    let repository = Git::repository(&project.located.common_dir);
+    std::thread::scope(|scope| {
+        // It reads every byte of the ledger, beside everything else.
+        let ledger = scope.spawn(|| anchor::disbelieved(project, true));
+        let receipts = view::receipts(project, id);
+        let (receipts, unread) = receipts.map_or_else(|fault| (Vec::new(), Some(fault)), |all| (all, None));
+        let mut looked = without_ledger(project, &repository, id, into, receipts)?;
+        looked.situation.ledger = ledger.join().unwrap_or_else(|_| Some("the audit ended early".to_owned()));
+        match unread {
+            // Where the ledger is what is wrong, it is said as such.
+            Some(fault) if looked.situation.ledger.is_none() => Err(fault),
+            _ => Ok(looked),
+        }
+    })
+}
+
+/// The full name of the branch that a dispatch lands on.
+fn target(project: &Project, plan: &Plan, into: Option<&str>) -> Result<String, Fault> {
+    let named = into.or(project.config.merge.target.as_deref());
+    if let Some(name) = named {
+        let name = name.strip_prefix("refs/heads/").unwrap_or(name);
+        if crate::project::config::is_branch(name) {
+            return Ok(format!("refs/heads/{name}"));
+        }
+        return Err(Fault::input(format!("--into {name:?} is not the name of a branch")).fix("see `git branch`"));
+    }
+    if plan.base.name.starts_with("refs/heads/") {
+        return Ok(plan.base.name.clone());
+    }
+    Err(Fault::input(format!("{} began at {:?}, which is no branch", plan.id, plan.base.name))
+        .fix("name the branch that it shall land on: --into BRANCH, or merge.target in .vnx/config.yaml"))
+}
+
+fn without_ledger(
+    project: &Project,
+    repository: &Git,
+    id: &DispatchId,
+    into: Option<&str>,
+    receipts: Vec<Receipt>,
+) -> Result<Looked, Fault> {
+    let folder = project.paths.dispatch(id);
+    let (plan, plan_digest) = read_plan(&folder)?;
+    let target = target(project, &plan, into)?;
+    let branch = target.trim_start_matches("refs/heads/");
+    let Some(base) = repository.ref_commit(&target)? else {
+        return Err(Fault::input(format!("there is no branch {branch}")).fix("name another with --into, or make it"));
+    };
+    let policy = policy(repository, &target, &base)?;
+    let (contract, doubt) = contract(&folder, &plan, plan_digest, &receipts);
+    let closed =
+        receipts.iter().find_map(|r| if let Body::DispatchClosed(c) = &r.body { Some(c.clone()) } else { None });
+    let tip = repository.ref_commit(&format!("refs/heads/{}", plan.branch))?;
+    let landed =
+        receipts.iter().rev().find_map(|r| if let Body::MergeLanded(m) = &r.body { Some(&m.commit) } else { None });
+    let mut nothing = tip.is_none().then(|| match landed {
+        Some(commit) => format!("it has landed, as {}", check::short(commit)),
+        None => format!("its branch {} is gone", plan.branch),
+    });
+    let head = tip.or_else(|| closed.as_ref().and_then(|c| c.head.clone())).unwrap_or_else(|| plan.base.commit.clone());
+    let fork = repository.fork_point(&base, &head)?;
+    if fork.as_deref() == Some(head.as_str()) {
+        nothing = nothing.or_else(|| Some(format!("{branch} has all of its commits already")));
+    }
+    let paths = if let Some(fork) = &fork {
+        repository.changed_paths(fork, &head)?
+    } else {
+        nothing = nothing.or_else(|| Some(format!("it has nothing in common with {branch}")));
+        Vec::new()
+    };
+    let subject = Subject { tree: repository.tree_of(&head)?, target, base, head };
+    let strict = strict_paths(&paths, &policy.merge.strict);
+    let gates = applied(&policy, &plan, &paths, !strict.is_empty(), &contract)?;
+    let git_config = git_config(project, &plan)?;
+    let open = items::open(&receipts);
+    let situation = Situation {
+        dispatch: id.clone(),
+        subject,
+        now: sys::now(),
+        verdict: closed.map(|c| c.verdict),
+        ungated: policy.merge.ungated.iter().any(|name| name == "*" || name == plan.agent.as_str()),
+        strict,
+        gates,
+        runs: runs(&folder, id, &receipts)?,
+        approvals: approvals(&folder, id, &receipts, &policy),
+        overrides: receipts
+            .iter()
+            .filter_map(|r| if let Body::OverrideUsed(o) = &r.body { Some(o.clone()) } else { None })
+            .collect(),
+        items: open,
+        git_config,
+        contract: doubt,
+        ledger: None,
+        nothing,
+    };
+    Ok(Looked { situation, policy, plan, fork, contract, receipts })
+}
+
+/// What was asked, as the ledger has it; and why the files that say it are not believed, if they are not.
+fn contract(folder: &Path, plan: &Plan, plan_digest: Digest, receipts: &[Receipt]) -> (Contract, Option<String>) {
+    let requested =
+        receipts.iter().find_map(|r| if let Body::DispatchRequested(q) = &r.body { Some(q.request) } else { None });
+    let claimed =
+        receipts.iter().find_map(|r| if let Body::DispatchClaimed(c) = &r.body { Some(c.plan) } else { None });
+    let is = |name: &str, digest: Digest| {
+        let bytes = files::read_capped(&folder.join(name), 16 << 20).ok().flatten();
+        bytes.is_some_and(|bytes| Digest::of(&bytes) == digest)
+    };
+    let doubt = match (requested, claimed) {
+        (_, None) | (None, _) => Some("the ledger does not say what was asked".to_owned()),
+        (_, Some(claimed)) if claimed != plan_digest => Some("plan.json is not the plan that was claimed".to_owned()),
+        (Some(requested), _) if !is("request.yaml", requested) => {
+            Some("request.yaml is not the request that was made".to_owned())
+        }
+        _ if !is("prompt.md", plan.prompt) => Some("prompt.md is not the prompt of the plan".to_owned()),
+        _ => None,
+    };
+    (Contract { request: requested.unwrap_or(Digest::ZERO), plan: plan_digest, prompt: plan.prompt }, doubt)
+}
+
+/// The gates of the target that apply to a change.
+fn applied(
+    policy: &Policy,
+    plan: &Plan,
+    paths: &[String],
+    strict: bool,
+    contract: &Contract,
+) -> Result<Vec<Applied>, Fault> {
+    let asked = Asked { paths, agent: &plan.agent, track: plan.track.as_ref(), class: plan.class.as_ref(), strict };
+    let those = policy.gates.iter().filter(|(_, gate)| gate.when.holds(asked));
+    those
+        .map(|(name, gate)| {
+            let config = gate.digest()?;
+            Ok(Applied {
+                name: name.clone(),
+                gate: gate.clone(),
+                required: gate.required || strict,
+                contract: contract.hash(name, config),
+                config,
+            })
+        })
+        .collect()
+}
+
+/// Why git's configuration is not trusted: what git runs in a merge was named by somebody since.
+fn git_config(project: &Project, plan: &Plan) -> Result<Option<String>, Fault> {
+    let common_dir = &project.located.common_dir;
+    if plan.git_hooks.is_some_and(|hooks| hooks != Git::hooks_digest(common_dir)) {
+        return Ok(Some("git's hooks were changed since the dispatch".to_owned()));
+    }
+    let main = Git::tree(common_dir, project.located.main_top());
+    let here = Git::tree(&project.located.git_dir, &project.located.top);
+    let same = |git: &Git| Ok::<_, Fault>(git.config()?.risk() == plan.git_risk);
+    if same(&main)? || project.located.git_dir != *common_dir && same(&here)? {
+        return Ok(None);
+    }
+    Ok(Some("git's configuration was changed since the dispatch, in what decides what git reads or runs".to_owned()))
+}
+
+/// Runs of gates, oldest first.
+fn runs(folder: &Path, id: &DispatchId, receipts: &[Receipt]) -> Result<Vec<Run>, Fault> {
+    let mut results: BTreeMap<&str, Vec<&GateResulted>> = BTreeMap::new();
+    for receipt in receipts {
+        if let Body::GateResulted(said) = &receipt.body {
+            results.entry(&said.nonce).or_default().push(said);
+        }
+    }
+    let asked =
+        receipts.iter().filter_map(|r| if let Body::GateRequested(asked) = &r.body { Some(asked) } else { None });
+    asked
+        .map(|asked| run_of(folder, id, asked, results.get(asked.binding.nonce.as_str()).map_or(&[], Vec::as_slice)))
+        .collect()
+}
+
+fn run_of(folder: &Path, id: &DispatchId, asked: &GateRequested, said: &[&GateResulted]) -> Result<Run, Fault> {
+    let binding = asked.binding.clone();
+    let place = gate::folder(folder, &binding.nonce);
+    let proof = match said {
+        [] => Proof::Sound,
+        [one] => gate::proof(folder, id, asked, one),
+        _ => Proof::Broken("its request was answered more than once".to_owned()),
+    };
+    let live = match place.filter(|_| said.is_empty()).map(|place| place.join("lock")).filter(|lock| lock.exists()) {
+        Some(lock) => !lock::is_free(&lock)?,
+        None => false,
+    };
+    Ok(Run { binding, phase: asked.phase, result: said.first().map(|said| (*said).clone()), proof, live })
+}
+
+/// Approvals, oldest first.
+fn approvals(folder: &Path, id: &DispatchId, receipts: &[Receipt], policy: &Policy) -> Vec<Approved> {
+    let signers = policy.signers.clone().map(|text| Signers::in_text(text, ".vnx/allowed_signers of the target"));
+    let given =
+        receipts.iter().filter_map(|r| if let Body::ApprovalGiven(given) = &r.body { Some(given) } else { None });
+    given.map(|given| approved(folder, id, given, signers.as_ref())).collect()
+}
+
+fn approved(folder: &Path, id: &DispatchId, given: &ApprovalGiven, signers: Option<&Signers>) -> Approved {
+    let (Some(text), Some(signature)) = (given.text, given.signature) else {
+        return Approved { given: given.clone(), proof: Proof::Sound, signer: None };
+    };
+    let place = folder.join("approvals").join(&given.nonce);
+    let read = |name: &str, digest: Digest| {
+        let bytes = files::read_capped(&place.join(name), 1 << 20).map_err(|e| e.to_string())?;
+        let bytes = bytes.ok_or_else(|| format!("{name} is missing"))?;
+        if Digest::of(&bytes) == digest { Ok(bytes) } else { Err(format!("{name} was edited")) }
+    };
+    let both = read("approval.txt", text).and_then(|text| Ok((text, read("approval.sig", signature)?)));
+    let checked = both.and_then(|(text, signature)| {
+        if text != super::persons::text(id, given).into_bytes() {
+            return Err("what was signed is not what its receipt says".to_owned());
+        }
+        let signature = String::from_utf8_lossy(&signature).into_owned();
+        signers.map_or(Ok(None), |signers| signers.of_text(&text, &signature, super::persons::NAMESPACE))
+    });
+    match checked {
+        Ok(signer) => Approved { given: given.clone(), proof: Proof::Sound, signer },
+        Err(why) => Approved { given: given.clone(), proof: Proof::Broken(why), signer: None },
+    }
+}

@@ -1,0 +1,15 @@
+//! Gates of a dispatch: what is known of them, running them, and what persons say.
+
+mod items;
+mod job;
+mod look;
+mod persons;
+mod review;
+mod runner;
+mod start;
+
+pub use items::{Listed as Item, add as add_item, close as close_item, list as items};
+pub use look::{Looked, check, look};
+pub use persons::{Spoken, actor, approve, refuse_workers, set_aside};
+pub use runner::{run_gate, tidy};
+pub use start::{Ran, Wanted, post_merge, run};

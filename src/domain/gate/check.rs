@@ -1,0 +1,438 @@
+//! `check`: from everything that is known of a dispatch to GO or HOLD. Pure and total.
+//!
+//! What is not proven holds. Every reason says what it is about and how it is cleared.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+pub use super::situation::{Applied, Approved, Proof, Run, Situation, Subject};
+use super::spec::{Human, Work};
+use super::{Binding, GateKind, GateStatus, Phase};
+use crate::domain::outcome::Decision;
+use crate::domain::receipt::{GateOverride, ItemOpened};
+use crate::domain::{DispatchId, Name, Timestamp};
+
+/// Why it is held: a closed set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Code {
+    /// The ledger is not what it should be.
+    Ledger,
+    /// Request, plan or prompt are not what was claimed.
+    Contract,
+    /// The dispatch is not closed.
+    Running,
+    /// There is nothing to land.
+    Nothing,
+    /// The verdict is not `accept`.
+    Verdict,
+    /// git's configuration changed since the dispatch.
+    GitConfig,
+    /// No required gate applies.
+    NoGate,
+    /// A gate has no result.
+    Missing,
+    /// A gate's result is about something else.
+    Stale,
+    /// A gate is being run.
+    GateRunning,
+    /// A gate said no.
+    Failed,
+    /// A gate said nothing that counts.
+    Unverified,
+    /// A gate's files are not what its receipt says.
+    Evidence,
+    /// Nobody has approved it, or not enough, or not in time.
+    Approval,
+    /// An item holds it.
+    Item,
+}
+
+/// One reason to hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Reason {
+    /// Which of the closed set.
+    pub code: Code,
+    /// The gate, or what an override would have to name.
+    pub about: String,
+    /// What holds, in one line.
+    pub what: String,
+    /// How it is cleared.
+    pub clear: String,
+}
+
+/// How a gate stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// It said yes to exactly this.
+    Pass,
+    /// It said no.
+    Fail,
+    /// It said nothing that counts.
+    Unverified,
+    /// What it said is about something else.
+    Stale,
+    /// It was not asked.
+    Missing,
+    /// It is being asked.
+    Running,
+    /// Its evidence is not what it was.
+    Broken,
+    /// Somebody set it aside.
+    SetAside,
+    /// It runs while it is merged.
+    AtMerge,
+}
+
+impl Standing {
+    /// The word used on screen.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+            Self::Unverified => "unverified",
+            Self::Stale => "stale",
+            Self::Missing => "missing",
+            Self::Running => "running",
+            Self::Broken => "broken",
+            Self::SetAside => "set aside",
+            Self::AtMerge => "at merge",
+        }
+    }
+    fn is_good(self) -> bool {
+        matches!(self, Self::Pass | Self::SetAside | Self::AtMerge)
+    }
+}
+
+/// One gate in the answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct GateRow {
+    /// Its name.
+    pub gate: Name,
+    /// What it is.
+    pub kind: GateKind,
+    /// It holds the merge.
+    pub required: bool,
+    /// How it stands.
+    pub standing: Standing,
+    /// Why, in one line.
+    pub reason: String,
+    /// Cost of its reviewers in millionths of a US dollar, all runs for this dispatch together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost_micro_usd: Option<u64>,
+}
+
+/// A word of a person that counts now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Word {
+    /// Who.
+    pub by: String,
+    /// For what: a gate's name, or what else was set aside; `approval`.
+    pub scope: String,
+    /// Why.
+    pub reason: String,
+    /// Until when.
+    pub until: Timestamp,
+}
+
+/// GO or HOLD, with everything that led there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct GateCheck {
+    /// Format of this answer.
+    pub schema: &'static str,
+    /// The dispatch.
+    pub dispatch: DispatchId,
+    /// It may land.
+    pub go: bool,
+    /// What shall land, and where.
+    pub subject: Subject,
+    /// Paths that make the change strict.
+    pub strict: Vec<String>,
+    /// Why it is held.
+    pub reasons: Vec<Reason>,
+    /// The gates that apply.
+    pub gates: Vec<GateRow>,
+    /// What was set aside, by whom.
+    pub overrides: Vec<Word>,
+    /// Who approved.
+    pub approvals: Vec<Word>,
+    /// Items that are open; those for the merge hold it.
+    pub items: Vec<ItemOpened>,
+}
+
+impl GateCheck {
+    /// Only a person's word is missing.
+    pub fn waits_for_a_person(&self) -> bool {
+        !self.go && self.reasons.iter().all(|r| r.code == Code::Approval)
+    }
+}
+
+/// Decides.
+pub fn check(seen: &Situation) -> GateCheck {
+    let mut holds = Holds { seen, reasons: Vec::new() };
+    holds.ground();
+    let gates: Vec<GateRow> = seen.gates.iter().map(|applied| holds.gate(applied)).collect();
+    holds.persons();
+    holds.items();
+    let word = |by: String, scope: &str, reason: &str, until: Timestamp| Word {
+        by,
+        scope: scope.to_owned(),
+        reason: reason.to_owned(),
+        until,
+    };
+    let overrides = seen.overrides.iter().filter_map(|used| {
+        let gate = used.gate.as_ref().filter(|gate| counts(seen, gate))?;
+        Some(word(who(&gate.by), used.constraint.as_str(), &used.reason, gate.scope.until))
+    });
+    let approvals = seen.approvals.iter().filter(|a| refuse(seen, a).is_none());
+    let approvals = approvals.map(|a| {
+        let scope = a.given.settles.as_ref().map_or("approval", Name::as_str);
+        word(who(&a.given.by), scope, &a.given.reason, a.given.scope.until)
+    });
+    GateCheck {
+        schema: "vnx.gate-check/1",
+        dispatch: seen.dispatch.clone(),
+        subject: seen.subject.clone(),
+        strict: seen.strict.clone(),
+        overrides: overrides.collect(),
+        approvals: approvals.collect(),
+        items: seen.items.clone(),
+        go: holds.reasons.is_empty(),
+        reasons: holds.reasons,
+        gates,
+    }
+}
+
+fn who(actor: &crate::domain::receipt::Actor) -> String {
+    format!("{} <{}>", actor.name, actor.email)
+}
+
+/// Whether a gate's override is about this, now.
+fn counts(seen: &Situation, gate: &GateOverride) -> bool {
+    let scope = &gate.scope;
+    scope.tree == seen.subject.tree && scope.target == seen.subject.target && seen.now < scope.until
+}
+
+/// Why an approval does not count, if it does not.
+fn refuse(seen: &Situation, approved: &Approved) -> Option<String> {
+    let (scope, by) = (&approved.given.scope, &approved.given.by.name);
+    if let Proof::Broken(why) = &approved.proof {
+        return Some(format!("the approval of {by} is not what its receipt says: {why}"));
+    }
+    if scope.tree != seen.subject.tree {
+        return Some(format!(
+            "the approval of {by} is for {}, and {} shall land",
+            short(&scope.head),
+            short(&seen.subject.head)
+        ));
+    }
+    if scope.target != seen.subject.target {
+        return Some(format!("the approval of {by} is for {}", plain(&scope.target)));
+    }
+    (seen.now >= scope.until).then(|| format!("the approval of {by} has expired"))
+}
+
+/// The first digits of a commit, for people.
+pub fn short(commit: &str) -> &str {
+    commit.get(..12).unwrap_or(commit)
+}
+
+fn plain(reference: &str) -> &str {
+    reference.strip_prefix("refs/heads/").unwrap_or(reference)
+}
+
+struct Holds<'a> {
+    seen: &'a Situation,
+    reasons: Vec<Reason>,
+}
+
+impl Holds<'_> {
+    fn hold(&mut self, code: Code, about: &str, what: impl Into<String>, clear: impl Into<String>) {
+        self.reasons.push(Reason { code, about: about.to_owned(), what: what.into(), clear: clear.into() });
+    }
+
+    fn is_set_aside(&self, about: &str) -> bool {
+        let seen = self.seen;
+        let mut said = seen.overrides.iter().filter(|used| used.constraint.as_str() == about);
+        said.any(|used| used.gate.as_ref().is_some_and(|gate| counts(seen, gate)))
+    }
+
+    /// What comes before any gate.
+    fn ground(&mut self) {
+        let (seen, id) = (self.seen, &self.seen.dispatch);
+        let set_aside = |about: &str| format!("look at it; then `vnx gate override {id} {about} --reason WHY`");
+        if let Some(why) = &seen.ledger {
+            self.hold(Code::Ledger, "ledger", why.as_str(), "run `vnx audit-chain verify`; nothing sets this aside");
+        }
+        if let Some(why) = &seen.contract {
+            self.hold(Code::Contract, "contract", why.as_str(), "dispatch it again; nothing sets this aside");
+        }
+        if let Some(why) = &seen.nothing {
+            self.hold(Code::Nothing, "branch", why.as_str(), format!("see `vnx show {id}`"));
+        }
+        match &seen.verdict {
+            None => self.hold(Code::Running, "dispatch", "it is not closed", format!("`vnx wait {id}`")),
+            Some(verdict) if verdict.decision != Decision::Accept && !self.is_set_aside("verdict") => {
+                let what = format!("the verdict is {}, {}: {}", verdict.decision, verdict.outcome, verdict.reason);
+                self.hold(Code::Verdict, "verdict", what, set_aside("verdict"));
+            }
+            Some(_) => {}
+        }
+        if let Some(why) = seen.git_config.as_ref().filter(|_| !self.is_set_aside("git-config")) {
+            self.hold(Code::GitConfig, "git-config", why.as_str(), set_aside("git-config"));
+        }
+        let required = seen.gates.iter().any(|applied| applied.required);
+        if !required && !seen.ungated && seen.strict.is_empty() && !self.is_set_aside("no-gate") {
+            let clear = "add one to `gates` in the target's .vnx/config.yaml, or name the agent in merge.ungated";
+            self.hold(Code::NoGate, "no-gate", "no required gate applies to it", clear);
+        }
+    }
+
+    /// How a gate stands; one that is required and does not stand well holds.
+    fn gate(&mut self, applied: &Applied) -> GateRow {
+        let seen = self.seen;
+        let costs = seen.runs.iter().filter(|run| run.binding.gate == applied.name);
+        let cost = costs.filter_map(|run| run.result.as_ref()?.usage.as_ref()?.cost_micro_usd);
+        let cost = cost.fold(None, |sum: Option<u64>, more| Some(sum.unwrap_or(0).saturating_add(more)));
+        let (standing, code, reason, clear) = if self.is_set_aside(applied.name.as_str()) {
+            (Standing::SetAside, Code::Missing, "set aside".to_owned(), String::new())
+        } else if applied.gate.phase == Phase::PostMerge {
+            (Standing::AtMerge, Code::Missing, "runs on what the target becomes".to_owned(), String::new())
+        } else if let Some(Work::Human(human)) = applied.gate.work() {
+            self.approved(human)
+        } else {
+            self.ran(applied)
+        };
+        if applied.required && !standing.is_good() {
+            self.hold(code, applied.name.as_str(), format!("gate {}: {reason}", applied.name), clear);
+        }
+        GateRow {
+            gate: applied.name.clone(),
+            kind: applied.gate.kind(),
+            required: applied.required,
+            standing,
+            reason,
+            cost_micro_usd: cost,
+        }
+    }
+
+    fn ran(&self, applied: &Applied) -> (Standing, Code, String, String) {
+        let (seen, id, name) = (self.seen, &self.seen.dispatch, &applied.name);
+        let again = format!("`vnx gate run {id} {name}`");
+        let of_gate = || seen.runs.iter().rev().filter(|run| run.binding.gate == *name && run.phase == Phase::PreMerge);
+        let Some(run) = of_gate().find(|run| differences(seen, applied, &run.binding).is_empty()) else {
+            let Some(last) = of_gate().next() else {
+                return (Standing::Missing, Code::Missing, "it was not run".to_owned(), again);
+            };
+            let why = differences(seen, applied, &last.binding).join("; ");
+            return (Standing::Stale, Code::Stale, format!("its result is stale: {why}"), again);
+        };
+        if let Proof::Broken(why) = &run.proof {
+            return (Standing::Broken, Code::Evidence, format!("its result does not count: {why}"), again);
+        }
+        match &run.result {
+            None if run.live => (Standing::Running, Code::GateRunning, "it is running".to_owned(), format!("wait, or {again}")),
+            None => (Standing::Missing, Code::Missing, "it has no result".to_owned(), again),
+            Some(result) => match result.status {
+                GateStatus::Pass => (Standing::Pass, Code::Failed, result.reason.clone(), String::new()),
+                GateStatus::Fail => {
+                    let clear = format!("read `vnx gate show {id} {name}`; mend it on the branch, then {again}");
+                    (Standing::Fail, Code::Failed, result.reason.clone(), clear)
+                }
+                GateStatus::Unverified => self.settled(name).unwrap_or_else(|| {
+                    let clear = format!("read `vnx gate show {id} {name}`, then {again}, or `vnx gate override {id} {name} --reason WHY`");
+                    (Standing::Unverified, Code::Unverified, result.reason.clone(), clear)
+                }),
+            },
+        }
+    }
+
+    /// A review whose reviewers disagree is a person's to decide.
+    fn settled(&self, name: &Name) -> Option<(Standing, Code, String, String)> {
+        let seen = self.seen;
+        let by = seen.approvals.iter().find(|a| a.given.settles.as_ref() == Some(name) && refuse(seen, a).is_none())?;
+        Some((Standing::Pass, Code::Unverified, format!("settled by {}", who(&by.given.by)), String::new()))
+    }
+
+    fn approved(&self, human: &Human) -> (Standing, Code, String, String) {
+        let (seen, id) = (self.seen, &self.seen.dispatch);
+        let good: BTreeSet<&str> = seen
+            .approvals
+            .iter()
+            .filter(|a| refuse(seen, a).is_none() && (!human.signed || a.signer.is_some()))
+            // A person is a key where keys count, and an address where they do not.
+            .map(|a| if human.signed { a.signer.as_deref().unwrap_or_default() } else { a.given.by.email.as_str() })
+            .collect();
+        let want = human.approvals as usize;
+        if good.len() >= want {
+            let names = good.into_iter().collect::<Vec<_>>().join(", ");
+            return (Standing::Pass, Code::Approval, format!("approved by {names}"), String::new());
+        }
+        let sign = if human.signed { " --sign" } else { "" };
+        let why = seen.approvals.iter().rev().find_map(|a| refuse(seen, a));
+        let unsigned =
+            || human.signed && seen.approvals.iter().any(|a| refuse(seen, a).is_none() && a.signer.is_none());
+        let why = why.or_else(|| unsigned().then(|| "the approval is not signed by anybody who may".to_owned()));
+        let missing = match (want, good.len()) {
+            (1, _) => "nobody has approved this tree".to_owned(),
+            (want, have) => format!("{have} of {want} persons have approved this tree"),
+        };
+        let what = why.map_or_else(|| missing.clone(), |why| format!("{missing}; {why}"));
+        (Standing::Missing, Code::Approval, what, format!("`vnx approve {id}{sign} --reason WHY`"))
+    }
+
+    /// A strict change needs a person, whatever the gates say.
+    fn persons(&mut self) {
+        let seen = self.seen;
+        let asked = seen.gates.iter().any(|a| a.required && a.gate.human.is_some());
+        if seen.strict.is_empty() || asked || self.is_set_aside("strict") {
+            return;
+        }
+        let (standing, code, reason, clear) = self.approved(&Human::default());
+        if standing != Standing::Pass {
+            let more = seen.strict.len() - 1;
+            let beside = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let what = format!("it changes {:?}{beside}, which needs a person: {reason}", seen.strict[0]);
+            self.hold(code, "strict", what, clear);
+        }
+    }
+
+    fn items(&mut self) {
+        use crate::domain::receipt::Destination;
+        if self.is_set_aside("items") {
+            return;
+        }
+        for item in self.seen.items.iter().filter(|item| item.destination == Destination::Merge) {
+            // While the gate that found it holds by itself, once is enough.
+            let found_by = item.gate.as_ref().map(Name::as_str);
+            if found_by.is_some_and(|gate| self.reasons.iter().any(|r| r.about == gate) || self.is_set_aside(gate)) {
+                continue;
+            }
+            let place = item.file.as_ref().map(|file| format!(" ({file})")).unwrap_or_default();
+            let clear = format!("`vnx items close {} --reason WHY`", item.item);
+            self.hold(Code::Item, item.item.as_str(), format!("item {}: {}{place}", item.item, item.claim), clear);
+        }
+    }
+}
+
+/// What a result is about and this is not.
+fn differences(seen: &Situation, applied: &Applied, was: &Binding) -> Vec<String> {
+    let subject = &seen.subject;
+    let mut all = Vec::new();
+    if was.target != subject.target {
+        all.push(format!("it was for {}, and this is for {}", plain(&was.target), plain(&subject.target)));
+    } else if was.base != subject.base {
+        all.push(format!("{} moved from {} to {}", plain(&was.target), short(&was.base), short(&subject.base)));
+    }
+    if was.tree != subject.tree {
+        all.push(format!("the branch moved from {} to {}", short(&was.head), short(&subject.head)));
+    }
+    if was.config != applied.config {
+        all.push("the gate's configuration was edited".to_owned());
+    } else if was.contract != applied.contract {
+        all.push("request, plan or prompt are others".to_owned());
+    }
+    all
+}

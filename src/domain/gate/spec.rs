@@ -1,0 +1,323 @@
+//! One gate as the configuration has it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::probe::Probe;
+use super::{GateKind, Phase};
+use crate::domain::glob::Glob;
+use crate::domain::id::Name;
+use crate::domain::span::{Size, Span};
+use crate::domain::{Digest, Fault};
+
+/// The longest command of a gate, in bytes: one argument ends at 128 KiB on Linux.
+const MAX_COMMAND: usize = 64 << 10;
+/// How many gates a project may have.
+const MAX_GATES: usize = 100;
+/// How often a command is tried again at most.
+const MAX_RETRIES: u32 = 5;
+/// Names that overrides use for something else.
+const RESERVED: [&str; 5] = ["verdict", "strict", "items", "no-gate", "git-config"];
+
+/// A gate. It has exactly one of `command`, `probe`, `review`, `human` and `ci`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Gate {
+    /// For `sh -c`, in a clean checkout of the tree.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// The built thing is started and asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probe: Option<Probe>,
+    /// A model reads the change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub review: Option<Review>,
+    /// A person says yes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub human: Option<Human>,
+    /// A system elsewhere has built this commit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ci: Option<Ci>,
+    /// It holds a merge; otherwise it only says what it thinks.
+    pub required: bool,
+    /// When it runs.
+    pub phase: Phase,
+    /// What it is for; empty: everything.
+    pub when: When,
+    /// Gates that must have passed before it is run.
+    pub after: Vec<Name>,
+    /// It is ended after this long.
+    pub timeout: Span,
+    /// How often it is tried again when it fails.
+    pub retries: u32,
+    /// How much of its output is kept.
+    pub output: Size,
+    /// It gets the folders of `worktree.caches`. Branches that are tested write to them, so one of them can
+    /// spoil another one's result.
+    pub caches: bool,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self {
+            command: None,
+            probe: None,
+            review: None,
+            human: None,
+            ci: None,
+            required: true,
+            phase: Phase::PreMerge,
+            when: When::default(),
+            after: Vec::new(),
+            timeout: Span(10 * 60_000),
+            retries: 0,
+            output: Size(1 << 20),
+            caches: false,
+        }
+    }
+}
+
+/// What a gate is for. Everything that is named must hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct When {
+    /// One of the changed paths matches one of these.
+    pub paths: Vec<String>,
+    /// One of these agents did it.
+    pub agents: Vec<Name>,
+    /// It belongs to one of these tracks.
+    pub tracks: Vec<Name>,
+    /// The agent's work is of one of these classes.
+    pub classes: Vec<Name>,
+    /// Only changes that are held to everything.
+    pub strict: bool,
+}
+
+/// A review by a model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Review {
+    /// The role that reads.
+    pub agent: Name,
+    /// The CLIs that must all say yes; empty: the one that the agent or the project has.
+    pub providers: Vec<Name>,
+    /// The model, where there is one provider.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// A change that is larger is not shown, and a change that is not shown whole is not reviewed.
+    pub max_diff: Size,
+}
+
+impl Default for Review {
+    fn default() -> Self {
+        let agent = Name::try_from("code-reviewer".to_owned()).unwrap_or_else(|_| unreachable!("follows the id rule"));
+        Self { agent, providers: Vec::new(), model: None, max_diff: Size(256 << 10) }
+    }
+}
+
+/// A person's approval.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Human {
+    /// How many persons.
+    pub approvals: u32,
+    /// Each approval is signed with a key of `.vnx/allowed_signers`.
+    pub signed: bool,
+}
+
+impl Default for Human {
+    fn default() -> Self {
+        Self { approvals: 1, signed: false }
+    }
+}
+
+/// What a system elsewhere says. It has exactly one of `file`, `command` and `forge`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Ci {
+    /// A file that it writes: `{"commit": "…", "status": "pass"}`. Relative to the main checkout.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// A command that asks it, for `sh -c`; it prints the same on standard output.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// The name of a workflow, asked through `gh`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forge: Option<String>,
+}
+
+/// What a gate does, as one of its kinds.
+#[derive(Debug, Clone, Copy)]
+pub enum Work<'a> {
+    /// A command.
+    Command(&'a str),
+    /// A probe.
+    Probe(&'a Probe),
+    /// A review.
+    Review(&'a Review),
+    /// A person.
+    Human(&'a Human),
+    /// A system elsewhere.
+    Ci(&'a Ci),
+}
+
+/// Whom and what a gate is asked about.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// The changed paths.
+    pub paths: &'a [String],
+    /// The role that worked.
+    pub agent: &'a Name,
+    /// The track that it belongs to.
+    pub track: Option<&'a Name>,
+    /// The class of the work.
+    pub class: Option<&'a Name>,
+    /// It is held to everything.
+    pub strict: bool,
+}
+
+impl When {
+    /// Whether a gate applies.
+    pub fn holds(&self, asked: Asked<'_>) -> bool {
+        let one_of =
+            |list: &[Name], what: Option<&Name>| list.is_empty() || what.is_some_and(|name| list.contains(name));
+        let globs: Vec<Glob> = self.paths.iter().filter_map(|text| Glob::parse(text).ok()).collect();
+        asked.strict
+            || !self.strict
+                && (globs.is_empty() || asked.paths.iter().any(|path| globs.iter().any(|glob| glob.matches(path))))
+                && one_of(&self.agents, Some(asked.agent))
+                && one_of(&self.tracks, asked.track)
+                && one_of(&self.classes, asked.class)
+    }
+}
+
+impl Gate {
+    /// What it does. `None` for one that says nothing or more than one thing, which [`fault`] refuses.
+    pub fn work(&self) -> Option<Work<'_>> {
+        let all = [
+            self.command.as_deref().map(Work::Command),
+            self.probe.as_ref().map(Work::Probe),
+            self.review.as_ref().map(Work::Review),
+            self.human.as_ref().map(Work::Human),
+            self.ci.as_ref().map(Work::Ci),
+        ];
+        let mut said = all.into_iter().flatten();
+        said.next().filter(|_| said.next().is_none())
+    }
+
+    /// Its kind.
+    pub fn kind(&self) -> GateKind {
+        match self.work() {
+            Some(Work::Command(_)) | None => GateKind::Command,
+            Some(Work::Probe(_)) => GateKind::Probe,
+            Some(Work::Review(_)) => GateKind::Review,
+            Some(Work::Human(_)) => GateKind::Human,
+            Some(Work::Ci(_)) => GateKind::Ci,
+        }
+    }
+
+    /// The digest of everything that it says: an edit of it makes its results stale.
+    pub fn digest(&self) -> Result<Digest, Fault> {
+        let json = serde_json::to_vec(self).map_err(|e| Fault::internal(format!("a gate cannot be written: {e}")))?;
+        Ok(Digest::of(&json))
+    }
+
+    fn fault(&self) -> Option<String> {
+        let command = |key: &str, text: &str| match text {
+            text if text.trim().is_empty() => Some(format!("`{key}` is empty")),
+            text if text.len() > MAX_COMMAND => Some(format!("`{key}` is longer than 64 KiB")),
+            text if text.contains('\0') => Some(format!("`{key}` holds a NUL byte")),
+            _ => None,
+        };
+        let Some(work) = self.work() else {
+            return Some("it needs exactly one of `command`, `probe`, `review`, `human` and `ci`".to_owned());
+        };
+        let own = match work {
+            Work::Command(text) => command("command", text),
+            Work::Probe(probe) => probe.fault().map(|why| format!("probe: {why}")),
+            Work::Review(review) => review.fault(),
+            Work::Human(Human { approvals: 0, .. }) => Some("human.approvals must be at least 1".to_owned()),
+            Work::Human(_) if self.phase == Phase::PostMerge => {
+                Some("a person approves before the merge, not while it happens".to_owned())
+            }
+            Work::Human(_) => None,
+            Work::Ci(_) if self.phase == Phase::PostMerge => {
+                Some("no system elsewhere has seen a tree that is only being merged".to_owned())
+            }
+            Work::Ci(ci) => {
+                let said = [&ci.file, &ci.command, &ci.forge].into_iter().flatten().count();
+                match ci {
+                    _ if said != 1 => Some("ci needs exactly one of `file`, `command` and `forge`".to_owned()),
+                    Ci { command: Some(text), .. } => command("ci.command", text),
+                    Ci { forge: Some(name), .. } if name.trim().is_empty() || name.starts_with('-') => {
+                        Some("ci.forge must name a workflow".to_owned())
+                    }
+                    _ => None,
+                }
+            }
+        };
+        if own.is_some() {
+            return own;
+        }
+        if self.timeout == Span(0) {
+            return Some("`timeout` must be longer than 0s".to_owned());
+        }
+        if self.retries > MAX_RETRIES {
+            return Some(format!("`retries` must be at most {MAX_RETRIES}"));
+        }
+        self.when.paths.iter().find_map(|path| Some(format!("when.paths, {path:?}: {}", Glob::parse(path).err()?)))
+    }
+}
+
+impl Review {
+    fn fault(&self) -> Option<String> {
+        let mut names = self.providers.clone();
+        names.sort();
+        names.dedup();
+        if names.len() != self.providers.len() {
+            return Some("review.providers names one twice; two reviewers are two providers".to_owned());
+        }
+        if self.providers.len() > 4 {
+            return Some("review.providers has more than 4 entries".to_owned());
+        }
+        (self.model.is_some() && self.providers.len() > 1)
+            .then(|| "review.model belongs to one provider; name it in an agent of each".to_owned())
+    }
+}
+
+/// What is wrong with the gates of a project, if anything is.
+pub fn fault(gates: &BTreeMap<Name, Gate>) -> Option<String> {
+    if gates.len() > MAX_GATES {
+        return Some(format!("gates has more than {MAX_GATES} entries"));
+    }
+    gates.iter().find_map(|(name, gate)| {
+        let wrong = |why: String| Some(format!("gates.{name}: {why}"));
+        if RESERVED.contains(&name.as_str()) {
+            return wrong("that name is taken; see `vnx gate override --help`".to_owned());
+        }
+        if let Some(why) = gate.fault() {
+            return wrong(why);
+        }
+        if let Some(other) = gate.after.iter().find(|other| !gates.contains_key(*other)) {
+            return wrong(format!("`after` names {other}, which is no gate"));
+        }
+        if leads_back(gates, name) {
+            return wrong("`after` leads back to itself".to_owned());
+        }
+        let later = gate.after.iter().find(|other| gates[*other].phase != gate.phase);
+        later.and_then(|other| wrong(format!("`after` names {other}, which runs in another phase")))
+    })
+}
+
+/// Whether what must go before `name` leads back to it.
+fn leads_back(gates: &BTreeMap<Name, Gate>, name: &Name) -> bool {
+    let (mut seen, mut next) = (BTreeSet::new(), vec![name]);
+    while let Some(before) = next.pop().and_then(|name| gates.get(name)).map(|gate| &gate.after) {
+        if before.contains(name) {
+            return true;
+        }
+        next.extend(before.iter().filter(|other| seen.insert(*other)));
+    }
+    false
+}

@@ -1,0 +1,13 @@
+//! Gates at work: which apply, how one is run, what it leaves behind, and whether that still counts.
+//!
+//! What is decided is decided in `domain::gate`; here is what it takes to know and to act.
+
+mod evidence;
+mod policy;
+mod probe;
+mod reviewing;
+
+pub use evidence::{Evidence, Reviewer, ended, folder, keep, proof};
+pub use policy::{Policy, policy};
+pub use probe::{PROBE, ProbeSaid, probe};
+pub use reviewing::{Shown, instruction};

@@ -1,0 +1,48 @@
+//! The policy that counts: what the target branch itself says.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::domain::gate::Gate;
+use crate::domain::{Fault, Name};
+use crate::git::Git;
+use crate::project::config::Merge;
+use crate::project::{Config, MAX_CONFIG, yaml};
+
+/// What a branch says about what lands on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// The gates, by name.
+    pub gates: BTreeMap<Name, Gate>,
+    /// How branches land.
+    pub merge: Merge,
+    /// Variables of caches, for gates that ask for them.
+    pub caches: BTreeMap<String, Name>,
+    /// Secrets whose names do not say so.
+    pub secret_names: Vec<String>,
+    /// The keys that are trusted to sign (ssh-keygen, ALLOWED SIGNERS), where there is such a file.
+    pub signers: Option<Vec<u8>>,
+}
+
+const CONFIG: &str = ".vnx/config.yaml";
+const SIGNERS: &str = ".vnx/allowed_signers";
+
+/// Reads the policy of a commit of the target.
+pub fn policy(repository: &Git, target: &str, commit: &str) -> Result<Policy, Fault> {
+    let mut files = repository.files_at(commit, &[CONFIG, SIGNERS], MAX_CONFIG)?;
+    let plain = target.strip_prefix("refs/heads/").unwrap_or(target);
+    let Some(bytes) = files.remove(CONFIG) else {
+        return Err(Fault::refused(format!("{plain} has no {CONFIG}, so nothing says what may land on it"))
+            .fix(format!("commit it there: git add .vnx && git commit -m 'vnx' (on {plain})")));
+    };
+    let name = format!("{plain}:{CONFIG}");
+    let config: Config = yaml::parse(Path::new(&name), &bytes)?;
+    config.check(Path::new(&name))?;
+    Ok(Policy {
+        gates: config.gates,
+        merge: config.merge,
+        caches: config.worktree.caches,
+        secret_names: config.redact.names,
+        signers: files.remove(SIGNERS),
+    })
+}

@@ -1,0 +1,230 @@
+//! What a merge is in the middle of, so that a crash at any moment leaves something that can be finished.
+//!
+//! There is one question: has the target got the commit? If so it has landed, and what is left is to bring its
+//! checkouts along and to say so; if not, nothing has happened.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{by_hand, journal_file};
+use crate::domain::receipt::{Body, Entry, MergeLanded, MergeRefused};
+use crate::domain::{DispatchId, Fault};
+use crate::git::{CheckedOut, Git, Held};
+use crate::project::Project;
+use crate::sys::{files, lock};
+use crate::worktree::Place;
+
+/// The file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Journal {
+    path: PathBuf,
+}
+
+/// What stands in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Note {
+    v: u32,
+    dispatch: DispatchId,
+    nonce: String,
+    target: String,
+    base: String,
+    /// The commit that the target is about to be moved to; absent before that.
+    commit: Option<String>,
+    /// Path and git folder of who has it checked out.
+    places: Vec<(PathBuf, PathBuf)>,
+}
+
+impl Journal {
+    pub(super) fn at(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
+    fn write(&self, entry: &Note) -> Result<(), Fault> {
+        let json = serde_json::to_vec_pretty(entry).map_err(|e| Fault::internal(format!("the journal: {e}")))?;
+        Ok(files::replace(&self.path, &json)?)
+    }
+
+    fn read(&self) -> Result<Option<Note>, Fault> {
+        let Some(bytes) = files::read_capped(&self.path, 1 << 20)? else { return Ok(None) };
+        let broken = |e: serde_json::Error| {
+            Fault::io(format!("{} cannot be read: {e}", self.path.display()))
+                .fix("look at the target (`git log`), then delete that file")
+        };
+        serde_json::from_slice(&bytes).map(Some).map_err(broken)
+    }
+}
+
+/// A merge under way.
+#[derive(Debug)]
+pub(super) struct Merging<'a> {
+    project: &'a Project,
+    journal: Journal,
+    entry: Note,
+}
+
+fn keeper(nonce: &str) -> String {
+    format!("refs/vnx/merging/{nonce}")
+}
+
+impl<'a> Merging<'a> {
+    pub(super) fn begin(
+        project: &'a Project,
+        id: &DispatchId,
+        nonce: &str,
+        target: &str,
+        base: &str,
+    ) -> Result<Self, Fault> {
+        let entry = Note {
+            v: 1,
+            dispatch: id.clone(),
+            nonce: nonce.to_owned(),
+            target: target.to_owned(),
+            base: base.to_owned(),
+            commit: None,
+            places: Vec::new(),
+        };
+        let journal = journal_file(project);
+        journal.write(&entry)?;
+        Ok(Self { project, journal, entry })
+    }
+
+    pub(super) fn nonce(&self) -> &str {
+        &self.entry.nonce
+    }
+
+    /// Keeps the commit alive, which no branch has yet.
+    pub(super) fn integrated(&self, repository: &Git, commit: &str) -> Result<(), Fault> {
+        Ok(repository.set_ref(&keeper(&self.entry.nonce), commit, "vnx: to be merged")?)
+    }
+
+    /// From the next step on the target may have the commit.
+    pub(super) fn about_to_move(&mut self, commit: &str, places: &[CheckedOut]) -> Result<(), Fault> {
+        self.entry.commit = Some(commit.to_owned());
+        self.entry.places = places.iter().map(|p| (p.path.clone(), p.git_dir.clone())).collect();
+        self.journal.write(&self.entry)
+    }
+
+    pub(super) fn refused(&self, project: &Project, reason: &str) -> Result<(), Fault> {
+        let reason = crate::domain::line::summary(reason);
+        let body = MergeRefused { nonce: self.entry.nonce.clone(), reason };
+        project.ledger().append(&[Entry::of(&self.entry.dispatch, Body::MergeRefused(body))])?;
+        self.clear()
+    }
+
+    pub(super) fn landed(&self, project: &Project, landed: MergeLanded) -> Result<(), Fault> {
+        project.ledger().append(&[Entry::of(&self.entry.dispatch, Body::MergeLanded(landed))])?;
+        put_branch_away(project, &self.entry.dispatch)?;
+        self.clear()
+    }
+
+    /// Takes away what only the merge needed.
+    fn clear(&self) -> Result<(), Fault> {
+        clear(self.project, &self.entry)
+    }
+}
+
+fn clear(project: &Project, entry: &Note) -> Result<(), Fault> {
+    let repository = Git::repository(&project.located.common_dir);
+    let keeper = keeper(&entry.nonce);
+    if let Some(commit) = repository.ref_commit(&keeper)? {
+        repository.delete_ref(&keeper, &commit)?;
+    }
+    let (root, repo_lock) = (project.worktrees(), project.paths.repo_lock());
+    Place { common_dir: &project.located.common_dir, root: &root, repo_lock: &repo_lock, name: &entry.nonce }
+        .clear()?;
+    Ok(files::remove(&project.paths.merging())?)
+}
+
+/// The branch of what has landed is done with: its commits are the target's, or are kept beside the branches.
+fn put_branch_away(project: &Project, id: &DispatchId) -> Result<(), Fault> {
+    let repository = Git::repository(&project.located.common_dir);
+    let branch = format!("refs/heads/{}", id.branch());
+    let Some(tip) = repository.ref_commit(&branch)? else { return Ok(()) };
+    if repository.checked_out(&branch)?.is_some() {
+        return Ok(());
+    }
+    repository.set_ref(&format!("refs/vnx/landed/{id}"), &tip, "vnx: landed")?;
+    Ok(repository.delete_ref(&branch, &tip)?)
+}
+
+/// What every command does: finishes a merge whose process died. One that is under way is left alone.
+pub fn tidy(project: &Project) -> Option<Result<String, Fault>> {
+    if !project.paths.merging().exists() {
+        return None;
+    }
+    match lock::try_exclusive(&project.paths.merge_lock()) {
+        Ok(Some(_held)) => recover(project).transpose(),
+        Ok(None) => None,
+        Err(e) => Some(Err(e.into())),
+    }
+}
+
+/// Finishes a merge that was cut off; says what came of it. The merge lock is held.
+pub(super) fn recover(project: &Project) -> Result<Option<String>, Fault> {
+    let Some(entry) = journal_file(project).read()? else { return Ok(None) };
+    let repository = Git::repository(&project.located.common_dir);
+    let places: Vec<CheckedOut> = entry
+        .places
+        .iter()
+        .map(|(path, git_dir)| CheckedOut { path: path.clone(), git_dir: git_dir.clone() })
+        .collect();
+    let there = repository.ref_commit(&entry.target)?;
+    let has = match (&entry.commit, &there) {
+        (Some(commit), Some(there)) => repository.is_ancestor(commit, there)?,
+        _ => false,
+    };
+    let receipts = project.ledger().of_dispatch(&entry.dispatch)?;
+    let started = receipts.iter().any(|r| matches!(&r.body, Body::MergeStarted(m) if m.nonce == entry.nonce));
+    let ended = receipts.iter().any(|r| match &r.body {
+        Body::MergeLanded(m) => m.nonce == entry.nonce,
+        Body::MergeRefused(m) => m.nonce == entry.nonce,
+        _ => false,
+    });
+    let said = if let Some(commit) = entry.commit.as_ref().filter(|_| has) {
+        let behind = bring_along(&places, &entry, commit, there.as_deref() == Some(commit));
+        if !ended {
+            let (nonce, tree) = (entry.nonce.clone(), repository.tree_of(commit)?);
+            let body = MergeLanded { nonce, commit: commit.clone(), tree, recovered: true, behind: behind.clone() };
+            project.ledger().append(&[Entry::of(&entry.dispatch, Body::MergeLanded(body))])?;
+        }
+        put_branch_away(project, &entry.dispatch)?;
+        let rest = behind.map(|why| format!("; {why}")).unwrap_or_default();
+        format!("the merge of {} had landed, and is finished now{rest}", entry.dispatch)
+    } else {
+        for place in &places {
+            release(place, &entry.nonce);
+        }
+        if started && !ended {
+            let reason = "it was cut off before the target was moved".to_owned();
+            let body = MergeRefused { nonce: entry.nonce.clone(), reason };
+            project.ledger().append(&[Entry::of(&entry.dispatch, Body::MergeRefused(body))])?;
+        }
+        format!("the merge of {} was cut off; the target is what it was", entry.dispatch)
+    };
+    clear(project, &entry)?;
+    Ok(Some(said))
+}
+
+/// Gives an index back that a killed process of ours holds.
+fn release(place: &CheckedOut, nonce: &str) {
+    drop(Held::take_over(place, nonce));
+}
+
+/// Brings along who has the target checked out, as far as nobody else did.
+fn bring_along(places: &[CheckedOut], entry: &Note, commit: &str, still_there: bool) -> Option<String> {
+    let mut behind = None;
+    for place in places.iter().filter(|place| place.path.exists()) {
+        // Without our lock it was brought along, or somebody else has taken over since.
+        let done = Held::take_over(place, &entry.nonce).and_then(|held| match held {
+            Some(held) if still_there => held.forward(&entry.base, commit, true),
+            _ => Ok(()),
+        });
+        if let Err(e) = done {
+            let how = by_hand(&place.path, &entry.base, commit);
+            behind = Some(format!("{}: {e}; bring it along with `{how}`", place.path.display()));
+        }
+    }
+    behind
+}

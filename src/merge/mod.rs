@@ -1,0 +1,318 @@
+//! From a branch that may land to a target that has it: one at a time, whole or not at all.
+//!
+//! The target moves in one step, by compare-and-swap, after everything else has been proven on the very commit
+//! that it moves to. Until then it is what it was; what a crash leaves is finished by the next command.
+
+mod integrate;
+mod journal;
+mod revert;
+mod trailers;
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use integrate::{Integrate, Integrated};
+pub use journal::tidy;
+use journal::{Journal, Merging};
+pub use revert::revert;
+pub use trailers::{Trailers, trailers_of};
+
+use crate::anchor::{self, Sealed};
+use crate::dispatch::gates::{self, Looked, Ran, Wanted};
+use crate::domain::gate::check::{Code, GateCheck, Reason, Subject, check};
+use crate::domain::gate::nonce;
+use crate::domain::receipt::{Body, Entry, MergeLanded, MergeStarted, Strategy};
+use crate::domain::{DispatchId, Fault};
+use crate::git::{BehindError, CheckedOut, Git, Held};
+use crate::project::Project;
+use crate::sys::{self, lock};
+
+/// How long a merge waits for another one.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// How it is merged.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Another branch than the one that is configured.
+    pub into: Option<String>,
+    /// Another way than the one that is configured.
+    pub strategy: Option<Strategy>,
+    /// Run the gates that are stale or missing first.
+    pub run_gates: bool,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Merged {
+    /// The target has it.
+    Landed(Landed),
+    /// It was held before anything was tried.
+    Held(Box<GateCheck>),
+    /// It was tried, and the target is what it was.
+    Refused(Refused),
+}
+
+/// A merge that landed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Landed {
+    /// The dispatch.
+    pub dispatch: DispatchId,
+    /// How.
+    pub strategy: Strategy,
+    /// The branch.
+    pub target: String,
+    /// Where it was.
+    pub base: String,
+    /// Where it is.
+    pub commit: String,
+    /// Where the target is checked out and could not be brought along, and how that is done by hand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub behind: Option<String>,
+    /// How many receipts the anchor covers that was written after it; absent: none could be written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub anchored: Option<u64>,
+}
+
+/// A merge that was tried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Refused {
+    /// The dispatch.
+    pub dispatch: DispatchId,
+    /// Why, in one line.
+    pub reason: String,
+    /// What to do next.
+    pub clear: String,
+}
+
+/// Why a try ended: for people, and what they can do.
+#[derive(Debug)]
+struct Ended {
+    reason: String,
+    clear: String,
+}
+
+impl Ended {
+    fn because(reason: impl Into<String>, clear: impl Into<String>) -> Self {
+        Self { reason: reason.into(), clear: clear.into() }
+    }
+}
+
+impl From<Fault> for Ended {
+    fn from(fault: Fault) -> Self {
+        Self { reason: fault.what, clear: fault.fix }
+    }
+}
+
+/// Merges a dispatch. `tell` hears gates as they end.
+pub fn merge(
+    project: &Project,
+    id: &DispatchId,
+    options: &Options,
+    mut tell: impl FnMut(&Ran),
+) -> Result<Merged, Fault> {
+    gates::refuse_workers()?;
+    let _one = lock::exclusive(&project.paths.merge_lock(), PATIENCE)?;
+    journal::recover(project)?;
+    let into = options.into.as_deref();
+    let mut looked = gates::look(project, id, into)?;
+    if options.run_gates && runnable(&check(&looked.situation)) {
+        gates::run(project, &looked, &Wanted::default(), &mut tell)?;
+        looked = gates::look(project, id, into)?;
+    }
+    if let Some(held) = strictly(project, &mut looked) {
+        return Ok(Merged::Held(Box::new(held)));
+    }
+    let checked = check(&looked.situation);
+    if !checked.go {
+        return Ok(Merged::Held(Box::new(checked)));
+    }
+    let Ok(sealed) = anchor::seal(project)? else { return Ok(Merged::Held(Box::new(broken(&looked)))) };
+    let strategy = options.strategy.unwrap_or(looked.policy.merge.strategy);
+    let landing = Landing { project, looked: &looked, strategy, sealed: &sealed };
+    landing.run(&mut tell, |integrate| integrate.branch(strategy))
+}
+
+/// Only gates are missing, so that running them could help.
+fn runnable(checked: &GateCheck) -> bool {
+    let helps = |code| {
+        matches!(code, Code::Missing | Code::Stale | Code::Evidence | Code::GateRunning | Code::Approval | Code::Item)
+    };
+    checked.reasons.iter().all(|r| helps(r.code)) && checked.reasons.iter().any(|r| r.code != Code::Approval)
+}
+
+/// Reads the ledger as an audit does, payloads and all. What it says if it does not hold.
+fn strictly(project: &Project, looked: &mut Looked) -> Option<GateCheck> {
+    looked.situation.ledger = Some(anchor::disbelieved(project, false)?);
+    Some(check(&looked.situation))
+}
+
+fn broken(looked: &Looked) -> GateCheck {
+    let mut checked = check(&looked.situation);
+    checked.go = false;
+    checked.reasons.push(Reason {
+        code: Code::Ledger,
+        about: "ledger".to_owned(),
+        what: "the ledger was changed while it was looked at".to_owned(),
+        clear: "run `vnx audit-chain verify`; nothing sets this aside".to_owned(),
+    });
+    checked
+}
+
+/// One try.
+struct Landing<'a> {
+    project: &'a Project,
+    looked: &'a Looked,
+    strategy: Strategy,
+    sealed: &'a Sealed,
+}
+
+impl Landing<'_> {
+    fn id(&self) -> &DispatchId {
+        &self.looked.situation.dispatch
+    }
+
+    fn repository(&self) -> Git {
+        Git::repository(&self.project.located.common_dir)
+    }
+
+    fn run(
+        &self,
+        tell: &mut impl FnMut(&Ran),
+        integrate: impl FnOnce(&Integrate<'_>) -> Result<Integrated, Ended>,
+    ) -> Result<Merged, Fault> {
+        let Subject { target, base, head, .. } = self.looked.situation.subject.clone();
+        let name = nonce(sys::random::<16>()?);
+        let mut merging = Merging::begin(self.project, self.id(), &name, &target, &base)?;
+        let Sealed { size, root, .. } = *self.sealed;
+        let started = MergeStarted {
+            nonce: name.clone(),
+            strategy: self.strategy,
+            target: target.clone(),
+            base: base.clone(),
+            head,
+            size,
+            root,
+        };
+        self.project.ledger().append(&[Entry::of(self.id(), Body::MergeStarted(started))])?;
+        let tried = self.tried(&mut merging, tell, integrate);
+        let landed = match tried {
+            Ok(landed) => landed,
+            Err(Ended { reason, clear }) => {
+                merging.refused(self.project, &reason)?;
+                return Ok(Merged::Refused(Refused { dispatch: self.id().clone(), reason, clear }));
+            }
+        };
+        // From here on it has landed, whatever else happens.
+        merging.landed(self.project, landed.0.clone())?;
+        let MergeLanded { commit, behind, .. } = landed.0;
+        let anchored = anchor::seal(self.project).ok().and_then(Result::ok).map(|sealed| sealed.size);
+        let (dispatch, strategy) = (self.id().clone(), self.strategy);
+        Ok(Merged::Landed(Landed { dispatch, strategy, target, base, commit, behind, anchored }))
+    }
+
+    fn tried(
+        &self,
+        merging: &mut Merging<'_>,
+        tell: &mut impl FnMut(&Ran),
+        integrate: impl FnOnce(&Integrate<'_>) -> Result<Integrated, Ended>,
+    ) -> Result<(MergeLanded,), Ended> {
+        let (project, subject) = (self.project, &self.looked.situation.subject);
+        let trailers = Trailers::of(self.looked, self.sealed, project)?;
+        let work = Integrate::begin(project, self.looked, merging.nonce(), &trailers)?;
+        let integrated = integrate(&work)?;
+        merging.integrated(&self.repository(), &integrated.commit)?;
+        self.prove(&integrated, tell)?;
+        self.still_believed(merging.nonce())?;
+        let Subject { target, base, .. } = subject;
+        let places = self.repository().who_has(target, &project.located.main_top()).map_err(Fault::from)?;
+        merging.about_to_move(&integrated.commit, &places)?;
+        let held = hold(&places, merging.nonce(), base, &integrated.commit)?;
+        let why = format!("vnx: {} {}", self.strategy.word(), self.id());
+        let moved = self.repository().land(target, &integrated.commit, base, &why, work.hooks());
+        moved.map_err(|e| {
+            let plain = target.trim_start_matches("refs/heads/");
+            Ended::because(
+                format!("{plain} was not moved: {e}"),
+                format!("it moved meanwhile, or a hook refused it: see `vnx gate-check {}`", self.id()),
+            )
+        })?;
+        let behind = self.bring_along(held, integrated.commit.as_str())?;
+        let (nonce, commit, tree) = (merging.nonce().to_owned(), integrated.commit, integrated.tree);
+        Ok((MergeLanded { nonce, commit, tree, recovered: false, behind },))
+    }
+
+    /// Every gate that this very tree has to pass.
+    fn prove(&self, integrated: &Integrated, tell: &mut impl FnMut(&Ran)) -> Result<(), Ended> {
+        let Subject { target, base, .. } = self.looked.situation.subject.clone();
+        let subject = Subject { target, base, head: integrated.commit.clone(), tree: integrated.tree.clone() };
+        let ran = gates::post_merge(self.project, self.looked, &subject, tell)?;
+        let Some(bad) = ran.iter().find(|ran| ran.required && !ran.passed()) else { return Ok(()) };
+        let why =
+            bad.result.as_ref().map(|said| said.reason.clone()).or_else(|| bad.skipped.clone()).unwrap_or_default();
+        let plain = subject.target.trim_start_matches("refs/heads/");
+        let id = self.id();
+        Err(Ended::because(
+            format!("gate {} does not pass on what {plain} would become: {why}", bad.gate),
+            format!("read `vnx gate show {id} {}`; mend it on the branch, then `vnx gate run {id}`", bad.gate),
+        ))
+    }
+
+    /// What was proven at the beginning must hold after everything that ran since: it was written by a worker.
+    fn still_believed(&self, nonce: &str) -> Result<(), Ended> {
+        let receipts = self.project.ledger().of_dispatch(self.id()).map_err(Fault::from)?;
+        let started = |body: &Body| matches!(body, Body::MergeStarted(m) if m.nonce == nonce);
+        let why = match anchor::disbelieved(self.project, true) {
+            None if receipts.iter().any(|r| started(&r.body)) => return Ok(()),
+            None => "the ledger has lost what was written to it during the merge".to_owned(),
+            Some(why) => why,
+        };
+        Err(Ended::because(why, "run `vnx audit-chain verify`; nothing sets this aside"))
+    }
+
+    /// Brings along whoever has the target checked out. Where nothing was done there yet, the target goes back.
+    fn bring_along(&self, held: Vec<Held<'_>>, commit: &str) -> Result<Option<String>, Ended> {
+        let Subject { target, base, .. } = &self.looked.situation.subject;
+        let mut behind = None;
+        for (nth, place) in held.into_iter().enumerate() {
+            let path = place.path().to_owned();
+            let untouched = nth == 0 && place.try_forward(base, commit).is_err();
+            if untouched {
+                let back = self.repository().move_ref(target, base, Some(commit), "vnx: taken back");
+                let reason = format!("{} was changed at that very moment", path.display());
+                if back.is_ok() {
+                    return Err(Ended::because(reason, format!("try again: `vnx merge {}`", self.id())));
+                }
+            }
+            if let Err(e) = place.forward(base, commit, false) {
+                let how = by_hand(&path, base, commit);
+                behind = Some(format!("{}: {e}; bring it along with `{how}`", path.display()));
+            }
+        }
+        Ok(behind)
+    }
+}
+
+/// The command that brings a checkout along.
+fn by_hand(path: &Path, base: &str, commit: &str) -> String {
+    format!("git -C {} read-tree -m -u {base} {commit}", path.display())
+}
+
+/// Takes every checkout of the target, each of which must be able to come along.
+fn hold<'a>(places: &'a [CheckedOut], nonce: &str, base: &str, commit: &str) -> Result<Vec<Held<'a>>, Ended> {
+    let take = |place| {
+        let held = Held::take(place, nonce)?;
+        held.try_forward(base, commit)?;
+        Ok::<_, BehindError>(held)
+    };
+    places.iter().map(take).collect::<Result<_, _>>().map_err(|e| {
+        Ended::because(e.to_string(), "commit or stash what is there, then merge again; nothing was changed")
+    })
+}
+
+/// What is left for later commands to know.
+fn journal_file(project: &Project) -> Journal {
+    Journal::at(&project.paths.merging())
+}

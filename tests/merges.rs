@@ -1,0 +1,430 @@
+//! From done to landed, the second half: a merge happens whole or not at all, whoever looks at the target, and
+//! whatever kills it.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use crate::common::World;
+use crate::gates::{TESTS, check, commit, done, goes, holds, project, reasons};
+
+/// A dispatch that may land.
+fn ready(world: &World, script: &str) -> String {
+    let id = done(world, script);
+    world.vnx(&["gate", "run", &id]).expect(0);
+    id
+}
+
+fn main(world: &World) -> String {
+    world.git(&["rev-parse", "main"])
+}
+
+/// Everything is as it was, and nothing is left of the try.
+#[track_caller]
+fn untouched(world: &World, before: &str) {
+    assert_eq!(main(world), before);
+    assert_eq!(world.count("merge.started"), world.count("merge.refused"));
+    settled(world);
+}
+
+/// No merge is under way, and nothing of one is left.
+#[track_caller]
+fn settled(world: &World) {
+    world.assert_nothing_left();
+    assert!(!world.state().join("merging.json").exists());
+    assert_eq!(world.git(&["for-each-ref", "refs/vnx/merging"]), "");
+    for left in ["index.lock", "index.vnx", "index.vnx.lock"] {
+        assert!(!world.repo.join(".git").join(left).exists(), "{left}");
+    }
+    world.assert_verified();
+}
+
+#[test]
+fn three_ways_to_land() {
+    for strategy in ["merge", "squash", "rebase"] {
+        let world = project(&format!("{TESTS}merge: {{strategy: {strategy}}}\n"));
+        let id = ready(&world, "echo 1 > f; git add f; git commit -qm one; echo 2 > g");
+        // The target goes on meanwhile.
+        std::fs::write(world.repo.join("own"), "x").unwrap();
+        world.git(&["add", "own"]);
+        world.git(&["commit", "-qm", "own"]);
+        let before = main(&world);
+        holds(&world, &id, "stale", "tests");
+        let run = world.vnx(&["merge", &id, "--gates", "--json"]).expect(0).json();
+        assert_eq!(run["merges"][0]["outcome"], "landed", "{run:#}");
+        assert_eq!(main(&world), run["merges"][0]["commit"].as_str().unwrap());
+        let message = world.git(&["log", "-1", "--format=%B"]);
+        for trailer in ["Vnx-Dispatch: ", "Vnx-Receipt: ", "Vnx-Checkpoint: vnx/"] {
+            assert_eq!(message.matches(trailer).count(), 1, "{strategy}: {message}");
+        }
+        let subjects = world.git(&["log", "--format=%s", &format!("{before}..main")]);
+        let parents = world.git(&["log", "-1", "--format=%P"]).split(' ').count();
+        match strategy {
+            "merge" => assert!(subjects.contains("work") && subjects.contains("one") && parents == 2, "{subjects}"),
+            "squash" => assert!(subjects.lines().count() == 1 && parents == 1, "{subjects}"),
+            _ => assert!(subjects == "work\none" && parents == 1, "{subjects}"),
+        }
+        // Who has it checked out has its files.
+        assert_eq!(world.git(&["status", "--porcelain"]), "");
+        assert_eq!(std::fs::read_to_string(world.repo.join("g")).unwrap(), "2\n");
+        let started = world.last("merge.started");
+        assert_eq!((&started["base"], &started["strategy"]), (&before.into(), &strategy.into()));
+        // Its branch is put away, and all of it is anchored.
+        assert_eq!(world.git(&["for-each-ref", "refs/heads/vnx"]), "");
+        assert_eq!(world.git(&["for-each-ref", &format!("refs/vnx/landed/{id}")]).lines().count(), 1);
+        world.vnx(&["audit-chain", "verify", "--require-anchor"]).expect(0);
+        settled(&world);
+        let again = world.vnx(&["merge", &id]).expect(1);
+        assert!(again.out.contains("it has landed"), "{}", again.out);
+    }
+}
+
+#[test]
+fn a_conflict_leaves_the_target_alone() {
+    for strategy in ["merge", "squash", "rebase"] {
+        let world = project(TESTS);
+        let id = ready(&world, "echo 1 > f");
+        std::fs::write(world.repo.join("f"), "other").unwrap();
+        world.git(&["add", "f"]);
+        world.git(&["commit", "-qm", "other"]);
+        let before = main(&world);
+        let run = world.vnx(&["merge", &id, "--gates", "--strategy", strategy]).expect(1);
+        assert!(run.out.contains("it conflicts with main in \"f\""), "{}", run.out);
+        untouched(&world, &before);
+        assert_eq!(world.git(&["status", "--porcelain"]), "");
+    }
+}
+
+#[test]
+fn green_alone_and_broken_together() {
+    let world = project("gates:\n  tests: {command: 'test ! -e f || test ! -e g'}\n");
+    let one = ready(&world, "echo 1 > f");
+    let two = ready(&world, "echo 1 > g");
+    let run = world.vnx(&["merge", "--queue", &one, &two, "--json"]).expect(1).json();
+    assert_eq!(run["merges"][0]["outcome"], "landed", "{run:#}");
+    assert_eq!(run["merges"][1]["outcome"], "refused", "{run:#}");
+    assert!(run["merges"][1]["reason"].as_str().unwrap().contains("on what main would become"), "{run:#}");
+    assert!(world.repo.join("f").exists() && !world.repo.join("g").exists());
+    assert_eq!(main(&world), run["merges"][0]["commit"].as_str().unwrap());
+    settled(&world);
+}
+
+#[test]
+fn a_queue_goes_on_after_one_that_is_held() {
+    let world = project(TESTS);
+    let ids = ["echo 1 > f; echo 1 > a", "echo 1 > a", "echo 1 > f; echo 1 > c"].map(|script| done(&world, script));
+    let run = world.vnx(&["merge", "--queue", &ids[0], &ids[1], &ids[2], "--json"]).json();
+    let outcomes: Vec<_> = run["merges"].as_array().unwrap().iter().map(|m| m["outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes, ["landed", "held", "landed"], "{run:#}");
+    settled(&world);
+}
+
+#[test]
+fn what_is_not_committed_where_the_target_is_checked_out_stays() {
+    let world = project(TESTS);
+    let id = ready(&world, "echo 1 > f; echo '# Changed' > README.md; mkdir new; echo 1 > new/file");
+    let before = main(&world);
+    let write = |name: &str, text: &str| std::fs::write(world.repo.join(name), text).unwrap();
+    // In the way: changed, added, untracked, ignored.
+    let undo = |name: &str| {
+        let _ = std::fs::remove_file(world.repo.join(name));
+        world.git(&["checkout", "-q", "HEAD", "--", "."]);
+    };
+    write("README.md", "mine\n");
+    let run = world.vnx(&["merge", &id]).expect(1);
+    assert!(run.out.contains("README.md"), "{}", run.out);
+    assert_eq!(std::fs::read_to_string(world.repo.join("README.md")).unwrap(), "mine\n");
+    undo("README.md");
+    write("f", "mine\n");
+    world.vnx(&["merge", &id]).expect(1);
+    std::fs::write(world.repo.join(".git/info/exclude"), "f\n").unwrap();
+    world.vnx(&["merge", &id]).expect(1);
+    assert_eq!(std::fs::read_to_string(world.repo.join("f")).unwrap(), "mine\n");
+    std::fs::remove_file(world.repo.join("f")).unwrap();
+    // Somebody works there.
+    write(".git/index.lock", "");
+    let run = world.vnx(&["merge", &id]).expect(1);
+    assert!(run.out.contains("index.lock"), "{}", run.out);
+    std::fs::remove_file(world.repo.join(".git/index.lock")).unwrap();
+    write(".git/MERGE_HEAD", &format!("{before}\n"));
+    let run = world.vnx(&["merge", &id]).expect(1);
+    assert!(run.out.contains("in the middle of something"), "{}", run.out);
+    std::fs::remove_file(world.repo.join(".git/MERGE_HEAD")).unwrap();
+    untouched(&world, &before);
+    // Not in the way: changed, staged, untracked.
+    write("src/lib.rs", "mine\n");
+    write("staged", "mine\n");
+    world.git(&["add", "staged"]);
+    write("untracked", "mine\n");
+    world.vnx(&["merge", &id]).expect(0);
+    assert_eq!(world.git(&["status", "--porcelain"]), " M src/lib.rs\nA  staged\n?? untracked");
+    assert_eq!(std::fs::read_to_string(world.repo.join("new/file")).unwrap(), "1\n");
+    settled(&world);
+}
+
+#[test]
+fn the_target_may_be_checked_out_elsewhere_or_nowhere() {
+    let world = project(TESTS);
+    world.git(&["checkout", "-q", "-b", "side"]);
+    let id = done(&world, "echo 1 > f");
+    let tree = world.root.join("of main");
+    world.git(&["worktree", "add", "-q", tree.to_str().unwrap(), "main"]);
+    std::fs::write(tree.join("untracked"), "mine").unwrap();
+    world.vnx(&["gate", "run", &id, "--into", "main"]).expect(0);
+    world.vnx(&["merge", &id, "--into", "main"]).expect(0);
+    assert_eq!(world.git_in(&tree, &["status", "--porcelain"]), "?? untracked");
+    assert!(tree.join("f").exists() && !world.repo.join("f").exists());
+    assert_eq!(world.git(&["status", "--porcelain"]), "");
+    world.git(&["worktree", "remove", "--force", tree.to_str().unwrap()]);
+    let two = done(&world, "echo 1 > f; echo 2 > g");
+    world.vnx(&["gate", "run", &two, "--into", "main"]).expect(0);
+    world.vnx(&["merge", &two, "--into", "main"]).expect(0);
+    assert_eq!(world.git(&["show", "main:g"]), "2");
+    settled(&world);
+}
+
+/// T-26: what was proven and what is moved are the same, or nothing is moved.
+#[test]
+fn a_target_or_a_branch_that_moves_meanwhile() {
+    let moves = "git -C ../../../repo commit -q --allow-empty -m 'meanwhile'";
+    let world = project(&format!(
+        "gates:\n  tests: {{command: 'true'}}\n  late: {{command: \"{moves}\", phase: post_merge}}\n"
+    ));
+    let id = ready(&world, "echo 1 > f");
+    let run = world.vnx(&["merge", &id]).expect(1);
+    assert!(run.out.contains("main was not moved"), "{}", run.out);
+    assert_eq!(world.git(&["log", "-1", "--format=%s", "main"]), "meanwhile");
+    assert!(!world.repo.join("f").exists());
+    let before = main(&world);
+    untouched(&world, &before);
+    // The branch moves: what lands is what was looked at.
+    let moves = "cd ../../../repo && git update-ref refs/heads/vnx/$VNX_DISPATCH_ID $(git commit-tree main^{tree} -p $VNX_BASE -m evil)";
+    commit(
+        &world,
+        &format!("gates:\n  tests: {{command: 'true'}}\n  late: {{command: \"{moves}\", phase: post_merge}}\n"),
+    );
+    let head = world.git(&["rev-parse", &format!("vnx/{id}")]);
+    world.vnx(&["merge", &id, "--gates"]).expect(0);
+    assert_eq!(world.git(&["log", "-1", "--format=%P", "main"]).split(' ').nth(1), Some(head.as_str()));
+    assert!(world.repo.join("f").exists());
+    settled(&world);
+}
+
+/// T-26: the ledger changes between the proof and the merge.
+#[test]
+fn a_ledger_that_changes_meanwhile() {
+    let cut = "cd ../../../repo/.git/vnx/receipts; head -c 3000 ledger.ndjson > x; cat x > ledger.ndjson; rm x";
+    let world =
+        project(&format!("gates:\n  tests: {{command: 'true'}}\n  late: {{command: \"{cut}\", phase: post_merge}}\n"));
+    let id = ready(&world, "echo 1 > f");
+    let before = main(&world);
+    let run = world.vnx(&["merge", &id]);
+    assert_ne!(run.code, 0, "{}", run.out);
+    assert_eq!(main(&world), before);
+    world.vnx(&["audit-chain", "verify"]).expect(3);
+}
+
+fn hook(world: &World, name: &str, script: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    let path = world.repo.join(".git/hooks").join(name);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn the_projects_hooks_may_refuse_and_may_not_change() {
+    let cases = [
+        ("pre-merge-commit", "echo not today >&2; exit 1", Some("not today")),
+        ("commit-msg", "grep -v ^Vnx- $1 > $1.new; mv $1.new $1", Some("took the trailers")),
+        ("commit-msg", "grep -q ^Vnx-Dispatch: $1", None),
+        ("prepare-commit-msg", "sed -i '1s/^/[TICKET-1] /' $1", None),
+        (
+            "reference-transaction",
+            "[ $1 = prepared ] && grep -q refs/heads/main && exit 1; exit 0",
+            Some("main was not moved"),
+        ),
+        ("post-merge", "touch ran", None),
+    ];
+    for (name, script, refused) in cases {
+        let world = project(TESTS);
+        // Workers commit too.
+        let guard = if name == "reference-transaction" { "" } else { "[ -n \"$VNX_MERGE\" ] || exit 0\n" };
+        hook(&world, name, &format!("{guard}{script}"));
+        let id = ready(&world, "echo 1 > f");
+        let before = main(&world);
+        let run = world.vnx(&["merge", &id]);
+        if let Some(why) = refused {
+            assert_eq!(run.code, 1, "{name}: {}", run.out);
+            assert!(run.out.contains(why), "{name}: {}", run.out);
+            untouched(&world, &before);
+            assert_eq!(world.git(&["status", "--porcelain"]), "", "{name}");
+            continue;
+        }
+        run.expect(0);
+        if name == "prepare-commit-msg" {
+            assert!(world.git(&["log", "-1", "--format=%s"]).starts_with("[TICKET-1]"));
+        }
+        settled(&world);
+    }
+}
+
+#[test]
+fn hooks_of_squashes_and_of_the_project_itself() {
+    let world = project(&format!("{TESTS}worktree: {{hooks: {{pre_merge: [{{run: 'test ! -e stop'}}]}}}}\n"));
+    hook(&world, "pre-commit", "test -z \"$VNX_MERGE\" || test ! -e stop-too");
+    let id = ready(&world, "echo 1 > f; echo 1 > stop");
+    let before = main(&world);
+    let run = world.vnx(&["merge", &id]).expect(1);
+    assert!(run.out.contains("hook pre_merge-1 refuses it"), "{}", run.out);
+    untouched(&world, &before);
+    let id = ready(&world, "echo 1 > f; echo 1 > stop-too");
+    world.vnx(&["merge", &id, "--strategy", "squash"]).expect(1);
+    untouched(&world, &before);
+    hook(&world, "pre-commit", "test -z \"$VNX_MERGE\" || { echo 1 > sneaked; git add sneaked; }");
+    let id = ready(&world, "echo 1 > f");
+    let run = world.vnx(&["merge", &id, "--strategy", "squash"]).expect(1);
+    assert!(run.out.contains("changed what is merged"), "{}", run.out);
+    untouched(&world, &before);
+    world.vnx(&["merge", &id]).expect(0);
+    settled(&world);
+}
+
+#[test]
+fn commits_are_signed_where_git_is_told_to() {
+    let world = project(TESTS);
+    let key = world.root.join("key");
+    let made = world.command("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status().unwrap();
+    assert!(made.success());
+    for (name, value) in [("gpg.format", "ssh"), ("user.signingkey", key.to_str().unwrap()), ("commit.gpgsign", "true")]
+    {
+        world.git(&["config", name, value]);
+    }
+    let public = std::fs::read_to_string(key.with_extension("pub")).unwrap();
+    std::fs::write(world.repo.join(".vnx/allowed_signers"), format!("ada {public}")).unwrap();
+    world.git(&["commit", "-qam", "signers"]);
+    for strategy in ["merge", "squash", "rebase"] {
+        let id = ready(&world, &format!("echo {strategy} > f"));
+        world.vnx(&["merge", &id, "--strategy", strategy]).expect(0);
+        assert!(world.git(&["cat-file", "commit", "main"]).contains("gpgsig -----BEGIN SSH SIGNATURE"), "{strategy}");
+    }
+    settled(&world);
+}
+
+#[test]
+fn what_landed_is_taken_back() {
+    for strategy in ["merge", "squash", "rebase"] {
+        let world = project("gates:\n  tests: {command: 'test -e README.md'}\n");
+        let id = ready(&world, "echo 1 > f; git add f; git commit -qm one; echo 2 > g");
+        world.vnx(&["merge", &id, "--strategy", strategy]).expect(0);
+        world.vnx(&["revert", &id, "--reason", ""]).expect(2);
+        world.vnx(&["revert", &id, "--reason", "it was too early"]).expect(0);
+        assert!(!world.repo.join("f").exists() && !world.repo.join("g").exists());
+        let message = world.git(&["log", "-1", "--format=%B"]);
+        assert!(message.starts_with(&format!("Revert {id}")) && message.contains("it was too early"), "{message}");
+        world.vnx(&["revert", &id, "--reason", "again"]).expect(2);
+        settled(&world);
+    }
+}
+
+#[test]
+fn two_merges_at_once_are_one_after_the_other() {
+    let world = project("gates:\n  tests: {command: 'true'}\n");
+    let one = ready(&world, "echo 1 > f");
+    let two = ready(&world, "echo 1 > g");
+    let mut children = [&one, &two].map(|id| world.start(&["merge", id, "--gates"]));
+    let codes = children.each_mut().map(|child| child.wait().unwrap().code());
+    assert_eq!(codes, [Some(0), Some(0)]);
+    assert!(world.repo.join("f").exists() && world.repo.join("g").exists());
+    settled(&world);
+}
+
+#[test]
+fn bad_input_is_named() {
+    let world = project(TESTS);
+    let id = ready(&world, "echo 1 > f");
+    for (args, code, what) in [
+        (vec!["merge", "none"], 2, "there is no dispatch"),
+        (vec!["merge", &id, &id], 2, "--queue"),
+        (vec!["merge", &id, "--into", "no such"], 2, "not the name of a branch"),
+        (vec!["merge", &id, "--into", "none"], 2, "there is no branch none"),
+        (vec!["revert", &id, "--reason", "x"], 2, "has not landed"),
+        (vec!["gate", "run", &id, "nope"], 2, "is not configured"),
+        (vec!["gate", "show", &id, "nope"], 2, "has no result"),
+        (vec!["items", "close", "i-0", "--reason", "x"], 2, "0 open items"),
+    ] {
+        let run = world.vnx(&args).expect(code);
+        assert!(run.err.contains(what), "{args:?}: {}", run.err);
+    }
+    for (gates, what) in [
+        ("gates:\n  a: {}\n", "gates.a: it needs exactly one of"),
+        ("gates:\n  a: {command: x, human: {}}\n", "gates.a: it needs exactly one of"),
+        ("gates:\n  a: {command: ''}\n", "`command` is empty"),
+        ("gates:\n  a: {command: x, after: [b]}\n", "names b, which is no gate"),
+        ("gates:\n  a: {command: x, after: [b]}\n  b: {command: x, after: [a]}\n", "leads back to itself"),
+        ("gates:\n  verdict: {command: x}\n", "that name is taken"),
+        ("gates:\n  a: {command: x, timeout: 0s}\n", "`timeout` must be longer"),
+        ("gates:\n  a: {comand: x}\n", "comand"),
+        ("gates:\n  a: {probe: {checks: []}}\n", "`checks` needs"),
+        ("gates:\n  a: {review: {providers: [claude, claude]}}\n", "names one twice"),
+        ("merge: {strategy: revert}\n", "strategy is merge, squash or rebase"),
+        ("merge: {target: 'a..b'}\n", "cannot be the name of a branch"),
+    ] {
+        commit(&world, gates);
+        let run = world.vnx(&["gate", "list"]).expect(2);
+        assert!(run.err.contains(what) && run.err.contains(".vnx/config.yaml"), "{gates}: {}", run.err);
+    }
+}
+
+/// kill -9 at each call by which a merge changes something: the target has all of it or nothing, and the ledger
+/// says which.
+fn killed_at_every(call: &str) {
+    let world = project("gates:\n  tests: {command: 'test -e README.md'}\n");
+    for n in 1.. {
+        let at = format!("{call} {n}");
+        let id = ready(&world, &format!("echo {n} > f-{call}"));
+        let before = main(&world);
+        let (landed, refused) = (world.count("merge.landed"), world.count("merge.refused"));
+        let killed = world.killed_at(call, n, &["merge", &id], Stdio::null());
+        let story = world.vnx(&["ps"]).expect(0);
+        settled(&world);
+        let now = main(&world);
+        let new = world.count("merge.landed") - landed;
+        assert_eq!(now != before, new == 1, "{at}: recorded what happened; {}", story.err);
+        assert_eq!(world.git(&["status", "--porcelain"]), "", "{at}");
+        let has = world.repo.join(format!("f-{call}")).exists()
+            && std::fs::read_to_string(world.repo.join(format!("f-{call}"))).unwrap() == format!("{n}\n");
+        assert_eq!(has, new == 1, "{at}");
+        if new == 1 {
+            assert_eq!(world.last("merge.landed")["commit"], now.as_str(), "{at}");
+            assert_eq!(world.git(&["for-each-ref", &format!("refs/heads/vnx/{id}")]), "", "{at}");
+        } else {
+            assert!(world.count("merge.refused") - refused <= 1);
+            // And it can still land.
+            goes(&world, &id);
+            world.vnx(&["merge", &id]).expect(0);
+        }
+        if !killed {
+            assert!(n > 1, "nobody was killed at {call}");
+            break;
+        }
+    }
+}
+
+macro_rules! kills {
+    ($($call:ident),*) => { mod kills { $(#[test] fn $call() { super::killed_at_every(stringify!($call)); })* } };
+}
+kills!(rename, unlink, mkdir, write, fdatasync, clone3);
+
+#[test]
+fn looking_changes_nothing() {
+    let world = project(TESTS);
+    let id = ready(&world, "echo 1 > f");
+    let receipts = world.receipts().len();
+    assert_eq!(reasons(&world, &id), Vec::new());
+    world.vnx(&["gate", "status", &id]).expect(0);
+    world.vnx(&["gate", "list", "--json"]).expect(0);
+    world.vnx(&["items", "list"]).expect(0);
+    assert_eq!(check(&world, &id)["schema"], "vnx.gate-check/1");
+    assert_eq!(world.receipts().len(), receipts);
+    assert!(!Path::new(&world.worktrees()).exists());
+}
