@@ -12,6 +12,9 @@ use crate::project::Project;
 use crate::provider::{AcpLevel, AcpSpec, LaneSpec, acp, environment, hooks};
 use crate::sys::path::{self, Found};
 
+/// The file that holds the schema of an answer.
+const ANSWER_SCHEMA: &str = "answer.schema.json";
+
 /// What the agent and the request say of a worker that can be steered.
 pub(super) fn steer(launch: &mut Launch, request: &Request, agent: &Agent) -> Result<(), Fault> {
     if let Some(interactive) = &mut launch.interactive {
@@ -103,6 +106,8 @@ pub(super) struct Place<'a> {
     pub(super) common: &'a str,
     pub(super) worktree: &'a Path,
     pub(super) resume: Option<&'a Resume>,
+    /// The JSON Schema of its answer.
+    pub(super) answers: Option<&'a str>,
 }
 
 /// The process that a plan starts.
@@ -156,6 +161,7 @@ pub(super) fn launch(
             format!("{}/worktrees/{}", place.common, place.worktree.file_name().unwrap_or_default().display()),
         ),
         ("{program}", own_program),
+        ("{answer_schema}", place.answers.unwrap_or_default().to_owned()),
         ("{session}", place.resume.map(|r| r.session.clone()).unwrap_or_default()),
         ("{prompt_file}", path::text(&prompt_file)?),
         ("{files}", path::text(&project.paths.dispatch(id).join("files"))?),
@@ -177,7 +183,10 @@ pub(super) fn launch(
         Some(_) => &spec.resume_args,
         None => &spec.last_args,
     };
-    let parts = [spec.args.as_slice(), permissions, model_args, last_args];
+    let answer_args = if place.answers.is_some() { spec.answer_args.as_slice() } else { &[] };
+    let schema =
+        place.answers.filter(|_| !answer_args.is_empty()).map(|text| (ANSWER_SCHEMA.to_owned(), text.to_owned()));
+    let parts = [spec.args.as_slice(), permissions, model_args, answer_args, last_args];
     let with_model = spec.env_with_model.iter().filter(|_| model.is_some());
     Ok(Launch {
         program,
@@ -196,7 +205,7 @@ pub(super) fn launch(
         env_from: manifest.env.from.clone(),
         model_probe: manifest.model_probe.iter().flat_map(|probe| &probe.args).map(fill).collect(),
         env_file: None,
-        files: manifest.files.iter().map(|(name, text)| (name.clone(), fill(text))).collect(),
+        files: manifest.files.iter().map(|(name, text)| (name.clone(), fill(text))).chain(schema).collect(),
         mount_points: manifest.mount_points.iter().map(fill).collect(),
         linger: spec.linger,
         failures: manifest.failures.clone(),

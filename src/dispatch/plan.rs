@@ -102,13 +102,13 @@ pub fn compile(project: &Project, request: &Request, seen: Snapshot) -> Result<P
     };
     let worktree_text = path::text(&worktree)?;
     let common = path::text(&project.located.common_dir)?;
-    let place = Place { common: &common, worktree: &worktree, resume: request.resume.as_ref() };
+    let (resume, answers) = (request.resume.as_ref(), request.answers.as_deref());
+    let place = Place { common: &common, worktree: &worktree, resume, answers };
     let mut launch = launch(project, &agent, &provider, lane, model.as_deref(), &place, &id)?;
     steer(&mut launch, request, &agent)?;
     launch.env_file.clone_from(&request.env_file);
     launch.secret_names.clone_from(&project.config.redact.names);
-    launch.env_set.insert("VNX_DISPATCH_ID".to_owned(), id.to_string());
-    launch.env_set.insert("VNX_AGENT".to_owned(), agent.head.name.to_string());
+    launch.env_set.extend(names(&id, &agent));
     if launch.prompt_by == PromptBy::Argument {
         launch.args.push(argument(&prompt, lane, &provider.manifest.name, &project.paths.dispatch(&id))?);
     }
@@ -258,6 +258,11 @@ fn argument(prompt: &str, lane: Lane, provider: &Name, dispatch: &Path) -> Resul
         prompt.len()
     ))
     .fix("shorten the instruction, or put the material into a file of the repository"))
+}
+
+/// How a worker knows what it is.
+fn names(id: &DispatchId, agent: &Agent) -> [(String, String); 2] {
+    [("VNX_DISPATCH_ID".to_owned(), id.to_string()), ("VNX_AGENT".to_owned(), agent.head.name.to_string())]
 }
 
 /// The identity that the worker's environment gives its commits, where git's own does not reach it.

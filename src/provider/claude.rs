@@ -90,7 +90,9 @@ fn tool_results(value: &Value) -> Vec<Event> {
 
 fn result(value: &Value) -> Vec<Event> {
     let ok = value.get("is_error").and_then(Value::as_bool) == Some(false);
-    let text = text_at(value, "/result").to_owned();
+    // An answer that was held to a schema stands beside the words.
+    let structured = value.get("structured_output").filter(|answer| answer.is_object());
+    let text = structured.map_or_else(|| text_at(value, "/result").to_owned(), Value::to_string);
     let mut events = vec![Event::Usage(usage(value))];
     let denied = value.get("permission_denials").and_then(Value::as_array).map_or(0, Vec::len);
     if denied > 0 {

@@ -58,6 +58,10 @@ pub struct LaneSpec {
     /// Names of the executable of this lane, where it is another: an adapter. `{program}` is the CLI's own.
     #[serde(default)]
     pub binaries: Vec<String>,
+    /// Arguments that hold the answer to a JSON Schema: `{answer_schema}` is the schema itself, and
+    /// `{files}/answer.schema.json` a file with it.
+    #[serde(default)]
+    pub answer_args: Vec<String>,
     /// Events for which the CLI calls a hook of ours.
     #[serde(default)]
     pub hook_events: Vec<String>,

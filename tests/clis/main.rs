@@ -52,6 +52,7 @@ macro_rules! for_each {
 }
 
 mod failures;
+mod reviews;
 mod steering;
 mod work;
 
@@ -100,8 +101,14 @@ impl Lane {
 
 /// A fresh HOME, a fresh repository, the CLI on PATH and its endpoint on loopback.
 fn world(cli: Cli, url: &str) -> World {
-    let clis = std::env::var("VNX_TEST_CLIS").expect("VNX_TEST_CLIS is not set: run bin/test, which installs the CLIs");
     let mut world = World::new();
+    set_up(&mut world, cli, url);
+    world
+}
+
+/// Puts a CLI into a world.
+fn set_up(world: &mut World, cli: Cli, url: &str) {
+    let clis = std::env::var("VNX_TEST_CLIS").expect("VNX_TEST_CLIS is not set: run bin/test, which installs the CLIs");
     world.set("PATH", format!("{clis}/bin:{}", std::env::var("PATH").unwrap()));
     match cli {
         Cli::Claude => {
@@ -146,11 +153,10 @@ fn world(cli: Cli, url: &str) -> World {
             world.set("GEMINI_API_KEY", "sk-test-000000000000");
         }
         Cli::Kimi => {
-            kimi_config(&world, url, "api_key = \"sk-test-000000000000\"");
+            kimi_config(world, url, "api_key = \"sk-test-000000000000\"");
             world.set("KIMI_LOOP_MAX_ATTEMPTS_PER_STEP", "2");
         }
     }
-    world
 }
 
 fn kimi_config(world: &World, url: &str, key: &str) {

@@ -11,7 +11,6 @@ use crate::dispatch::view;
 use crate::domain::gate::review::{self, Reviewed};
 use crate::domain::gate::{GateStatus, Review};
 use crate::domain::outcome::{Decision, Outcome};
-use crate::domain::plan::Lane;
 use crate::domain::span::Span;
 use crate::domain::{Fault, Name};
 use crate::gate::{Reviewer, Shown, instruction};
@@ -75,20 +74,14 @@ fn open(
 ) -> Result<door::Opened, Fault> {
     let mut request = Request::of(asked.agent.clone());
     request.instruction = Some(text.to_owned());
+    let named = provider.as_ref().and_then(|name| asked.models.get(name));
+    request.model = named.or(asked.model.as_ref()).cloned();
     request.provider = provider;
-    request.model.clone_from(&asked.model);
     request.base = Some(job.binding.head.clone());
     request.deadline = Some(Span(job.gate.timeout.0));
     request.answers = Some(review::json_schema(&job.binding.nonce).to_string());
     let options = Options { wait_slot: true, ..Options::default() };
-    match door::open(project, &request, &options) {
-        // Where a CLI can answer headless, nobody has to read its screen.
-        Err(_) if request.lane.is_none() => {
-            request.lane = Some(Lane::Headless);
-            door::open(project, &request, &options)
-        }
-        other => other,
-    }
+    door::open(project, &request, &options)
 }
 
 fn heard(

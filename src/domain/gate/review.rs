@@ -255,7 +255,7 @@ pub fn json_schema(nonce: &str) -> serde_json::Value {
                 "properties": {
                     "severity": { "type": "string", "enum": ["blocker", "major", "minor", "nit"] },
                     "file": text,
-                    "line": { "type": "integer", "minimum": 0 },
+                    "line": { "type": "integer" },
                     "claim": text,
                     "fix": text,
                 },

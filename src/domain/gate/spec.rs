@@ -105,6 +105,9 @@ pub struct Review {
     /// The model, where there is one provider.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// The model of each of several providers.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub models: BTreeMap<Name, String>,
     /// A change that is larger is not shown, and a change that is not shown whole is not reviewed.
     pub max_diff: Size,
 }
@@ -112,7 +115,7 @@ pub struct Review {
 impl Default for Review {
     fn default() -> Self {
         let agent = Name::try_from("code-reviewer".to_owned()).unwrap_or_else(|_| unreachable!("follows the id rule"));
-        Self { agent, providers: Vec::new(), model: None, max_diff: Size(256 << 10) }
+        Self { agent, providers: Vec::new(), model: None, models: BTreeMap::new(), max_diff: Size(256 << 10) }
     }
 }
 
@@ -281,8 +284,11 @@ impl Review {
         if self.providers.len() > 4 {
             return Some("review.providers has more than 4 entries".to_owned());
         }
+        if let Some(name) = self.models.keys().find(|name| !self.providers.contains(name)) {
+            return Some(format!("review.models names {name}, which is not among review.providers"));
+        }
         (self.model.is_some() && self.providers.len() > 1)
-            .then(|| "review.model belongs to one provider; name it in an agent of each".to_owned())
+            .then(|| "review.model is for one provider; name the others' in review.models".to_owned())
     }
 }
 

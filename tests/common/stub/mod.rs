@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 /// N+1, and the last step repeats: end a script with [`Step::Say`], or the CLI calls the last tool for ever.
 #[derive(Clone, Debug)]
 pub enum Step {
-    /// Plain text; it ends the CLI's turn.
+    /// Plain text; it ends the CLI's turn. `{nonce}` in it is the one that the prompt names: "begin <nonce>".
     Say(String),
     /// A call of whatever shell tool the CLI offers; of "Bash" where it offers none, because a model may try.
     Bash(String),
@@ -261,7 +261,7 @@ impl Conn {
         };
         let model = api.model(path, &body);
         let piece = match &step {
-            Step::Say(said) => Piece::Text(said.clone()),
+            Step::Say(said) => Piece::Text(said.replace("{nonce}", &nonce_in(&turn))),
             Step::Bash(command) => turn.shell_call(command, false),
             Step::Escalate(command) => turn.shell_call(command, true),
             Step::Write { path, content } => turn.write_call(path, content),
@@ -414,6 +414,13 @@ impl Vendor {
             Self::Gemini => gemini::error(status, kind, model),
         }
     }
+}
+
+/// The nonce of the question in a prompt, wherever in the conversation it stands.
+fn nonce_in(turn: &Turn<'_>) -> String {
+    let mut texts = std::iter::once(turn.prompt.as_str()).chain(turn.said.iter().map(String::as_str));
+    let after = |text: &str| text.split("begin ").nth(1).map(|rest| rest.chars().take(32).collect::<String>());
+    texts.find_map(after).unwrap_or_default()
 }
 
 /// The parts of a model request that decide the answer.
