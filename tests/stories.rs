@@ -35,6 +35,7 @@ mod parallel;
 mod pool;
 mod projections;
 mod repositories;
+mod reviews;
 mod teardown;
 mod terminals;
 mod undo;
