@@ -1,5 +1,6 @@
 //! What reviewers say, and the only right answer to each: nothing passes but what says so plainly, to this question.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use vnx::domain::event::Listener;
@@ -105,7 +106,6 @@ fn with_reviewers(names: &[&str], more: &str) -> World {
             world.root.display()
         );
         std::fs::write(&script, text).unwrap();
-        use std::os::unix::fs::PermissionsExt;
         std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
         let manifest = format!(
             "version: 1\nname: {name}\ntitle: {name}\nbinaries: [{}]\nversion_probe: {{args: [], min: \"0.0.0\"}}\nlanes:\n  \

@@ -36,6 +36,7 @@ mod pool;
 mod projections;
 mod repositories;
 mod reviews;
+mod stages;
 mod teardown;
 mod terminals;
 mod undo;

@@ -5,14 +5,15 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::args::{DispatchArgs, ResumeArgs};
+use super::args::{DispatchArgs, PromoteArgs, ResumeArgs};
 use super::exit::Answer;
-use super::screen::{Tone, printable, toned};
+use super::screen::{Tone, printable, table, toned};
 use super::{Context, show, utf8};
 use crate::dispatch::request::{MAX_INSTRUCTION, parse_override};
 use crate::dispatch::retry::{self, Told};
+use crate::dispatch::stage::{self, Staged};
 use crate::dispatch::view;
-use crate::dispatch::{self, Options, Planned, Progress, Refusal, Request};
+use crate::dispatch::{self, Opened, Options, Planned, Progress, Refusal, Request};
 use crate::domain::receipt::DispatchClosed;
 use crate::domain::span::human_millis;
 use crate::domain::verdict::End;
@@ -73,6 +74,95 @@ pub(super) fn resume(context: &Context, args: ResumeArgs) -> Result<Answer, Faul
     start(context, &project, &request, &options, 0, args.json)
 }
 
+/// A proposal as JSON.
+#[derive(Serialize)]
+struct Proposed<'a> {
+    schema: &'static str,
+    id: &'a DispatchId,
+}
+
+/// `vnx stage`.
+pub(super) fn stage(context: &Context, args: DispatchArgs) -> Result<Answer, Fault> {
+    let json = args.json;
+    let request = request(args)?;
+    request.check()?;
+    let id = stage::propose(&context.project()?, &request)?;
+    if json {
+        context.screen.json(&Proposed { schema: "vnx.stage/1", id: &id });
+    } else {
+        context.screen.answer(id.as_str());
+        context.screen.story(&format!("proposed; `vnx promote {id}` lets it begin"));
+    }
+    Ok(Answer::Good)
+}
+
+/// Proposals as JSON.
+#[derive(Serialize)]
+struct Proposals {
+    schema: &'static str,
+    proposals: Vec<Staged>,
+}
+
+/// `vnx promote`.
+pub(super) fn promote(context: &Context, args: &PromoteArgs) -> Result<Answer, Fault> {
+    let project = context.project()?;
+    let Some(text) = &args.id else { return proposals(context, &project, args.json) };
+    if args.withdraw {
+        context.screen.answer(&format!("withdrawn: {}", stage::withdraw(&project, text)?));
+        return Ok(Answer::Good);
+    }
+    let options = Options { no_pane: args.no_pane, detach: args.detach, ..Options::default() };
+    let opened = stage::promote(&project, text, args.reason.as_deref(), &options)?;
+    if args.detach {
+        return Ok(leave(context, opened, args.json));
+    }
+    let (id, planned) = (opened.id.clone(), opened.planned.clone());
+    story(context, &Told::Opened(&id, &planned));
+    let closed = opened.watch(&project, |progress| tell(context, progress))?;
+    if args.json {
+        context.screen.json(&Finished { schema: "vnx.dispatch/1", id: &id, closed: &closed });
+    } else {
+        summary(context, &project, &id, &closed);
+    }
+    Ok(Answer::of(&closed.verdict))
+}
+
+fn proposals(context: &Context, project: &Project, json: bool) -> Result<Answer, Fault> {
+    let proposals = stage::staged(project)?;
+    if json {
+        context.screen.json(&Proposals { schema: "vnx.proposals/1", proposals });
+        return Ok(Answer::Good);
+    }
+    if proposals.is_empty() {
+        context.screen.story("nothing is proposed; `vnx stage` takes what dispatch-agent takes");
+        return Ok(Answer::Good);
+    }
+    let mut rows = vec![["PROPOSAL", "AGENT", "WHAT"].map(|h| toned(Tone::Dim, h)).to_vec()];
+    for Staged { id, request, edited } in proposals {
+        let what = crate::domain::line::summary(request.instruction.as_deref().unwrap_or_default());
+        let edited = if edited { " (edited since, so it cannot be promoted)" } else { "" };
+        rows.push(vec![id.to_string(), request.agent.to_string(), printable(&what) + edited]);
+    }
+    for line in table(&rows) {
+        context.screen.answer(&line);
+    }
+    Ok(Answer::Good)
+}
+
+/// Leaves a dispatch to itself and says which it is.
+fn leave(context: &Context, opened: Opened, json: bool) -> Answer {
+    let (id, plan) = (opened.id.clone(), opened.planned.plan.clone());
+    let digest = opened.planned.digest.to_string();
+    opened.detach();
+    if json {
+        let (branch, worktree) = (&plan.branch, &plan.worktree);
+        context.screen.json(&Claimed { schema: "vnx.claimed/1", id: &id, plan: digest, branch, worktree });
+    } else {
+        context.screen.answer(id.as_str());
+    }
+    Answer::Good
+}
+
 /// Opens a dispatch and watches it, or leaves it to itself.
 fn start(
     context: &Context,
@@ -83,22 +173,7 @@ fn start(
     json: bool,
 ) -> Result<Answer, Fault> {
     if options.detach {
-        let opened = dispatch::open(project, request, options)?;
-        let (id, plan) = (opened.id.clone(), opened.planned.plan.clone());
-        let digest = opened.planned.digest.to_string();
-        opened.detach();
-        if json {
-            context.screen.json(&Claimed {
-                schema: "vnx.claimed/1",
-                id: &id,
-                plan: digest,
-                branch: &plan.branch,
-                worktree: &plan.worktree,
-            });
-        } else {
-            context.screen.answer(id.as_str());
-        }
-        return Ok(Answer::Good);
+        return Ok(leave(context, dispatch::open(project, request, options)?, json));
     }
     let (id, closed) = retry::run(project, request, options, retries, |told| story(context, &told))?;
     if json {

@@ -251,8 +251,10 @@ fn show(context: &Context, id: &str, gate: &str, json: bool) -> Result<Answer, F
 }
 
 pub(super) fn check(context: &Context, args: &GateCheckArgs) -> Result<Answer, Fault> {
-    let (_, looked) = look(context, &args.which)?;
-    let checked = decide(&looked.situation);
+    let checked = match &args.commit {
+        Some(commit) => crate::merge::trace(&context.project_as_it_is()?, commit)?,
+        None => decide(&look(context, &args.which)?.1.situation),
+    };
     if args.json {
         context.screen.json(&checked);
     } else {
@@ -282,7 +284,7 @@ pub(super) fn decision(context: &Context, checked: &GateCheck) {
     }
 }
 
-fn gate_rows(context: &Context, checked: &GateCheck) {
+pub(super) fn gate_rows(context: &Context, checked: &GateCheck) {
     let tone = |standing: Standing| match standing {
         Standing::Pass => Tone::Good,
         Standing::Fail | Standing::Broken => Tone::Bad,

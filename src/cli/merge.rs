@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::args::{MergeArgs, RevertArgs};
+use super::args::{MergeArgs, RevertArgs, WhichArgs};
 use super::exit::Answer;
 use super::screen::{Tone, printable, toned};
 use super::{Context, gate};
@@ -63,6 +63,18 @@ pub(super) fn revert(context: &Context, args: &RevertArgs) -> Result<Answer, Fau
         context.screen.json(&All { schema: "vnx.merge/1", merges });
     }
     Ok(answer)
+}
+
+pub(super) fn pr(context: &Context, which: &WhichArgs, json: bool) -> Result<Answer, Fault> {
+    let project = context.project()?;
+    let id = view::resolve(&project, &which.id)?;
+    let requested = merge::request(&project, &id, which.into.as_deref())?;
+    if json {
+        context.screen.json(&requested);
+    } else {
+        context.screen.answer(&printable(&requested.url));
+    }
+    Ok(Answer::Good)
 }
 
 /// A merge that only waits for a person is refused by policy; anything else that did not land is a no.

@@ -22,6 +22,7 @@ mod screen;
 mod show;
 mod steer;
 mod trees;
+mod why;
 mod worktree;
 
 use std::ffi::OsString;
@@ -103,6 +104,8 @@ fn run(context: &Context, command: Command) -> Result<Answer, Fault> {
         Command::Init(args) => init::run(context, &args),
         Command::Doctor(args) => doctor::run(context, &args),
         Command::DispatchAgent(args) => dispatch::run(context, *args),
+        Command::Stage(args) => dispatch::stage(context, *args),
+        Command::Promote(args) => dispatch::promote(context, &args),
         Command::Ps(args) => live::ps(context, &args),
         Command::Wait(args) => live::wait(context, &args),
         Command::Cancel(args) => live::cancel(context, &args),
@@ -118,6 +121,7 @@ fn run(context: &Context, command: Command) -> Result<Answer, Fault> {
         Command::GateCheck(args) => gate::check(context, &args),
         Command::Approve(args) => gate::approve(context, args),
         Command::Merge(args) => merge::run(context, &args),
+        Command::Pr { which, json } => merge::pr(context, &which, json),
         Command::Revert(args) => merge::revert(context, &args),
         Command::Items(command) => items::run(context, command),
         Command::Provider(command) => provider::run(context, command),

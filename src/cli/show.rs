@@ -7,6 +7,7 @@ use super::args::ShowArgs;
 use super::dispatch::{Finished, end_words};
 use super::exit::Answer;
 use super::screen::{Tone, printable, table, toned};
+use super::why;
 use crate::dispatch::view;
 use crate::domain::event::PaidBy;
 use crate::domain::plan::Plan;
@@ -25,6 +26,9 @@ struct Open<'a> {
 pub(super) fn run(context: &Context, args: &ShowArgs) -> Result<Answer, Fault> {
     let project = context.project()?;
     let id = view::resolve(&project, &args.id)?;
+    if args.why {
+        return why::run(context, &project, &id, args.json);
+    }
     for (wanted, name, what) in [
         (args.prompt, "prompt.md", "prompt"),
         (args.report, "report.md", "report"),

@@ -6,6 +6,8 @@
 use std::path::Path;
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
+
 use super::hooks::Running;
 use crate::domain::event::Claim as Said;
 use crate::domain::patch::{Offer, Patched};
@@ -15,14 +17,30 @@ use crate::domain::receipt::{
     WorktreeKept, WorktreeRemoved, WorktreeRescued,
 };
 use crate::domain::redact::Redactor;
+use crate::domain::rules::{self, Asked};
 use crate::domain::tree::{TreeClass, TreeFate, Tri, classify};
 use crate::domain::verdict::{Containment, End, Evidence, GitEvidence, Verdict, judge};
-use crate::domain::{Digest, Fault, Outcome};
+use crate::domain::{Digest, Fault};
 use crate::git::Git;
 use crate::ledger::Ledger;
 use crate::project::Paths;
 use crate::sys::files;
 use crate::worktree::{self, Answer, Collected, Done, Tree};
+
+/// The file that says how a verdict came about.
+pub(super) const WHY: &str = "verdict.json";
+
+/// A verdict and what came of each rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Why {
+    /// `vnx.why/1`.
+    pub schema: String,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Every rule, in order.
+    pub rules: Vec<Asked>,
+}
 
 /// What is known when a worker has ended.
 #[derive(Debug)]
@@ -210,7 +228,7 @@ impl Finish<'_> {
                 empty_diff: Tri::Yes,
             },
         };
-        let mut verdict = judge(&Evidence {
+        let seen = Evidence {
             end: self.end.clone(),
             containment: self.containment.clone(),
             claim: self.said.clone(),
@@ -218,8 +236,15 @@ impl Finish<'_> {
             git,
             delivers: self.plan.delivers,
             patched,
-        });
-        self.check_scope(collected, &mut verdict);
+            outside: self.outside(collected),
+            // Nobody has asked them yet; `rules::conclude` adds what they say.
+            held_by: Vec::new(),
+        };
+        let verdict = judge(&seen);
+        let why = Why { schema: "vnx.why/1".to_owned(), verdict: verdict.clone(), rules: rules::why(&seen) };
+        if let Ok(json) = serde_json::to_string_pretty(&why) {
+            let _ = files::replace(&self.folder().join(WHY), self.redactor.redact(&json).as_bytes());
+        }
         verdict
     }
 
@@ -245,27 +270,15 @@ impl Finish<'_> {
         )
     }
 
-    /// A change outside the paths that the request gave is never accepted.
-    fn check_scope(&self, collected: Option<&Collected>, verdict: &mut Verdict) {
+    /// What was changed outside of the paths that the request gave.
+    fn outside(&self, collected: Option<&Collected>) -> Option<String> {
         let tip = collected.and_then(|c| c.tip.as_ref());
-        let Some(tip) = tip.filter(|t| !self.plan.paths.is_empty() && **t != self.plan.base.commit) else {
-            return;
-        };
+        let tip = tip.filter(|t| !self.plan.paths.is_empty() && **t != self.plan.base.commit)?;
         let repository = Git::repository(&self.plan.git_common_dir);
-        let outside = repository.changed_outside(&self.plan.base.commit, tip, &self.plan.paths);
-        let reason = match outside {
-            Ok(paths) if paths.is_empty() => return,
-            Ok(paths) => format!("changes outside the given paths: {}, first {:?}", paths.len(), paths[0]),
-            Err(e) => format!("the given paths could not be checked: {e}"),
-        };
-        verdict.evidence.push(reason.clone());
-        if verdict.decision == crate::domain::Decision::Accept {
-            *verdict = Verdict {
-                decision: crate::domain::Decision::Investigate,
-                outcome: Outcome::ContractMissing,
-                reason,
-                evidence: std::mem::take(&mut verdict.evidence),
-            };
+        match repository.changed_outside(&self.plan.base.commit, tip, &self.plan.paths) {
+            Ok(paths) if paths.is_empty() => None,
+            Ok(paths) => Some(format!("changes outside the given paths: {}, first {:?}", paths.len(), paths[0])),
+            Err(e) => Some(format!("the given paths could not be checked: {e}")),
         }
     }
 

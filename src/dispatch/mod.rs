@@ -22,6 +22,7 @@ pub mod request;
 mod resume;
 pub mod retry;
 pub mod snapshot;
+pub mod stage;
 pub mod steer;
 mod supervise;
 mod supplies;
@@ -31,6 +32,7 @@ pub mod view;
 
 pub use claim::Claim;
 pub use door::{Opened, Options, Progress, open, plan_only};
+pub use finish::Why;
 pub use panes::repane;
 pub use plan::{Planned, Refusal, compile};
 pub use recover::{recover_one, tidy};

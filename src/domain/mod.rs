@@ -20,6 +20,7 @@ pub mod plan;
 pub mod receipt;
 pub mod redact;
 pub mod reset;
+pub mod rules;
 #[cfg(test)]
 mod schema;
 pub mod setup;

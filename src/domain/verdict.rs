@@ -1,14 +1,13 @@
-//! `judge`: from evidence to one verdict. Pure and total.
-//!
-//! The order of the rules matters and is the documentation: first what ended the worker, then
-//! what its CLI reports about itself, then what git shows. Words never make a dispatch better.
+//! `judge`: from evidence to one verdict. Pure and total; the rules stand in `rules`.
 
 use serde::{Deserialize, Serialize};
 
 use super::agent::Deliverable;
 use super::event::Claim;
+use super::id::Name;
 use super::outcome::{Decision, Outcome};
 use super::patch::Patched;
+use super::rules;
 use super::tree::Tri;
 
 /// How the worker's process ended.
@@ -137,6 +136,21 @@ pub struct Evidence {
     pub delivers: Deliverable,
     /// What became of the change in the answer, where the plan wants one.
     pub patched: Option<Patched>,
+    /// What was changed outside of the paths that were given, in words.
+    pub outside: Option<String>,
+    /// Required gates that do not stand well; none while nobody has asked them.
+    pub held_by: Vec<HeldBy>,
+}
+
+/// A required gate that does not stand well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldBy {
+    /// Its name.
+    pub gate: Name,
+    /// It is a probe: the thing itself was run.
+    pub is_probe: bool,
+    /// Why, in one line.
+    pub reason: String,
 }
 
 /// The one verdict: it drives the exit code, the receipt, the text and the JSON.
@@ -154,109 +168,10 @@ pub struct Verdict<S = String> {
     pub evidence: Vec<S>,
 }
 
-/// Judges a dispatch.
+/// Judges a dispatch: the first rule that says something decides.
 pub fn judge(seen: &Evidence) -> Verdict {
-    let (decision, outcome, reason) = decide(seen);
+    let (decision, outcome, reason) = rules::decide(seen);
     Verdict { decision, outcome, reason, evidence: evidence(seen) }
-}
-
-type Ruling = (Decision, Outcome, String);
-
-fn decide(seen: &Evidence) -> Ruling {
-    use Decision::{Investigate, Reject};
-    let said = |fallback: &str| {
-        let words = seen.claim.failure.as_ref().map(|f| f.message.as_str()).filter(|m| !m.is_empty());
-        words.unwrap_or(fallback).to_owned()
-    };
-    let classified = seen.claim.failure.as_ref().and_then(|f| f.outcome);
-    match &seen.end {
-        End::NeverStarted { outcome, reason } => (Reject, *outcome, reason.clone()),
-        End::Cancelled => (Reject, Outcome::Cancelled, "cancelled on request".into()),
-        // A CLI that was still retrying an error when its time was up failed by that error.
-        End::TimedOut | End::Idle if seen.claim.stuck_on_error && classified.is_some() => {
-            (Reject, classified.unwrap_or(Outcome::Unknown), said("an error was never recovered from"))
-        }
-        End::TimedOut => (Reject, Outcome::TimeoutTotal, "the total deadline passed".into()),
-        End::Idle => (Reject, Outcome::TimeoutIdle, "no progress until the idle deadline".into()),
-        End::Lost => match seen.git.commits {
-            Some(0) if seen.git.uncommitted == Tri::No => {
-                (Reject, Outcome::SupervisorLost, "the supervisor died before the worker had changed anything".into())
-            }
-            _ => (Investigate, Outcome::SupervisorLost, "the supervisor died; what the worker left is kept".into()),
-        },
-        End::Signaled { signal } if seen.claim.ok != Some(true) => (
-            Reject,
-            classified.unwrap_or(Outcome::Killed),
-            said(&format!("signal {signal} from outside ended the worker")),
-        ),
-        End::Exited { .. } | End::Signaled { .. } => decide_finished(seen, said, classified),
-    }
-}
-
-fn decide_finished(seen: &Evidence, said: impl Fn(&str) -> String, classified: Option<Outcome>) -> Ruling {
-    use Decision::{Investigate, Reject};
-    let code = if let End::Exited { code } = seen.end { code } else { 0 };
-    if code != 0 || seen.claim.ok == Some(false) {
-        let outcome = classified.unwrap_or(Outcome::CliCrash);
-        return (Reject, outcome, said(&format!("the worker exited with code {code}")));
-    }
-    if seen.has_closing_event && seen.claim.ok.is_none() {
-        let outcome = classified.unwrap_or(Outcome::Unknown);
-        let decision = if classified.is_some() { Reject } else { Investigate };
-        return (decision, outcome, said("exit code 0, but the stream has no closing event"));
-    }
-    if !seen.containment.empty {
-        return (Investigate, Outcome::Unknown, "the worker's process tree is not proven empty".into());
-    }
-    match seen.delivers {
-        Deliverable::Commit => decide_commit(seen),
-        Deliverable::Report => decide_report(seen),
-    }
-}
-
-fn decide_commit(seen: &Evidence) -> Ruling {
-    use Decision::{Accept, Investigate, Reject};
-    match (seen.git.commits, seen.git.uncommitted) {
-        (_, Tri::Yes) => (Investigate, Outcome::Uncommitted, "changes were left uncommitted".into()),
-        (None, _) | (_, Tri::Unknown) => (Investigate, Outcome::Unknown, "git could not be read completely".into()),
-        (Some(0), Tri::No) if seen.git.elsewhere => {
-            (Investigate, Outcome::Unknown, "commits were made, but not on the dispatch branch".into())
-        }
-        (Some(0), Tri::No) if seen.claim.denied > 0 => (
-            Reject,
-            Outcome::PermissionBlocked,
-            format!("the CLI refused {} tool calls and nothing was committed", seen.claim.denied),
-        ),
-        (Some(0), Tri::No) => match &seen.patched {
-            Some(Patched::Refused(why)) => {
-                (Investigate, Outcome::ContractMissing, format!("the diff in the answer was not applied: {why}"))
-            }
-            Some(Patched::Nothing | Patched::Committed(_) | Patched::Stands) | None => {
-                (Investigate, Outcome::Empty, "success is claimed, but nothing was committed".into())
-            }
-        },
-        (Some(_), Tri::No) if seen.git.on_own_branch != Tri::Yes => {
-            (Investigate, Outcome::Unknown, "HEAD is not on the dispatch branch".into())
-        }
-        (Some(_), Tri::No) if seen.git.empty_diff == Tri::Yes => {
-            (Investigate, Outcome::Empty, "the commits change nothing".into())
-        }
-        (Some(n), Tri::No) => {
-            (Accept, Outcome::Done, format!("{n} {} on the dispatch branch", if n == 1 { "commit" } else { "commits" }))
-        }
-    }
-}
-
-fn decide_report(seen: &Evidence) -> Ruling {
-    use Decision::{Accept, Investigate};
-    match (seen.git.commits, seen.git.uncommitted) {
-        (Some(0), Tri::No) if seen.claim.report_bytes > 0 => {
-            (Accept, Outcome::Done, format!("a report of {} bytes, the tree untouched", seen.claim.report_bytes))
-        }
-        (Some(0), Tri::No) => (Investigate, Outcome::ContractMissing, "no report was delivered".into()),
-        (None, _) | (_, Tri::Unknown) => (Investigate, Outcome::Unknown, "git could not be read completely".into()),
-        _ => (Investigate, Outcome::ContractMissing, "a report was asked for, but files were changed".into()),
-    }
 }
 
 fn evidence(seen: &Evidence) -> Vec<String> {
@@ -300,6 +215,7 @@ fn evidence(seen: &Evidence) -> Vec<String> {
         Some(n) => format!("commits since the base: {n}"),
         None => "commits since the base: unknown".into(),
     });
+    lines.extend(seen.outside.iter().cloned());
     lines.push(format!(
         "uncommitted changes: {}",
         match seen.git.uncommitted {
@@ -353,6 +269,8 @@ mod tests {
             },
             delivers: Deliverable::Commit,
             patched: None,
+            outside: None,
+            held_by: Vec::new(),
         }
     }
 

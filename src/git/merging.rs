@@ -137,6 +137,16 @@ impl Git {
         expect("update-ref", cmd.run()?).map(drop)
     }
 
+    /// Pushes a ref, never by force; the project's `pre-push` hook may refuse it. `self` is the repository.
+    pub fn push(&self, remote: &str, refspec: &str, limit: Duration) -> Result<()> {
+        let hooks = format!("core.hooksPath={}", self.git_dir.join("hooks").display());
+        let mut cmd = self.cmd().args(["-c", &hooks, "push", "--quiet", "--", remote, refspec]).limit(limit);
+        if let Some(agent) = std::env::var_os("SSH_AUTH_SOCK") {
+            cmd = cmd.env("SSH_AUTH_SOCK", agent);
+        }
+        expect("push", cmd.run()?).map(drop)
+    }
+
     /// A commit's message with trailers added to it (git-interpret-trailers(1)).
     pub fn with_trailers(&self, message: &str, trailers: &[String]) -> Result<String> {
         let mut cmd = self.cmd().args(["-c", "trailer.ifexists=addIfDifferent", "interpret-trailers", "--no-divider"]);

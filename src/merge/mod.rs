@@ -5,7 +5,9 @@
 
 mod integrate;
 mod journal;
+mod pr;
 mod revert;
+mod trace;
 mod trailers;
 
 use std::path::Path;
@@ -16,7 +18,9 @@ use serde::Serialize;
 use integrate::{Integrate, Integrated};
 pub use journal::tidy;
 use journal::{Journal, Merging};
+pub use pr::{Requested, request};
 pub use revert::revert;
+pub use trace::trace;
 pub use trailers::{Trailers, trailers_of};
 
 use crate::anchor::{self, Sealed};

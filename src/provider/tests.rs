@@ -81,6 +81,8 @@ fn every_sample_has_its_outcome() {
                 },
                 delivers: Deliverable::Commit,
                 patched: None,
+                outside: None,
+                held_by: Vec::new(),
             });
             if verdict.outcome.word() != sample.outcome {
                 wrong.push(format!(

@@ -215,6 +215,27 @@ pub(in crate::cli) struct MergeArgs {
 }
 
 #[derive(Debug, Args)]
+pub(in crate::cli) struct PromoteArgs {
+    /// A proposal: its id or a unique prefix; without one they are listed
+    pub(in crate::cli) id: Option<String>,
+    /// Why
+    #[arg(long, value_name = "WHY")]
+    pub(in crate::cli) reason: Option<String>,
+    /// Give it up instead
+    #[arg(long, requires = "id", conflicts_with = "reason")]
+    pub(in crate::cli) withdraw: bool,
+    /// Return after the claim, with the id
+    #[arg(long)]
+    pub(in crate::cli) detach: bool,
+    /// Open no tmux pane
+    #[arg(long)]
+    pub(in crate::cli) no_pane: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
+}
+
+#[derive(Debug, Args)]
 pub(in crate::cli) struct RevertArgs {
     /// A dispatch id, a unique prefix of one, or @last
     pub(in crate::cli) id: String,

@@ -9,7 +9,7 @@ mod trees;
 mod workers;
 
 pub(super) use gates::{
-    ApproveArgs, GateCheckArgs, GateCommand, GateRunArgs, ItemsCommand, MergeArgs, RevertArgs, WhichArgs,
+    ApproveArgs, GateCheckArgs, GateCommand, GateRunArgs, ItemsCommand, MergeArgs, PromoteArgs, RevertArgs, WhichArgs,
 };
 pub(super) use trees::{GcArgs, NewArgs, RescueCommand, UndoArgs, WorktreeCommand};
 pub(super) use workers::{
@@ -56,6 +56,10 @@ pub(super) enum Command {
     /// Dispatch an agent: worktree, worker, verdict, receipt
     #[command(visible_alias = "dispatch")]
     DispatchAgent(Box<DispatchArgs>),
+    /// Propose a dispatch, which a person lets begin: it takes what dispatch-agent takes
+    Stage(Box<DispatchArgs>),
+    /// Let a proposed dispatch begin, in your name
+    Promote(PromoteArgs),
     /// List the dispatches that run
     Ps(PsArgs),
     /// Show one dispatch: verdict, evidence, facts
@@ -88,6 +92,14 @@ pub(super) enum Command {
     Approve(ApproveArgs),
     /// Land a dispatch's branch on its target: audit, gates, compare-and-swap, anchor
     Merge(MergeArgs),
+    /// Push a dispatch's branch and open or update its pull request, through `gh`
+    Pr {
+        #[command(flatten)]
+        which: WhichArgs,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Take back what a dispatch had landed
     Revert(RevertArgs),
     /// What is to be done about dispatches
@@ -171,6 +183,9 @@ pub(super) struct ShowArgs {
     /// A dispatch id, a unique prefix of one, or @last
     #[arg(default_value = "@last")]
     pub(super) id: String,
+    /// Print how the verdict came about: every rule and what came of it, then what the gates say
+    #[arg(long, conflicts_with_all = ["prompt", "report", "diff"])]
+    pub(super) why: bool,
     /// Print the prompt that the worker got
     #[arg(long, conflicts_with_all = ["report", "diff"])]
     pub(super) prompt: bool,

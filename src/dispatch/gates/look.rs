@@ -10,8 +10,8 @@ use crate::dispatch::view;
 use crate::domain::gate::check::{self, Applied, Approved, GateCheck, Proof, Run, Situation, Subject};
 use crate::domain::gate::{Asked, Contract, strict_paths};
 use crate::domain::plan::Plan;
-use crate::domain::receipt::{ApprovalGiven, Body, GateRequested, GateResulted};
-use crate::domain::{Digest, DispatchId, Fault};
+use crate::domain::receipt::{ApprovalGiven, Body, GateRequested, GateResulted, MergeStarted};
+use crate::domain::{Digest, DispatchId, Fault, Timestamp};
 use crate::gate::{self, Policy, policy};
 use crate::git::Git;
 use crate::ledger::Receipt;
@@ -51,13 +51,41 @@ pub fn check(project: &Project, id: &DispatchId, into: Option<&str>) -> Result<G
 
 /// Reads the situation of a dispatch. `into` names another branch than the one that is configured.
 pub fn look(project: &Project, id: &DispatchId, into: Option<&str>) -> Result<Looked, Fault> {
+    read(project, id, Moment::Now(into))
+}
+
+/// Reads the situation that a merge of a dispatch began in: what was known then, and what proves it now.
+pub fn look_back(project: &Project, id: &DispatchId, started: &MergeStarted) -> Result<Looked, Fault> {
+    read(project, id, Moment::At(started))
+}
+
+/// Which situation.
+#[derive(Clone, Copy)]
+enum Moment<'a> {
+    /// As it is, for a branch that is named.
+    Now(Option<&'a str>),
+    /// As it was when this merge began.
+    At(&'a MergeStarted),
+}
+
+/// What shall land, or has.
+struct Place {
+    target: String,
+    base: String,
+    head: String,
+    now: Timestamp,
+    /// Why there is nothing to land.
+    nothing: Option<String>,
+}
+
+fn read(project: &Project, id: &DispatchId, moment: Moment<'_>) -> Result<Looked, Fault> {
     let repository = Git::repository(&project.located.common_dir);
     std::thread::scope(|scope| {
         // It reads every byte of the ledger, beside everything else.
         let ledger = scope.spawn(|| anchor::disbelieved(project, true));
         let receipts = view::receipts(project, id);
         let (receipts, unread) = receipts.map_or_else(|fault| (Vec::new(), Some(fault)), |all| (all, None));
-        let mut looked = without_ledger(project, &repository, id, into, receipts)?;
+        let mut looked = without_ledger(project, &repository, id, moment, receipts)?;
         looked.situation.ledger = ledger.join().unwrap_or_else(|_| Some("the audit ended early".to_owned()));
         match unread {
             // Where the ledger is what is wrong, it is said as such.
@@ -84,32 +112,59 @@ fn target(project: &Project, plan: &Plan, into: Option<&str>) -> Result<String, 
         .fix("name the branch that it shall land on: --into BRANCH, or merge.target in .vnx/config.yaml"))
 }
 
+/// Where a dispatch lands now.
+fn place_now(
+    project: &Project,
+    repository: &Git,
+    plan: &Plan,
+    into: Option<&str>,
+    receipts: &[Receipt],
+) -> Result<Place, Fault> {
+    let target = target(project, plan, into)?;
+    let Some(base) = repository.ref_commit(&target)? else {
+        let branch = target.trim_start_matches("refs/heads/");
+        return Err(Fault::input(format!("there is no branch {branch}")).fix("name another with --into, or make it"));
+    };
+    let tip = repository.ref_commit(&format!("refs/heads/{}", plan.branch))?;
+    let landed =
+        receipts.iter().rev().find_map(|r| if let Body::MergeLanded(m) = &r.body { Some(&m.commit) } else { None });
+    let nothing = tip.is_none().then(|| match landed {
+        Some(commit) => format!("it has landed, as {}", check::short(commit)),
+        None => format!("its branch {} is gone", plan.branch),
+    });
+    let closed =
+        receipts.iter().find_map(|r| if let Body::DispatchClosed(c) = &r.body { c.head.clone() } else { None });
+    let head = tip.or(closed).unwrap_or_else(|| plan.base.commit.clone());
+    Ok(Place { target, base, head, now: sys::now(), nothing })
+}
+
 fn without_ledger(
     project: &Project,
     repository: &Git,
     id: &DispatchId,
-    into: Option<&str>,
-    receipts: Vec<Receipt>,
+    moment: Moment<'_>,
+    mut receipts: Vec<Receipt>,
 ) -> Result<Looked, Fault> {
     let folder = project.paths.dispatch(id);
     let (plan, plan_digest) = read_plan(&folder)?;
-    let target = target(project, &plan, into)?;
-    let branch = target.trim_start_matches("refs/heads/");
-    let Some(base) = repository.ref_commit(&target)? else {
-        return Err(Fault::input(format!("there is no branch {branch}")).fix("name another with --into, or make it"));
+    let Place { target, base, head, now, mut nothing } = match moment {
+        Moment::Now(into) => place_now(project, repository, &plan, into, &receipts)?,
+        Moment::At(started) => {
+            // What came later was not known.
+            let is = |r: &Receipt| matches!(&r.body, Body::MergeStarted(m) if m.nonce == started.nonce);
+            let at = receipts.iter().position(is).ok_or_else(|| Fault::internal("a merge without its receipt"))?;
+            let now = receipts[at].ts;
+            receipts.truncate(at);
+            let MergeStarted { target, base, head, .. } = started.clone();
+            Place { target, base, head, now, nothing: None }
+        }
     };
+    let branch = target.trim_start_matches("refs/heads/");
     let policy = policy(repository, &target, &base)?;
     let (contract, doubt) = contract(&folder, &plan, plan_digest, &receipts);
-    let closed =
-        receipts.iter().find_map(|r| if let Body::DispatchClosed(c) = &r.body { Some(c.clone()) } else { None });
-    let tip = repository.ref_commit(&format!("refs/heads/{}", plan.branch))?;
-    let landed =
-        receipts.iter().rev().find_map(|r| if let Body::MergeLanded(m) = &r.body { Some(&m.commit) } else { None });
-    let mut nothing = tip.is_none().then(|| match landed {
-        Some(commit) => format!("it has landed, as {}", check::short(commit)),
-        None => format!("its branch {} is gone", plan.branch),
-    });
-    let head = tip.or_else(|| closed.as_ref().and_then(|c| c.head.clone())).unwrap_or_else(|| plan.base.commit.clone());
+    let verdict = receipts
+        .iter()
+        .find_map(|r| if let Body::DispatchClosed(c) = &r.body { Some(c.verdict.clone()) } else { None });
     let fork = repository.fork_point(&base, &head)?;
     if fork.as_deref() == Some(head.as_str()) {
         nothing = nothing.or_else(|| Some(format!("{branch} has all of its commits already")));
@@ -123,13 +178,17 @@ fn without_ledger(
     let subject = Subject { tree: repository.tree_of(&head)?, target, base, head };
     let strict = strict_paths(&paths, &policy.merge.strict);
     let gates = applied(&policy, &plan, &paths, !strict.is_empty(), &contract)?;
-    let git_config = git_config(project, &plan)?;
+    let git_config = match moment {
+        Moment::Now(_) => git_config(project, &plan)?,
+        // What git runs since then ran nothing then.
+        Moment::At(_) => None,
+    };
     let open = items::open(&receipts);
     let situation = Situation {
         dispatch: id.clone(),
         subject,
-        now: sys::now(),
-        verdict: closed.map(|c| c.verdict),
+        now,
+        verdict,
         ungated: policy.merge.ungated.iter().any(|name| name == "*" || name == plan.agent.as_str()),
         strict,
         gates,

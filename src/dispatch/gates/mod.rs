@@ -9,7 +9,7 @@ mod runner;
 mod start;
 
 pub use items::{Listed as Item, add as add_item, close as close_item, list as items};
-pub use look::{Looked, check, look};
+pub use look::{Looked, check, look, look_back};
 pub use persons::{Spoken, actor, approve, refuse_workers, set_aside};
 pub use runner::{run_gate, tidy};
 pub use start::{Ran, Wanted, post_merge, run};

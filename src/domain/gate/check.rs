@@ -11,6 +11,7 @@ use super::spec::{Human, Work};
 use super::{Binding, GateKind, GateStatus, Phase};
 use crate::domain::outcome::Decision;
 use crate::domain::receipt::{GateOverride, ItemOpened};
+use crate::domain::verdict::HeldBy;
 use crate::domain::{DispatchId, Name, Timestamp};
 
 /// Why it is held: a closed set.
@@ -163,6 +164,18 @@ pub struct GateCheck {
 }
 
 impl GateCheck {
+    /// Required gates that do not stand well, for the verdict. A person's word is no evidence, and is not among them.
+    pub fn held_by(&self) -> Vec<HeldBy> {
+        let rows = self.gates.iter();
+        let held = rows.filter(|row| row.required && !row.standing.is_good() && row.kind != GateKind::Human);
+        held.map(|row| HeldBy {
+            gate: row.gate.clone(),
+            is_probe: row.kind == GateKind::Probe,
+            reason: row.reason.clone(),
+        })
+        .collect()
+    }
+
     /// Only a person's word is missing.
     pub fn waits_for_a_person(&self) -> bool {
         !self.go && self.reasons.iter().all(|r| r.code == Code::Approval)

@@ -73,6 +73,8 @@ impl Body {
             Self::ApprovalGiven(a) => a.nonce.as_str().into(),
             Self::ItemOpened(i) => format!("{}/{}", i.item, i.round).into(),
             Self::ItemClosed(i) => format!("{}/{}", i.item, i.round).into(),
+            Self::StageProposed(s) => s.proposal.as_str().into(),
+            Self::StagePromoted(s) => s.proposal.as_str().into(),
             Self::MergeStarted(m) => m.nonce.as_str().into(),
             Self::MergeLanded(m) => m.nonce.as_str().into(),
             Self::MergeRefused(m) => m.nonce.as_str().into(),

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::event::Usage;
 use crate::domain::gate::counts::Tests;
 use crate::domain::gate::{Binding, GateKind, GateStatus, Phase};
-use crate::domain::{Digest, Name, Timestamp};
+use crate::domain::{Digest, DispatchId, Name, Timestamp};
 
 /// Payload of `gate.requested`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -180,13 +180,15 @@ pub struct ItemClosed {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct StageProposed {
+    /// The id that the dispatch will have.
+    pub proposal: DispatchId,
     /// SHA-256 of the proposed `request.yaml`.
     pub request: Digest,
     /// The role asked for.
     pub agent: Name,
-    /// The dispatch whose worker proposed it, if one did.
+    /// The dispatch whose worker proposed it, by what its environment says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub from: Option<String>,
+    pub from: Option<DispatchId>,
 }
 
 /// Payload of `stage.promoted`.
@@ -194,6 +196,8 @@ pub struct StageProposed {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct StagePromoted {
+    /// The id that the dispatch has.
+    pub proposal: DispatchId,
     /// SHA-256 of the request that was promoted, as it was proposed.
     pub request: Digest,
     /// Who.

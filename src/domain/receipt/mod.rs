@@ -138,6 +138,8 @@ impl Kind {
                 | Self::LedgerImported
                 | Self::DispatchRefused
                 | Self::AnchorWritten
+                | Self::StageProposed
+                | Self::StagePromoted
         )
     }
 }

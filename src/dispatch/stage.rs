@@ -1,0 +1,115 @@
+//! Dispatches that somebody proposes and a person lets begin: an agent that plans work does not start it.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::door::{Opened, Options, open, plan_only};
+use super::gates::actor;
+use super::plan::Refusal;
+use super::request::Request;
+use crate::domain::receipt::{Body, Entry, Kind, StagePromoted, StageProposed};
+use crate::domain::{Digest, DispatchId, Fault};
+use crate::ledger::format;
+use crate::project::{Project, yaml};
+use crate::sys::{files, lock};
+
+/// A proposal that nobody has promoted yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Staged {
+    /// The id that the dispatch will have.
+    pub id: DispatchId,
+    /// What is proposed.
+    pub request: Request,
+    /// Its file was edited since, so it cannot be promoted.
+    pub edited: bool,
+}
+
+const FILE: &str = "request.yaml";
+
+/// Puts a request on record without starting anything. It must be one that the door would take.
+pub fn propose(project: &Project, request: &Request) -> Result<DispatchId, Fault> {
+    let planned = match plan_only(project, request) {
+        Ok(planned) => planned,
+        Err(Refusal::Fault(fault) | Refusal::Policy { fault, .. }) => return Err(fault),
+    };
+    let id = planned.plan.id;
+    let request = Request { id: Some(id.clone()), ..request.clone() };
+    let text = serde_json::to_vec_pretty(&request).map_err(|e| Fault::internal(format!("a request: {e}")))?;
+    files::private_folder(&project.paths.staged())?;
+    let folder = project.paths.staged().join(id.as_str());
+    if project.paths.dispatch(&id).exists() || !files::claim_folder(&folder)? {
+        return Err(Fault::input(format!("{id} is taken")).fix("leave --id out, or choose another"));
+    }
+    files::replace(&folder.join(FILE), &text)?;
+    let from = std::env::var("VNX_DISPATCH_ID").ok().and_then(|id| DispatchId::parse(&id).ok());
+    let body = StageProposed { proposal: id.clone(), request: Digest::of(&text), agent: request.agent, from };
+    project.ledger().append(&[Entry::ledger(Body::StageProposed(body))])?;
+    Ok(id)
+}
+
+/// What is proposed, oldest first.
+pub fn staged(project: &Project) -> Result<Vec<Staged>, Fault> {
+    let names = files::names(&project.paths.staged())?;
+    let ids = names.iter().filter_map(|name| DispatchId::parse(name).ok());
+    Ok(ids.filter_map(|id| read(project, &id).ok()).map(|(staged, _)| staged).collect())
+}
+
+fn read(project: &Project, id: &DispatchId) -> Result<(Staged, Digest), Fault> {
+    let path = project.paths.staged().join(id.as_str()).join(FILE);
+    let none = || Fault::input(format!("nothing is proposed as {id}")).fix("`vnx promote` lists what is");
+    let bytes = files::read_capped(&path, 4 << 20)?.ok_or_else(none)?;
+    let request: Request = yaml::parse(&path, &bytes)?;
+    let digest = Digest::of(&bytes);
+    let wanted = |line: &[u8]| format::links(line).is_ok_and(|l| l.says(Kind::StageProposed));
+    let proposed = project.ledger().last_matching(usize::MAX, wanted)?;
+    let same = |body: &Body| matches!(body, Body::StageProposed(p) if p.proposal == *id && p.request == digest);
+    let edited = request.id.as_ref() != Some(id) || !proposed.iter().any(|r| same(&r.body));
+    Ok((Staged { id: id.clone(), request, edited }, digest))
+}
+
+/// The proposal that is meant by an id or a unique prefix of one.
+fn resolve(project: &Project, text: &str) -> Result<DispatchId, Fault> {
+    let names = files::names(&project.paths.staged())?;
+    let ids = names.iter().filter_map(|name| DispatchId::parse(name).ok());
+    let found: Vec<DispatchId> = ids.filter(|id| !text.is_empty() && id.as_str().starts_with(text)).collect();
+    match found.as_slice() {
+        [one] => Ok(one.clone()),
+        all => match all.iter().find(|id| id.as_str() == text) {
+            Some(exact) => Ok(exact.clone()),
+            None => Err(Fault::input(format!("{} proposals are called {text:?}", all.len()))
+                .fix("`vnx promote` lists what is proposed")),
+        },
+    }
+}
+
+/// Lets a proposed dispatch begin, in the name of a person, as it was proposed.
+pub fn promote(project: &Project, text: &str, reason: Option<&str>, options: &Options) -> Result<Opened, Fault> {
+    let by = actor(project)?;
+    let id = resolve(project, text)?;
+    let _one = lock::exclusive(&project.paths.locks().join("stage.lock"), Duration::from_secs(30))?;
+    let (staged, request) = read(project, &id)?;
+    if staged.edited {
+        return Err(Fault::refused(format!("{id} is not what was proposed: its request was edited"))
+            .fix(format!("propose it again; it lies in {}", project.paths.staged().join(id.as_str()).display())));
+    }
+    let reason = reason.map(str::trim).filter(|r| !r.is_empty()).map(str::to_owned);
+    // A promotion that was cut off stands already.
+    let wanted = |line: &[u8]| format::links(line).is_ok_and(|l| l.says(Kind::StagePromoted));
+    let promoted = project.ledger().last_matching(usize::MAX, wanted)?;
+    if !promoted.iter().any(|r| matches!(&r.body, Body::StagePromoted(p) if p.proposal == id)) {
+        let body = StagePromoted { proposal: id.clone(), request, by, reason };
+        project.ledger().append(&[Entry::ledger(Body::StagePromoted(body))])?;
+    }
+    let opened = open(project, &staged.request, options)?;
+    files::delete_tree(&project.paths.staged().join(id.as_str()))?;
+    Ok(opened)
+}
+
+/// Gives a proposal up.
+pub fn withdraw(project: &Project, text: &str) -> Result<DispatchId, Fault> {
+    actor(project)?;
+    let id = resolve(project, text)?;
+    files::delete_tree(&project.paths.staged().join(id.as_str()))?;
+    Ok(id)
+}

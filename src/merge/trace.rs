@@ -1,0 +1,75 @@
+//! From a commit back to everything that let it land.
+
+use super::trailers_of;
+use crate::dispatch::gates;
+use crate::dispatch::view;
+use crate::domain::Fault;
+use crate::domain::gate::check::{Code, GateCheck, Reason, check};
+use crate::domain::receipt::{Body, Kind, Strategy};
+use crate::git::Git;
+use crate::ledger::{LedgerError, format};
+use crate::project::Project;
+
+/// Whether a commit landed as it should have: its trailers lead to a dispatch, and everything that held it then is
+/// still there and says the same.
+pub fn trace(project: &Project, name: &str) -> Result<GateCheck, Fault> {
+    let repository = Git::repository(&project.located.common_dir);
+    let commit = repository.resolve(name)?.ok_or_else(|| {
+        Fault::input(format!("--commit {name:?} does not name a commit of this repository")).fix("see `git log`")
+    })?;
+    let read = repository.raw_commits(std::slice::from_ref(&commit))?.pop();
+    let trailers = read.as_ref().and_then(|c| trailers_of(&c.message)).ok_or_else(|| {
+        Fault::refused(format!("{commit} has no trailers of vnx, so no gate is known to have seen it"))
+            .fix("land it with `vnx merge`, or look at how it came there")
+    })?;
+    let id = &trailers.dispatch;
+    match project.ledger().head() {
+        Err(LedgerError::Missing(_)) => {
+            return Err(Fault::environment("this clone has no ledger to hold the commit against")
+                .fix("set VNX_STATE_DIR to a copy of the state folder (`vnx path state` where it was merged)"));
+        }
+        other => drop(other?),
+    }
+    let receipts = view::receipts(project, id)?;
+    let landed = receipts.iter().find_map(|r| match &r.body {
+        Body::MergeLanded(m) if m.commit == commit => Some(m.clone()),
+        _ => None,
+    });
+    let landed = landed.ok_or_else(|| {
+        Fault::refused(format!("the ledger does not know that {id} landed as {commit}"))
+            .fix("its trailers may have been copied: run `vnx audit-chain verify`")
+    })?;
+    let started = receipts.iter().find_map(|r| match &r.body {
+        Body::MergeStarted(m) if m.nonce == landed.nonce => Some(m.clone()),
+        _ => None,
+    });
+    let started = started.ok_or_else(|| Fault::refused("the ledger does not know how that merge began"))?;
+    let looked = gates::look_back(project, id, &started)?;
+    let mut checked = check(&looked.situation);
+    if started.strategy == Strategy::Revert {
+        // What is taken back needed nothing to have passed before.
+        checked.reasons.retain(|r| matches!(r.code, Code::Ledger | Code::Contract));
+        checked.go = checked.reasons.is_empty();
+    }
+    let mut hold = |what: &str| {
+        let clear = "run `vnx audit-chain verify`; nothing sets this aside".to_owned();
+        checked.reasons.push(Reason { code: Code::Ledger, about: "commit".to_owned(), what: what.to_owned(), clear });
+        checked.go = false;
+    };
+    let (seq, hash) = trailers.receipt;
+    if !receipts.iter().any(|r| r.seq == seq && r.hash == hash && r.body.kind() == Kind::DispatchClosed) {
+        hold("its Vnx-Receipt is not the receipt that closed the dispatch");
+    }
+    let checkpoint = &trailers.checkpoint;
+    let wanted = |line: &[u8]| format::links(line).is_ok_and(|l| l.says(Kind::AnchorWritten));
+    let anchors = project.ledger().last_matching(usize::MAX, wanted)?;
+    let same =
+        |body: &Body| matches!(body, Body::AnchorWritten(a) if a.size == checkpoint.size && a.root == checkpoint.root);
+    if (started.size, started.root) != (checkpoint.size, checkpoint.root) || !anchors.iter().any(|r| same(&r.body)) {
+        hold("its Vnx-Checkpoint is none that the ledger was anchored at");
+    }
+    if repository.tree_of(&commit)? != landed.tree {
+        hold("its tree is not the one that landed");
+    }
+    Ok(checked)
+}
