@@ -621,3 +621,45 @@ fn attack_git_is_told_to_run_something() {
         assert!(!marker(&world).exists(), "{what}");
     }
 }
+
+#[test]
+fn what_a_report_names_as_open_is_an_item_for_later() {
+    let world = project(TESTS);
+    let id = done(
+        &world,
+        "echo 1 > f; printf '# Done\\n\\n## Open items\\n\\n- mend the docs\\n- None.\\n- [ ] ask Ada\\n\\n## Else\\n- no\\n'",
+    );
+    let items = world.vnx(&["items", "list", &id, "--json"]).expect(0).json();
+    let claims: Vec<&str> = items["items"].as_array().unwrap().iter().map(|i| i["claim"].as_str().unwrap()).collect();
+    assert_eq!(claims, ["mend the docs", "ask Ada"], "{items:#}");
+    world.vnx(&["gate", "run", &id]).expect(0);
+    goes(&world, &id);
+    let added = world.vnx(&["items", "add", &id, "wait for the release"]).expect(0).out.trim().to_owned();
+    holds(&world, &id, "item", &added);
+    world.vnx(&["items", "close", &added[..6], "--reason", "it is out"]).expect(0);
+    goes(&world, &id);
+}
+
+/// T-17: a name that git would take for an option is a name.
+#[test]
+fn names_are_never_options() {
+    let world = project(TESTS);
+    let id = done(&world, "echo 1 > f");
+    let marker = world.root.join("marker");
+    let option = format!("--output={}", marker.display());
+    for args in [
+        vec!["gate-check", &id, "--into", &option],
+        vec!["merge", &id, "--into", &option],
+        vec!["gate-check", "--commit", &option],
+        vec!["gate", "list", "--into", &option],
+        vec!["approve", &id, "--reason", "x", "--into", "-f"],
+    ] {
+        let run = world.vnx(&args);
+        assert_eq!(run.code, 2, "{args:?}: {}{}", run.out, run.err);
+    }
+    // Branches that only look like options are refused by git itself; ones with odd names are not.
+    world.git(&["branch", "odd/~name".replace('~', "=").as_str(), "main"]);
+    world.vnx(&["gate", "run", &id, "--into", "odd/=name"]).expect(0);
+    world.vnx(&["merge", &id, "--into", "odd/=name"]).expect(0);
+    assert!(!marker.exists());
+}

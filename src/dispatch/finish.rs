@@ -8,7 +8,9 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use super::gates::of_report;
 use super::hooks::Running;
+use crate::domain::agent::Deliverable;
 use crate::domain::event::Claim as Said;
 use crate::domain::patch::{Offer, Patched};
 use crate::domain::plan::{Base, Plan};
@@ -193,6 +195,10 @@ impl Finish<'_> {
             took_ms: Durations { prepare: self.prepare_ms, run: self.run_ms, close: close_ms },
             recovered: self.recovered,
         };
+        if self.plan.delivers == Deliverable::Commit {
+            let report = read("report.md").unwrap_or_default();
+            entries.extend(of_report(id, &String::from_utf8_lossy(&report)));
+        }
         entries.push(Entry::of(id, Body::DispatchClosed(closed.clone())));
         self.ledger.append(&entries)?;
         // A convenience for readers; the ledger has said it already.

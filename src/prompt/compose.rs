@@ -83,7 +83,7 @@ pub fn compose(agent: &Agent, skills: &[Skill], assignment: Assignment<'_>) -> C
         }
         Deliverable::Commit => {
             "End with a short report: what you changed and why, how you checked it (commands and results),\n\
-             what is open. If nothing needs to change, say so and why.\n"
+             what is open, as a list under the heading `## Open items`. If nothing needs to change, say so and why.\n"
         }
         Deliverable::Report => {
             "End with the report itself as your last message, complete: nothing before it is kept.\n"

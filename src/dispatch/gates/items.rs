@@ -7,10 +7,14 @@ use serde::Serialize;
 use super::persons::actor;
 use crate::domain::gate::check::Applied;
 use crate::domain::gate::review::{Finding, Severity};
+use crate::domain::line::summary;
 use crate::domain::receipt::{Body, Destination, Entry, ItemClosed, ItemOpened, ItemSource};
 use crate::domain::{Digest, DispatchId, Fault, Name};
 use crate::ledger::Receipt;
 use crate::project::Project;
+
+/// How many items are taken from a report.
+const MAX_OF_REPORT: usize = 20;
 
 /// An item and what became of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -95,6 +99,38 @@ pub(super) fn of_gate(
         .collect();
     entries.extend(found.into_iter().filter_map(|item| opened(dispatch, receipts, item)));
     Ok(entries)
+}
+
+/// What a report names as open: the list under a heading "Open items". A claim, so it holds nothing.
+pub(in crate::dispatch) fn of_report(dispatch: &DispatchId, report: &str) -> Vec<Entry> {
+    let is_heading = |line: &&str| line.trim_start().starts_with('#');
+    let named = |line: &str| line.trim_matches(['#', ' ', '*', ':']).eq_ignore_ascii_case("open items");
+    let after = report.lines().skip_while(|line| !(is_heading(line) && named(line))).skip(1);
+    let listed = after.take_while(|line| !is_heading(line)).filter_map(|line| {
+        let text = line.trim_start().strip_prefix(['-', '*'])?.trim().trim_start_matches("[ ] ");
+        let nothing =
+            ["none", "nothing", "n/a"].iter().any(|word| text.trim_end_matches('.').eq_ignore_ascii_case(word));
+        (!text.is_empty() && !nothing).then(|| summary(text))
+    });
+    let mut found: Vec<Entry> = Vec::new();
+    for claim in listed.take(MAX_OF_REPORT) {
+        let Ok(item) = name(dispatch, None, None, &claim) else { continue };
+        let body = ItemOpened {
+            item,
+            source: ItemSource::Report,
+            gate: None,
+            destination: Destination::Later,
+            claim,
+            file: None,
+            line: None,
+            round: 1,
+        };
+        let entry = Entry::of(dispatch, Body::ItemOpened(body));
+        if !found.contains(&entry) {
+            found.push(entry);
+        }
+    }
+    found
 }
 
 /// Notes an item.

@@ -8,6 +8,7 @@ mod review;
 mod runner;
 mod start;
 
+pub(super) use items::of_report;
 pub use items::{Listed as Item, add as add_item, close as close_item, list as items};
 pub use look::{Looked, check, look, look_back};
 pub use persons::{Spoken, actor, approve, refuse_workers, set_aside};

@@ -108,6 +108,8 @@ pub struct ApprovalGiven {
 pub enum ItemSource {
     /// A gate found it.
     Gate,
+    /// The report of the worker names it as open.
+    Report,
     /// A person or an agent noted it.
     Person,
 }
