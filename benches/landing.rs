@@ -61,21 +61,13 @@ fn decision() {
     fill(&place);
     dispatch(&place, 0);
     place.run(VNX, &["-q", "gate", "run", "@last"]);
-    let ledger = place.repo.join(".git/vnx/receipts");
-    let files: Vec<String> = std::fs::read_dir(&ledger)
-        .unwrap()
-        .flatten()
-        .map(|e| e.path().display().to_string())
-        .filter(|path| path.ends_with(".ndjson"))
-        .collect();
-    let files: Vec<&str> = files.iter().map(String::as_str).collect();
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         ours.push(timed(&place, VNX, &["gate-check", "@last"]));
-        theirs.push(timed(&place, "sha256sum", &files));
+        theirs.push(timed(&place, VNX, &["audit-chain", "verify", "--quick"]));
     }
     let (ours, theirs) = (median(ours), median(theirs));
-    line("gate-check, 100,000 receipts", ours, "sha256sum of the ledger", theirs, "50 ms");
+    line("gate-check, 100,000 receipts", ours, "the audit that is in it", theirs, "50 ms");
 }
 
 fn merge() {

@@ -429,3 +429,216 @@ fn looking_changes_nothing() {
     assert_eq!(world.receipts().len(), receipts);
     assert!(!Path::new(&world.worktrees()).exists());
 }
+
+/// What was half written when everything was killed is finished, and what somebody changed since is theirs.
+#[test]
+fn a_checkout_that_was_left_half_written_is_finished() {
+    let world = project("gates:\n  tests: {command: 'test -e README.md'}\n");
+    hook(
+        &world,
+        "reference-transaction",
+        "[ $1 = committed ] && grep -q refs/heads/main || exit 0\nread -r _ _ _ vnx _ < /proc/$PPID/stat\n\
+         [ \"$(cat /proc/$vnx/comm)\" = vnx ] && kill -9 $vnx\nexit 0",
+    );
+    for n in 0..40 {
+        std::fs::write(world.repo.join(format!("n{n}")), format!("{n}\n").repeat(50)).unwrap();
+    }
+    std::os::unix::fs::symlink("n1", world.repo.join("link")).unwrap();
+    world.git(&["add", "."]);
+    world.git(&["commit", "-qm", "many"]);
+    let id = ready(
+        &world,
+        "for n in $(seq 0 39); do echo more >> n$n; done; rm n7; chmod +x n8; rm link; ln -s n2 link; mkdir deep; echo 1 > deep/new",
+    );
+    // Killed between the move and the rest: by a hook of git, which knows when the target has moved.
+    world.vnx(&["merge", &id]);
+    let commit = main(&world);
+    let lock = std::fs::read_to_string(world.repo.join(".git/index.lock")).unwrap();
+    assert!(lock.starts_with("vnx "), "{lock}");
+    let show = |path: &str| world.git(&["show", &format!("{commit}:{path}")]) + "\n";
+    let write = |path: &str, text: &str| std::fs::write(world.repo.join(path), text).unwrap();
+    write("n1", &show("n1"));
+    write("n2", &show("n2")[..30]);
+    write("n3", "");
+    std::fs::remove_file(world.repo.join("n4")).unwrap();
+    write("n5", "of somebody\n");
+    std::fs::remove_file(world.repo.join("n7")).unwrap();
+    std::fs::create_dir(world.repo.join("deep")).unwrap();
+    write("deep/new", "");
+    let story = world.vnx(&["ps"]).expect(0);
+    assert!(story.err.contains("is finished now") && !story.err.contains("bring it along"), "{}", story.err);
+    assert_eq!(world.git(&["status", "--porcelain"]), " M n5");
+    assert_eq!(std::fs::read_to_string(world.repo.join("n5")).unwrap(), "of somebody\n");
+    world.git(&["checkout", "n5"]);
+    settled(&world);
+    assert_eq!(world.last("merge.landed")["recovered"], true);
+    assert_eq!(world.git(&["rev-parse", "main"]), commit);
+}
+
+#[test]
+fn nothing_that_nobody_tracks_is_written_over() {
+    use std::os::unix::ffi::OsStrExt;
+    let odd = std::ffi::OsStr::from_bytes(b"caf\xe9.ign");
+    let world = project(TESTS);
+    std::fs::write(world.repo.join(".gitignore"), "*.ign\n").unwrap();
+    world.git(&["add", ".gitignore"]);
+    world.git(&["commit", "-qm", "ignored"]);
+    let id = ready(
+        &world,
+        "echo 1 > f; mkdir a.ign; echo 1 > a.ign/b; printf x > \"$(printf 'caf\\351.ign')\"; git add -f .",
+    );
+    let before = main(&world);
+    // A file where a folder has to be, and a name that is no text.
+    std::fs::write(world.repo.join("a.ign"), "precious").unwrap();
+    world.vnx(&["merge", &id]).expect(1);
+    std::fs::remove_file(world.repo.join("a.ign")).unwrap();
+    std::fs::write(world.repo.join(odd), "precious").unwrap();
+    world.vnx(&["merge", &id]).expect(1);
+    assert_eq!(std::fs::read(world.repo.join(odd)).unwrap(), b"precious");
+    std::fs::remove_file(world.repo.join(odd)).unwrap();
+    // An edit of the same size in the same moment as the index.
+    std::fs::write(world.repo.join("f"), "9\n").unwrap();
+    world.git(&["add", "f"]);
+    world.git(&["commit", "-qm", "own"]);
+    untouched(&world, &main(&world));
+    assert_ne!(main(&world), before);
+    let two = ready(&world, "echo 2 > f");
+    std::fs::write(world.repo.join("f"), "9\n").unwrap();
+    world.git(&["add", "f"]);
+    std::fs::write(world.repo.join("f"), "8\n").unwrap();
+    let index = world.repo.join(".git/index");
+    let time = std::fs::metadata(&index).unwrap().modified().unwrap();
+    std::fs::File::options().write(true).open(world.repo.join("f")).unwrap().set_modified(time).unwrap();
+    world.vnx(&["merge", &two]).expect(1);
+    assert_eq!(std::fs::read_to_string(world.repo.join("f")).unwrap(), "8\n");
+}
+
+#[test]
+fn folders_become_files_and_back() {
+    let world = project("gates:\n  tests: {command: 'test -e README.md'}\n");
+    let id =
+        ready(&world, "git rm -qr src; echo file > src; git mv README.md x; mkdir README.md; git mv x README.md/x");
+    world.vnx(&["merge", &id]).expect(0);
+    assert_eq!(world.git(&["status", "--porcelain"]), "");
+    assert!(world.repo.join("src").is_file() && world.repo.join("README.md/x").is_file());
+    world.vnx(&["revert", &id, "--reason", "back"]).expect(0);
+    assert!(world.repo.join("src/lib.rs").is_file() && world.repo.join("README.md").is_file());
+    assert_eq!(world.git(&["status", "--porcelain"]), "");
+    settled(&world);
+}
+
+#[test]
+fn a_gate_sees_all_of_the_commit_in_a_sparse_repository() {
+    let world = project("gates:\n  tests: {command: 'test -e src/lib.rs && test -e f'}\n");
+    world.git(&["sparse-checkout", "set", "--no-cone", "/*", "!/src"]);
+    let id = ready(&world, "echo 1 > f");
+    world.vnx(&["merge", &id]).expect(0);
+    assert!(world.repo.join("f").exists() && !world.repo.join("src").exists());
+    assert_eq!(world.git(&["status", "--porcelain"]), "");
+    settled(&world);
+}
+
+#[test]
+fn a_branch_that_a_rebase_will_come_back_to_is_not_moved() {
+    let world = project(TESTS);
+    let id = ready(&world, "echo 1 > f");
+    let before = main(&world);
+    std::fs::create_dir(world.repo.join(".git/rebase-merge")).unwrap();
+    std::fs::write(world.repo.join(".git/rebase-merge/head-name"), "refs/heads/main\n").unwrap();
+    let run = world.vnx(&["merge", &id]).expect(1);
+    assert!(run.out.contains("will come back to it"), "{}", run.out);
+    std::fs::remove_dir_all(world.repo.join(".git/rebase-merge")).unwrap();
+    untouched(&world, &before);
+}
+
+/// Hooks run what a branch brought: it neither speaks for persons nor moves what the merge does not.
+#[test]
+fn what_a_hook_runs_of_the_branch_has_no_say() {
+    let world = project(&format!(
+        "{TESTS}  lead: {{human: {{}}}}\nworktree: {{hooks: {{pre_merge: [{{run: 'sh ./t.sh || true'}}]}}}}\n"
+    ));
+    let vnx = World::binary();
+    let other = ready_but(&world, "echo 2 > f");
+    let script = format!(
+        "echo 1 > f; echo 'cd {}; env -u VNX_MERGE {vnx} approve {other} --reason x' > t.sh",
+        world.repo.display()
+    );
+    let id = ready_but(&world, &script);
+    world.vnx(&["approve", &id, "--reason", "x"]).expect(0);
+    world.vnx(&["merge", &id]).expect(0);
+    assert_eq!(world.count("approval.given"), 1);
+    let id = ready_but(&world, "echo 3 > f; echo 'git symbolic-ref HEAD refs/heads/main' > t.sh");
+    world.vnx(&["approve", &id, "--reason", "x"]).expect(0);
+    let before = main(&world);
+    let run = world.vnx(&["merge", &id]).expect(1);
+    assert!(run.out.contains("put the merge's checkout on a branch"), "{}", run.out);
+    assert_eq!(main(&world), before);
+    settled(&world);
+}
+
+/// A dispatch whose gates have passed, as far as they can.
+fn ready_but(world: &World, script: &str) -> String {
+    let id = done(world, script);
+    world.vnx(&["gate", "run", &id]);
+    id
+}
+
+#[test]
+fn what_goes_on_after_it_was_looked_at_is_not_put_away() {
+    let moves = "cd ../../../repo && git update-ref refs/heads/vnx/$VNX_DISPATCH_ID $(git commit-tree main^{tree} -p refs/heads/vnx/$VNX_DISPATCH_ID -m more)";
+    let world = project(&format!(
+        "gates:\n  tests: {{command: 'true'}}\n  late: {{command: \"{moves}\", phase: post_merge}}\n"
+    ));
+    let id = ready(&world, "echo 1 > f");
+    world.vnx(&["merge", &id]).expect(0);
+    assert_eq!(world.git(&["log", "-1", "--format=%s", &format!("vnx/{id}")]), "more");
+    assert_eq!(world.git(&["for-each-ref", "refs/vnx/landed"]), "");
+}
+
+#[test]
+fn a_gate_at_the_merge_that_failed_once_can_pass() {
+    let world =
+        project("gates:\n  tests: {command: 'true'}\n  late: {command: 'test -e ../../../go', phase: post_merge}\n");
+    let id = ready(&world, "echo 1 > f");
+    let before = main(&world);
+    world.vnx(&["merge", &id]).expect(1);
+    untouched(&world, &before);
+    std::fs::write(world.root.join("go"), "").unwrap();
+    world.vnx(&["merge", &id]).expect(0);
+    let landed = main(&world);
+    world.vnx(&["gate-check", "--commit", &landed]).expect(0);
+    // What it said then is part of the proof.
+    let gates = world.state().join("dispatches").join(&id).join("gates");
+    let said = world
+        .receipts()
+        .into_iter()
+        .rev()
+        .find(|r| r["kind"] == "gate.resulted" && r["data"]["gate"] == "late")
+        .unwrap();
+    std::fs::remove_dir_all(gates.join(said["data"]["nonce"].as_str().unwrap())).unwrap();
+    world.vnx(&["gate-check", "--commit", &landed]).expect(1);
+}
+
+#[test]
+fn a_rebase_moves_no_other_branch() {
+    let world = project(TESTS);
+    world.git(&["config", "rebase.updateRefs", "true"]);
+    let id = done(&world, "echo 1 > f; git add f; git commit -qm one; git branch mine; echo 2 > g");
+    let mine = world.git(&["rev-parse", "mine"]);
+    world.git(&["commit", "-q", "--allow-empty", "-m", "more"]);
+    world.vnx(&["merge", &id, "--gates", "--strategy", "rebase"]).expect(0);
+    assert_eq!(world.git(&["rev-parse", "mine"]), mine);
+}
+
+#[test]
+fn it_lands_on_a_second_branch_too() {
+    let world = project(TESTS);
+    world.git(&["branch", "release"]);
+    let id = ready(&world, "echo 1 > f");
+    world.vnx(&["merge", &id]).expect(0);
+    world.vnx(&["merge", &id, "--gates", "--into", "release"]).expect(0);
+    assert_eq!(world.git(&["show", "release:f"]), "1");
+    let run = world.vnx(&["merge", &id, "--into", "release"]).expect(1);
+    assert!(run.out.contains("it has landed"), "{}", run.out);
+    settled(&world);
+}

@@ -34,6 +34,9 @@ pub fn propose(project: &Project, request: &Request) -> Result<DispatchId, Fault
         Err(Refusal::Fault(fault) | Refusal::Policy { fault, .. }) => return Err(fault),
     };
     let id = planned.plan.id;
+    if !proposed_as(project, &id)?.is_empty() {
+        return Err(Fault::input(format!("{id} was proposed before")).fix("leave --id out, or choose another"));
+    }
     let request = Request { id: Some(id.clone()), ..request.clone() };
     let text = serde_json::to_vec_pretty(&request).map_err(|e| Fault::internal(format!("a request: {e}")))?;
     files::private_folder(&project.paths.staged())?;
@@ -61,11 +64,17 @@ fn read(project: &Project, id: &DispatchId) -> Result<(Staged, Digest), Fault> {
     let bytes = files::read_capped(&path, 4 << 20)?.ok_or_else(none)?;
     let request: Request = yaml::parse(&path, &bytes)?;
     let digest = Digest::of(&bytes);
-    let wanted = |line: &[u8]| format::links(line).is_ok_and(|l| l.says(Kind::StageProposed));
-    let proposed = project.ledger().last_matching(usize::MAX, wanted)?;
-    let same = |body: &Body| matches!(body, Body::StageProposed(p) if p.proposal == *id && p.request == digest);
-    let edited = request.id.as_ref() != Some(id) || !proposed.iter().any(|r| same(&r.body));
+    let edited = request.id.as_ref() != Some(id) || proposed_as(project, id)? != [digest];
     Ok((Staged { id: id.clone(), request, edited }, digest))
+}
+
+/// What was proposed under an id, by the ledger: the digests of the requests.
+fn proposed_as(project: &Project, id: &DispatchId) -> Result<Vec<Digest>, Fault> {
+    let wanted = |line: &[u8]| format::links(line).is_ok_and(|l| l.says(Kind::StageProposed));
+    let all = project.ledger().last_matching(usize::MAX, wanted)?;
+    let digest =
+        |body: &Body| if let Body::StageProposed(p) = body { (p.proposal == *id).then_some(p.request) } else { None };
+    Ok(all.iter().filter_map(|r| digest(&r.body)).collect())
 }
 
 /// The proposal that is meant by an id or a unique prefix of one.

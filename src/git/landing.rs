@@ -32,7 +32,8 @@ impl Git {
         Ok(found)
     }
 
-    /// A digest of the hooks that are there: names and contents of what is no sample.
+    /// A digest of the hooks that are there (names and contents of what is no sample), and of the attributes that no
+    /// commit has.
     pub fn hooks_digest(common_dir: &Path) -> Digest {
         let folder = common_dir.join("hooks");
         let mut text = Vec::new();
@@ -41,6 +42,9 @@ impl Git {
             let digest = Digest::of(&content.unwrap_or_default());
             text.extend_from_slice(format!("{name}\0{digest}\n").as_bytes());
         }
+        // What decides which filters and drivers run, for every commit.
+        let attributes = files::read_capped(&common_dir.join("info/attributes"), 16 << 20).ok().flatten();
+        text.extend_from_slice(&attributes.unwrap_or_default());
         Digest::of(&text)
     }
 

@@ -1,10 +1,14 @@
 //! Bringing a branch into its target: in a checkout of our own, and then into whoever has the target checked out.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs::File;
 use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::rests::Rests;
 use super::{Git, GitConfig, Result, expect, refused, unreadable};
 use crate::sys::cmd::{Cmd, Output};
 use crate::sys::files::{self, At, PathError};
@@ -46,7 +50,14 @@ impl Git {
 
     /// Runs git in a checkout of ours, without any hook. `self` is the worktree.
     pub fn join(&self, args: &[String], env: &[(String, String)]) -> Result<Joined> {
-        let mut cmd = self.cmd().args(args).limit(LIMIT);
+        // What these do beside their work would move or decide something that nobody has asked for.
+        let without =
+            ["rebase.updateRefs", "rebase.autoSquash", "rebase.autoStash", "rerere.enabled", "merge.autoStash"];
+        let mut cmd = self.cmd();
+        for setting in without {
+            cmd = cmd.args(["-c", &format!("{setting}=false")]);
+        }
+        let mut cmd = cmd.args(args).limit(LIMIT);
         for (name, value) in env {
             cmd = cmd.env(name, value);
         }
@@ -62,6 +73,13 @@ impl Git {
             paths if paths.is_empty() => Err(refused(verb, output)),
             paths => Ok(Joined::Conflict(paths)),
         }
+    }
+
+    /// Whether HEAD names a commit and no branch: what is done there moves nothing else. `self` is the worktree.
+    pub fn is_detached(&self) -> bool {
+        let head = std::fs::read(self.git_dir.join("HEAD")).unwrap_or_default();
+        let name = head.trim_ascii_end();
+        matches!(name.len(), 40 | 64) && name.iter().all(u8::is_ascii_hexdigit)
     }
 
     /// Paths that are in conflict. `self` is the worktree.
@@ -92,54 +110,64 @@ impl Git {
         Ok((text.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect(), merges))
     }
 
-    /// The worktrees that have a branch checked out. `self` is the repository.
+    /// The worktrees that have a branch checked out, by git's own files: their paths can be anything. `self` is the
+    /// repository.
     pub fn who_has(&self, branch: &str, main: &Path) -> Result<Vec<CheckedOut>> {
-        let text = expect("worktree", self.cmd().args(["worktree", "list", "--porcelain"]).run()?)?.text();
-        let (mut found, mut place) = (Vec::new(), None::<PathBuf>);
-        for line in text.lines() {
-            if let Some(path) = line.strip_prefix("worktree ") {
-                place = Some(PathBuf::from(path));
-            } else if line.strip_prefix("branch ") == Some(branch)
-                && let Some(path) = place.take()
-                && path.exists()
-            {
-                let git_dir = if path == main || path.join(".git").is_dir() {
-                    self.git_dir.clone()
-                } else {
-                    Self::git_dir_of(&self.git_dir, &path)?
-                };
+        let linked = self.git_dir.join("worktrees");
+        let names = files::names(&linked).map_err(|_| unreadable("worktree"))?;
+        let on_it = |git_dir: &Path| {
+            let head = std::fs::read(git_dir.join("HEAD")).unwrap_or_default();
+            head.strip_prefix(b"ref: ").is_some_and(|name| name.trim_ascii_end() == branch.as_bytes())
+        };
+        let mut found = Vec::new();
+        if main.join(".git").exists() && on_it(&self.git_dir) {
+            found.push(CheckedOut { path: main.to_owned(), git_dir: self.git_dir.clone() });
+        }
+        for git_dir in names.into_iter().map(|name| linked.join(name)).filter(|git_dir| on_it(git_dir)) {
+            let recorded = std::fs::read(git_dir.join("gitdir")).map_err(|_| unreadable("worktree"))?;
+            let file = git_dir.join(OsStr::from_bytes(recorded.trim_ascii_end()));
+            let path = file.parent().ok_or_else(|| unreadable("worktree"))?.to_owned();
+            // One whose folder is gone is only waiting to be pruned.
+            if path.exists() {
                 found.push(CheckedOut { path, git_dir });
             }
         }
         Ok(found)
     }
 
-    /// The own git folder of a linked worktree, by what the repository has on record of it.
-    fn git_dir_of(common_dir: &Path, path: &Path) -> Result<PathBuf> {
-        let folder = common_dir.join("worktrees");
-        let names = files::names(&folder).map_err(|_| unreadable("worktree"))?;
-        let all = names.into_iter().map(|name| folder.join(name));
-        let mut those = all.filter(|own| {
-            let recorded = std::fs::read_to_string(own.join("gitdir")).unwrap_or_default();
-            Path::new(recorded.trim_end()).parent().is_some_and(|p| super::worktree::same_folder(&own.join(p), path))
-        });
-        those.next().ok_or_else(|| unreadable("worktree"))
+    /// The worktree in which a rebase or a bisection will come back to a branch. `self` is the repository.
+    pub fn will_come_back_to(&self, branch: &str) -> Option<PathBuf> {
+        let linked = self.git_dir.join("worktrees");
+        let all = files::names(&linked).unwrap_or_default().into_iter().map(|name| linked.join(name));
+        let short = branch.strip_prefix("refs/heads/").unwrap_or(branch);
+        let names_it = |git_dir: &PathBuf| {
+            let files = ["rebase-merge/head-name", "rebase-apply/head-name", "BISECT_START"];
+            let said = files.iter().filter_map(|file| std::fs::read_to_string(git_dir.join(file)).ok());
+            said.into_iter().any(|text| text.trim() == branch || text.trim() == short)
+        };
+        std::iter::once(self.git_dir.clone()).chain(all).find(names_it)
     }
 
     /// Moves a branch if it still is where it was. The project's own hooks may refuse it (reference-transaction).
     /// `self` is the repository.
-    pub fn land(&self, branch: &str, new: &str, old: &str, why: &str, hooks: Option<&str>) -> Result<()> {
+    pub fn land(&self, branch: &str, new: &str, old: &str, why: &str, hooks: &Path) -> Result<()> {
         // A later setting counts.
-        let hooks = hooks.map_or_else(|| self.git_dir.join("hooks").display().to_string(), str::to_owned);
-        let args =
-            ["-c".to_owned(), format!("core.hooksPath={hooks}"), "update-ref".to_owned(), "--no-deref".to_owned()];
-        let cmd = self.cmd().args(args).args(["-m", why, branch, new, old]);
-        expect("update-ref", cmd.run()?).map(drop)
+        let hooks = format!("core.hooksPath={}", hooks.display());
+        let args = ["-c", &hooks, "update-ref", "--no-deref", "-m", why, branch, new, old];
+        expect("update-ref", self.cmd().args(args).run()?).map(drop)
+    }
+
+    /// Where the project's hooks are: a path of its own counts from the main checkout.
+    pub fn hooks_folder(&self, config: &GitConfig, main: &Path) -> PathBuf {
+        match config.value("core.hookspath").filter(|path| !path.is_empty()) {
+            Some(path) => main.join(path.strip_prefix("~/").map_or_else(|| PathBuf::from(path), home)),
+            None => self.git_dir.join("hooks"),
+        }
     }
 
     /// Pushes a ref, never by force; the project's `pre-push` hook may refuse it. `self` is the repository.
-    pub fn push(&self, remote: &str, refspec: &str, limit: Duration) -> Result<()> {
-        let hooks = format!("core.hooksPath={}", self.git_dir.join("hooks").display());
+    pub fn push(&self, remote: &str, refspec: &str, hooks: &Path, limit: Duration) -> Result<()> {
+        let hooks = format!("core.hooksPath={}", hooks.display());
         let mut cmd = self.cmd().args(["-c", &hooks, "push", "--quiet", "--", remote, refspec]).limit(limit);
         if let Some(agent) = std::env::var_os("SSH_AUTH_SOCK") {
             cmd = cmd.env("SSH_AUTH_SOCK", agent);
@@ -178,6 +206,8 @@ impl Git {
 pub struct Held<'a> {
     place: &'a CheckedOut,
     git: Git,
+    /// git has it too while it writes, so that nobody finishes our work before an orphaned git has ended.
+    lock: &'a File,
     released: bool,
 }
 
@@ -197,7 +227,7 @@ pub enum BehindError {
 
 impl<'a> Held<'a> {
     /// Takes the index of a checkout. `word` stands in the lock, so that it is known for ours when we are killed.
-    pub fn take(place: &'a CheckedOut, word: &str) -> std::result::Result<Self, BehindError> {
+    pub fn take(place: &'a CheckedOut, word: &str, merge_lock: &'a File) -> std::result::Result<Self, BehindError> {
         let lock = place.git_dir.join("index.lock");
         let git = Git::tree(&place.git_dir, &place.path);
         let busy = ["MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "rebase-merge", "rebase-apply", "sequencer"];
@@ -215,18 +245,22 @@ impl<'a> Held<'a> {
             }
             other => {
                 other.at("create", &lock)?;
-                Ok(Self { place, git, released: false })
+                Ok(Self { place, git, lock: merge_lock, released: false })
             }
         }
     }
 
     /// Takes over what a killed process of ours has left; `None` where it left nothing, or somebody else holds it.
-    pub fn take_over(place: &'a CheckedOut, word: &str) -> std::result::Result<Option<Self>, BehindError> {
+    pub fn take_over(
+        place: &'a CheckedOut,
+        word: &str,
+        merge_lock: &'a File,
+    ) -> std::result::Result<Option<Self>, BehindError> {
         files::remove(&place.git_dir.join("index.vnx.word"))?;
         let held = files::read_capped(&place.git_dir.join("index.lock"), 256)?;
         let ours = held.is_some_and(|text| text == format!("vnx {word}\n").as_bytes());
         let git = Git::tree(&place.git_dir, &place.path);
-        Ok(ours.then_some(Self { place, git, released: false }))
+        Ok(ours.then_some(Self { place, git, lock: merge_lock, released: false }))
     }
 
     /// Where it is.
@@ -239,7 +273,7 @@ impl<'a> Held<'a> {
     }
 
     fn with_copy(&self) -> Cmd {
-        self.git.cmd().env("GIT_INDEX_FILE", self.copy()).limit(LIMIT)
+        self.git.cmd().env("GIT_INDEX_FILE", self.copy()).holding(self.lock.try_clone().ok()).limit(LIMIT)
     }
 
     fn fresh_copy(&self) -> std::result::Result<(), BehindError> {
@@ -247,7 +281,10 @@ impl<'a> Held<'a> {
         files::remove(&copy)?;
         files::remove(&self.place.git_dir.join("index.vnx.lock"))?;
         if index.exists() {
-            std::fs::copy(&index, &copy).at("copy", &index)?;
+            // With its time: git takes a file for unchanged whose own time is older than that of the index.
+            files::copy_with_time(&index, &copy)?;
+            // What was only touched is in nobody's way. Its exit code tells that something is changed.
+            self.with_copy().args(["update-index", "-q", "--refresh"]).run().map_err(super::GitError::from)?;
         }
         Ok(())
     }
@@ -265,78 +302,99 @@ impl<'a> Held<'a> {
             )));
         }
         // git may write over what it ignores.
-        let there: Vec<String> =
-            self.added(from, to)?.into_iter().filter(|p| self.place.path.join(p).symlink_metadata().is_ok()).collect();
         let tracked = self.tracked()?;
-        if let Some(path) = there.into_iter().find(|path| !tracked.contains(path)) {
-            let place = self.place.path.display();
-            return Err(BehindError::InUse(format!(
-                "{path:?} would be written over, which is in {place} and not in git"
-            )));
+        match self.added(from, to)?.iter().find_map(|path| self.in_the_way(path, &tracked)) {
+            None => Ok(()),
+            Some(path) => {
+                let (path, place) = (path.display(), self.place.path.display());
+                Err(BehindError::InUse(format!("{path} would be written over, which is in {place} and not in git")))
+            }
         }
-        Ok(())
+    }
+
+    /// What nobody tracks and a new file at `path` would take the place of: a file there or above it, or one below it.
+    fn in_the_way(&self, path: &Path, tracked: &BTreeSet<PathBuf>) -> Option<PathBuf> {
+        for above in path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty()) {
+            let there = self.place.path.join(above).symlink_metadata();
+            if there.is_ok_and(|meta| !meta.is_dir()) {
+                return (!tracked.contains(above)).then(|| above.to_owned());
+            }
+        }
+        let there = self.place.path.join(path).symlink_metadata().ok()?;
+        if !there.is_dir() {
+            return (!tracked.contains(path)).then(|| path.to_owned());
+        }
+        let mut folders = vec![path.to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(self.place.path.join(&folder)).into_iter().flatten().flatten() {
+                let inner = folder.join(entry.file_name());
+                match entry.file_type() {
+                    Ok(kind) if kind.is_dir() => folders.push(inner),
+                    _ if tracked.contains(&inner) => {}
+                    _ => return Some(inner),
+                }
+            }
+        }
+        None
     }
 
     /// Paths that the second commit has and the first has not.
-    fn added(&self, from: &str, to: &str) -> Result<Vec<String>> {
+    fn added(&self, from: &str, to: &str) -> Result<Vec<PathBuf>> {
         let args = ["diff-tree", "-r", "-z", "--name-only", "--no-renames", "--diff-filter=A", from, to, "--"];
-        let output = expect("diff-tree", self.git.cmd().args(args).run()?)?;
-        let paths = output.stdout.split(|b| *b == 0).filter(|path| !path.is_empty());
-        Ok(paths.map(|path| String::from_utf8_lossy(path).into_owned()).collect())
+        Ok(paths_of(&expect("diff-tree", self.git.cmd().args(args).run()?)?))
     }
 
-    fn tracked(&self) -> Result<BTreeSet<String>> {
+    fn tracked(&self) -> Result<BTreeSet<PathBuf>> {
         let output = expect("ls-files", self.with_copy().args(["ls-files", "-z"]).run()?)?;
-        let paths = output.stdout.split(|b| *b == 0).filter(|path| !path.is_empty());
-        Ok(paths.map(|path| String::from_utf8_lossy(path).into_owned()).collect())
+        Ok(paths_of(&output).into_iter().collect())
     }
 
-    /// Brings files and index from one commit to another; what is changed there beside them stays. `again`: another
-    /// process may have done a part of it.
-    pub fn forward(mut self, from: &str, to: &str, again: bool) -> std::result::Result<(), BehindError> {
+    /// Brings files and index from one commit to another; what is changed there beside them stays.
+    pub fn forward(self, from: &str, to: &str) -> std::result::Result<(), BehindError> {
         self.fresh_copy()?;
-        if again {
-            self.accept_what_is_there(from, to)?;
-        }
         let args = ["read-tree", "-m", "-u", "--end-of-options", from, to];
         expect("read-tree", self.with_copy().args(args).run().map_err(super::GitError::from)?)?;
+        self.release()
+    }
+
+    /// The same where another process has done a part of it, whatever part: what is as the first commit has it, or
+    /// half written, is written; what somebody has changed since stays, as a change beside the second one.
+    pub fn finish(self, from: &str, to: &str) -> std::result::Result<(), BehindError> {
+        self.fresh_copy()?;
+        let rests = Rests::of(&self.git, &self.place.path, from, to)?;
+        let git = super::GitError::from;
+        let told = self.with_copy().args(["update-index", "-z", "--index-info"]).stdin(rests.index);
+        expect("update-index", told.run().map_err(git)?)?;
+        for path in rests.gone {
+            let path = self.place.path.join(path);
+            files::remove(&path)?;
+            for above in path.ancestors().skip(1).take_while(|above| *above != self.place.path) {
+                if std::fs::remove_dir(above).is_err() {
+                    break;
+                }
+            }
+        }
+        let args = ["checkout-index", "-f", "-q", "-z", "--stdin"];
+        expect("checkout-index", self.with_copy().args(args).stdin(rests.write).run().map_err(git)?)?;
+        self.release()
+    }
+
+    fn release(mut self) -> std::result::Result<(), BehindError> {
+        // Its exit code only tells whether something is changed there.
         let _ = self.with_copy().args(["update-index", "-q", "--refresh"]).run();
         files::rename(&self.copy(), &self.place.git_dir.join("index"))?;
         self.released = true;
         Ok(files::remove(&self.place.git_dir.join("index.lock"))?)
     }
+}
 
-    /// Tells the copy of the index which files are as the second commit has them already.
-    fn accept_what_is_there(&self, from: &str, to: &str) -> std::result::Result<(), BehindError> {
-        let args = ["diff-tree", "-r", "-z", "--no-renames", "--raw", "--abbrev=64", from, to, "--"];
-        let output = expect("diff-tree", self.git.cmd().args(args).run().map_err(super::GitError::from)?)?;
-        let mut fields = output.stdout.split(|b| *b == 0).filter(|f| !f.is_empty());
-        let mut input = Vec::new();
-        while let (Some(meta), Some(path)) = (fields.next(), fields.next()) {
-            let meta = String::from_utf8_lossy(meta).into_owned();
-            let words: Vec<&str> = meta.trim_start_matches(':').split(' ').collect();
-            let [_, mode, _, oid, status] = words[..] else { return Err(unreadable("diff-tree").into()) };
-            let name = String::from_utf8_lossy(path).into_owned();
-            let there = self.place.path.join(&name);
-            let is_gone = status == "D" && there.symlink_metadata().is_err();
-            let is_same = status != "D" && mode.starts_with("100") && there.is_file() && {
-                let hashed = self.git.cmd().args(["hash-object", "--path", &name, "--"]).arg(&there).run();
-                hashed.is_ok_and(|output| output.ok() && output.text() == oid)
-            };
-            if is_gone || is_same {
-                let mode = if is_gone { "0" } else { mode };
-                input.extend_from_slice(format!("{mode} {oid}\t").as_bytes());
-                input.extend_from_slice(path);
-                input.push(0);
-            }
-        }
-        if input.is_empty() {
-            return Ok(());
-        }
-        let cmd = self.with_copy().args(["update-index", "-z", "--index-info"]).stdin(input);
-        expect("update-index", cmd.run().map_err(super::GitError::from)?)?;
-        Ok(())
-    }
+fn home(rest: &str) -> PathBuf {
+    std::env::var_os("HOME").map_or_else(|| PathBuf::from(rest), |home| PathBuf::from(home).join(rest))
+}
+
+fn paths_of(output: &Output) -> Vec<PathBuf> {
+    let paths = output.stdout.split(|b| *b == 0).filter(|path| !path.is_empty());
+    paths.map(|path| PathBuf::from(OsStr::from_bytes(path))).collect()
 }
 
 impl Drop for Held<'_> {

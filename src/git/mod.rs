@@ -18,6 +18,7 @@ mod integrated;
 mod landing;
 mod merging;
 mod objects;
+mod rests;
 mod status;
 mod submodules;
 #[cfg(test)]
@@ -114,7 +115,7 @@ impl Git {
         let config = format!("[core]\n\trepositoryformatversion = {version}\n\tbare = false{format}\n");
         files::replace(&folder.join("config"), config.as_bytes())?;
         let copy = folder.join("index");
-        if std::fs::copy(index, &copy).is_err() {
+        if files::copy_with_time(index, &copy).is_err() {
             files::remove(&copy)?;
         }
         Ok(Self { git_dir: folder.to_owned(), work_tree: Some(work_tree.to_owned()) })

@@ -147,6 +147,6 @@ impl Git {
     }
 }
 
-pub(super) fn same_folder(a: &Path, b: &Path) -> bool {
+fn same_folder(a: &Path, b: &Path) -> bool {
     a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(x), Ok(y)) if x == y)
 }

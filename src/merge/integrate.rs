@@ -43,6 +43,7 @@ pub(super) struct Integrate<'a> {
     project: &'a Project,
     looked: &'a Looked,
     trailers: &'a Trailers,
+    strategy: Strategy,
     config: GitConfig,
     git: Git,
     path: PathBuf,
@@ -58,6 +59,7 @@ impl<'a> Integrate<'a> {
         looked: &'a Looked,
         nonce: &str,
         trailers: &'a Trailers,
+        strategy: Strategy,
     ) -> Result<Self, Ended> {
         let common_dir = &project.located.common_dir;
         let (root, repo_lock) = (project.worktrees(), project.paths.repo_lock());
@@ -74,12 +76,31 @@ impl<'a> Integrate<'a> {
         files::private_folder(&folder).map_err(Fault::from)?;
         let signs = config.value("commit.gpgsign").is_some_and(|v| v != "false");
         let guarded = git.has_hooks(common_dir, &config) || signs;
-        Ok(Self { project, looked, trailers, path: place.path(), guarded, config, git, folder })
+        Ok(Self { project, looked, trailers, strategy, path: place.path(), guarded, config, git, folder })
     }
 
-    /// The project's own folder for hooks, if it has one.
-    pub(super) fn hooks(&self) -> Option<&str> {
-        self.config.value("core.hookspath").filter(|path| !path.is_empty())
+    /// Where the project's hooks are.
+    pub(super) fn hooks(&self) -> PathBuf {
+        let repository = Git::repository(&self.project.located.common_dir);
+        repository.hooks_folder(&self.config, &self.project.located.main_top())
+    }
+
+    /// What ran here was written by others, who may have put our checkout on a branch: nothing more is done in it then,
+    /// and a target that git moved for us goes back.
+    fn still_detached(&self) -> Result<(), Ended> {
+        if self.git.is_detached() {
+            return Ok(());
+        }
+        let Subject { target, base, .. } = self.subject();
+        let moved = self.git.head().ok().flatten();
+        if let Some((commit, Some(branch))) = moved
+            && branch == *target
+            && commit != *base
+        {
+            let common = Git::repository(&self.project.located.common_dir);
+            let _ = common.move_ref(target, base, Some(&commit), "vnx: taken back");
+        }
+        Err(Ended::because("a hook put the merge's checkout on a branch", "look at what the project's hooks run"))
     }
 
     fn subject(&self) -> &Subject {
@@ -164,15 +185,16 @@ impl<'a> Integrate<'a> {
 
     fn conflict(&self, paths: &[String]) -> Ended {
         let target = self.subject().target.trim_start_matches("refs/heads/");
+        let id = &self.looked.situation.dispatch;
+        let clear = match self.strategy {
+            Strategy::Revert => "take it back by hand (`git revert`) and settle what has changed since".to_owned(),
+            Strategy::Merge | Strategy::Squash | Strategy::Rebase => {
+                format!("bring the branch up to {target} (a worker can: `vnx resume`), then `vnx gate run {id}`")
+            }
+        };
         let more = if paths.len() > 1 { format!(" and {} more", paths.len() - 1) } else { String::new() };
         let first = paths.first().map_or("", String::as_str);
-        Ended::because(
-            format!("it conflicts with {target} in {first:?}{more}"),
-            format!(
-                "bring the branch up to {target} (a worker can: `vnx resume`), then `vnx gate run {}`",
-                self.looked.situation.dispatch
-            ),
-        )
+        Ended::because(format!("it conflicts with {target} in {first:?}{more}"), clear)
     }
 
     /// Makes the commit. With hooks or signatures in play git does it as the person would; what comes of it must
@@ -204,6 +226,7 @@ impl<'a> Integrate<'a> {
 
     /// The commit as git has it, which must be what was meant.
     fn done(&self, parents: &[&String]) -> Result<Integrated, Ended> {
+        self.still_detached()?;
         let head = self.git.head().map_err(Fault::from)?;
         let (commit, _) = head.ok_or_else(|| Ended::because("git made no commit", "try again"))?;
         let read = self.git.raw_commits(std::slice::from_ref(&commit)).map_err(Fault::from)?.pop();
@@ -229,6 +252,7 @@ impl<'a> Integrate<'a> {
         let mut all = words(&["-c", "core.fsmonitor=false", "-c", "gc.auto=0", "-c", "maintenance.auto=false"]);
         all.extend(args.iter().cloned());
         let (ended, said) = self.command("git", all, "git", LIMIT, env)?;
+        self.still_detached()?;
         // What git adds to a hook's words says nothing of why.
         let of_git = |line: &&str| line.trim().is_empty() || line.starts_with("Not committing merge; use 'git commit'");
         let said = said.text.lines().rev().find(|line| !of_git(line)).map(crate::domain::line::summary);
@@ -298,6 +322,7 @@ impl<'a> Integrate<'a> {
             let (program, args) = crate::worker::shell(&hook.run);
             let name = format!("pre_merge-{nth}");
             let (end, said) = self.command(program, args, &name, hook.timeout, &[])?;
+            self.still_detached()?;
             if end != (End::Exited { code: 0 }) {
                 let last = said.last.map(|line| format!(": {line}")).unwrap_or_default();
                 return Err(Ended::because(
@@ -306,6 +331,7 @@ impl<'a> Integrate<'a> {
                 ));
             }
         }
+        self.still_detached()?;
         self.git.start_again(&self.subject().base).map_err(Fault::from)?;
         Ok(())
     }
@@ -347,7 +373,7 @@ impl<'a> Integrate<'a> {
 
     fn written(&self, text: &str) -> Result<String, Ended> {
         // Somebody may have written such lines before; ours are the only ones.
-        let kept: Vec<&str> = text.lines().filter(|line| !line.starts_with("Vnx-")).collect();
+        let kept: Vec<&str> = text.lines().filter(|line| !line.to_ascii_lowercase().starts_with("vnx-")).collect();
         let text = kept.join("\n") + "\n";
         let text = self.git.with_trailers(&text, &self.trailers.lines()).map_err(Fault::from)?;
         let file = self.folder.join("message");

@@ -3,12 +3,14 @@
 //! There is one question: has the target got the commit? If so it has landed, and what is left is to bring its
 //! checkouts along and to say so; if not, nothing has happened.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::{by_hand, journal_file};
-use crate::domain::receipt::{Body, Entry, MergeLanded, MergeRefused};
+use crate::domain::gate::check::{Subject, short};
+use crate::domain::receipt::{Body, Entry, MergeLanded, MergeRefused, Strategy};
 use crate::domain::{DispatchId, Fault};
 use crate::git::{CheckedOut, Git, Held};
 use crate::project::Project;
@@ -30,6 +32,8 @@ struct Note {
     nonce: String,
     target: String,
     base: String,
+    /// The commit of the branch, which is done with when it has landed; absent where something is taken back.
+    head: Option<String>,
     /// The commit that the target is about to be moved to; absent before that.
     commit: Option<String>,
     /// Path and git folder of who has it checked out.
@@ -73,15 +77,16 @@ impl<'a> Merging<'a> {
         project: &'a Project,
         id: &DispatchId,
         nonce: &str,
-        target: &str,
-        base: &str,
+        subject: &Subject,
+        strategy: Strategy,
     ) -> Result<Self, Fault> {
         let entry = Note {
             v: 1,
             dispatch: id.clone(),
             nonce: nonce.to_owned(),
-            target: target.to_owned(),
-            base: base.to_owned(),
+            target: subject.target.clone(),
+            base: subject.base.clone(),
+            head: (strategy != Strategy::Revert).then(|| subject.head.clone()),
             commit: None,
             places: Vec::new(),
         };
@@ -115,7 +120,7 @@ impl<'a> Merging<'a> {
 
     pub(super) fn landed(&self, project: &Project, landed: MergeLanded) -> Result<(), Fault> {
         project.ledger().append(&[Entry::of(&self.entry.dispatch, Body::MergeLanded(landed))])?;
-        put_branch_away(project, &self.entry.dispatch)?;
+        put_branch_away(project, &self.entry)?;
         self.clear()
     }
 
@@ -132,20 +137,28 @@ fn clear(project: &Project, entry: &Note) -> Result<(), Fault> {
         repository.delete_ref(&keeper, &commit)?;
     }
     let (root, repo_lock) = (project.worktrees(), project.paths.repo_lock());
-    Place { common_dir: &project.located.common_dir, root: &root, repo_lock: &repo_lock, name: &entry.nonce }
-        .clear()?;
+    let place =
+        Place { common_dir: &project.located.common_dir, root: &root, repo_lock: &repo_lock, name: &entry.nonce };
+    // What cannot be deleted is only disk space, and no reason to hold every other merge.
+    let _ = place.clear();
     Ok(files::remove(&project.paths.merging())?)
 }
 
-/// The branch of what has landed is done with: its commits are the target's, or are kept beside the branches.
-fn put_branch_away(project: &Project, id: &DispatchId) -> Result<(), Fault> {
-    let repository = Git::repository(&project.located.common_dir);
+/// The branch of what has landed is done with: its commits are the target's, or are kept beside the branches. One that
+/// has gone on since is not.
+fn put_branch_away(project: &Project, entry: &Note) -> Result<(), Fault> {
+    let (repository, id) = (Git::repository(&project.located.common_dir), &entry.dispatch);
     let branch = format!("refs/heads/{}", id.branch());
     let Some(tip) = repository.ref_commit(&branch)? else { return Ok(()) };
-    if repository.checked_out(&branch)?.is_some() {
+    if entry.head.as_ref() != Some(&tip) || repository.checked_out(&branch)?.is_some() {
         return Ok(());
     }
-    repository.set_ref(&format!("refs/vnx/landed/{id}"), &tip, "vnx: landed")?;
+    let kept = format!("refs/vnx/landed/{id}");
+    let kept = match repository.ref_commit(&kept)? {
+        Some(other) if other != tip => format!("{kept}-{}", short(&tip)),
+        _ => kept,
+    };
+    repository.set_ref(&kept, &tip, "vnx: landed")?;
     Ok(repository.delete_ref(&branch, &tip)?)
 }
 
@@ -155,14 +168,14 @@ pub fn tidy(project: &Project) -> Option<Result<String, Fault>> {
         return None;
     }
     match lock::try_exclusive(&project.paths.merge_lock()) {
-        Ok(Some(_held)) => recover(project).transpose(),
+        Ok(Some(held)) => recover(project, &held).transpose(),
         Ok(None) => None,
         Err(e) => Some(Err(e.into())),
     }
 }
 
 /// Finishes a merge that was cut off; says what came of it. The merge lock is held.
-pub(super) fn recover(project: &Project) -> Result<Option<String>, Fault> {
+pub(super) fn recover(project: &Project, lock: &File) -> Result<Option<String>, Fault> {
     let Some(entry) = journal_file(project).read()? else { return Ok(None) };
     let repository = Git::repository(&project.located.common_dir);
     let places: Vec<CheckedOut> = entry
@@ -183,18 +196,20 @@ pub(super) fn recover(project: &Project) -> Result<Option<String>, Fault> {
         _ => false,
     });
     let said = if let Some(commit) = entry.commit.as_ref().filter(|_| has) {
-        let behind = bring_along(&places, &entry, commit, there.as_deref() == Some(commit));
+        // The target may have been moved on by others since.
+        let to = there.as_deref().unwrap_or(commit);
+        let behind = bring_along(&places, &entry, to, lock);
         if !ended {
             let (nonce, tree) = (entry.nonce.clone(), repository.tree_of(commit)?);
             let body = MergeLanded { nonce, commit: commit.clone(), tree, recovered: true, behind: behind.clone() };
             project.ledger().append(&[Entry::of(&entry.dispatch, Body::MergeLanded(body))])?;
         }
-        put_branch_away(project, &entry.dispatch)?;
+        put_branch_away(project, &entry)?;
         let rest = behind.map(|why| format!("; {why}")).unwrap_or_default();
         format!("the merge of {} had landed, and is finished now{rest}", entry.dispatch)
     } else {
         for place in &places {
-            release(place, &entry.nonce);
+            release(place, &entry.nonce, lock);
         }
         if started && !ended {
             let reason = "it was cut off before the target was moved".to_owned();
@@ -208,21 +223,21 @@ pub(super) fn recover(project: &Project) -> Result<Option<String>, Fault> {
 }
 
 /// Gives an index back that a killed process of ours holds.
-fn release(place: &CheckedOut, nonce: &str) {
-    drop(Held::take_over(place, nonce));
+fn release(place: &CheckedOut, nonce: &str, lock: &File) {
+    drop(Held::take_over(place, nonce, lock));
 }
 
 /// Brings along who has the target checked out, as far as nobody else did.
-fn bring_along(places: &[CheckedOut], entry: &Note, commit: &str, still_there: bool) -> Option<String> {
+fn bring_along(places: &[CheckedOut], entry: &Note, to: &str, lock: &File) -> Option<String> {
     let mut behind = None;
     for place in places.iter().filter(|place| place.path.exists()) {
         // Without our lock it was brought along, or somebody else has taken over since.
-        let done = Held::take_over(place, &entry.nonce).and_then(|held| match held {
-            Some(held) if still_there => held.forward(&entry.base, commit, true),
-            _ => Ok(()),
+        let done = Held::take_over(place, &entry.nonce, lock).and_then(|held| match held {
+            Some(held) => held.finish(&entry.base, to),
+            None => Ok(()),
         });
         if let Err(e) = done {
-            let how = by_hand(&place.path, &entry.base, commit);
+            let how = by_hand(&place.path, &entry.base, to);
             behind = Some(format!("{}: {e}; bring it along with `{how}`", place.path.display()));
         }
     }

@@ -10,6 +10,7 @@ mod revert;
 mod trace;
 mod trailers;
 
+use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
@@ -118,8 +119,8 @@ pub fn merge(
     mut tell: impl FnMut(&Ran),
 ) -> Result<Merged, Fault> {
     gates::refuse_workers()?;
-    let _one = lock::exclusive(&project.paths.merge_lock(), PATIENCE)?;
-    journal::recover(project)?;
+    let one = lock::exclusive(&project.paths.merge_lock(), PATIENCE)?;
+    journal::recover(project, &one)?;
     let into = options.into.as_deref();
     let mut looked = gates::look(project, id, into)?;
     if options.run_gates && runnable(&check(&looked.situation)) {
@@ -135,7 +136,7 @@ pub fn merge(
     }
     let Ok(sealed) = anchor::seal(project)? else { return Ok(Merged::Held(Box::new(broken(&looked)))) };
     let strategy = options.strategy.unwrap_or(looked.policy.merge.strategy);
-    let landing = Landing { project, looked: &looked, strategy, sealed: &sealed };
+    let landing = Landing { project, looked: &looked, strategy, sealed: &sealed, lock: &one };
     landing.run(&mut tell, |integrate| integrate.branch(strategy))
 }
 
@@ -171,6 +172,8 @@ struct Landing<'a> {
     looked: &'a Looked,
     strategy: Strategy,
     sealed: &'a Sealed,
+    /// The merge lock.
+    lock: &'a File,
 }
 
 impl Landing<'_> {
@@ -189,7 +192,8 @@ impl Landing<'_> {
     ) -> Result<Merged, Fault> {
         let Subject { target, base, head, .. } = self.looked.situation.subject.clone();
         let name = nonce(sys::random::<16>()?);
-        let mut merging = Merging::begin(self.project, self.id(), &name, &target, &base)?;
+        let mut merging =
+            Merging::begin(self.project, self.id(), &name, &self.looked.situation.subject, self.strategy)?;
         let Sealed { size, root, .. } = *self.sealed;
         let started = MergeStarted {
             nonce: name.clone(),
@@ -204,7 +208,14 @@ impl Landing<'_> {
         let tried = self.tried(&mut merging, tell, integrate);
         let landed = match tried {
             Ok(landed) => landed,
-            Err(Ended { reason, clear }) => {
+            Err(Ended { mut reason, clear }) => {
+                // Something that the merge ran may have done what the merge did not.
+                let now = self.repository().ref_commit(&target)?.unwrap_or_default();
+                if now != base && !reason.contains("was not moved") {
+                    let plain = target.trim_start_matches("refs/heads/");
+                    reason =
+                        format!("{reason}; and {plain} was moved meanwhile, from {base} to {now}, not by the merge");
+                }
                 merging.refused(self.project, &reason)?;
                 return Ok(Merged::Refused(Refused { dispatch: self.id().clone(), reason, clear }));
             }
@@ -225,17 +236,21 @@ impl Landing<'_> {
     ) -> Result<(MergeLanded,), Ended> {
         let (project, subject) = (self.project, &self.looked.situation.subject);
         let trailers = Trailers::of(self.looked, self.sealed, project)?;
-        let work = Integrate::begin(project, self.looked, merging.nonce(), &trailers)?;
+        let work = Integrate::begin(project, self.looked, merging.nonce(), &trailers, self.strategy)?;
         let integrated = integrate(&work)?;
         merging.integrated(&self.repository(), &integrated.commit)?;
         self.prove(&integrated, tell)?;
         self.still_believed(merging.nonce())?;
         let Subject { target, base, .. } = subject;
+        if let Some(place) = self.repository().will_come_back_to(target) {
+            let reason = format!("a rebase or a bisection in {} will come back to it", place.display());
+            return Err(Ended::because(reason, "finish or abort it there, then merge again"));
+        }
         let places = self.repository().who_has(target, &project.located.main_top()).map_err(Fault::from)?;
         merging.about_to_move(&integrated.commit, &places)?;
-        let held = hold(&places, merging.nonce(), base, &integrated.commit)?;
+        let held = hold(&places, merging.nonce(), self.lock, base, &integrated.commit)?;
         let why = format!("vnx: {} {}", self.strategy.word(), self.id());
-        let moved = self.repository().land(target, &integrated.commit, base, &why, work.hooks());
+        let moved = self.repository().land(target, &integrated.commit, base, &why, &work.hooks());
         moved.map_err(|e| {
             let plain = target.trim_start_matches("refs/heads/");
             Ended::because(
@@ -266,6 +281,11 @@ impl Landing<'_> {
 
     /// What was proven at the beginning must hold after everything that ran since: it was written by a worker.
     fn still_believed(&self, nonce: &str) -> Result<(), Ended> {
+        if let Some(why) = gates::git_config(self.project, &self.looked.plan)?
+            && self.looked.situation.git_config.is_none()
+        {
+            return Err(Ended::because(why, "look at what the gates and hooks of this merge run"));
+        }
         let receipts = self.project.ledger().of_dispatch(self.id()).map_err(Fault::from)?;
         let started = |body: &Body| matches!(body, Body::MergeStarted(m) if m.nonce == nonce);
         let why = match anchor::disbelieved(self.project, true) {
@@ -290,7 +310,7 @@ impl Landing<'_> {
                     return Err(Ended::because(reason, format!("try again: `vnx merge {}`", self.id())));
                 }
             }
-            if let Err(e) = place.forward(base, commit, false) {
+            if let Err(e) = place.forward(base, commit) {
                 let how = by_hand(&path, base, commit);
                 behind = Some(format!("{}: {e}; bring it along with `{how}`", path.display()));
             }
@@ -305,9 +325,15 @@ fn by_hand(path: &Path, base: &str, commit: &str) -> String {
 }
 
 /// Takes every checkout of the target, each of which must be able to come along.
-fn hold<'a>(places: &'a [CheckedOut], nonce: &str, base: &str, commit: &str) -> Result<Vec<Held<'a>>, Ended> {
+fn hold<'a>(
+    places: &'a [CheckedOut],
+    nonce: &str,
+    lock: &'a File,
+    base: &str,
+    commit: &str,
+) -> Result<Vec<Held<'a>>, Ended> {
     let take = |place| {
-        let held = Held::take(place, nonce)?;
+        let held = Held::take(place, nonce, lock)?;
         held.try_forward(base, commit)?;
         Ok::<_, BehindError>(held)
     };

@@ -48,7 +48,9 @@ pub fn request(project: &Project, id: &DispatchId, into: Option<&str>) -> Result
     }
     let (branch, remote) = (looked.plan.branch.clone(), looked.policy.merge.remote.clone());
     let repository = Git::repository(&project.located.common_dir);
-    repository.push(&remote, &format!("refs/heads/{branch}:refs/heads/{branch}"), LIMIT).map_err(|e| {
+    let config = Git::tree(&project.located.common_dir, project.located.main_top()).config()?;
+    let hooks = repository.hooks_folder(&config, &project.located.main_top());
+    repository.push(&remote, &format!("refs/heads/{branch}:refs/heads/{branch}"), &hooks, LIMIT).map_err(|e| {
         Fault::environment(format!("{branch} was not pushed to {remote}: {e}"))
             .fix("check merge.remote and your access to it; nothing else was done")
     })?;

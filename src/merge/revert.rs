@@ -3,6 +3,7 @@
 use super::{Landing, Merged, broken, journal};
 use crate::anchor;
 use crate::dispatch::gates::{self, Looked, Ran};
+use crate::domain::gate::check::{Code, check};
 use crate::domain::receipt::{Body, MergeLanded, MergeStarted, Strategy};
 use crate::domain::{DispatchId, Fault};
 use crate::git::Git;
@@ -15,8 +16,8 @@ pub fn revert(project: &Project, id: &DispatchId, reason: &str, mut tell: impl F
     if reason.trim().is_empty() {
         return Err(Fault::input("--reason says nothing").fix("say why, so that a reader understands it later"));
     }
-    let _one = lock::exclusive(&project.paths.merge_lock(), super::PATIENCE)?;
-    journal::recover(project)?;
+    let one = lock::exclusive(&project.paths.merge_lock(), super::PATIENCE)?;
+    journal::recover(project, &one)?;
     let (started, landed) = last(project, id)?;
     let into = started.target.trim_start_matches("refs/heads/").to_owned();
     let mut looked = gates::look(project, id, Some(&into))?;
@@ -30,9 +31,17 @@ pub fn revert(project: &Project, id: &DispatchId, reason: &str, mut tell: impl F
         return Ok(Merged::Held(Box::new(held)));
     }
     let Ok(sealed) = anchor::seal(project)? else { return Ok(Merged::Held(Box::new(broken(&looked)))) };
+    let mut checked = check(&looked.situation);
+    checked.reasons.retain(|r| matches!(r.code, Code::Ledger | Code::Contract | Code::GitConfig));
+    if !checked.reasons.is_empty() {
+        checked.go = false;
+        return Ok(Merged::Held(Box::new(checked)));
+    }
+    // What was set aside was set aside for the tree that landed.
+    looked.situation.overrides.clear();
     looked.about(&repository.changed_paths(&started.base, &landed.commit)?)?;
     let looked = Looked { fork: Some(looked.situation.subject.base.clone()), ..looked };
-    let landing = Landing { project, looked: &looked, strategy: Strategy::Revert, sealed: &sealed };
+    let landing = Landing { project, looked: &looked, strategy: Strategy::Revert, sealed: &sealed, lock: &one };
     landing.run(&mut tell, |integrate| integrate.revert(&landed.commit, &started.base, reason.trim()))
 }
 
@@ -49,9 +58,8 @@ fn last(project: &Project, id: &DispatchId) -> Result<(MergeStarted, MergeLanded
     });
     let started = started.ok_or_else(none)?;
     if started.strategy == Strategy::Revert {
-        return Err(
-            Fault::input(format!("dispatch {id} was taken back already")).fix("merge it again if that was meant")
-        );
+        return Err(Fault::input(format!("dispatch {id} was taken back already"))
+            .fix("dispatch it again, or `git revert` the commit that took it back"));
     }
     Ok((started, landed))
 }

@@ -1,13 +1,14 @@
 //! From a commit back to everything that let it land.
 
 use super::trailers_of;
-use crate::dispatch::gates;
+use crate::dispatch::gates::{self, Looked};
 use crate::dispatch::view;
-use crate::domain::Fault;
-use crate::domain::gate::check::{Code, GateCheck, Reason, check};
-use crate::domain::receipt::{Body, Kind, Strategy};
+use crate::domain::gate::check::{Applied, Code, GateCheck, Proof, Reason, check};
+use crate::domain::gate::{GateStatus, Phase, Work};
+use crate::domain::receipt::{Body, Kind, MergeLanded, Strategy};
+use crate::domain::{Fault, Name};
 use crate::git::Git;
-use crate::ledger::{LedgerError, format};
+use crate::ledger::{LedgerError, Receipt, format};
 use crate::project::Project;
 
 /// Whether a commit landed as it should have: its trailers lead to a dispatch, and everything that held it then is
@@ -50,12 +51,19 @@ pub fn trace(project: &Project, name: &str) -> Result<GateCheck, Fault> {
         // What is taken back needed nothing to have passed before.
         checked.reasons.retain(|r| matches!(r.code, Code::Ledger | Code::Contract));
         checked.go = checked.reasons.is_empty();
+        checked.gates.clear();
     }
+    checked.subject.head.clone_from(&commit);
+    checked.subject.tree.clone_from(&landed.tree);
+    let unproven = unproven(project, &looked, &receipts, &landed, &checked)?;
     let mut hold = |what: &str| {
         let clear = "run `vnx audit-chain verify`; nothing sets this aside".to_owned();
         checked.reasons.push(Reason { code: Code::Ledger, about: "commit".to_owned(), what: what.to_owned(), clear });
         checked.go = false;
     };
+    for gate in unproven {
+        hold(&format!("gate {gate} is not known to have passed on what landed"));
+    }
     let (seq, hash) = trailers.receipt;
     if !receipts.iter().any(|r| r.seq == seq && r.hash == hash && r.body.kind() == Kind::DispatchClosed) {
         hold("its Vnx-Receipt is not the receipt that closed the dispatch");
@@ -72,4 +80,30 @@ pub fn trace(project: &Project, name: &str) -> Result<GateCheck, Fault> {
         hold("its tree is not the one that landed");
     }
     Ok(checked)
+}
+
+/// Required gates that had to pass on the very tree that landed, and of which nothing sound says so.
+fn unproven(
+    project: &Project,
+    looked: &Looked,
+    receipts: &[Receipt],
+    landed: &MergeLanded,
+    checked: &GateCheck,
+) -> Result<Vec<Name>, Fault> {
+    let id = &looked.situation.dispatch;
+    let runs = gates::runs(&project.paths.dispatch(id), id, receipts)?;
+    let other = landed.tree != looked.situation.subject.tree;
+    let asks_the_tree = |a: &Applied| matches!(a.gate.work(), Some(Work::Command(_) | Work::Probe(_)));
+    let aside = |a: &Applied| checked.overrides.iter().any(|word| word.scope == a.name.as_str());
+    let had_to =
+        |a: &&Applied| a.required && !aside(a) && (a.gate.phase == Phase::PostMerge || other && asks_the_tree(a));
+    let passed = |a: &Applied| {
+        runs.iter().any(|run| {
+            let said = run.result.as_ref().is_some_and(|said| said.status == GateStatus::Pass);
+            let here = run.binding.gate == a.name && run.binding.tree == landed.tree && run.phase == Phase::PostMerge;
+            here && said && run.proof == Proof::Sound
+        })
+    };
+    let all = looked.situation.gates.iter().filter(had_to).filter(|a| !passed(a));
+    Ok(all.map(|a| a.name.clone()).filter(|_| !checked.gates.is_empty()).collect())
 }

@@ -62,12 +62,6 @@ impl Process {
         self.handle().is_some_and(|fd| pidfd_send_signal(fd, signal).is_ok())
     }
 
-    /// What it was started with, its own name first; nothing where that cannot be read.
-    pub fn arguments(&self) -> Vec<String> {
-        let bytes = fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
-        let words = bytes.split(|b| *b == 0).filter(|word| !word.is_empty());
-        words.map(|word| String::from_utf8_lossy(word).into_owned()).collect()
-    }
     /// Whether its environment holds `NAME=value`. Unreadable (another user's) counts as no.
     pub fn has_env(&self, assignment: &str) -> bool {
         fs::read(format!("/proc/{}/environ", self.pid))
@@ -150,6 +144,16 @@ fn descendants_by_parent(root: i32) -> Option<Vec<Process>> {
         }
     }
     Some(found)
+}
+
+/// Whether a process runs the program that this one runs, or one of its name.
+pub fn is_own_program(pid: i32) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let file = |pid: &str| fs::metadata(format!("/proc/{pid}/exe")).ok().map(|meta| (meta.dev(), meta.ino()));
+    let name = fs::read_link(format!("/proc/{pid}/exe")).ok();
+    let named = name.and_then(|path| Some(path.file_name()?.as_encoded_bytes().starts_with(b"vnx")));
+    let same = matches!((file(&pid.to_string()), file("self")), (Some(theirs), Some(ours)) if theirs == ours);
+    same || named.unwrap_or(false)
 }
 
 /// This process and its ancestors: never to be signalled by a sweep.

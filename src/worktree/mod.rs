@@ -23,7 +23,7 @@ pub use answer::{Answer, commit_answer};
 pub use create::{Made, create, discard};
 pub use facts::{Collected, collect};
 pub use keep::keep;
-pub use place::{PLACES, Place};
+pub use place::{PLACES, Place, empty_places};
 pub use pool::{POOL, Pool};
 pub use rescue::{Rescued, Seen};
 pub use restore::{Source, restore};

@@ -51,6 +51,8 @@ impl Place<'_> {
         let guard = lock::exclusive(self.repo_lock, Duration::from_mins(1))?;
         files::private_folder(&self.root.join(PLACES))?;
         Git::repository(self.common_dir).worktree_add_detached(&path, commit, "vnx gate")?;
+        // All of the commit, whatever the main checkout leaves out.
+        files::delete_tree(&self.git_dir().join("info"))?;
         drop(guard);
         let git = self.git();
         git.populate(self.common_dir, commit, lfs, held())?;
@@ -71,12 +73,24 @@ impl Place<'_> {
             repository.worktree_drop(&self.git_dir())?;
         }
         drop(guard);
-        files::delete_tree(&gone)?;
+        // What somebody put there who may do more than we is only disk space, and tried again later.
+        let _ = files::delete_tree(&gone);
         let guard = lock::exclusive(self.repo_lock, Duration::from_mins(1))?;
         // Not empty means that others work there.
         let _ = std::fs::remove_dir(self.root.join(PLACES));
         drop(guard);
         super::create::leave(self.root, self.repo_lock);
         Ok(())
+    }
+}
+
+/// Deletes what could not be deleted before.
+pub fn empty_places(root: &Path, repo_lock: &Path) {
+    let places = root.join(PLACES);
+    let gone = files::names(&places).unwrap_or_default();
+    let gone: Vec<&String> = gone.iter().filter(|name| name.starts_with("gone-")).collect();
+    if !gone.is_empty() && gone.iter().all(|name| files::delete_tree(&places.join(name)).is_ok()) {
+        let _ = std::fs::remove_dir(&places);
+        super::create::leave(root, repo_lock);
     }
 }

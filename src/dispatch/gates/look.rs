@@ -10,7 +10,7 @@ use crate::dispatch::view;
 use crate::domain::gate::check::{self, Applied, Approved, GateCheck, Proof, Run, Situation, Subject};
 use crate::domain::gate::{Asked, Contract, strict_paths};
 use crate::domain::plan::Plan;
-use crate::domain::receipt::{ApprovalGiven, Body, GateRequested, GateResulted, MergeStarted};
+use crate::domain::receipt::{ApprovalGiven, Body, GateRequested, GateResulted, MergeStarted, Strategy};
 use crate::domain::{Digest, DispatchId, Fault, Timestamp};
 use crate::gate::{self, Policy, policy};
 use crate::git::Git;
@@ -126,12 +126,26 @@ fn place_now(
         return Err(Fault::input(format!("there is no branch {branch}")).fix("name another with --into, or make it"));
     };
     let tip = repository.ref_commit(&format!("refs/heads/{}", plan.branch))?;
-    let landed =
-        receipts.iter().rev().find_map(|r| if let Body::MergeLanded(m) = &r.body { Some(&m.commit) } else { None });
-    let nothing = tip.is_none().then(|| match landed {
-        Some(commit) => format!("it has landed, as {}", check::short(commit)),
-        None => format!("its branch {} is gone", plan.branch),
+    // Landed somewhere else, it can land here too.
+    let put_away = repository.ref_commit(&format!("refs/vnx/landed/{}", plan.id))?;
+    let here = |nonce: &str| {
+        let started = |body: &Body| if let Body::MergeStarted(m) = body { Some(m.clone()) } else { None };
+        let mut all = receipts.iter().filter_map(|r| started(&r.body));
+        all.find(|m| m.nonce == nonce && m.target == target)
+    };
+    let landed = receipts.iter().rev().find_map(|r| match &r.body {
+        Body::MergeLanded(m) => here(&m.nonce).map(|started| (m.commit.clone(), started.strategy)),
+        _ => None,
     });
+    let nothing = match (&tip, &put_away, landed) {
+        (Some(_), ..) | (None, Some(_), None) => None,
+        (None, _, Some((commit, Strategy::Revert))) => {
+            Some(format!("it had landed, and was taken back by {}", check::short(&commit)))
+        }
+        (None, _, Some((commit, _))) => Some(format!("it has landed, as {}", check::short(&commit))),
+        (None, None, None) => Some(format!("its branch {} is gone", plan.branch)),
+    };
+    let tip = tip.or(put_away);
     let closed =
         receipts.iter().find_map(|r| if let Body::DispatchClosed(c) = &r.body { c.head.clone() } else { None });
     let head = tip.or(closed).unwrap_or_else(|| plan.base.commit.clone());
@@ -254,7 +268,7 @@ fn applied(
 }
 
 /// Why git's configuration is not trusted: what git runs in a merge was named by somebody since.
-fn git_config(project: &Project, plan: &Plan) -> Result<Option<String>, Fault> {
+pub fn git_config(project: &Project, plan: &Plan) -> Result<Option<String>, Fault> {
     let common_dir = &project.located.common_dir;
     if plan.git_hooks.is_some_and(|hooks| hooks != Git::hooks_digest(common_dir)) {
         return Ok(Some("git's hooks were changed since the dispatch".to_owned()));
@@ -269,7 +283,7 @@ fn git_config(project: &Project, plan: &Plan) -> Result<Option<String>, Fault> {
 }
 
 /// Runs of gates, oldest first.
-fn runs(folder: &Path, id: &DispatchId, receipts: &[Receipt]) -> Result<Vec<Run>, Fault> {
+pub fn runs(folder: &Path, id: &DispatchId, receipts: &[Receipt]) -> Result<Vec<Run>, Fault> {
     let mut results: BTreeMap<&str, Vec<&GateResulted>> = BTreeMap::new();
     for receipt in receipts {
         if let Body::GateResulted(said) = &receipt.body {

@@ -12,7 +12,7 @@ use crate::domain::{Digest, DispatchId, Fault, Name, Timestamp};
 use crate::git::Git;
 use crate::project::Project;
 use crate::sys::cmd::Cmd;
-use crate::sys::process::{self, Process};
+use crate::sys::process;
 use crate::sys::{self, files};
 
 /// What a signature of an approval is for (ssh-keygen, `-n`).
@@ -29,15 +29,13 @@ pub struct Spoken {
     pub sign: bool,
 }
 
-/// Refuses whoever runs below a supervisor: a worker, or something that it started, says nothing for persons.
+/// Refuses whoever runs below another vnx: a worker, a gate, a hook, or something that one of them started, says
+/// nothing for persons. Supervisors adopt what loses its parent, so nobody gets out from below.
 pub fn refuse_workers() -> Result<(), Fault> {
-    let supervised = |pid: &i32| {
-        let arguments = Process::read(*pid).map(|p| p.arguments()).unwrap_or_default();
-        let ours = arguments.first().is_some_and(|name| name.rsplit('/').next() == Some("vnx"));
-        ours && arguments.get(1).is_some_and(|word| word == "supervise" || word == "gate-runner")
-    };
-    let below = process::own_line().iter().any(supervised);
-    if !below && std::env::var_os("VNX_DISPATCH_ID").is_none() && std::env::var_os("VNX_GATE_RUN").is_none() {
+    let me = i32::try_from(std::process::id()).unwrap_or(0);
+    let below = process::own_line().into_iter().any(|pid| pid != me && process::is_own_program(pid));
+    let told = ["VNX_DISPATCH_ID", "VNX_GATE_RUN", "VNX_MERGE"].iter().any(|name| std::env::var_os(name).is_some());
+    if !below && !told {
         return Ok(());
     }
     Err(Fault::refused("a worker cannot speak for a person").fix("run it in a terminal of your own"))

@@ -12,7 +12,7 @@ use crate::dispatch::surroundings::{self, Surroundings};
 use crate::domain::event::Usage;
 use crate::domain::gate::counts::Tests;
 use crate::domain::gate::review::Finding;
-use crate::domain::gate::{Ci, GateStatus, Work};
+use crate::domain::gate::{Ci, GateStatus, Phase, Work};
 use crate::domain::line::summary;
 use crate::domain::receipt::{Body, Entry, GateResulted};
 use crate::domain::redact::Redactor;
@@ -28,7 +28,7 @@ use crate::provider::environment;
 use crate::sys::cmd::Cmd;
 use crate::sys::{self, files, lock, path};
 use crate::worker::{CommandJob, Ended, Spoken, control, run_command, shell, sweep_lost};
-use crate::worktree::Place;
+use crate::worktree::{Place, empty_places};
 
 /// What came of the work itself.
 #[derive(Debug, Default)]
@@ -63,7 +63,8 @@ pub fn run_gate(paths: &Paths, id: &DispatchId, nonce: &str) -> Result<(), Fault
     let running = Running { paths, job: &job, folder: &folder };
     let found = running.work().unwrap_or_else(|fault| Found::unverified(fault.what));
     running.record(found, begun)?;
-    running.place().clear()?;
+    // What is left of its checkout is only disk space.
+    let _ = running.place().clear();
     Ok(files::remove(&paths.open_gates().join(nonce))?)
 }
 
@@ -316,7 +317,10 @@ impl Running<'_> {
         let mut entries = vec![Entry::of(&job.dispatch, Body::GateResulted(body))];
         let receipts = ledger.of_dispatch(&job.dispatch)?;
         let failed = job.claim.as_deref().filter(|_| status != GateStatus::Pass);
-        entries.extend(items::of_gate(&job.dispatch, &receipts, &job.binding.gate, failed, &evidence.findings)?);
+        // What the target would have become is nobody's to mend: the merge is refused, and that is on record.
+        if job.phase == Phase::PreMerge {
+            entries.extend(items::of_gate(&job.dispatch, &receipts, &job.binding.gate, failed, &evidence.findings)?);
+        }
         Ok(ledger.append(&entries).map(drop)?)
     }
 }
@@ -412,6 +416,7 @@ impl At<'_> {
 
 /// What every command does: finishes the runs whose runner died.
 pub fn tidy(project: &Project) {
+    empty_places(&project.worktrees(), &project.paths.repo_lock());
     for nonce in files::names(&project.paths.open_gates()).unwrap_or_default() {
         // What cannot be mended now is tried again by whoever comes next.
         let _ = recover(project, &nonce);
@@ -439,6 +444,6 @@ pub(super) fn recover(project: &Project, nonce: &str) -> Result<(), Fault> {
         found.containment = Some(contained);
         running.record(found, Instant::now())?;
     }
-    running.place().clear()?;
+    let _ = running.place().clear();
     Ok(files::remove(&marker)?)
 }

@@ -14,9 +14,9 @@ use tokio::task::JoinSet;
 
 use super::items::claim_of;
 use super::job::Job;
-use super::look::Looked;
+use super::look::{Looked, runs};
 use crate::anchor;
-use crate::domain::gate::check::{Applied, Standing, Subject, check};
+use crate::domain::gate::check::{Applied, Proof, Standing, Subject, check};
 use crate::domain::gate::{Binding, GateStatus, Phase, Work, nonce};
 use crate::domain::receipt::{Body, Entry, GateRequested, GateResulted};
 use crate::domain::{DispatchId, Fault, Name};
@@ -59,7 +59,7 @@ impl Ran {
 }
 
 /// Runs gates of a dispatch on its branch as it is. `tell` hears each as it ends.
-pub fn run(project: &Project, looked: &Looked, wanted: &Wanted, tell: impl FnMut(&Ran)) -> Result<Vec<Ran>, Fault> {
+pub fn run(project: &Project, looked: &Looked, wanted: &Wanted, mut tell: impl FnMut(&Ran)) -> Result<Vec<Ran>, Fault> {
     let seen = &looked.situation;
     let holds = |why: &String| Fault::refused(why.as_str()).fix(format!("see `vnx gate-check {}`", seen.dispatch));
     if let Some(why) = seen.ledger.as_ref().or(seen.contract.as_ref()).or(seen.nothing.as_ref()) {
@@ -81,7 +81,16 @@ pub fn run(project: &Project, looked: &Looked, wanted: &Wanted, tell: impl FnMut
         let runs = a.gate.phase == Phase::PreMerge && !matches!(a.gate.work(), Some(Work::Human(_)));
         runs && (named || wanted.names.is_empty() && (wanted.all || !stands(&a.name)))
     };
-    let gates: Vec<&Applied> = seen.gates.iter().filter(is_wanted).collect();
+    let is_running = |a: &Applied| rows.get(&a.name) == Some(&Standing::Running);
+    let (running, gates): (Vec<&Applied>, Vec<&Applied>) =
+        seen.gates.iter().filter(is_wanted).partition(|a| is_running(a));
+    // Two of the same would get into each other's way.
+    let skip = |a: &&Applied| {
+        let skipped = Some("it is being run already".to_owned());
+        Ran { gate: a.name.clone(), required: a.required, result: None, skipped }
+    };
+    let skipped: Vec<Ran> = running.iter().map(skip).collect();
+    skipped.iter().for_each(&mut tell);
     let before = seen.gates.iter().filter(|a| stands(&a.name)).map(|a| a.name.clone()).collect();
     let fork = looked.fork.clone().unwrap_or_else(|| seen.subject.base.clone());
     let asking = Asking { project, looked, subject: &seen.subject, fork, phase: Phase::PreMerge, before };
@@ -89,8 +98,9 @@ pub fn run(project: &Project, looked: &Looked, wanted: &Wanted, tell: impl FnMut
         // What a gate runs was written by a worker, which could cut off what no anchor covers.
         settle(project)?;
     }
-    let ran = asking.all(&gates, wanted.jobs, tell)?;
+    let mut ran = asking.all(&gates, wanted.jobs, tell)?;
     settle(project)?;
+    ran.extend(skipped);
     Ok(ran)
 }
 
@@ -290,9 +300,14 @@ impl Asking<'_> {
     fn heard(&self, applied: &Applied, nonce: &str) -> Result<Ran, Fault> {
         super::runner::recover(self.project, nonce)?;
         let receipts = self.project.ledger().of_dispatch(self.id())?;
-        let said = receipts.into_iter().rev().find_map(|r| match r.body {
-            Body::GateResulted(said) if said.nonce == nonce => Some(said),
-            _ => None,
+        let folder = self.project.paths.dispatch(self.id());
+        let run = runs(&folder, self.id(), &receipts)?.into_iter().find(|run| run.binding.nonce == nonce);
+        let said = run.and_then(|run| match run.proof {
+            Proof::Sound => run.result,
+            Proof::Broken(why) => {
+                let reason = format!("its result does not count: {why}");
+                run.result.map(|said| GateResulted { status: GateStatus::Unverified, reason, ..said })
+            }
         });
         Ok(Ran { gate: applied.name.clone(), required: applied.required, result: said, skipped: None })
     }

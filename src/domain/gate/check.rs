@@ -297,7 +297,7 @@ impl Holds<'_> {
             self.hold(Code::GitConfig, "git-config", why.as_str(), set_aside("git-config"));
         }
         let required = seen.gates.iter().any(|applied| applied.required);
-        if !required && !seen.ungated && seen.strict.is_empty() && !self.is_set_aside("no-gate") {
+        if !required && !seen.ungated && !self.is_set_aside("no-gate") {
             let clear = "add one to `gates` in the target's .vnx/config.yaml, or name the agent in merge.ungated";
             self.hold(Code::NoGate, "no-gate", "no required gate applies to it", clear);
         }
@@ -354,7 +354,7 @@ impl Holds<'_> {
                     let clear = format!("read `vnx gate show {id} {name}`; mend it on the branch, then {again}");
                     (Standing::Fail, Code::Failed, result.reason.clone(), clear)
                 }
-                GateStatus::Unverified => self.settled(name).unwrap_or_else(|| {
+                GateStatus::Unverified => self.settled(applied).unwrap_or_else(|| {
                     let clear = format!("read `vnx gate show {id} {name}`, then {again}, or `vnx gate override {id} {name} --reason WHY`");
                     (Standing::Unverified, Code::Unverified, result.reason.clone(), clear)
                 }),
@@ -363,20 +363,23 @@ impl Holds<'_> {
     }
 
     /// A review whose reviewers disagree is a person's to decide.
-    fn settled(&self, name: &Name) -> Option<(Standing, Code, String, String)> {
-        let seen = self.seen;
+    fn settled(&self, applied: &Applied) -> Option<(Standing, Code, String, String)> {
+        let (seen, name) = (self.seen, &applied.name);
+        applied.gate.review.as_ref()?;
         let by = seen.approvals.iter().find(|a| a.given.settles.as_ref() == Some(name) && refuse(seen, a).is_none())?;
         Some((Standing::Pass, Code::Unverified, format!("settled by {}", who(&by.given.by)), String::new()))
     }
 
     fn approved(&self, human: &Human) -> (Standing, Code, String, String) {
         let (seen, id) = (self.seen, &self.seen.dispatch);
-        let good: BTreeSet<&str> = seen
+        let good: BTreeSet<String> = seen
             .approvals
             .iter()
+            // One that settles a review says nothing of the rest.
+            .filter(|a| a.given.settles.is_none())
             .filter(|a| refuse(seen, a).is_none() && (!human.signed || a.signer.is_some()))
             // A person is a key where keys count, and an address where they do not.
-            .map(|a| if human.signed { a.signer.as_deref().unwrap_or_default() } else { a.given.by.email.as_str() })
+            .map(|a| if human.signed { a.signer.clone().unwrap_or_default() } else { a.given.by.email.to_lowercase() })
             .collect();
         let want = human.approvals as usize;
         if good.len() >= want {
