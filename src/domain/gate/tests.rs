@@ -323,12 +323,19 @@ fn a_person_settles_what_reviewers_disagree_on_and_nothing_else() {
         let settles = settles.map(name);
         move |s: &mut Situation| {
             s.runs[1].result.as_mut().unwrap().status = status;
-            s.approvals[0].given.settles = settles;
+            let mut settling = s.approvals[0].clone();
+            settling.given.settles = settles;
+            s.approvals.push(settling);
         }
     };
     is("settled", with(GateStatus::Unverified, Some("review")), &[]);
     is("not settled", with(GateStatus::Unverified, None), &[(Code::Unverified, "review")]);
     is("another one", with(GateStatus::Unverified, Some("tests")), &[(Code::Unverified, "review")]);
+    is(
+        "one that settles is no approval of the rest",
+        |s| s.approvals[0].given.settles = Some(name("review")),
+        &[(Code::Approval, "lead")],
+    );
     is("all said no", with(GateStatus::Fail, Some("review")), &[(Code::Failed, "review")]);
 }
 
