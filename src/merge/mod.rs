@@ -221,8 +221,8 @@ impl Landing<'_> {
             }
         };
         // From here on it has landed, whatever else happens.
-        merging.landed(self.project, landed.0.clone())?;
-        let MergeLanded { commit, behind, .. } = landed.0;
+        merging.landed(self.project, landed.clone())?;
+        let MergeLanded { commit, behind, .. } = landed;
         let anchored = anchor::seal(self.project).ok().and_then(Result::ok).map(|sealed| sealed.size);
         let (dispatch, strategy) = (self.id().clone(), self.strategy);
         Ok(Merged::Landed(Landed { dispatch, strategy, target, base, commit, behind, anchored }))
@@ -233,7 +233,7 @@ impl Landing<'_> {
         merging: &mut Merging<'_>,
         tell: &mut impl FnMut(&Ran),
         integrate: impl FnOnce(&Integrate<'_>) -> Result<Integrated, Ended>,
-    ) -> Result<(MergeLanded,), Ended> {
+    ) -> Result<MergeLanded, Ended> {
         let (project, subject) = (self.project, &self.looked.situation.subject);
         let trailers = Trailers::of(self.looked, self.sealed, project)?;
         let work = Integrate::begin(project, self.looked, merging.nonce(), &trailers, self.strategy)?;
@@ -251,16 +251,20 @@ impl Landing<'_> {
         let held = hold(&places, merging.nonce(), self.lock, base, &integrated.commit)?;
         let why = format!("vnx: {} {}", self.strategy.word(), self.id());
         let moved = self.repository().land(target, &integrated.commit, base, &why, &work.hooks());
-        moved.map_err(|e| {
-            let plain = target.trim_start_matches("refs/heads/");
-            Ended::because(
-                format!("{plain} was not moved: {e}"),
-                format!("it moved meanwhile, or a hook refused it: see `vnx gate-check {}`", self.id()),
-            )
-        })?;
+        if let Err(e) = moved {
+            // What git says of it is not what counts: it may have been ended after it had moved it.
+            let now = self.repository().ref_commit(target).map_err(Fault::from)?;
+            if now.as_ref() != Some(&integrated.commit) {
+                let plain = target.trim_start_matches("refs/heads/");
+                return Err(Ended::because(
+                    format!("{plain} was not moved: {e}"),
+                    format!("it moved meanwhile, or a hook refused it: see `vnx gate-check {}`", self.id()),
+                ));
+            }
+        }
         let behind = self.bring_along(held, integrated.commit.as_str())?;
         let (nonce, commit, tree) = (merging.nonce().to_owned(), integrated.commit, integrated.tree);
-        Ok((MergeLanded { nonce, commit, tree, recovered: false, behind },))
+        Ok(MergeLanded { nonce, commit, tree, recovered: false, behind })
     }
 
     /// Every gate that this very tree has to pass.
