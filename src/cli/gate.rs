@@ -10,7 +10,7 @@ use super::exit::Answer;
 use super::screen::{Tone, printable, table, toned};
 use crate::dispatch::gates::{self, Looked, Ran, Spoken, Wanted};
 use crate::dispatch::view;
-use crate::domain::gate::check::{GateCheck, Reason, Standing, check as decide};
+use crate::domain::gate::check::{GateCheck, Reason, Standing, check as decide, short, short_ref};
 use crate::domain::gate::{Gate, GateStatus, Phase, Probe, Work};
 use crate::domain::receipt::{Body, GateRequested, GateResulted, Scope};
 use crate::domain::span::human_millis;
@@ -82,8 +82,8 @@ pub(super) fn run(context: &Context, command: GateCommand) -> Result<Answer, Fau
 }
 
 fn said_for(scope: &Scope) -> String {
-    let head = &scope.head[..scope.head.len().min(12)];
-    format!("{head} on {}, until {}", printable(scope.target.trim_start_matches("refs/heads/")), scope.until)
+    let head = short(&scope.head);
+    format!("{head} on {}, until {}", printable(short_ref(&scope.target)), scope.until)
 }
 
 fn look(context: &Context, which: &WhichArgs) -> Result<(Project, Looked), Fault> {
@@ -99,13 +99,12 @@ fn list(context: &Context, into: Option<&str>, json: bool) -> Result<Answer, Fau
     let here = Git::tree(&project.located.git_dir, &project.located.top);
     let named = into.or(project.config.merge.target.as_deref());
     let target = match named {
-        Some(name) => format!("refs/heads/{}", name.trim_start_matches("refs/heads/")),
+        Some(name) => format!("refs/heads/{}", short_ref(name)),
         None => here.head()?.and_then(|(_, branch)| branch).unwrap_or_else(|| "HEAD".to_owned()),
     };
-    let commit = here.resolve(&target)?.ok_or_else(|| {
-        Fault::input(format!("there is no branch {:?}", target.trim_start_matches("refs/heads/")))
-            .fix("see `git branch`")
-    })?;
+    let commit = here
+        .resolve(&target)?
+        .ok_or_else(|| Fault::input(format!("there is no branch {:?}", short_ref(&target))).fix("see `git branch`"))?;
     let policy = policy(&repository, &target, &commit)?;
     let gates: Vec<Configured<'_>> =
         policy.gates.iter().map(|(name, gate)| Configured { name, kind: gate.kind().word(), gate }).collect();
@@ -114,7 +113,7 @@ fn list(context: &Context, into: Option<&str>, json: bool) -> Result<Answer, Fau
         return Ok(Answer::Good);
     }
     if gates.is_empty() {
-        let plain = target.trim_start_matches("refs/heads/");
+        let plain = short_ref(&target);
         context.screen.story(&format!("{plain} has no gates: add some under `gates` in its .vnx/config.yaml"));
         return Ok(Answer::Good);
     }
@@ -227,12 +226,7 @@ fn show(context: &Context, id: &str, gate: &str, json: bool) -> Result<Answer, F
     let tone = if said.status == GateStatus::Pass { Tone::Good } else { Tone::Bad };
     context.screen.answer(&format!("{}  {name}: {}", toned(tone, said.status.word()), printable(&said.reason)));
     let head = &asked.binding.head;
-    context.screen.answer(&format!(
-        "  {} at {}, {}",
-        asked.kind.word(),
-        &head[..head.len().min(12)],
-        human_millis(said.took_ms)
-    ));
+    context.screen.answer(&format!("  {} at {}, {}", asked.kind.word(), short(head), human_millis(said.took_ms)));
     if let Ok(evidence) = serde_json::from_slice::<crate::gate::Evidence>(&result) {
         for check in &evidence.checks {
             let mark = if check.good { toned(Tone::Good, "ok ") } else { toned(Tone::Bad, "no ") };
@@ -266,8 +260,8 @@ pub(super) fn check(context: &Context, args: &GateCheckArgs) -> Result<Answer, F
 /// GO or HOLD, and why.
 pub(super) fn decision(context: &Context, checked: &GateCheck) {
     let subject = &checked.subject;
-    let target = printable(subject.target.trim_start_matches("refs/heads/"));
-    let head = &subject.head[..subject.head.len().min(12)];
+    let target = printable(short_ref(&subject.target));
+    let head = short(&subject.head);
     let word = if checked.go { toned(Tone::Good, "GO") } else { toned(Tone::Bad, "HOLD") };
     context.screen.answer(&format!("{word}  {} ({head}) on {target}", checked.dispatch));
     for Reason { what, clear, .. } in &checked.reasons {

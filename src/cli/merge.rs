@@ -8,7 +8,7 @@ use super::screen::{Tone, printable, toned};
 use super::{Context, gate};
 use crate::dispatch::view;
 use crate::domain::Fault;
-use crate::domain::gate::check::short;
+use crate::domain::gate::check::{short, short_ref};
 use crate::merge::{self, Landed, Merged, Options, Refused};
 
 #[derive(Serialize)]
@@ -92,7 +92,7 @@ fn answer(merges: &[Merged]) -> Answer {
 fn tell(context: &Context, merged: &Merged) {
     match merged {
         Merged::Landed(Landed { dispatch, target, base, commit, behind, anchored, .. }) => {
-            let target = printable(target.trim_start_matches("refs/heads/"));
+            let target = printable(short_ref(target));
             let word = toned(Tone::Good, "landed");
             context.screen.answer(&format!("{word}  {dispatch} on {target}: {} -> {}", short(base), short(commit)));
             if let Some(why) = behind {

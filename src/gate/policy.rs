@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::domain::gate::Gate;
+use crate::domain::gate::check::short_ref;
 use crate::domain::{Fault, Name};
 use crate::git::Git;
 use crate::project::config::Merge;
@@ -30,7 +31,7 @@ const SIGNERS: &str = ".vnx/allowed_signers";
 /// Reads the policy of a commit of the target.
 pub fn policy(repository: &Git, target: &str, commit: &str) -> Result<Policy, Fault> {
     let mut files = repository.files_at(commit, &[CONFIG, SIGNERS], MAX_CONFIG)?;
-    let plain = target.strip_prefix("refs/heads/").unwrap_or(target);
+    let plain = short_ref(target);
     let Some(bytes) = files.remove(CONFIG) else {
         return Err(Fault::refused(format!("{plain} has no {CONFIG}, so nothing says what may land on it"))
             .fix(format!("commit it there: git add .vnx && git commit -m 'vnx' (on {plain})")));

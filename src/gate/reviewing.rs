@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::domain::gate::Binding;
+use crate::domain::gate::check::short_ref;
 use crate::domain::gate::review::SCHEMA;
 
 /// What a reviewer is shown.
@@ -19,7 +20,7 @@ pub struct Shown<'a> {
 /// The instruction of a review.
 pub fn instruction(shown: Shown<'_>) -> String {
     let Binding { target, base, head, nonce, .. } = shown.binding;
-    let target = target.strip_prefix("refs/heads/").unwrap_or(target);
+    let target = short_ref(target);
     let mut text = String::with_capacity(shown.patch.len() + 4096);
     // Writing to a String cannot fail.
     let _ = write!(

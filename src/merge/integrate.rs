@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use super::{Ended, Trailers};
 use crate::dispatch::gates::Looked;
 use crate::dispatch::request::Request;
-use crate::domain::gate::check::{Subject, short};
+use crate::domain::gate::check::{Subject, short, short_ref};
 use crate::domain::receipt::Strategy;
 use crate::domain::redact::Redactor;
 use crate::domain::setup::Lfs;
@@ -184,7 +184,7 @@ impl<'a> Integrate<'a> {
     }
 
     fn conflict(&self, paths: &[String]) -> Ended {
-        let target = self.subject().target.trim_start_matches("refs/heads/");
+        let target = short_ref(&self.subject().target);
         let id = &self.looked.situation.dispatch;
         let clear = match self.strategy {
             Strategy::Revert => "take it back by hand (`git revert`) and settle what has changed since".to_owned(),
@@ -285,7 +285,7 @@ impl<'a> Integrate<'a> {
         let id = &self.looked.situation.dispatch;
         let set = BTreeMap::from([
             ("VNX_MERGE".to_owned(), id.to_string()),
-            ("VNX_TARGET".to_owned(), self.subject().target.trim_start_matches("refs/heads/").to_owned()),
+            ("VNX_TARGET".to_owned(), short_ref(&self.subject().target).to_owned()),
             ("VNX_HEAD".to_owned(), self.subject().head.clone()),
         ]);
         let mut env = environment::build(&pass, &set, &BTreeMap::new(), None)?;

@@ -26,7 +26,7 @@ pub use trailers::{Trailers, trailers_of};
 
 use crate::anchor::{self, Sealed};
 use crate::dispatch::gates::{self, Looked, Ran, Wanted};
-use crate::domain::gate::check::{Code, GateCheck, Reason, Subject, check};
+use crate::domain::gate::check::{Code, GateCheck, Reason, Subject, check, short_ref};
 use crate::domain::gate::nonce;
 use crate::domain::receipt::{Body, Entry, MergeLanded, MergeStarted, Strategy};
 use crate::domain::{DispatchId, Fault};
@@ -212,7 +212,7 @@ impl Landing<'_> {
                 // Something that the merge ran may have done what the merge did not.
                 let now = self.repository().ref_commit(&target)?.unwrap_or_default();
                 if now != base && !reason.contains("was not moved") {
-                    let plain = target.trim_start_matches("refs/heads/");
+                    let plain = short_ref(&target);
                     reason =
                         format!("{reason}; and {plain} was moved meanwhile, from {base} to {now}, not by the merge");
                 }
@@ -255,7 +255,7 @@ impl Landing<'_> {
             // What git says of it is not what counts: it may have been ended after it had moved it.
             let now = self.repository().ref_commit(target).map_err(Fault::from)?;
             if now.as_ref() != Some(&integrated.commit) {
-                let plain = target.trim_start_matches("refs/heads/");
+                let plain = short_ref(target);
                 return Err(Ended::because(
                     format!("{plain} was not moved: {e}"),
                     format!("it moved meanwhile, or a hook refused it: see `vnx gate-check {}`", self.id()),
@@ -275,7 +275,7 @@ impl Landing<'_> {
         let Some(bad) = ran.iter().find(|ran| ran.required && !ran.passed()) else { return Ok(()) };
         let why =
             bad.result.as_ref().map(|said| said.reason.clone()).or_else(|| bad.skipped.clone()).unwrap_or_default();
-        let plain = subject.target.trim_start_matches("refs/heads/");
+        let plain = short_ref(&subject.target);
         let id = self.id();
         Err(Ended::because(
             format!("gate {} does not pass on what {plain} would become: {why}", bad.gate),

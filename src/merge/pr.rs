@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::dispatch::gates;
-use crate::domain::gate::check::{GateCheck, check};
+use crate::domain::gate::check::{GateCheck, check, short_ref};
 use crate::domain::redact::Redactor;
 use crate::domain::{DispatchId, Fault};
 use crate::git::Git;
@@ -54,7 +54,7 @@ pub fn request(project: &Project, id: &DispatchId, into: Option<&str>) -> Result
         Fault::environment(format!("{branch} was not pushed to {remote}: {e}"))
             .fix("check merge.remote and your access to it; nothing else was done")
     })?;
-    let target = checked.subject.target.trim_start_matches("refs/heads/");
+    let target = short_ref(&checked.subject.target);
     let (title, body) = (title(&checked), body(&checked));
     let args = ["pr", "list", "--head", &branch, "--state", "open", "--json", "number,url"];
     let known = gh(project, &args)?;

@@ -3,7 +3,7 @@
 use super::{Landing, Merged, broken, journal};
 use crate::anchor;
 use crate::dispatch::gates::{self, Looked, Ran};
-use crate::domain::gate::check::{Code, check};
+use crate::domain::gate::check::{Code, check, short_ref};
 use crate::domain::receipt::{Body, MergeLanded, MergeStarted, Strategy};
 use crate::domain::{DispatchId, Fault};
 use crate::git::Git;
@@ -19,7 +19,7 @@ pub fn revert(project: &Project, id: &DispatchId, reason: &str, mut tell: impl F
     let one = lock::exclusive(&project.paths.merge_lock(), super::PATIENCE)?;
     journal::recover(project, &one)?;
     let (started, landed) = last(project, id)?;
-    let into = started.target.trim_start_matches("refs/heads/").to_owned();
+    let into = short_ref(&started.target).to_owned();
     let mut looked = gates::look(project, id, Some(&into))?;
     let repository = Git::repository(&project.located.common_dir);
     if !repository.is_ancestor(&landed.commit, &looked.situation.subject.base)? {

@@ -7,7 +7,7 @@ use super::items;
 use crate::anchor::{self, Signers};
 use crate::dispatch::supervise::read_plan;
 use crate::dispatch::view;
-use crate::domain::gate::check::{self, Applied, Approved, GateCheck, Proof, Run, Situation, Subject};
+use crate::domain::gate::check::{self, Applied, Approved, GateCheck, Proof, Run, Situation, Subject, short_ref};
 use crate::domain::gate::{Asked, Contract, strict_paths};
 use crate::domain::plan::Plan;
 use crate::domain::receipt::{ApprovalGiven, Body, GateRequested, GateResulted, MergeStarted, Strategy};
@@ -99,7 +99,7 @@ fn read(project: &Project, id: &DispatchId, moment: Moment<'_>) -> Result<Looked
 fn target(project: &Project, plan: &Plan, into: Option<&str>) -> Result<String, Fault> {
     let named = into.or(project.config.merge.target.as_deref());
     if let Some(name) = named {
-        let name = name.strip_prefix("refs/heads/").unwrap_or(name);
+        let name = short_ref(name);
         if crate::project::config::is_branch(name) {
             return Ok(format!("refs/heads/{name}"));
         }
@@ -122,7 +122,7 @@ fn place_now(
 ) -> Result<Place, Fault> {
     let target = target(project, plan, into)?;
     let Some(base) = repository.ref_commit(&target)? else {
-        let branch = target.trim_start_matches("refs/heads/");
+        let branch = short_ref(&target);
         return Err(Fault::input(format!("there is no branch {branch}")).fix("name another with --into, or make it"));
     };
     let tip = repository.ref_commit(&format!("refs/heads/{}", plan.branch))?;
@@ -173,7 +173,7 @@ fn without_ledger(
             Place { target, base, head, now, nothing: None }
         }
     };
-    let branch = target.trim_start_matches("refs/heads/");
+    let branch = short_ref(&target);
     let policy = policy(repository, &target, &base)?;
     let (contract, doubt) = contract(&folder, &plan, plan_digest, &receipts);
     let verdict = receipts

@@ -16,7 +16,7 @@ use super::items::claim_of;
 use super::job::Job;
 use super::look::{Looked, runs};
 use crate::anchor;
-use crate::domain::gate::check::{Applied, Proof, Standing, Subject, check};
+use crate::domain::gate::check::{Applied, Proof, Standing, Subject, check, short_ref};
 use crate::domain::gate::{Binding, GateStatus, Phase, Work, nonce};
 use crate::domain::receipt::{Body, Entry, GateRequested, GateResulted};
 use crate::domain::{DispatchId, Fault, Name};
@@ -240,7 +240,7 @@ impl Asking<'_> {
             ("VNX_GATE_RUN", &nonce),
             ("VNX_BASE", &binding.base),
             ("VNX_HEAD", &binding.head),
-            ("VNX_TARGET", binding.target.trim_start_matches("refs/heads/")),
+            ("VNX_TARGET", short_ref(&binding.target)),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into();

@@ -242,7 +242,7 @@ fn refuse(seen: &Situation, approved: &Approved) -> Option<String> {
         ));
     }
     if scope.target != seen.subject.target {
-        return Some(format!("the approval of {by} is for {}", plain(&scope.target)));
+        return Some(format!("the approval of {by} is for {}", short_ref(&scope.target)));
     }
     (seen.now >= scope.until).then(|| format!("the approval of {by} has expired"))
 }
@@ -252,7 +252,8 @@ pub fn short(commit: &str) -> &str {
     commit.get(..12).unwrap_or(commit)
 }
 
-fn plain(reference: &str) -> &str {
+/// A branch as people call it.
+pub fn short_ref(reference: &str) -> &str {
     reference.strip_prefix("refs/heads/").unwrap_or(reference)
 }
 
@@ -438,9 +439,9 @@ fn differences(seen: &Situation, applied: &Applied, was: &Binding) -> Vec<String
     let subject = &seen.subject;
     let mut all = Vec::new();
     if was.target != subject.target {
-        all.push(format!("it was for {}, and this is for {}", plain(&was.target), plain(&subject.target)));
+        all.push(format!("it was for {}, and this is for {}", short_ref(&was.target), short_ref(&subject.target)));
     } else if was.base != subject.base {
-        all.push(format!("{} moved from {} to {}", plain(&was.target), short(&was.base), short(&subject.base)));
+        all.push(format!("{} moved from {} to {}", short_ref(&was.target), short(&was.base), short(&subject.base)));
     }
     if was.tree != subject.tree {
         all.push(format!("the branch moved from {} to {}", short(&was.head), short(&subject.head)));
