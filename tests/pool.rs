@@ -101,7 +101,10 @@ fn one_of_a_commit_with_other_attributes_is_not_moved() {
     let script = script(&world);
     world.script(&format!("grep -c \"$(printf '\\r')\" README.md; {script}")).expect(0);
     assert!(!took(&world, &before));
-    world.until("another to be made", || ready(&world).len() == 1);
+    world.until("another to be made in its place", || {
+        let now = ready(&world);
+        now.len() == 1 && now != before
+    });
     let before = ready(&world);
     world.script(&format!("grep -c \"$(printf '\\r')\" README.md; {script}")).expect(0);
     assert!(took(&world, &before));
