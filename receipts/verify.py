@@ -5,11 +5,13 @@
 Exit codes: 0 verified, 1 broken, 2 usage, 3 not what a checkpoint says, 4 torn tail, 5 nothing to verify, 74 unreadable."""
 import base64, datetime, functools, hashlib, json, pathlib, re, subprocess, sys
 
-OWN = "ledger.created ledger.recovered ledger.io_error ledger.sealed ledger.opened ledger.imported dispatch.refused anchor.written".split()
-KINDS = OWN + """dispatch.requested dispatch.claimed override.used dispatch.prepared dispatch.started dispatch.exited
-dispatch.collected dispatch.judged worktree.hook worktree.rescued worktree.removed worktree.kept worktree.undone dispatch.closed""".split()
-SUFFIX = {"override.used": "constraint", "worktree.hook": "hook", "anchor.written": "size", "ledger.sealed": "segment", "ledger.opened": "segment",
-          "ledger.imported": "sha256"}
+kinds = lambda text: dict(entry.partition(":")[::2] for entry in text.split())  # each with what its key ends with
+OWN = kinds("""ledger.created ledger.recovered ledger.io_error ledger.sealed:segment ledger.opened:segment ledger.packed:segment
+ledger.imported:sha256 dispatch.refused anchor.written:size stage.proposed:proposal stage.promoted:proposal""")
+KINDS = OWN | kinds("""dispatch.requested dispatch.claimed override.used:constraint,gate.nonce dispatch.prepared dispatch.started dispatch.exited
+dispatch.collected dispatch.judged dispatch.closed worktree.hook:hook worktree.rescued worktree.removed worktree.kept worktree.undone
+gate.requested:binding.nonce gate.resulted:nonce approval.given:nonce item.opened:item,round item.closed:item,round
+merge.started:nonce merge.landed:nonce merge.refused:nonce""")
 LINE = re.compile(
     rb'\{"v":1,"prev":"([0-9a-f]{64})","seq":(0|[1-9][0-9]{0,15}),"ts":"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:'
     rb'[0-9]{2}\.[0-9]{6})Z","kind":"([a-z_.]+)"(?:,"dispatch":"([a-z0-9][a-z0-9-]{0,62})","attempt":([1-9][0-9]{0,9}))?'
@@ -34,24 +36,22 @@ def integer(text):
 
 
 def receipt(line):
-    match = LINE.fullmatch(line)
-    if len(line) > 1 << 20 or not match:
+    if len(line) > 1 << 20 or not (match := LINE.fullmatch(line)):
         raise Broken("not a receipt of version 1")
     prev, seq, ts, kind, owner, attempt, key, data, digest = (part and part.decode("latin-1") for part in match.groups())
     if hashlib.sha256(b"\0" + line[:-75]).hexdigest() != digest:
         raise Broken("edited: the hash does not fit the bytes")
     try:
         datetime.datetime.fromisoformat(ts)
-        data = json.loads(match.group(8).decode("utf-8"), object_pairs_hook=members, parse_int=integer, parse_float=integer,
-                          parse_constant=integer)
+        data = json.loads(match[8].decode(), object_pairs_hook=members, parse_int=integer, parse_float=integer, parse_constant=integer)
         json.dumps(data, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
         raise Broken(f"not as the format has it: {error}") from error
-    suffix = f"/{data.get(SUFFIX[kind])}" if kind in SUFFIX else ""
-    if kind not in KINDS or (owner is None) != (kind in OWN) or max(int(attempt or 1) << 21, int(seq)) >= 2**53 or ts > "9999":
-        raise Broken("ts, kind, dispatch, attempt or seq is not as the format has it")
-    if key != f"{owner or 'ledger'}/{kind}/{attempt or 1}{suffix}":
-        raise Broken("the key is that of another receipt")
+    named = (functools.reduce(lambda at, name: at.get(name, {}), path.split("."), data) for path in KINDS.get(kind, "").split(","))
+    named = "/".join([owner or "ledger", kind, attempt or "1"] + [str(value) for value in named if value != {}])
+    if kind not in KINDS or (owner is None) != (kind in OWN) or key != named or ts > "9999" or (
+            max(int(attempt or 1) << 21, int(seq)) >= 2**53):
+        raise Broken("ts, kind, dispatch, attempt, seq or key is not as the format has it")
     return int(seq), kind, data, prev, digest
 
 

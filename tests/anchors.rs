@@ -13,12 +13,6 @@ fn anchored() -> World {
     world
 }
 
-fn python(world: &World, args: &[&str]) -> (i32, String) {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("receipts/verify.py");
-    let output = world.command("python3").arg(script).args(args).output().unwrap();
-    (output.status.code().unwrap(), String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
 /// All later lines with their links and hashes made anew, as somebody with the source could.
 fn rewrite(text: &str, old: &str, new: &str) -> String {
     use vnx::domain::Digest;
@@ -297,11 +291,11 @@ fn a_proof_convinces_somebody_without_the_ledger() {
         let proof = world.vnx(&["audit-chain", "prove", &seq.to_string()]).expect(0);
         let file = world.root.join("proof.json");
         std::fs::write(&file, &proof.out).unwrap();
-        let (code, said) = python(&world, &["--proof", file.to_str().unwrap(), trusted]);
+        let (code, said) = world.second_verifier(&["--proof", file.to_str().unwrap(), trusted]);
         // The last receipt tells of the anchor; what it proves is only this ledger's word.
         assert_eq!(code, i32::from(seq + 1 == count), "{seq}: {said}");
         std::fs::write(&file, proof.out.replacen("\\\"ts\\\":\\\"2", "\\\"ts\\\":\\\"3", 1)).unwrap();
-        assert_ne!(python(&world, &["--proof", file.to_str().unwrap(), trusted]).0, 0);
+        assert_ne!(world.second_verifier(&["--proof", file.to_str().unwrap(), trusted]).0, 0);
         assert_eq!(proof.json()["anchor"].is_null(), seq + 1 == count, "the last receipt tells of the anchor");
     }
     assert!(world.vnx(&["audit-chain", "prove", "999"]).expect(2).err.contains("there is no receipt 999"));
@@ -316,7 +310,7 @@ fn an_export_shows_what_it_may_and_proves_what_it_shows() {
     let check = |text: &str| {
         let file = world.root.join("export.json");
         std::fs::write(&file, text).unwrap();
-        python(&world, &["--proof", file.to_str().unwrap(), trusted.to_str().unwrap()])
+        world.second_verifier(&["--proof", file.to_str().unwrap(), trusted.to_str().unwrap()])
     };
     let export = |args: &[&str]| world.vnx(&[&["receipts", "export"], args].concat());
     let whole = export(&["--dispatch", &id]).expect(0);
@@ -533,7 +527,7 @@ fn two_verifiers_find_the_same_in_every_golden_ledger() {
             (&case["kind"], &case["line"]),
             "{case}"
         );
-        let theirs = python(&world, &[&[file], &against[against.len().min(1)..]].concat());
+        let theirs = world.second_verifier(&[&[file], &against[against.len().min(1)..]].concat());
         assert_eq!(theirs.0, code, "{case}: {}", theirs.1);
     }
     let sound = golden.join("sound.ndjson");

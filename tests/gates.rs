@@ -122,6 +122,7 @@ fn a_command_that_fails_holds_and_opens_an_item_until_it_passes() {
     let items = world.vnx(&["items", "list", "--json"]).expect(0).json();
     assert_eq!(items["items"].as_array().unwrap().len(), 0, "{items:#}");
     world.git(&["worktree", "remove", tree.to_str().unwrap()]);
+    world.assert_verified();
 }
 
 #[test]
@@ -219,6 +220,7 @@ fn a_probe_starts_asks_and_stops() {
         assert!(reason.contains(why) || reason.contains("said nothing of that"), "{why}: {said}");
     }
     world.assert_nothing_left();
+    world.assert_verified();
 }
 
 #[test]
@@ -249,6 +251,7 @@ fn a_ci_counts_for_exactly_this_commit() {
     say(&format!("{{\"commit\": \"{head}\", \"status\": \"pass\", \"url\": \"https://ci.invalid/1\"}}"));
     assert_eq!(asks(), 0);
     goes(&world, &id);
+    world.assert_verified();
 }
 
 #[test]
@@ -303,6 +306,7 @@ fn no_gate_is_no_way_in() {
     world.git(&["commit", "-qm", "all but this", "--", "README.md"]);
     let held = world.vnx(&["gate-check", &id, "--into", "other"]).expect(3);
     assert!(held.err.contains("other has no .vnx/config.yaml"), "{}", held.err);
+    world.assert_verified();
 }
 
 #[test]
@@ -327,6 +331,7 @@ fn a_person_approves_a_tree_for_a_while() {
     for (args, code) in [(["--reason", ""], 2), (["--reason", "x"], 0)] {
         world.vnx(&[&["approve", &id][..], &args].concat()).expect(code);
     }
+    world.assert_verified();
 }
 
 #[test]
@@ -367,6 +372,7 @@ fn a_signed_approval_is_held_against_the_targets_signers() {
     holds(&world, &id, "approval", "lead");
     std::fs::write(&text, before).unwrap();
     goes(&world, &id);
+    world.assert_verified();
     let stranger = make(&world.root.join("stranger"));
     std::fs::write(world.repo.join(".vnx/allowed_signers"), format!("eve {stranger}")).unwrap();
     world.git(&["commit", "-qam", "other signers"]);
@@ -408,6 +414,7 @@ fn what_is_set_aside_is_named_with_who_and_why() {
     assert_eq!(checked["go"], true, "{checked:#}");
     assert_eq!(checked["overrides"][0]["by"], "Test <test@vnx.invalid>");
     assert_eq!(checked["overrides"][0]["reason"], "known to be flaky");
+    world.assert_verified();
     // It never skips the audit.
     edit(&world.ledger(), "known to be flaky", "known to be good!");
     holds(&world, &id, "ledger", "ledger");
@@ -422,6 +429,7 @@ fn a_verdict_that_is_not_accept_holds_until_a_person_sets_it_aside() {
     holds(&world, &id, "verdict", "verdict");
     world.vnx(&["gate", "override", &id, "verdict", "--reason", "the work is good"]).expect(0);
     goes(&world, &id);
+    world.assert_verified();
 }
 
 /// What somebody does to a dispatch that may land, and why it is held then.
@@ -638,6 +646,7 @@ fn what_a_report_names_as_open_is_an_item_for_later() {
     holds(&world, &id, "item", &added);
     world.vnx(&["items", "close", &added[..6], "--reason", "it is out"]).expect(0);
     goes(&world, &id);
+    world.assert_verified();
 }
 
 /// T-17: a name that git would take for an option is a name.

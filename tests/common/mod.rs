@@ -285,8 +285,18 @@ impl World {
     }
 
     #[track_caller]
+    /// By both verifiers.
     pub fn assert_verified(&self) {
         self.vnx(&["audit-chain", "verify"]).expect(0);
+        let folder = self.ledger();
+        let (code, said) = self.second_verifier(&[folder.parent().unwrap().to_str().unwrap()]);
+        assert_eq!(code, 0, "{said}");
+    }
+    /// What `receipts/verify.py` says.
+    pub fn second_verifier(&self, args: &[&str]) -> (i32, String) {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("receipts/verify.py");
+        let output = self.command("python3").arg(script).args(args).output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8_lossy(&output.stdout).into_owned())
     }
 }
 
