@@ -24,6 +24,8 @@ pub struct Options<'a> {
     pub require: bool,
     /// Go on from the last anchor, which must be signed by somebody who is trusted.
     pub since: bool,
+    /// Do not unpack what the last anchor covers, where its file is the one that was anchored.
+    pub packed: bool,
     /// An anchor that nobody trusted has signed is as good: for whoever is about to sign one.
     pub unsigned: bool,
     /// Hears how many bytes are done.
@@ -47,7 +49,7 @@ pub struct Anchored {
     pub witness: Option<u64>,
     /// Receipts that no anchor covers, without the one that tells of the last anchor.
     pub unanchored: u64,
-    /// Receipts that were not read again, because a signed anchor covers them.
+    /// Receipts that were not read again, because a signed anchor covers them, or one covers what their files are.
     pub skipped: u64,
 }
 
@@ -126,6 +128,7 @@ pub fn audit(project: &Project, options: &Options<'_>) -> Audit {
     let newest = known.anchors().first();
     let since = match (options.since, newest) {
         (true, Some(anchor)) if matches!(known.signer, Ok(Some(_))) => start(anchor),
+        (false, Some(anchor)) if options.packed => after_packed(project, &anchor.checkpoint),
         _ => None,
     };
     let checkpoints = known.checkpoints();
@@ -174,7 +177,10 @@ pub fn audit(project: &Project, options: &Options<'_>) -> Audit {
 /// never been anchored is believed as far as its chain goes, also where anchors are to be signed.
 pub fn disbelieved(project: &Project, quick: bool) -> Option<String> {
     let options = Options { quick, ..Options::default() };
-    let mut audit = audit(project, &options);
+    let mut audit = audit(project, &Options { packed: quick, ..options });
+    if audit.report.status != Status::Verified && audit.anchors.skipped > 0 {
+        audit = self::audit(project, &options);
+    }
     if audit.report.status == Status::Undecided && audit.anchors.count == 0 && audit.report.last_anchor.is_none() {
         audit = self::audit(project, &Options { unsigned: true, ..options });
     }
@@ -234,6 +240,14 @@ fn sizes_of(known: &[&Checkpoint]) -> Vec<u64> {
     sizes.sort_unstable();
     sizes.dedup();
     sizes
+}
+
+/// Where to begin, if what the anchor says of the compressed segments of this project still holds.
+fn after_packed(project: &Project, Checkpoint { size, origin, .. }: &Checkpoint) -> Option<Since> {
+    let ledger = project.ledger();
+    let is_own =
+        ledger.created().is_ok_and(|c| c.project == *project.id() && Checkpoint::origin_of(&c.ledger) == *origin);
+    if is_own { ledger.after_packed(*size, origin.trim_start_matches("vnx/")) } else { None }
 }
 
 /// Where to go on from.

@@ -36,6 +36,7 @@ pub(super) fn run(context: &Context, command: &AuditCommand) -> Result<Answer, F
                 &anchor::Options {
                     reference: reference.as_deref().filter(|r| *r != ANCHORS),
                     signers: allowed_signers.as_deref(),
+                    packed: false,
                     quick: *quick,
                     require: *require_anchor,
                     since: *since_anchor,

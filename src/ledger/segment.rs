@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 
 use super::append::Tail;
 use super::format;
-use super::packed;
 use super::verify::{self, Options, Status};
 use super::writing::Writing;
 use super::{Head, Ledger, LedgerError, disk};
@@ -255,24 +254,5 @@ impl Ledger {
             }
             length *= 16;
         }
-    }
-
-    /// Compresses sealed segments, one after the other; each keeps its bytes, which are compared
-    /// before the plain file goes. Costs a listing when there is nothing to do.
-    pub fn pack(&self) -> Result<(), LedgerError> {
-        for segment in self.sealed()?.into_iter().filter(|s| !s.packed) {
-            let Some(_lock) = lock::try_exclusive(&self.folder.join("PACK"))? else { return Ok(()) };
-            let failed = |source| LedgerError::NotWritten { source };
-            let bytes = segment.read().at("read", &segment.path)?;
-            let bytes_packed = packed::compress(&bytes).map_err(failed)?;
-            let mut path = segment.path.clone().into_os_string();
-            path.push(".zst");
-            let packed_segment = Segment { path: path.into(), packed: true, ..segment.clone() };
-            disk::publish(&packed_segment.path, &bytes_packed).map_err(failed)?;
-            if packed_segment.read().at("read", &packed_segment.path)? == bytes {
-                files::remove(&segment.path)?;
-            }
-        }
-        Ok(())
     }
 }

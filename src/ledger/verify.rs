@@ -124,8 +124,12 @@ impl Files {
         report
     }
 
-    /// Whether the line before where `since` ends is the last one that is proven.
+    /// Whether the line before where `since` ends is the last one that is proven. Where it ends with a segment, the
+    /// first line of the next one has to follow it, as everywhere.
     fn stands_at(&self, since: &Since) -> bool {
+        if since.offset == 0 {
+            return true;
+        }
         let start = since.offset.saturating_sub(MAX_LINE as u64 + 2);
         let read = || -> io::Result<Vec<u8>> {
             let mut before = Vec::new();
