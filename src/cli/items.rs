@@ -43,12 +43,23 @@ pub(super) fn run(context: &Context, command: ItemsCommand) -> Result<Answer, Fa
                 context.screen.answer(&line);
             }
         }
-        ItemsCommand::Add { id, text, holds } => {
+        ItemsCommand::Add { id, text, holds, json } => {
             let id = view::resolve(&project, &id)?;
-            context.screen.answer(gates::add_item(&project, &id, &text, holds.into())?.as_str());
+            let added = gates::add_item(&project, &id, &text, holds.into())?;
+            if json {
+                let mut items = gates::items(&project)?;
+                items.retain(|i| i.dispatch == id && i.item.item == added);
+                context.screen.json(&List { schema: "vnx.items/1", items });
+                return Ok(Answer::Good);
+            }
+            context.screen.answer(added.as_str());
         }
-        ItemsCommand::Close { item, reason } => {
+        ItemsCommand::Close { item, reason, json } => {
             let closed = gates::close_item(&project, &item, &reason)?;
+            if json {
+                context.screen.json(&List { schema: "vnx.items/1", items: vec![closed] });
+                return Ok(Answer::Good);
+            }
             context.screen.answer(&format!("closed {}: {}", closed.item.item, printable(&closed.item.claim)));
         }
     }

@@ -139,6 +139,39 @@ fn the_schemas_are_those_of_the_types() {
 }
 
 #[test]
+fn the_form_of_reviews_is_the_published_one() {
+    use super::gate::{GateStatus, review};
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/review.schema.json");
+    let schema = review::json_schema(None);
+    let text = serde_json::to_string_pretty(&schema).unwrap() + "\n";
+    if std::env::var_os("VNX_BLESS").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(written == text, "{} differs; VNX_BLESS=1 cargo test --lib schema writes it", path.display());
+    let nonce = "0123456789abcdef0123456789abcdef";
+    let finding = json!({ "severity": "nit", "file": "a", "line": 0, "claim": "b", "fix": "c" });
+    let good = json!({
+        "schema": review::SCHEMA, "nonce": nonce, "verdict": "pass", "summary": "fine", "findings": [finding],
+    });
+    let passes = |answer: &Value| review::read(&answer.to_string(), nonce).status == GateStatus::Pass;
+    assert!(passes(&good));
+    // Both refuse what lacks a member or has one more.
+    for schema in [schema, review::json_schema(Some(nonce))] {
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        assert!(validator.is_valid(&good));
+        for member in ["schema", "nonce", "verdict", "summary", "findings"] {
+            let mut less = good.clone();
+            less.as_object_mut().unwrap().remove(member);
+            assert!(!validator.is_valid(&less) && !passes(&less), "{member}");
+        }
+        let mut more = good.clone();
+        more["approved"] = json!(true);
+        assert!(!validator.is_valid(&more) && !passes(&more));
+    }
+}
+
+#[test]
 fn receipts_fit_their_schemas_and_tampered_ones_do_not() {
     let golden = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("receipts/golden");
     let read = |name: &str| std::fs::read_to_string(golden.join(name)).unwrap();

@@ -161,6 +161,9 @@ pub(in crate::cli) enum ItemsCommand {
         /// What it holds
         #[arg(long, default_value = "merge")]
         holds: DestinationArg,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Close an item, in your name
     Close {
@@ -169,6 +172,9 @@ pub(in crate::cli) enum ItemsCommand {
         /// Why
         #[arg(long, value_name = "WHY")]
         reason: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
 }
 

@@ -79,7 +79,7 @@ fn open(
     request.provider = provider;
     request.base = Some(job.binding.head.clone());
     request.deadline = Some(Span(job.gate.timeout.0));
-    request.answers = Some(review::json_schema(&job.binding.nonce).to_string());
+    request.answers = Some(review::json_schema(Some(&job.binding.nonce)).to_string());
     let options = Options { wait_slot: true, ..Options::default() };
     door::open(project, &request, &options)
 }

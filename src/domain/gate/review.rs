@@ -236,8 +236,13 @@ fn is_invisible(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2064}' | '\u{2066}'..='\u{2069}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// The form as a JSON Schema (draft 2020-12), for CLIs that can be held to one.
-pub fn json_schema(nonce: &str) -> serde_json::Value {
+/// The form as a JSON Schema (draft 2020-12), for CLIs that can be held to one. Without a nonce it is the published
+/// one, `docs/review.schema.json`.
+pub fn json_schema(nonce: Option<&str>) -> serde_json::Value {
+    let nonce = match nonce {
+        Some(nonce) => serde_json::json!({ "type": "string", "enum": [nonce] }),
+        None => serde_json::json!({ "type": "string", "pattern": "^[0-9a-f]{32}$" }),
+    };
     let text = serde_json::json!({ "type": "string" });
     serde_json::json!({
         "type": "object",
@@ -245,7 +250,7 @@ pub fn json_schema(nonce: &str) -> serde_json::Value {
         "required": ["schema", "nonce", "verdict", "summary", "findings"],
         "properties": {
             "schema": { "type": "string", "enum": [SCHEMA] },
-            "nonce": { "type": "string", "enum": [nonce] },
+            "nonce": nonce,
             "verdict": { "type": "string", "enum": ["pass", "fail"] },
             "summary": text,
             "findings": { "type": "array", "items": {
