@@ -34,6 +34,10 @@ const PRESSES: u32 = 2;
 const PRESSES_SEEN: u32 = 5;
 /// How soon a program that takes a text in is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_millis(30);
+/// How long a question must stand still before it is answered, and when it is answered at the latest: a program that
+/// still draws it may throw away what is typed.
+const STILL: Duration = Duration::from_millis(150);
+const STILL_AT_LAST: Duration = Duration::from_secs(2);
 /// Between two keys of one answer: programs take what comes at once for a paste.
 const KEY_GAP: Duration = Duration::from_millis(100);
 
@@ -57,14 +61,17 @@ struct Sending {
     reply: oneshot::Sender<Answer>,
 }
 
-/// A permission that was answered by a key.
+/// A permission that is answered by a key.
 #[derive(Debug)]
 struct Pressed {
-    /// When to look what became of it.
+    /// When to look: whether the question stands still, then what became of the answer.
     look: Instant,
+    /// When it is pressed at the latest.
+    latest: Instant,
     /// The screen before.
     screen: String,
     key: String,
+    /// How often it was pressed.
     times: u32,
     /// What was asked for.
     asked: Option<String>,
@@ -92,8 +99,9 @@ impl Steering {
         if after == WorkerState::Working && before != WorkerState::Working {
             self.proven = Some(source);
         }
+        // What was not pressed yet is held against the screen: this report may be older than the question.
         if after != WorkerState::WaitingPermission {
-            self.pressed = None;
+            self.pressed.take_if(|pressed| pressed.times > 0);
         }
     }
 
@@ -234,10 +242,9 @@ impl Watch<'_> {
             }
             Permit::Keys(keys) => {
                 let screen = self.link.terminal().map(|t| t.screen().text()).unwrap_or_default();
-                self.steering.press(std::slice::from_ref(&keys));
-                let (look, asked) = (Instant::now() + PROOF, self.detail.clone());
-                self.steering.pressed = Some(Pressed { look, screen, key: keys, times: 1, asked });
-                self.deliver();
+                let (now, asked) = (Instant::now(), self.detail.clone());
+                let (look, latest) = (now + STILL, now + STILL_AT_LAST);
+                self.steering.pressed = Some(Pressed { look, latest, screen, key: keys, times: 0, asked });
             }
             Permit::Lines(lines) => self.write_lines(lines),
             Permit::Nothing => return self.refuse(Refusal::NoWay),
@@ -346,20 +353,31 @@ impl Watch<'_> {
         self.check_prompt();
     }
 
-    /// Looks what became of an answer. While nothing at all has changed on the screen the key was swallowed and
+    /// Answers a question as soon as it stands still, then looks what became of the answer. While nothing at all has changed on the screen the key was swallowed and
     /// is pressed again: another question would look different. A question that still stands waits as before.
     fn press_again(&mut self, now: Instant) {
         let Some(pressed) = self.steering.pressed.take_if(|pressed| pressed.look <= now) else { return };
         let Some(terminal) = self.link.terminal() else { return };
-        if self.state != WorkerState::Working {
-            return;
-        }
         let screen = terminal.screen().text();
         let unchanged = screen == pressed.screen;
-        if unchanged && pressed.times < PRESSES_SEEN {
+        let asks = self.listener.asks(&screen);
+        if pressed.times == 0 {
+            if !unchanged && asks && now < pressed.latest {
+                self.steering.pressed = Some(Pressed { look: now + STILL, screen, ..pressed });
+            } else if unchanged || asks {
+                terminal.write(pressed.key.as_bytes());
+                self.steering.pressed = Some(Pressed { look: now + PROOF, times: 1, screen, ..pressed });
+                if self.state == WorkerState::WaitingPermission {
+                    self.go(WorkerState::Working, StateSource::Process, None);
+                }
+            }
+            // Otherwise somebody has answered it there.
+        } else if self.state != WorkerState::Working {
+            // What it asks now is another question, or it has ended.
+        } else if unchanged && pressed.times < PRESSES_SEEN {
             terminal.write(pressed.key.as_bytes());
             self.steering.pressed = Some(Pressed { look: now + PROOF, times: pressed.times + 1, ..pressed });
-        } else if unchanged || self.listener.asks(&screen) {
+        } else if unchanged || asks {
             terminal.ring();
             let (state, source, detail) = (WorkerState::WaitingPermission, StateSource::Screen, pressed.asked);
             let event = Event::State { state, source, detail: detail.clone() };
