@@ -10,10 +10,13 @@ use super::screen::{Tone, printable, table, toned};
 use super::why;
 use crate::dispatch::view;
 use crate::domain::event::PaidBy;
+use crate::domain::gate::check::{short, short_ref};
+use crate::domain::outcome::Outcome;
 use crate::domain::plan::Plan;
-use crate::domain::receipt::{Body, DispatchClosed, TreeEnd};
+use crate::domain::receipt::{Body, DispatchClosed, Strategy, TreeEnd};
 use crate::domain::span::human_millis;
 use crate::domain::{DispatchId, Fault};
+use crate::ledger::Receipt;
 use crate::project::Project;
 
 #[derive(Serialize)]
@@ -145,9 +148,25 @@ pub(super) fn details(project: &Project, id: &DispatchId, closed: &DispatchClose
     if let Some(rescue) = &t.rescue {
         rows.push(("rescue", format!("{rescue} (git show {rescue})")));
     }
-    rows.push(("next", closed.verdict.outcome.hint().to_owned()));
+    rows.push(("next", next(&receipts, id, closed.verdict.outcome)));
     let rows: Vec<Vec<String>> = rows.into_iter().map(|(k, v)| vec![format!("  {}", toned(Tone::Dim, k)), v]).collect();
     table(&rows)
+}
+
+/// What a person does next: what became of its branch decides, then its outcome.
+fn next(receipts: &[Receipt], id: &DispatchId, outcome: Outcome) -> String {
+    let landed = receipts.iter().rev().find_map(|r| if let Body::MergeLanded(m) = &r.body { Some(m) } else { None });
+    let Some(landed) = landed else { return outcome.hint().to_owned() };
+    let started = receipts.iter().find_map(|r| match &r.body {
+        Body::MergeStarted(m) if m.nonce == landed.nonce => Some(m),
+        _ => None,
+    });
+    let (commit, target) = (short(&landed.commit), started.map_or("its target", |m| short_ref(&m.target)));
+    match (&landed.behind, started.map(|m| m.strategy)) {
+        (Some(behind), _) => behind.clone(),
+        (None, Some(Strategy::Revert)) => format!("it was taken back from {target}, by {commit}; dispatch it again"),
+        (None, _) => format!("it is on {target}, as {commit}; `vnx revert {id}` takes it back"),
+    }
 }
 
 fn facts(context: &Context, project: &Project, id: &DispatchId) -> Result<(), Fault> {
