@@ -28,6 +28,7 @@ mod landed;
 mod layering;
 mod ledger;
 mod main_job;
+mod merge_kills;
 mod merges;
 mod ollama;
 mod panes;

@@ -126,7 +126,8 @@ fn write(
     }
     let moved = repository.move_ref(ANCHORS, &commit, parent, &format!("vnx: {} receipts", checkpoint.size));
     moved.map_err(|e| {
-        Fault::busy(format!("{ANCHORS} was moved meanwhile: {e}")).fix("run `vnx audit-chain seal` again")
+        let fix = e.about_lock().unwrap_or_else(|| "run `vnx audit-chain seal` again".to_owned());
+        Fault::busy(format!("{ANCHORS} was moved meanwhile: {e}")).fix(fix)
     })?;
     Ok(anchor)
 }

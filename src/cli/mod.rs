@@ -53,12 +53,15 @@ impl Context {
         for (id, result) in crate::dispatch::tidy(&project) {
             self.screen.story(&match result {
                 Ok(()) => format!("finished dispatch {id}, which had lost its supervisor"),
-                Err(fault) => format!("dispatch {id} lost its supervisor and could not be finished: {fault}"),
+                Err(fault) => {
+                    format!("dispatch {id} lost its supervisor and could not be finished: {fault}; {}", fault.fix)
+                }
             });
         }
         if let Some(finished) = crate::merge::tidy(&project) {
-            let words =
-                finished.unwrap_or_else(|fault| format!("a merge was cut off and could not be finished: {fault}"));
+            let words = finished.unwrap_or_else(|fault| {
+                format!("a merge was cut off and could not be finished: {fault}; {}", fault.fix)
+            });
             self.screen.story(&words);
         }
         Ok(project)

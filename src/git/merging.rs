@@ -272,14 +272,20 @@ impl<'a> Held<'a> {
         self.place.git_dir.join("index.vnx")
     }
 
+    /// What a git that was killed has left of the copy's own lock.
+    fn unlock_copy(&self) -> std::result::Result<(), PathError> {
+        files::remove(&self.place.git_dir.join("index.vnx.lock"))
+    }
+
     fn with_copy(&self) -> Cmd {
+        // Nobody else works on the copy; where this fails, git says so.
+        let _ = self.unlock_copy();
         self.git.cmd().env("GIT_INDEX_FILE", self.copy()).holding(self.lock.try_clone().ok()).limit(LIMIT)
     }
 
     fn fresh_copy(&self) -> std::result::Result<(), BehindError> {
         let (index, copy) = (self.place.git_dir.join("index"), self.copy());
         files::remove(&copy)?;
-        files::remove(&self.place.git_dir.join("index.vnx.lock"))?;
         if index.exists() {
             // With its time: git takes a file for unchanged whose own time is older than that of the index.
             files::copy_with_time(&index, &copy)?;
@@ -353,7 +359,12 @@ impl<'a> Held<'a> {
     pub fn forward(self, from: &str, to: &str) -> std::result::Result<(), BehindError> {
         self.fresh_copy()?;
         let args = ["read-tree", "-m", "-u", "--end-of-options", from, to];
-        expect("read-tree", self.with_copy().args(args).run().map_err(super::GitError::from)?)?;
+        let output = self.with_copy().args(args).run().map_err(super::GitError::from)?;
+        if output.code.is_none() {
+            // It was killed, wherever it was; one that refuses has written nothing.
+            return self.finish(from, to);
+        }
+        expect("read-tree", output)?;
         self.release()
     }
 
@@ -383,6 +394,7 @@ impl<'a> Held<'a> {
         // Its exit code only tells whether something is changed there.
         let _ = self.with_copy().args(["update-index", "-q", "--refresh"]).run();
         files::rename(&self.copy(), &self.place.git_dir.join("index"))?;
+        self.unlock_copy()?;
         self.released = true;
         Ok(files::remove(&self.place.git_dir.join("index.lock"))?)
     }
@@ -401,7 +413,7 @@ impl Drop for Held<'_> {
     fn drop(&mut self) {
         if !self.released {
             let _ = files::remove(&self.copy());
-            let _ = files::remove(&self.place.git_dir.join("index.vnx.lock"));
+            let _ = self.unlock_copy();
             let _ = files::remove(&self.place.git_dir.join("index.lock"));
         }
     }

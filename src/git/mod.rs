@@ -72,14 +72,24 @@ pub enum GitError {
     },
 }
 
+impl GitError {
+    /// What to do about a lock that git found: whose it is only a person can know.
+    pub fn about_lock(&self) -> Option<String> {
+        let Self::Refused { complaint, .. } = self else { return None };
+        let path = complaint.split_once("Unable to create '")?.1.split_once(".lock': File exists")?.0;
+        Some(format!(
+            "if no git is at work there, remove {path}.lock, which one that was killed has left; then try again"
+        ))
+    }
+}
+
 impl From<GitError> for Fault {
     fn from(error: GitError) -> Self {
-        match &error {
-            GitError::Call(CmdError::Missing { .. }) => {
-                Self::environment(error.to_string()).fix("install git 2.31 or newer")
-            }
-            _ => Self::environment(error.to_string()).fix("run `vnx doctor`"),
-        }
+        let fix = match &error {
+            GitError::Call(CmdError::Missing { .. }) => "install git 2.31 or newer".to_owned(),
+            _ => error.about_lock().unwrap_or_else(|| "run `vnx doctor`".to_owned()),
+        };
+        Self::environment(error.to_string()).fix(fix)
     }
 }
 

@@ -131,16 +131,16 @@ impl<'a> Merging<'a> {
 }
 
 fn clear(project: &Project, entry: &Note) -> Result<(), Fault> {
-    let repository = Git::repository(&project.located.common_dir);
-    let keeper = keeper(&entry.nonce);
-    if let Some(commit) = repository.ref_commit(&keeper)? {
-        repository.delete_ref(&keeper, &commit)?;
-    }
     let (root, repo_lock) = (project.worktrees(), project.paths.repo_lock());
     let place =
         Place { common_dir: &project.located.common_dir, root: &root, repo_lock: &repo_lock, name: &entry.nonce };
     // What cannot be deleted is only disk space, and no reason to hold every other merge.
     let _ = place.clear();
+    let repository = Git::repository(&project.located.common_dir);
+    let keeper = keeper(&entry.nonce);
+    if let Some(commit) = repository.ref_commit(&keeper)? {
+        repository.delete_ref(&keeper, &commit)?;
+    }
     Ok(files::remove(&project.paths.merging())?)
 }
 

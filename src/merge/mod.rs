@@ -256,10 +256,9 @@ impl Landing<'_> {
             let now = self.repository().ref_commit(target).map_err(Fault::from)?;
             if now.as_ref() != Some(&integrated.commit) {
                 let plain = short_ref(target);
-                return Err(Ended::because(
-                    format!("{plain} was not moved: {e}"),
-                    format!("it moved meanwhile, or a hook refused it: see `vnx gate-check {}`", self.id()),
-                ));
+                let other = || format!("it moved meanwhile, or a hook refused it: see `vnx gate-check {}`", self.id());
+                let clear = e.about_lock().unwrap_or_else(other);
+                return Err(Ended::because(format!("{plain} was not moved: {e}"), clear));
             }
         }
         let behind = self.bring_along(held, integrated.commit.as_str())?;
