@@ -223,6 +223,39 @@ fn a_probe_starts_asks_and_stops() {
     world.assert_verified();
 }
 
+/// The ledger and the files of the run are all there is: what is derived from them can go, and comes back the same.
+#[test]
+fn what_a_probe_said_survives_and_is_the_same_everywhere() {
+    let probe = "probe: {start: 'echo up; exec sleep 60', ready: {line: up}, checks: [{file: f}]}";
+    let world = project(&format!("gates:\n  alive: {{{probe}}}\n"));
+    let id = done(&world, "echo 1 > f");
+    world.vnx(&["gate", "run", &id]).expect(0);
+    let said = |args: &[&str]| world.vnx(args).expect(0).json();
+    let all = || {
+        [
+            said(&["gate", "status", &id, "--json"]),
+            said(&["gate", "show", &id, "alive", "--json"]),
+            said(&["show", &id, "--why", "--json"]),
+        ]
+    };
+    let before = all();
+    let nonce = world.last("gate.resulted")["nonce"].clone();
+    assert!(before.iter().all(|said| said.to_string().contains("pass")), "{before:#?}");
+    assert_eq!(before[1]["said"]["nonce"], nonce, "{:#}", before[1]);
+    goes(&world, &id);
+    world.vnx(&["rebuild"]).expect(0);
+    assert_eq!(all(), before);
+    for name in crate::common::names(&world.state()) {
+        if name.contains("sqlite") {
+            std::fs::remove_file(world.state().join(name)).unwrap();
+        }
+    }
+    // Another dispatch, and its worker's work, change nothing of it.
+    done(&world, "echo 2 > g");
+    assert_eq!(all(), before);
+    goes(&world, &id);
+}
+
 #[test]
 fn a_ci_counts_for_exactly_this_commit() {
     let world = project("gates:\n  ci: {ci: {file: ../ci.json}}\n  asked: {ci: {command: 'cat ../../../ci.json'}}\n");
