@@ -54,6 +54,8 @@ fn every_command_has_help_and_every_name_in_the_readme_exists() {
         "worktree",
         "path",
         "demo",
+        "completions",
+        "man",
     ] {
         assert!(help.contains(&format!("  {command}")), "{command}");
         assert!(!world.vnx(&[command, "--help"]).expect(0).out.is_empty());

@@ -37,6 +37,7 @@ mod pool;
 mod projections;
 mod repositories;
 mod reviews;
+mod shells;
 mod stages;
 mod teardown;
 mod terminals;

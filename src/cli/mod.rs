@@ -3,6 +3,7 @@
 
 mod args;
 mod audit;
+mod complete;
 mod demo;
 mod dispatch;
 mod doctor;
@@ -83,6 +84,9 @@ pub fn main() -> ExitCode {
         Some(first) if first == HOOK => return steer::hook(args),
         _ => {}
     }
+    if complete::answered() {
+        return ExitCode::SUCCESS;
+    }
     crate::sys::process::survive_file_limit();
     let top = match Top::try_parse_from(std::env::args_os()) {
         Ok(top) => top,
@@ -133,6 +137,8 @@ fn run(context: &Context, command: Command) -> Result<Answer, Fault> {
         Command::Rebuild(args) => rebuild::run(context, &args),
         Command::Path(args) => path::run(context, &args),
         Command::Demo(args) => demo::run(context, &args),
+        Command::Completions { shell } => complete::script(context, shell),
+        Command::Man(args) => complete::man(context, &args),
         Command::Supervise(args) => {
             let id = DispatchId::parse(&args.id)?;
             crate::dispatch::supervise(&Paths::at(args.state), &id)?;

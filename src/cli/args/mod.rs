@@ -120,6 +120,13 @@ pub(super) enum Command {
     Path(PathArgs),
     /// The whole story in a throw-away repository, without account or network
     Demo(DemoArgs),
+    /// Print what makes a shell complete vnx, ids included: `source <(vnx completions bash)`
+    Completions {
+        /// The shell
+        shell: ShellArg,
+    },
+    /// Print the manual page of a command: `vnx man gate run | man -l -`
+    Man(ManArgs),
     #[command(hide = true)]
     Supervise(SuperviseArgs),
     #[command(hide = true)]
@@ -378,6 +385,23 @@ pub(super) enum AuditCommand {
         /// Its sequence number
         seq: u64,
     },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum ShellArg {
+    Bash,
+    Elvish,
+    Fish,
+    Zsh,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ManArgs {
+    /// The command; without one it is that of vnx itself
+    pub(super) command: Vec<String>,
+    /// Write the pages of all commands into this folder
+    #[arg(long, conflicts_with = "command")]
+    pub(super) dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
