@@ -309,6 +309,31 @@ fn commits_are_signed_where_git_is_told_to() {
     settled(&world);
 }
 
+/// Whoever takes it back answers for that; what was said about the change does not count for the way back.
+#[test]
+fn a_commit_that_takes_back_is_not_what_was_approved() {
+    let world = project("gates:\n  tests: {command: 'test -e README.md'}\n  lead: {human: {}}\n");
+    let id = done(&world, "echo 1 > f");
+    world.vnx(&["gate", "run", &id]);
+    world.vnx(&["approve", &id, "--reason", "read it"]).expect(0);
+    world.vnx(&["merge", &id]).expect(0);
+    let landed = world.vnx(&["gate-check", "--commit", "main", "--json"]).expect(0).json();
+    assert_eq!(landed["approvals"][0]["reason"], "read it", "{landed:#}");
+    world.vnx(&["revert", &id, "--reason", "oops"]).expect(0);
+    let back = world.vnx(&["gate-check", "--commit", "main", "--json"]).expect(0).json();
+    assert_eq!(back["approvals"].as_array().unwrap().len(), 0, "{back:#}");
+    let shown = world.vnx(&["show", &id]).expect(0).out;
+    assert!(shown.contains("taken back from main") && shown.contains("refs/vnx/landed/"), "{shown}");
+    // The gate that the way back had to pass is part of its proof.
+    let gates = world.state().join("dispatches").join(&id).join("gates");
+    let said = world.last("gate.resulted")["nonce"].as_str().unwrap().to_owned();
+    std::fs::remove_dir_all(gates.join(said)).unwrap();
+    world.vnx(&["gate-check", "--commit", "main"]).expect(1);
+    // The worktree comes back from what was put away.
+    world.vnx(&["undo", &id]).expect(0);
+    assert_eq!(world.git(&["show", &format!("vnx/{id}:f")]), "1");
+}
+
 #[test]
 fn what_landed_is_taken_back() {
     for strategy in ["merge", "squash", "rebase"] {
@@ -432,6 +457,74 @@ fn a_checkout_that_was_left_half_written_is_finished() {
     settled(&world);
     assert_eq!(world.last("merge.landed")["recovered"], true);
     assert_eq!(world.git(&["rev-parse", "main"]), commit);
+}
+
+/// Somebody took our lock away before vnx could go on: it is taken again, if what is staged is what was.
+#[test]
+fn a_lock_that_was_taken_away_is_no_reason_to_stop_half_way() {
+    for staged in [false, true] {
+        let world = project("gates:\n  tests: {command: 'test -e README.md'}\n");
+        hook(
+            &world,
+            "reference-transaction",
+            "[ $1 = committed ] && grep -q refs/heads/main || exit 0\nread -r _ _ _ vnx _ < /proc/$PPID/stat\n\
+             [ \"$(cat /proc/$vnx/comm)\" = vnx ] && kill -9 $vnx\nexit 0",
+        );
+        let id = ready(&world, "echo 1 > f; echo more >> README.md");
+        world.vnx(&["merge", &id]);
+        std::fs::remove_file(world.repo.join(".git/index.lock")).unwrap();
+        if staged {
+            std::fs::write(world.repo.join("README.md"), "of somebody\n").unwrap();
+            world.git(&["add", "README.md"]);
+        }
+        let story = world.vnx(&["ps"]).expect(0).err;
+        assert_eq!(world.last("merge.landed")["recovered"], true);
+        if staged {
+            assert!(story.contains("somebody has changed what is staged"), "{story}");
+            assert_eq!(std::fs::read_to_string(world.repo.join("README.md")).unwrap(), "of somebody\n");
+        } else {
+            assert_eq!(world.git(&["status", "--porcelain"]), "");
+            assert!(world.repo.join("f").exists());
+        }
+        settled(&world);
+    }
+}
+
+/// What cannot be written shows as a change, and the words say how it is written later.
+#[test]
+fn a_file_that_cannot_be_written_is_a_change_and_is_named() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut world = project("gates:\n  tests: {command: 'test -e README.md'}\n");
+    world.drop_privileges();
+    let id = ready(&world, "echo 1 > a; echo 1 > src/new; echo 1 > z; echo more >> README.md");
+    let folder = world.repo.join("src");
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o555)).unwrap();
+    let said = world.vnx(&["merge", &id]).expect(0).out;
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).unwrap();
+    assert!(said.contains("not every file could be written") && said.contains("restore FILE"), "{said}");
+    assert_eq!(world.git(&["status", "--porcelain"]), " D src/new");
+    world.git(&["restore", "src/new"]);
+    assert_eq!(world.git(&["status", "--porcelain"]), "");
+    settled(&world);
+}
+
+/// What a sparse checkout leaves out stays out, also where a killed merge is finished.
+#[test]
+fn a_sparse_checkout_stays_sparse() {
+    let world = project("gates:\n  tests: {command: 'test -e README.md'}\n");
+    world.git(&["sparse-checkout", "set", "--no-cone", "/*", "!/src"]);
+    hook(
+        &world,
+        "reference-transaction",
+        "[ $1 = committed ] && grep -q refs/heads/main || exit 0\nread -r _ _ _ vnx _ < /proc/$PPID/stat\n\
+         [ \"$(cat /proc/$vnx/comm)\" = vnx ] && kill -9 $vnx\nexit 0",
+    );
+    let id = ready(&world, "echo 1 > f; git sparse-checkout disable; echo '// more' >> src/lib.rs");
+    world.vnx(&["merge", &id]);
+    world.vnx(&["ps"]).expect(0);
+    assert_eq!(world.git(&["status", "--porcelain"]), "");
+    assert!(world.repo.join("f").exists() && !world.repo.join("src").exists());
+    settled(&world);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! `vnx show`.
 
+use std::path::Path;
+
 use serde::Serialize;
 
 use super::Context;
@@ -124,18 +126,17 @@ pub(super) fn details(project: &Project, id: &DispatchId, closed: &DispatchClose
         ));
     }
     let t = &closed.teardown;
-    let branch = if t.branch_kept { format!("branch {}", closed.branch) } else { "no branch is left".to_owned() };
-    rows.push((
-        "kept",
-        match t.tree {
-            TreeEnd::None | TreeEnd::Removed => branch,
-            TreeEnd::Kept => {
-                let place = view::plan(project, id).map(|p| p.worktree).unwrap_or_default();
-                format!("{branch} and the worktree {place}")
-            }
-        },
-    ));
     let receipts = view::receipts(project, id).unwrap_or_default();
+    let has_landed = receipts.iter().any(|r| matches!(r.body, Body::MergeLanded(_)));
+    let branch = match t.branch_kept {
+        true if has_landed => format!("its commits, as refs/vnx/landed/{id}"),
+        true => format!("branch {}", closed.branch),
+        false => "no branch is left".to_owned(),
+    };
+    // A kept tree may have been reclaimed since.
+    let place = view::plan(project, id).map(|p| p.worktree).unwrap_or_default();
+    let stands = t.tree == TreeEnd::Kept && Path::new(&place).exists();
+    rows.push(("kept", if stands { format!("{branch} and the worktree {place}") } else { branch }));
     let left_out = receipts
         .iter()
         .find_map(|r| if let Body::WorktreeRescued(w) = &r.body { Some(w.left_out.len()) } else { None });

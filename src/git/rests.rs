@@ -17,13 +17,15 @@ pub(super) struct Rests {
     pub(super) write: Vec<u8>,
     /// What is to be removed.
     pub(super) gone: Vec<PathBuf>,
+    /// Something is as the second commit has it, or on its way there.
+    pub(super) begun: bool,
 }
 
 /// A path that differs between the commits.
-struct Differs {
-    path: PathBuf,
-    old: Option<String>,
-    new: Option<(String, String)>,
+pub(super) struct Differs {
+    pub(super) path: PathBuf,
+    pub(super) old: Option<String>,
+    pub(super) new: Option<(String, String)>,
 }
 
 impl Rests {
@@ -40,14 +42,20 @@ impl Rests {
             let now = there.get(path).map(String::as_str);
             let untouched = now.is_some() && now == old.as_deref();
             let Some((mode, oid)) = new else {
+                rests.begun |= tree.join(path).symlink_metadata().is_err();
                 if untouched {
                     rests.gone.push(path.clone());
                 }
                 continue;
             };
             // A commit of another repository is nobody's to write.
-            let is_ours = mode != "160000" && (now == Some(oid) || untouched || is_begun(git, tree, path, oid, to)?);
-            if is_ours {
+            if mode == "160000" {
+                continue;
+            }
+            let is_begun = !untouched && (now == Some(oid) || is_begun(git, tree, path, oid, to)?);
+            // What is new was not there before either.
+            rests.begun |= is_begun && (old.is_some() || tree.join(path).symlink_metadata().is_ok());
+            if untouched || is_begun {
                 rests.write.extend_from_slice(path.as_os_str().as_bytes());
                 rests.write.push(0);
             }
@@ -56,7 +64,7 @@ impl Rests {
     }
 }
 
-fn differing(git: &Git, from: &str, to: &str) -> Result<Vec<Differs>> {
+pub(super) fn differing(git: &Git, from: &str, to: &str) -> Result<Vec<Differs>> {
     let args = ["diff-tree", "-r", "-z", "--no-renames", "--raw", "--no-abbrev", from, to, "--"];
     let output = expect("diff-tree", git.cmd().args(args).run()?)?;
     let mut fields = output.stdout.split(|b| *b == 0).filter(|field| !field.is_empty());

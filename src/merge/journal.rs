@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{by_hand, journal_file};
+use super::journal_file;
 use crate::domain::gate::check::{Subject, short};
 use crate::domain::receipt::{Body, Entry, MergeLanded, MergeRefused, Strategy};
 use crate::domain::{DispatchId, Fault};
@@ -231,14 +231,15 @@ fn release(place: &CheckedOut, nonce: &str, lock: &File) {
 fn bring_along(places: &[CheckedOut], entry: &Note, to: &str, lock: &File) -> Option<String> {
     let mut behind = None;
     for place in places.iter().filter(|place| place.path.exists()) {
-        // Without our lock it was brought along, or somebody else has taken over since.
         let done = Held::take_over(place, &entry.nonce, lock).and_then(|held| match held {
             Some(held) => held.finish(&entry.base, to),
-            None => Ok(()),
+            // Without our lock it was brought along, or somebody has taken the lock away.
+            None if !place.is_on(&entry.target) => Ok(()),
+            None => Held::take(place, &entry.target, &entry.nonce, lock)?.catch_up(&entry.base, to),
         });
         if let Err(e) = done {
-            let how = by_hand(&place.path, &entry.base, to);
-            behind = Some(format!("{}: {e}; bring it along with `{how}`", place.path.display()));
+            let how = e.by_hand(&place.path, &entry.base, to);
+            behind = Some(format!("{}: {e}; {how}", place.path.display()));
         }
     }
     behind

@@ -11,7 +11,6 @@ mod trace;
 mod trailers;
 
 use std::fs::File;
-use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -248,7 +247,7 @@ impl Landing<'_> {
         }
         let places = self.repository().who_has(target, &project.located.main_top()).map_err(Fault::from)?;
         merging.about_to_move(&integrated.commit, &places)?;
-        let held = hold(&places, merging.nonce(), self.lock, base, &integrated.commit)?;
+        let held = hold(&places, target, merging.nonce(), self.lock, base, &integrated.commit)?;
         let why = format!("vnx: {} {}", self.strategy.word(), self.id());
         let moved = self.repository().land(target, &integrated.commit, base, &why, &work.hooks());
         if let Err(e) = moved {
@@ -276,9 +275,13 @@ impl Landing<'_> {
             bad.result.as_ref().map(|said| said.reason.clone()).or_else(|| bad.skipped.clone()).unwrap_or_default();
         let plain = short_ref(&subject.target);
         let id = self.id();
+        let next = match self.strategy {
+            Strategy::Revert => format!("mend {plain} with another dispatch"),
+            _ => format!("mend it on the branch, then `vnx gate run {id}`"),
+        };
         Err(Ended::because(
             format!("gate {} does not pass on what {plain} would become: {why}", bad.gate),
-            format!("read `vnx gate show {id} {}`; mend it on the branch, then `vnx gate run {id}`", bad.gate),
+            format!("read `vnx gate show {id} {}`; {next}", bad.gate),
         ))
     }
 
@@ -314,29 +317,24 @@ impl Landing<'_> {
                 }
             }
             if let Err(e) = place.forward(base, commit) {
-                let how = by_hand(&path, base, commit);
-                behind = Some(format!("{}: {e}; bring it along with `{how}`", path.display()));
+                behind = Some(format!("{}: {e}; {}", path.display(), e.by_hand(&path, base, commit)));
             }
         }
         Ok(behind)
     }
 }
 
-/// The command that brings a checkout along.
-fn by_hand(path: &Path, base: &str, commit: &str) -> String {
-    format!("git -C {} read-tree -m -u {base} {commit}", path.display())
-}
-
 /// Takes every checkout of the target, each of which must be able to come along.
 fn hold<'a>(
     places: &'a [CheckedOut],
+    target: &str,
     nonce: &str,
     lock: &'a File,
     base: &str,
     commit: &str,
 ) -> Result<Vec<Held<'a>>, Ended> {
     let take = |place| {
-        let held = Held::take(place, nonce, lock)?;
+        let held = Held::take(place, target, nonce, lock)?;
         held.try_forward(base, commit)?;
         Ok::<_, BehindError>(held)
     };

@@ -48,10 +48,12 @@ pub fn trace(project: &Project, name: &str) -> Result<GateCheck, Fault> {
     let looked = gates::look_back(project, id, &started)?;
     let mut checked = check(&looked.situation);
     if started.strategy == Strategy::Revert {
-        // What is taken back needed nothing to have passed before.
+        // What is taken back needed nothing to have passed before, and what persons said was about what had landed.
         checked.reasons.retain(|r| matches!(r.code, Code::Ledger | Code::Contract));
         checked.go = checked.reasons.is_empty();
         checked.gates.clear();
+        checked.approvals.clear();
+        checked.overrides.clear();
     }
     checked.subject.head.clone_from(&commit);
     checked.subject.tree.clone_from(&landed.tree);
@@ -105,5 +107,5 @@ fn unproven(
         })
     };
     let all = looked.situation.gates.iter().filter(had_to).filter(|a| !passed(a));
-    Ok(all.map(|a| a.name.clone()).filter(|_| !checked.gates.is_empty()).collect())
+    Ok(all.map(|a| a.name.clone()).collect())
 }

@@ -113,10 +113,17 @@ fn register(tree: &Tree<'_>, aside: &Path, commit: &str) -> Result<PathBuf, Faul
 /// The branch is made again where it is gone; one that stands elsewhere now is somebody's work.
 fn branch(tree: &Tree<'_>, tip: Option<&str>) -> Result<(), Fault> {
     let (repository, name) = (tree.repository(), tree.id.branch_ref());
-    if let Some(tip) = tip
-        && repository.ref_commit(&name)?.is_none()
-    {
-        repository.create_branch(&name, tip, None)?;
+    if repository.ref_commit(&name)?.is_some() {
+        return Ok(());
+    }
+    // A merge puts the branch of what has landed away.
+    let landed = name.strip_prefix("refs/heads/vnx/").map(|id| format!("refs/vnx/landed/{id}"));
+    let tip = match (tip, landed) {
+        (None, Some(landed)) => repository.ref_commit(&landed)?,
+        (tip, _) => tip.map(str::to_owned),
+    };
+    if let Some(tip) = tip {
+        repository.create_branch(&name, &tip, None)?;
     }
     Ok(())
 }
