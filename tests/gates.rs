@@ -632,6 +632,52 @@ fn attack_a_ledger_that_was_cut_or_lost_its_anchors() {
 }
 
 /// T-16: what git would run because a worker named it is not run, and the merge waits for a person.
+/// `gate-check` does not unpack what the witness has seen verified. Anything else it reads whole.
+#[test]
+fn attack_a_compressed_segment_that_is_not_what_was_verified() {
+    use vnx::domain::receipt::{Body, DispatchRequested, Entry};
+    use vnx::domain::{Digest, DispatchId, Name};
+    use vnx::ledger::{Ledger, Limit};
+    let world = project(TESTS);
+    let id = done(&world, "echo 1 > f");
+    world.vnx(&["gate", "run", &id]).expect(0);
+    let ledger = Ledger::at(world.state().join("receipts")).with_limit(Limit { receipts: 10, ..Limit::default() });
+    let agent = Name::parse("agent", "hello-world").unwrap();
+    for n in 0..30 {
+        let other = DispatchId::parse(&format!("filler-{n}")).unwrap();
+        let request = DispatchRequested { request: Digest::of(b"x"), agent: agent.clone() };
+        ledger.append(&[Entry::of(&other, Body::DispatchRequested(request))]).unwrap();
+    }
+    ledger.pack().unwrap();
+    let witness = world.root.join("home/.local/state/vnx/witness");
+    let known = || crate::common::names(&witness).into_iter().find(|name| name.ends_with("files"));
+    assert_eq!(known(), None);
+    world.vnx(&["audit-chain", "seal"]).expect(0);
+    let known = witness.join(known().unwrap());
+    goes(&world, &id);
+    // Edited and compressed again; the file's name in the witness with it, as far as its form goes.
+    let first = world.state().join("receipts/0001.ndjson.zst");
+    let sound = std::fs::read(&first).unwrap();
+    let text = String::from_utf8(zstd::stream::decode_all(&sound[..]).unwrap()).unwrap();
+    assert!(text.contains("\"investigate\"") || text.contains("\"accept\""), "{text}");
+    let forged = text.replace("\"done\"", "\"dine\"");
+    assert_ne!(forged, text);
+    std::fs::write(&first, zstd::stream::encode_all(forged.as_bytes(), 3).unwrap()).unwrap();
+    holds(&world, &id, "ledger", "ledger");
+    // Without it, or with one that is no such file, everything is read: and holds.
+    for other in ["", "{}", "{\"size\":1,\"root\":\"00\",\"digests\":[]}"] {
+        std::fs::write(&known, other).unwrap();
+        holds(&world, &id, "ledger", "ledger");
+    }
+    std::fs::write(&first, &sound).unwrap();
+    goes(&world, &id);
+    // A ledger that was made anew from there on, by somebody whose witness is another one.
+    std::fs::remove_file(&known).unwrap();
+    world.vnx(&["audit-chain", "seal"]).expect(0);
+    assert!(known.exists());
+    world.assert_verified();
+}
+
 #[test]
 fn attack_git_is_told_to_run_something() {
     let marker = |world: &World| world.root.join("ran");

@@ -5,7 +5,8 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::signature::Signers;
-use super::{ANCHORS, Anchor, AnchorError, read, repository, witness};
+use super::witness::{self, Files};
+use super::{ANCHORS, Anchor, AnchorError, read, repository};
 use crate::domain::checkpoint::Checkpoint;
 use crate::domain::receipt::AnchorWritten;
 use crate::ledger::verify::{self, Flaw, Report, Since, Status};
@@ -24,7 +25,7 @@ pub struct Options<'a> {
     pub require: bool,
     /// Go on from the last anchor, which must be signed by somebody who is trusted.
     pub since: bool,
-    /// Do not unpack what the last anchor covers, where its file is the one that was anchored.
+    /// Do not unpack files that are, byte for byte, those that the witness has seen verified.
     pub packed: bool,
     /// An anchor that nobody trusted has signed is as good: for whoever is about to sign one.
     pub unsigned: bool,
@@ -49,7 +50,7 @@ pub struct Anchored {
     pub witness: Option<u64>,
     /// Receipts that no anchor covers, without the one that tells of the last anchor.
     pub unanchored: u64,
-    /// Receipts that were not read again, because a signed anchor covers them, or one covers what their files are.
+    /// Receipts that were not read again, because a signed anchor covers them, or the witness knows their files.
     pub skipped: u64,
 }
 
@@ -124,14 +125,22 @@ impl Known {
 
 /// Verifies the ledger of a project against everything that is known of it.
 pub fn audit(project: &Project, options: &Options<'_>) -> Audit {
+    let audit = once(project, options);
+    // The anchors are read first: one that is written meanwhile is told of in the ledger and not known yet.
+    let unknown = |bad: &verify::Fault| bad.kind == Flaw::BadAnchor;
+    if audit.report.first_bad.as_ref().is_some_and(unknown) { once(project, options) } else { audit }
+}
+
+fn once(project: &Project, options: &Options<'_>) -> Audit {
     let known = Known::of(project, options);
     let newest = known.anchors().first();
-    let since = match (options.since, newest) {
-        (true, Some(anchor)) if matches!(known.signer, Ok(Some(_))) => start(anchor),
-        (false, Some(anchor)) if options.packed => after_packed(project, &anchor.checkpoint),
-        _ => None,
+    let (since, told) = match (options.since, newest) {
+        (true, Some(anchor)) if matches!(known.signer, Ok(Some(_))) => (start(anchor), None),
+        (false, Some(anchor)) if options.packed => after_packed(project, &anchor.checkpoint.origin).unzip(),
+        _ => (None, None),
     };
-    let checkpoints = known.checkpoints();
+    let mut checkpoints = known.checkpoints();
+    checkpoints.extend(&told);
     let sizes = sizes_of(&checkpoints);
     let mut report = verify::verify(
         project.ledger().folder(),
@@ -178,7 +187,8 @@ pub fn audit(project: &Project, options: &Options<'_>) -> Audit {
 pub fn disbelieved(project: &Project, quick: bool) -> Option<String> {
     let options = Options { quick, ..Options::default() };
     let mut audit = audit(project, &Options { packed: quick, ..options });
-    if audit.report.status != Status::Verified && audit.anchors.skipped > 0 {
+    // Less was read, so less is known: whatever is not plainly good is looked at whole.
+    if audit.anchors.skipped > 0 && (audit.report.status != Status::Verified || audit.report.last_anchor.is_none()) {
         audit = self::audit(project, &options);
     }
     if audit.report.status == Status::Undecided && audit.anchors.count == 0 && audit.report.last_anchor.is_none() {
@@ -242,12 +252,15 @@ fn sizes_of(known: &[&Checkpoint]) -> Vec<u64> {
     sizes
 }
 
-/// Where to begin, if what the anchor says of the compressed segments of this project still holds.
-fn after_packed(project: &Project, Checkpoint { size, origin, .. }: &Checkpoint) -> Option<Since> {
+/// Where to begin, if the files of the compressed segments are those that the witness has seen verified, for this ledger
+/// and held against all that it knew before; and the checkpoint that this was told with, which must still be true.
+fn after_packed(project: &Project, origin: &str) -> Option<(Since, Checkpoint)> {
     let ledger = project.ledger();
-    let is_own =
-        ledger.created().is_ok_and(|c| c.project == *project.id() && Checkpoint::origin_of(&c.ledger) == *origin);
-    if is_own { ledger.after_packed(*size, origin.trim_start_matches("vnx/")) } else { None }
+    let created = ledger.created().ok().filter(|c| c.project == *project.id())?;
+    let Files { size, root, digests } =
+        witness::files_of(origin).filter(|_| Checkpoint::origin_of(&created.ledger) == origin)?;
+    let since = ledger.after_packed(size, &digests, origin.trim_start_matches("vnx/"))?;
+    Some((since, Checkpoint { origin: origin.to_owned(), size, root }))
 }
 
 /// Where to go on from.

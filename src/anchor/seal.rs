@@ -46,6 +46,8 @@ pub fn seal(project: &Project) -> Result<Result<Sealed, Audit>, Fault> {
         Ok(()) | Err(LedgerError::BrokenHead { .. } | LedgerError::Missing(_)) => {}
         Err(other) => return Err(other.into()),
     }
+    // What they are before every byte of them is read.
+    let files = project.ledger().packed_files().ok().flatten();
     let audit = audit(project, &Options { unsigned: true, ..Options::default() });
     if audit.report.status != Status::Verified {
         return Ok(Err(audit));
@@ -76,6 +78,9 @@ pub fn seal(project: &Project) -> Result<Result<Sealed, Audit>, Fault> {
         project.ledger().append(&[Entry::ledger(Body::AnchorWritten(body))])?;
     }
     let witnessed = witness::remember(&project.located.common_dir, &anchor.checkpoint)?;
+    if let Some(files) = files.filter(|_| witnessed) {
+        witness::remember_files(&anchor.checkpoint, files)?;
+    }
     Ok(Ok(Sealed { schema: "vnx.seal/1", size, root, commit, signed, new, witnessed }))
 }
 

@@ -6,6 +6,8 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use crate::domain::Digest;
 use crate::domain::checkpoint::Checkpoint;
 use crate::sys::files::{self, PathError};
@@ -50,6 +52,40 @@ pub(super) fn read(repository: &Path, origin: Option<&str>) -> Result<Vec<Checkp
 /// Where it remembers which ledger a repository has, for messages.
 pub(super) fn place_of(repository: &Path) -> String {
     place(repository).map(|p| p.display().to_string()).unwrap_or_default()
+}
+
+/// What the files of the sealed segments were when all of a ledger was verified.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Files {
+    /// How many receipts there were.
+    pub(super) size: u64,
+    /// Their root.
+    pub(super) root: Digest,
+    /// SHA-256 of each file, oldest first.
+    pub(super) digests: Vec<Digest>,
+}
+
+/// `<ledger id>.files` in that folder.
+fn of_files(origin: &str) -> Option<PathBuf> {
+    Some(file(origin)?.with_extension("files"))
+}
+
+/// What it remembers of the files of a ledger. Without it, or if it cannot be understood, everything is read.
+pub(super) fn files_of(origin: &str) -> Option<Files> {
+    let bytes = files::read_capped(&of_files(origin)?, 1 << 20).ok()??;
+    serde_json::from_slice(&bytes).ok()
+}
+
+/// Remembers what the files were. It was proven, with this checkpoint, that they hold what they should.
+pub(super) fn remember_files(checkpoint: &Checkpoint, digests: Vec<Digest>) -> Result<(), PathError> {
+    let Some(path) = of_files(&checkpoint.origin) else { return Ok(()) };
+    let known = Files { size: checkpoint.size, root: checkpoint.root, digests };
+    if files_of(&checkpoint.origin).is_some_and(|old| old.digests == known.digests && old.size >= known.size) {
+        return Ok(());
+    }
+    let text = serde_json::to_string(&known).unwrap_or_default();
+    files::replace(&path, text.as_bytes())
 }
 
 /// Remembers a checkpoint whose consistency with the last one was proven. `false` where there is

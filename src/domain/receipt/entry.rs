@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::Checked;
-use super::{Body, DispatchClosed, Kind, LedgerOpened, LedgerPacked, LedgerSealed, OverrideUsed};
+use super::{Body, DispatchClosed, Kind, LedgerOpened, LedgerSealed, OverrideUsed};
 use crate::domain::DispatchId;
 
 /// What a writer hands to the ledger: a payload and, for dispatch receipts, whose it is.
@@ -56,9 +56,7 @@ impl Body {
             Self::WorktreeHook(h) => format!("{owner}/{kind}/{attempt}/{}", h.hook),
             Self::LedgerImported(i) => format!("{owner}/{kind}/{attempt}/{}", i.sha256),
             Self::AnchorWritten(a) => format!("{owner}/{kind}/{attempt}/{}", a.size),
-            Self::LedgerSealed(LedgerSealed { segment, .. })
-            | Self::LedgerOpened(LedgerOpened { segment, .. })
-            | Self::LedgerPacked(LedgerPacked { segment, .. }) => {
+            Self::LedgerSealed(LedgerSealed { segment, .. }) | Self::LedgerOpened(LedgerOpened { segment, .. }) => {
                 format!("{owner}/{kind}/{attempt}/{segment}")
             }
             _ => match self.name() {

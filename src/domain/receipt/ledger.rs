@@ -71,18 +71,6 @@ pub struct LedgerOpened {
     pub nodes: Vec<Digest>,
 }
 
-/// Payload of `ledger.packed`: what the compressed files of all sealed segments are, after each was unpacked and held
-/// against what the segment after it says. Whoever finds a file with this digest need not unpack it again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct LedgerPacked {
-    /// The number of the newest of them; the oldest is 1.
-    pub segment: u32,
-    /// SHA-256 of each file, oldest first.
-    pub files: Vec<Digest>,
-}
-
 /// What the rules of an older ledger say of it. They bind an entry only to the one before it, so
 /// none of these words means what it means for a ledger of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -15,7 +15,7 @@ pub use gate::{
 };
 pub use ledger::{
     AnchorWritten, ImportStatus, ImportViolation, LedgerCreated, LedgerImported, LedgerIoError, LedgerOpened,
-    LedgerPacked, LedgerRecovered, LedgerSealed,
+    LedgerRecovered, LedgerSealed,
 };
 use serde::{Deserialize, Serialize};
 pub use text::Checked;
@@ -91,7 +91,6 @@ kinds! {
     LedgerIoError "ledger.io_error" Wait "The disk did not confirm receipts, and the file was written anew.";
     LedgerSealed "ledger.sealed" Wait "The last receipt of a segment.";
     LedgerOpened "ledger.opened" Wait "The first receipt of the next segment.";
-    LedgerPacked "ledger.packed" Wait "The files of sealed segments that are compressed, each by its digest.";
     LedgerImported "ledger.imported" Wait "An older ledger was taken over.";
     DispatchRequested "dispatch.requested" Ride "Somebody asked for a dispatch.";
     DispatchRefused "dispatch.refused" Wait "Policy refused a dispatch; nothing was claimed.";
@@ -123,7 +122,7 @@ kinds! {
 
 /// Whether a member of payloads is an array; nothing else in one is.
 pub fn is_list(name: &str) -> bool {
-    matches!(name, "evidence" | "files" | "left_out" | "nodes" | "paths" | "survivors" | "unknown_because")
+    matches!(name, "evidence" | "left_out" | "nodes" | "paths" | "survivors" | "unknown_because")
 }
 
 impl Kind {
@@ -136,7 +135,6 @@ impl Kind {
                 | Self::LedgerIoError
                 | Self::LedgerSealed
                 | Self::LedgerOpened
-                | Self::LedgerPacked
                 | Self::LedgerImported
                 | Self::DispatchRefused
                 | Self::AnchorWritten
