@@ -353,8 +353,9 @@ impl Watch<'_> {
         self.check_prompt();
     }
 
-    /// Answers a question as soon as it stands still, then looks what became of the answer. While nothing at all has changed on the screen the key was swallowed and
-    /// is pressed again: another question would look different. A question that still stands waits as before.
+    /// Answers a question as soon as it stands still, then looks what became of the answer. While nothing at all has
+    /// changed on the screen the key was swallowed and is pressed again: another question would look different. A
+    /// question that still stands waits as before.
     fn press_again(&mut self, now: Instant) {
         let Some(pressed) = self.steering.pressed.take_if(|pressed| pressed.look <= now) else { return };
         let Some(terminal) = self.link.terminal() else { return };
@@ -362,28 +363,41 @@ impl Watch<'_> {
         let unchanged = screen == pressed.screen;
         let asks = self.listener.asks(&screen);
         if pressed.times == 0 {
-            if !unchanged && asks && now < pressed.latest {
+            // What is still being drawn grows; anything else may be another question, which nobody has answered.
+            let is_there = |line: &str| screen.lines().any(|now| now.starts_with(line.trim_end()));
+            let grew = pressed.screen.lines().all(is_there);
+            if !unchanged && grew && now < pressed.latest {
                 self.steering.pressed = Some(Pressed { look: now + STILL, screen, ..pressed });
-            } else if unchanged || asks {
+            } else if !unchanged && !grew {
+                if asks {
+                    self.ask_again(pressed.asked, "what is asked has changed before it was answered");
+                }
+            } else {
                 terminal.write(pressed.key.as_bytes());
                 self.steering.pressed = Some(Pressed { look: now + PROOF, times: 1, screen, ..pressed });
                 if self.state == WorkerState::WaitingPermission {
                     self.go(WorkerState::Working, StateSource::Process, None);
                 }
             }
-            // Otherwise somebody has answered it there.
         } else if self.state != WorkerState::Working {
             // What it asks now is another question, or it has ended.
         } else if unchanged && pressed.times < PRESSES_SEEN {
             terminal.write(pressed.key.as_bytes());
             self.steering.pressed = Some(Pressed { look: now + PROOF, times: pressed.times + 1, ..pressed });
         } else if unchanged || asks {
-            terminal.ring();
-            let (state, source, detail) = (WorkerState::WaitingPermission, StateSource::Screen, pressed.asked);
-            let event = Event::State { state, source, detail: detail.clone() };
-            self.recorder.line(Source::Vnx, "the answer had no effect", vec![event]);
-            self.go(state, source, detail);
+            self.ask_again(pressed.asked, "the answer had no effect");
         }
+    }
+
+    /// It waits for a person again.
+    fn ask_again(&mut self, asked: Option<String>, why: &str) {
+        if let Some(terminal) = self.link.terminal() {
+            terminal.ring();
+        }
+        let (state, source) = (WorkerState::WaitingPermission, StateSource::Screen);
+        let event = Event::State { state, source, detail: asked.clone() };
+        self.recorder.line(Source::Vnx, why, vec![event]);
+        self.go(state, source, asked);
     }
 
     fn step(&mut self) {
