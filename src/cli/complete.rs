@@ -13,8 +13,9 @@ use super::args::{ManArgs, ShellArg, Top};
 use super::exit::Answer;
 use crate::domain::Fault;
 use crate::project::Project;
+use crate::prompt;
+use crate::provider;
 use crate::sys::files;
-use crate::{prompt, provider};
 
 /// The variable by which a shell's script asks.
 const VARIABLE: &str = "VNX_COMPLETE";

@@ -17,27 +17,35 @@ use crate::sys::files::{self, At};
 use crate::sys::path;
 use crate::tmux::{Socket, Tmux};
 
-/// One dispatch of the demo: title, script, the decision that must come out, its exit code.
-const DISPATCHES: [(&str, &str, &str, i32); 3] = [
+/// One dispatch of the demo: its id, title, script, the decision that must come out, its exit code.
+const DISPATCHES: [(&str, &str, &str, &str, i32); 3] = [
     (
+        WORKS,
         "does its work and commits it",
         "echo 'reading the assignment'; sleep 1\nprintf 'Hello from %s.\\n' \"$VNX_DISPATCH_ID\" > HELLO.md\ngit add HELLO.md; git commit --quiet --message 'docs: say hello'; echo 'committed'",
         "accept",
         0,
     ),
     (
+        "demo-claims",
         "claims that it is done and did nothing",
         "echo 'thinking hard'; sleep 1; echo 'All done! Everything is implemented and all tests pass.'",
         "investigate",
         4,
     ),
     (
+        "demo-forgets",
         "leaves its work uncommitted",
         "echo 'writing the parser'; sleep 1; echo 'fn parse() {}' > parser.rs; echo 'finished'",
         "investigate",
         4,
     ),
 ];
+
+/// The id of the one that can land.
+const WORKS: &str = "demo-works";
+/// What has to hold before a branch lands there.
+const GATES: &str = "\ngates:\n  says-hello: {command: 'grep -q Hello HELLO.md'}\n";
 
 pub(super) fn run(context: &Context, args: &DemoArgs) -> Result<Answer, Fault> {
     let stop = Arc::new(AtomicBool::new(false));
@@ -170,13 +178,14 @@ impl Stage {
         self.make_repository()?;
         good &= self.show(&["init"], 0)?;
         good &= self.show(&["doctor", "--quiet"], 0)?;
+        self.set_up_gates()?;
 
         self.say("2. Three dispatches at the same time. Each worker has a worktree and a branch of its own:")?;
         let running = self.start()?;
         self.show_panes();
 
         self.say("3. vnx judges by evidence (git, exit code, processes), never by what a worker says:")?;
-        for ((title, _, decision, code), child) in DISPATCHES.iter().zip(running) {
+        for ((_, title, _, decision, code), child) in DISPATCHES.iter().zip(running) {
             let output = child.wait_with_output().map_err(|e| Fault::io(format!("cannot wait for vnx: {e}")))?;
             let word = String::from_utf8_lossy(&output.stdout).trim().to_owned();
             self.screen.answer(&format!("  the one that {title}:"));
@@ -187,21 +196,29 @@ impl Stage {
             .answer(&toned(Tone::Dim, "  the uncommitted work is kept twice, in its worktree and in a rescue commit:"));
         good &= self.show_git(&["for-each-ref", "--format=%(refname)", "refs/heads/vnx", "refs/vnx/rescue"])?;
 
-        self.say("4. Every step is a receipt in a hash-chained ledger:")?;
+        self.say("4. Nothing lands unproven. main asks for a gate: grep -q Hello HELLO.md")?;
+        good &= self.show(&["gate-check", WORKS], 1)?;
+        good &= self.show(&["gate", "run", WORKS], 0)?;
+        good &= self.show(&["gate-check", WORKS], 0)?;
+        // A merge is a person's: what runs below vnx does not speak for one.
+        self.screen.answer(&toned(Tone::Dim, &format!("  now `vnx merge {WORKS}` would land it")));
+
+        self.say("5. Every step is a receipt in a hash-chained ledger:")?;
         good &= self.show(&["receipts", "list"], 0)?;
         good &= self.show(&["audit-chain", "verify"], 0)?;
 
-        self.say("5. A copy of the ledger in which somebody turns one \"investigate\" into \"accept\":")?;
+        self.say("6. A copy of the ledger in which somebody turns one \"investigate\" into \"accept\":")?;
         let copy = self.root.join("tampered.ndjson");
         self.tamper(&copy)?;
         good &= self.show(&["audit-chain", "verify", "--file", "../tampered.ndjson"], 1)?;
 
-        self.say("6. Your turn, in a repository of yours:")?;
+        self.say("7. Your turn, in a repository of yours:")?;
         for (command, what) in [
             ("vnx init && vnx doctor", "set up, and see what would not work"),
             ("vnx dispatch-agent --agent backend-developer -i 'TASK'", "with claude or codex, whichever is installed"),
             ("vnx ps; vnx logs -f; vnx attach", "watch; a pane waits in tmux session vnx-<project>"),
             ("vnx show; vnx show --diff; vnx receipts list", "what it did, and the proof"),
+            ("vnx gate-check; vnx merge --gates; vnx revert", "from done to landed, and back"),
         ] {
             self.screen.answer(&format!("  {command:<56} {}", toned(Tone::Dim, what)));
         }
@@ -212,15 +229,28 @@ impl Stage {
     fn make_repository(&self) -> Result<(), Fault> {
         let readme = self.repository().join("README.md");
         std::fs::write(&readme, "# A project\n\nNothing here yet.\n").at("write", &readme)?;
-        let identity = ["-c", "user.name=demo", "-c", "user.email=demo@vnx.invalid"];
-        for args in [&["init", "--quiet"][..], &["add", "."], &["commit", "--quiet", "--message", "the first commit"]] {
-            let output = self.command("git").args(identity).args(args).output();
+        // Whoever runs the demo need not have told git who they are.
+        let identity = self.root.join("home/.gitconfig");
+        let text = "[user]\n\tname = demo\n\temail = demo@vnx.invalid\n[init]\n\tdefaultBranch = main\n";
+        std::fs::write(&identity, text).at("write", &identity)?;
+        self.must(&[&["init", "--quiet"], &["add", "."], &["commit", "--quiet", "--message", "the first commit"]])
+    }
+
+    fn set_up_gates(&self) -> Result<(), Fault> {
+        use std::io::Write;
+        let config = self.repository().join(".vnx/config.yaml");
+        let opened = std::fs::OpenOptions::new().append(true).open(&config);
+        opened.and_then(|mut file| file.write_all(GATES.as_bytes())).at("write", &config)?;
+        self.must(&[&["add", ".vnx"], &["commit", "--quiet", "--message", "vnx, and a gate"]])
+    }
+
+    fn must(&self, calls: &[&[&str]]) -> Result<(), Fault> {
+        for args in calls {
+            let output = self.command("git").args(*args).output();
             let output = output.map_err(|e| Fault::environment(format!("cannot run git: {e}")).fix("install git"))?;
             if !output.status.success() {
-                return Err(Fault::environment(format!(
-                    "git failed: {}",
-                    String::from_utf8_lossy(&output.stderr).trim()
-                )));
+                let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+                return Err(Fault::environment(format!("git failed: {said}")));
             }
         }
         Ok(())
@@ -228,12 +258,11 @@ impl Stage {
 
     fn start(&self) -> Result<Vec<Child>, Fault> {
         let mut running = Vec::new();
-        for (title, script, ..) in DISPATCHES {
-            self.screen.answer(&toned(
-                Tone::Dim,
-                &format!("$ vnx dispatch-agent --provider shell --agent hello-world -i SCRIPT   # one that {title}"),
-            ));
-            let args = ["--quiet", "dispatch-agent", "--provider", "shell", "--agent", "hello-world", "-i", script];
+        for (id, title, script, ..) in DISPATCHES {
+            let command = format!("$ vnx dispatch-agent --provider shell --agent hello-world --id {id} -i SCRIPT");
+            self.screen.answer(&toned(Tone::Dim, &format!("{command}   # {title}")));
+            let agent = ["--quiet", "dispatch-agent", "--provider", "shell", "--agent", "hello-world"];
+            let args = [agent.as_slice(), &["--id", id, "-i", script]].concat();
             let child = self.command(&self.vnx).args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
             running.push(child.map_err(|e| Fault::io(format!("cannot run vnx: {e}")))?);
         }
@@ -269,9 +298,16 @@ impl Stage {
         }
     }
 
-    fn show_git(&self, args: &[&str]) -> Result<bool, Fault> {
+    /// Runs git and shows what it printed.
+    fn git(&self, args: &[&str]) -> Result<Output, Fault> {
+        self.screen.answer(&toned(Tone::Dim, &format!("$ git {}", args.join(" "))));
         let output = self.command("git").args(args).output().map_err(|e| Fault::io(format!("cannot run git: {e}")))?;
         self.print(&output);
+        Ok(output)
+    }
+
+    fn show_git(&self, args: &[&str]) -> Result<bool, Fault> {
+        let output = self.git(args)?;
         // Two branches with work or a kept tree, one rescue commit.
         let refs = String::from_utf8_lossy(&output.stdout).into_owned();
         Ok(output.status.success() && refs.contains("refs/vnx/rescue/") && refs.contains("refs/heads/vnx/"))

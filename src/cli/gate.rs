@@ -114,7 +114,12 @@ fn list(context: &Context, into: Option<&str>, json: bool) -> Result<Answer, Fau
     }
     if gates.is_empty() {
         let plain = short_ref(&target);
-        context.screen.story(&format!("{plain} has no gates: add some under `gates` in its .vnx/config.yaml"));
+        let here = project.config.gates.len();
+        let next = match here {
+            0 => "add some under `gates` in its .vnx/config.yaml".to_owned(),
+            n => format!("the {n} in this checkout's .vnx/config.yaml count once they are committed there"),
+        };
+        context.screen.story(&format!("{plain} has no gates: {next}"));
         return Ok(Answer::Good);
     }
     let mut rows = vec![["GATE", "KIND", "HOLDS", "WHEN", "WHAT"].map(|h| toned(Tone::Dim, h)).to_vec()];
@@ -169,6 +174,8 @@ fn run_gates(context: &Context, args: &GateRunArgs) -> Result<Answer, Fault> {
     let dispatch = &looked.situation.dispatch;
     if args.json {
         context.screen.json(&AllRan { schema: "vnx.gate-run/1", dispatch, ran: &ran });
+    } else if ran.is_empty() && looked.situation.gates.is_empty() {
+        context.screen.story("no gate applies to this change; `vnx gate list` shows those of its target");
     } else if ran.is_empty() {
         context.screen.story("every gate that can be run has passed for this tree; `--all` runs them again");
     }

@@ -69,11 +69,11 @@ macro_rules! outcomes {
 }
 
 outcomes! {
-    Done "done" Retry::Never, "review the branch, then merge it";
+    Done "done" Retry::Never, "look at `vnx show --diff`; `vnx gate-check` says whether it may land, `vnx merge` lands it";
     NoChangeNeeded "no_change_needed" Retry::Never, "nothing to merge";
-    Empty "empty" Retry::Never, "the worker claims success and changed nothing: read its report with `vnx show`";
-    Uncommitted "uncommitted" Retry::Never, "the work is in the kept worktree: commit it or drop it (`vnx worktree gc` reclaims it, with a rescue)";
-    ContractMissing "contract_missing" Retry::Never, "what the agent must deliver is missing: read its report with `vnx show`";
+    Empty "empty" Retry::Never, "the worker claims success and changed nothing: read its report with `vnx show --report`";
+    Uncommitted "uncommitted" Retry::Never, "the work is in the kept worktree: take from it what is good, or drop it (`vnx worktree gc` reclaims it, with a rescue)";
+    ContractMissing "contract_missing" Retry::Never, "what the agent must deliver is missing: read its report with `vnx show --report`";
     ProbeFailed "probe_failed" Retry::Never, "a probe failed: read its evidence with `vnx show`";
     GateFailed "gate_failed" Retry::Never, "a gate failed: read its findings with `vnx show`";
     TimeoutTotal "timeout_total" Retry::Never, "raise --deadline or make the task smaller";
