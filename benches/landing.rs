@@ -3,6 +3,7 @@
 //! `cargo bench --bench landing`. Runs on `/dev/shm` where there is one; rounds of vnx and baseline alternate.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench prints, and may stop at the first surprise")]
 
+#[expect(dead_code, reason = "it serves other benches too")]
 #[path = "place/line.rs"]
 mod figures;
 #[expect(dead_code, reason = "it serves other benches too")]

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use figures::line;
+use figures::{alone, compared, line};
 use vnx::domain::receipt::{Body, DispatchRefused, DispatchRequested, Entry, Kind};
 use vnx::domain::{Digest, DispatchId, Name};
 use vnx::ledger::{Ledger, Limit};
@@ -75,8 +75,6 @@ fn verify(count: usize) {
     let ledger = ledger(&temp.path().join("receipts"), count, Limit { bytes: u64::MAX, receipts: u64::MAX });
     let file = ledger.file();
     let file = file.to_str().unwrap();
-    let bytes = std::fs::metadata(file).unwrap().len();
-    println!("{count} receipts, {} bytes each", bytes / count as u64);
     let digest = seconds(5, || drop(run("openssl", &["dgst", "-sha256", file])));
     let quick = seconds(5, || drop(run(VNX, &["audit-chain", "verify", "--quick", "--file", file])));
     let strict = seconds(5, || drop(run(VNX, &["audit-chain", "verify", "--file", file])));
@@ -92,11 +90,7 @@ fn verify(count: usize) {
             ),
         ],
     );
-    println!(
-        "{:<52} {:>8.1} MB   bar 64 MB",
-        "peak memory of verify",
-        peak.trim().parse::<f64>().unwrap_or(f64::NAN) / 1e3
-    );
+    alone("peak memory of verify", peak.trim().parse::<f64>().unwrap_or(f64::NAN) / 1e3, "MB", "64 MB");
     std::io::stdout().flush().unwrap();
 }
 
@@ -158,18 +152,8 @@ fn append() {
         writers.into_iter().flat_map(|w| w.join().unwrap()).collect()
     });
     let rate = times.len() as f64 / begun.elapsed().as_secs_f64();
-    println!(
-        "{:<52} {rate:>8.0} /s   one writer: {one:>8.0} /s   ratio {:>5.2}   bar 3.00 (at least)",
-        "durable append, 16 writers",
-        rate / one
-    );
-    let (ours, device) = (share(times, 0.99), share(theirs, 0.99));
-    println!(
-        "{:<52} {:>8.1} ms   the device's own: {:>8.1} ms   bar 10 ms more",
-        "p99 of them",
-        ours * 1e3,
-        device * 1e3
-    );
+    compared("durable append, 16 writers", (rate, one, "/s"), "one writer", "at least 3.00");
+    line("durable append, 16 writers, p99", share(times, 0.99), "the device's own", share(theirs, 0.99), "+10 ms");
 }
 
 /// A project with a long ledger and a signed anchor.
@@ -204,7 +188,6 @@ fn project(count: usize) {
     let nothing = seconds(11, || drop(command("true", &[])));
     let folder = ledger.folder().display().to_string();
     let digest = seconds(3, || drop(command("sh", &["-c", &format!("cat {folder}/*.ndjson | openssl dgst -sha256")])));
-    println!("{count} receipts in {} segments", std::fs::read_dir(ledger.folder()).unwrap().count() - 4);
     line("opening for append, nothing to wait for", opening, "true", nothing, "2 ms");
     line(
         "verify --since-anchor after one append",
@@ -218,7 +201,7 @@ fn project(count: usize) {
     let middle = receipts(count / 4)[0].dispatch.clone().unwrap().to_string();
     let query = ["receipts", "query", "--dispatch", middle.as_str()];
     assert!(command(VNX, &query).contains("accept done"));
-    println!("{:<52} {:>8.1} ms", "the same without state.db, which it makes", begun.elapsed().as_secs_f64() * 1e3);
+    alone("receipts list -n 20 without state.db, which it makes", begun.elapsed().as_secs_f64() * 1e3, "ms", "-");
     line("receipts query --dispatch", vnx(&query), "true", nothing, "20 ms");
     for _ in 0..2 {
         ledger.pack().unwrap();

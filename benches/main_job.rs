@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use figures::line;
+use figures::{alone, line};
 use place::{Place, STAMP, VNX, median, moment, now, settle};
 
 const FILES: usize = 2000;
@@ -87,13 +87,7 @@ fn first_instruction(place: &Place) {
         median(bare),
         "1.20",
     );
-    line(
-        "worker's exit to the command's exit (bar 60 ms)",
-        median(tails),
-        "status + worktree remove",
-        median(status),
-        "60 ms",
-    );
+    line("worker's exit to the command's exit", median(tails), "status + worktree remove", median(status), "60 ms");
 }
 
 fn ten_at_once(place: &Place) {
@@ -153,7 +147,13 @@ fn ten_at_once(place: &Place) {
     }
     let ours = median(ours);
     line("10 at the same instant, all closed", ours, "10 bare ones, left standing", median(bare), "1.30");
-    line("the same", ours, "10 bare ones, checked and removed", median(torn_down), "-");
+    line(
+        "10 at the same instant, beside checks and removal",
+        ours,
+        "10 bare ones, checked and removed",
+        median(torn_down),
+        "-",
+    );
 }
 
 fn reading(place: &Place) {
@@ -181,9 +181,9 @@ fn reading(place: &Place) {
         )
     };
     let nothing = time("true", &[]);
-    line("vnx --version (bar 15 ms)", time(VNX, &["--version"]), "true", nothing, "15 ms");
+    line("vnx --version", time(VNX, &["--version"]), "true", nothing, "15 ms");
     line(
-        "vnx receipts list -n 10 of 100,000 (bar 15 ms)",
+        "vnx receipts list -n 10 of 100,000",
         time(VNX, &["receipts", "list", "--all", "-n", "10"]),
         "true",
         nothing,
@@ -191,9 +191,9 @@ fn reading(place: &Place) {
     );
     let verify = time(VNX, &["audit-chain", "verify"]);
     let digest = time("sha256sum", &[ledger.file().to_str().unwrap()]);
-    line("vnx audit-chain verify of 100,000", verify, "sha256sum of the file", digest, "(issue 3)");
+    line("vnx audit-chain verify of 100,000", verify, "sha256sum of the file", digest, "-");
     let doctor = time(VNX, &["doctor"]);
-    line("vnx doctor (bar 300 ms without login probes)", doctor, "true", nothing, "300 ms");
+    line("vnx doctor, without login probes", doctor, "true", nothing, "300 ms");
 }
 
 /// Highest resident size of the supervisor in kB while `script` runs.
@@ -219,22 +219,18 @@ fn supervisor_peak(place: &Place, script: &str) -> u64 {
 
 fn memory(place: &Place) {
     let idle = supervisor_peak(place, "sleep 1");
-    println!("{:<52} {:>8.1} MB   bar 10 MB", "supervisor while its worker idles", idle as f64 / 1e3);
+    alone("supervisor while its worker idles", idle as f64 / 1e3, "MB", "10 MB");
     let begun = Instant::now();
     let bytes = 1_000_000_000.0;
     let busy = supervisor_peak(place, "head -c 1000000000 /dev/zero | tr '\\0' x | fold -w 120");
     let rate = bytes / begun.elapsed().as_secs_f64() / 1e6;
-    println!(
-        "{:<52} {:>8.1} MB   bar 20 MB   (at {rate:.0} MB/s)",
-        "supervisor while its worker streams",
-        busy as f64 / 1e3
-    );
+    alone("supervisor while its worker streams", busy as f64 / 1e3, "MB", "20 MB");
+    alone("what it streams", rate, "MB/s", "-");
 }
 
 fn main() {
     type Bench = fn(&Place);
     let place = Place::new(FILES);
-    println!("{FILES} files in {}", place.root.display());
     // `cargo bench --bench main_job -- ten` runs only that one.
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     let benches: [(&str, Bench); 4] =

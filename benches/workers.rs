@@ -9,6 +9,8 @@
     reason = "a bench prints, and may stop at the first surprise"
 )]
 
+#[path = "place/line.rs"]
+mod figures;
 #[path = "place/mod.rs"]
 mod place;
 #[path = "../tests/common/stub/mod.rs"]
@@ -19,14 +21,11 @@ use std::io::Read;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use figures::{alone, line};
 use place::{Place, STAMP, VNX, median, moment, now};
 use vnx::sys::pty::{Pty, Size};
 
 const LANE: [&str; 7] = ["-q", "dispatch-agent", "--agent", "hello-world", "--lane", "interactive", "--no-pane"];
-
-fn bar(what: &str, value: f64, unit: &str, bar: &str) {
-    println!("{what:<60} {value:>9.1} {unit:<3} bar {bar}");
-}
 
 fn ids(place: &Place) -> Vec<String> {
     let ps: serde_json::Value = serde_json::from_slice(&place.run(VNX, &["ps", "--json"]).stdout).unwrap();
@@ -53,8 +52,7 @@ fn throughput(place: &Place) {
         theirs.push(moment(&last) - moment(&first));
     }
     let (ours, theirs) = (median(ours), median(theirs));
-    bar("200 MB through the terminal, to script -q /dev/null", ours / theirs, "x", "1.3");
-    bar("  that is", 200.0 / ours, "MB/s", "-");
+    line("200 MB through the terminal", ours, "script -q /dev/null", theirs, "1.30");
 }
 
 /// From the start of `vnx attach` to a whole screen.
@@ -87,7 +85,7 @@ fn attach(place: &Place) {
             let _ = master.read(&mut buffer);
         }
     }
-    bar("attach to a full screen, until all of it is there", median(times), "ms", "50");
+    alone("attach to a full screen, until all of it is there", median(times), "ms", "50 ms");
     place.command(VNX).args(["cancel", "--now", "@last"]).output().unwrap();
 }
 
@@ -127,12 +125,12 @@ fn idle(place: &Place) {
         };
         supervisors.iter().filter_map(of).sum()
     };
-    bar("50 idle interactive workers: memory of their supervisors", memory("Pss:"), "MB", "400");
-    bar("  the same with shared pages counted 50 times", memory("Rss:"), "MB", "-");
+    alone("50 idle interactive workers: memory of their supervisors", memory("Pss:"), "MB", "400 MB");
+    alone("50 idle interactive workers, shared pages 50 times", memory("Rss:"), "MB", "-");
     let before = ticks();
     std::thread::sleep(Duration::from_secs(10));
     // A tick is 10 ms.
-    bar("  CPU of all of them over ten seconds, of one core", (ticks() - before) / 10.0, "%", "2");
+    alone("CPU of 50 idle ones over ten seconds, of one core", (ticks() - before) / 10.0, "%", "2 %");
     let all = ids(place);
     for id in &all {
         place.command(VNX).args(["cancel", "--now", id]).output().unwrap();
@@ -158,7 +156,7 @@ fn cancel(place: &Place) {
     for mut child in children {
         assert!(child.wait().unwrap().success());
     }
-    bar("cancel of 10, beyond their grace of one second", (now() - begun - 1.0) * 1e3, "ms", "500");
+    alone("cancel of 10, beyond their grace of one second", (now() - begun - 1.0) * 1e3, "ms", "500 ms");
     std::fs::write(&config, text).unwrap();
 }
 
@@ -192,7 +190,7 @@ fn delivery(place: &Place) {
         times.push(begun.elapsed().as_secs_f64() * 1e3);
         wait_idle();
     }
-    bar("a message to the real claude, from `vnx send` to proof", median(times), "ms", "150");
+    alone("a message to the real claude, from `vnx send` to proof", median(times), "ms", "150 ms");
     let _ = command(&["cancel", "@last", "--now"]).output();
 }
 

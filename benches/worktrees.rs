@@ -7,6 +7,7 @@
     reason = "a bench prints, and may stop at the first surprise"
 )]
 
+#[expect(dead_code, reason = "it serves other benches too")]
 #[path = "place/line.rs"]
 mod figures;
 #[path = "place/mod.rs"]
@@ -105,12 +106,12 @@ fn at(files: usize, create_bar: &str) {
         });
     }
     let [create, add, facts, status, remove, rescue, delete, taken] = found.map(median);
-    println!("{files} files");
-    line("create", create, "git worktree add", add, create_bar);
-    line("create from the pool (bar 25 ms)", taken, "git worktree add", add, "25 ms");
-    line("facts of a clean tree", facts, "git status + 20 ms", status + 0.02, "1.00");
-    line("removal in the foreground (bar 5 ms)", remove, "rm -r", delete, "5 ms");
-    line("rescue of 200 changed files (bar 300 ms)", rescue, "git status", status, "300 ms");
+    let of = |what: &str| format!("{what}, {files} files");
+    line(&of("create"), create, "git worktree add", add, create_bar);
+    line(&of("create from the pool"), taken, "git worktree add", add, "25 ms");
+    line(&of("facts of a clean tree"), facts, "git status + 20 ms", status + 0.02, "1.00");
+    line(&of("removal in the foreground"), remove, "rm -r", delete, "5 ms");
+    line(&of("rescue of 200 changed files"), rescue, "git status", status, "300 ms");
 }
 
 fn main() {
