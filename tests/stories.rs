@@ -41,6 +41,7 @@ mod shells;
 mod stages;
 mod teardown;
 mod terminals;
+mod transcripts;
 mod undo;
 mod workers;
 mod writers;

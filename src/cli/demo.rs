@@ -158,7 +158,7 @@ impl Stage {
     fn print(&self, output: &Output) {
         for stream in [&output.stderr, &output.stdout] {
             for line in String::from_utf8_lossy(stream).lines() {
-                self.screen.answer(&format!("  {}", printable(line)));
+                self.screen.answer(&format!("  {}", coloured(&printable(line))));
             }
         }
     }
@@ -189,7 +189,8 @@ impl Stage {
             let output = child.wait_with_output().map_err(|e| Fault::io(format!("cannot wait for vnx: {e}")))?;
             let word = String::from_utf8_lossy(&output.stdout).trim().to_owned();
             self.screen.answer(&format!("  the one that {title}:"));
-            self.screen.answer(&format!("    {} (exit code {})", printable(&word), output.status.code().unwrap_or(-1)));
+            let word_of = coloured(&printable(&word));
+            self.screen.answer(&format!("    {word_of} (exit code {})", output.status.code().unwrap_or(-1)));
             good &= self.ended(&output, *code) && word.starts_with(decision);
         }
         self.screen
@@ -320,4 +321,18 @@ impl Stage {
         std::fs::write(copy, forged).at("write", copy)?;
         Ok(())
     }
+}
+
+/// A line of vnx with its first word as a terminal would show it: here it went through a pipe.
+fn coloured(line: &str) -> String {
+    let begin = line.len() - line.trim_start().len();
+    let (indent, rest) = line.split_at(begin);
+    let (word, rest) = rest.split_at(rest.find(' ').unwrap_or(rest.len()));
+    let tone = match word {
+        "accept" | "PASS" | "pass" | "GO" | "verified" => Tone::Good,
+        "investigate" | "WARN" | "HOLD" => Tone::Doubt,
+        "reject" | "FAIL" | "fail" | "broken" => Tone::Bad,
+        _ => return line.to_owned(),
+    };
+    format!("{indent}{}{rest}", toned(tone, word))
 }
