@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::common::World;
+use crate::common::{Run, World};
 
 #[track_caller]
 fn refused(world: &World, args: &[&str], code: i32, names: &str) {
@@ -163,4 +163,34 @@ fn questions_about_what_is_not_there() {
         assert!(run.out.is_empty() && !run.err.is_empty(), "{args:?}");
     }
     world.vnx(&["--project", "/nonexistent", "ps"]).expect(2);
+}
+
+/// A word that is wrong in the configuration is not in the way of whoever wants to see and end what runs.
+#[test]
+fn a_broken_configuration_does_not_keep_a_worker_running() {
+    let world = World::new();
+    let mut child = world.start_script("sleep 600");
+    world.until("it to run", || world.count("dispatch.started") == 1);
+    let id = world.last_id();
+    world.config("typo: 1\n");
+    for args in [vec!["ps"], vec!["logs", &id], vec!["show", &id]] {
+        let run = world.vnx(&args).expect(0);
+        assert!(run.err.contains("typo"), "{args:?}: {}", run.err);
+    }
+    world.vnx(&["dispatch-agent", "--agent", "hello-world", "-i", "x"]).expect(2);
+    world.vnx(&["cancel", &id]).expect(0);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    world.assert_nothing_left();
+}
+
+/// Whoever sends an answer to a file relies on its being there.
+#[test]
+fn an_answer_that_cannot_be_printed_is_an_error() {
+    let world = World::new();
+    world.script("true").expect(4);
+    for command in ["show", "show --json", "receipts list", "receipts query --json", "ps --json", "man"] {
+        let line = format!("{} {command} > /dev/full", World::binary());
+        let run = Run::of(world.command("bash").args(["-c", &line]).output().unwrap()).expect(74);
+        assert!(run.err.contains("could not be printed"), "{command}: {}", run.err);
+    }
 }

@@ -15,7 +15,7 @@ fn a_proposal_begins_when_a_person_says_so() {
     world.vnx(&["gate-check", &id]).expect(2);
     let listed = world.vnx(&["promote", "--json"]).expect(0).json();
     assert_eq!(listed["proposals"][0]["request"]["instruction"], script, "{listed:#}");
-    world.vnx(&["promote", &id[..12], "--reason", "it is due"]).expect(0);
+    world.vnx(&["promote", "@last", "--reason", "it is due"]).expect(0);
     assert_eq!(world.last("stage.promoted")["by"]["email"], "test@vnx.invalid");
     assert_eq!(world.last_id(), id);
     assert!(world.vnx(&["promote"]).expect(0).err.contains("nothing is proposed"));

@@ -20,7 +20,7 @@ struct Ps {
 }
 
 pub(super) fn ps(context: &Context, args: &PsArgs) -> Result<Answer, Fault> {
-    let project = context.project()?;
+    let project = context.project_to_look_at()?;
     if args.repane {
         let socket = args.tmux_socket.as_deref().map(|s| Name::parse("socket", s)).transpose()?;
         for id in crate::dispatch::repane(&project, socket.as_ref())? {
@@ -117,7 +117,7 @@ struct WaitedOne {
 
 /// Exit 0 only if every one was accepted; otherwise the code of the first that was not.
 pub(super) fn wait(context: &Context, args: &WaitArgs) -> Result<Answer, Fault> {
-    let project = context.project()?;
+    let project = context.project_to_look_at()?;
     let ids: Vec<DispatchId> = args.ids.iter().map(|t| view::resolve(&project, t)).collect::<Result<_, _>>()?;
     let mut waited = Vec::new();
     let mut answer = Answer::Good;
@@ -151,7 +151,7 @@ struct Cancelled {
 }
 
 pub(super) fn cancel(context: &Context, args: &CancelArgs) -> Result<Answer, Fault> {
-    let project = context.project()?;
+    let project = context.project_to_look_at()?;
     let id = view::resolve(&project, &args.id)?;
     let cancelled = steer::cancel(&project, &id, args.now)?;
     if cancelled {

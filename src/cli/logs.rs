@@ -32,7 +32,7 @@ enum Form {
 }
 
 pub(super) fn logs(context: &Context, args: &LogsArgs) -> Result<Answer, Fault> {
-    let project = context.project()?;
+    let project = context.project_to_look_at()?;
     let id = view::resolve(&project, &args.id)?;
     let form = if args.json {
         Form::Json
@@ -47,7 +47,7 @@ pub(super) fn logs(context: &Context, args: &LogsArgs) -> Result<Answer, Fault> 
 
 pub(super) fn attach(context: &Context, args: &AttachArgs) -> Result<Answer, Fault> {
     // A pane is a view: it must never do the work of recovery.
-    let project = if args.pane { context.project_as_it_is()? } else { context.project()? };
+    let project = if args.pane { context.project_as_it_is()? } else { context.project_to_look_at()? };
     let id = view::resolve(&project, &args.id)?;
     let plan = view::plan(&project, &id)?;
     let key = args.detach_key.as_deref().map(detach_key).transpose()?.unwrap_or(CTRL_BACKSLASH);

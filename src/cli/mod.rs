@@ -68,6 +68,18 @@ impl Context {
         Ok(project)
     }
 
+    /// The same for whoever looks at what runs, or ends it: a word in the configuration that is wrong must not be in
+    /// the way of that.
+    fn project_to_look_at(&self) -> Result<Project, Fault> {
+        self.project().or_else(|fault| match Project::without_config(&self.from) {
+            Some(project) => {
+                self.screen.story(&format!("{fault}; {}", fault.fix));
+                Ok(project)
+            }
+            None => Err(fault),
+        })
+    }
+
     /// Opens the project and touches nothing: for views that others wait for.
     fn project_as_it_is(&self) -> Result<Project, Fault> {
         Project::open(&self.from)
@@ -100,7 +112,7 @@ pub fn main() -> ExitCode {
     let screen = Screen::new(top.quiet, top.verbose);
     let from = top.project.clone().unwrap_or_else(|| PathBuf::from("."));
     let context = Context { from, screen };
-    match run(&context, top.command) {
+    match run(&context, top.command).and_then(|answer| screen::unprinted().map_or(Ok(answer), Err)) {
         Ok(answer) => answer.code(),
         Err(fault) => context.screen.fault(&fault),
     }

@@ -3,6 +3,7 @@
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use anstyle::{AnsiColor, Style};
 
@@ -55,6 +56,24 @@ pub(super) fn toned(tone: Tone, text: &str) -> String {
     format!("{style}{text}{style:#}")
 }
 
+/// Why an answer could not be printed.
+static UNPRINTED: OnceLock<String> = OnceLock::new();
+
+fn wrote(result: std::io::Result<()>) {
+    match result {
+        // A reader that closed its end has seen enough.
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => drop(UNPRINTED.set(e.to_string())),
+        _ => {}
+    }
+}
+
+/// What happened to the answer, if it is not where it was sent: whoever sent it to a file relies on that.
+pub(super) fn unprinted() -> Option<Fault> {
+    wrote(std::io::stdout().lock().flush());
+    let why = UNPRINTED.get()?;
+    Some(Fault::io(format!("the answer could not be printed: {why}")).fix("free disk space, then ask again"))
+}
+
 #[expect(clippy::unused_self, reason = "whoever prints must hold the screen")]
 impl Screen {
     pub(super) fn new(quiet: bool, verbose: bool) -> Self {
@@ -63,21 +82,20 @@ impl Screen {
 
     /// A line of the answer.
     pub(super) fn answer(self, line: &str) {
-        // A reader that closed its end has seen enough.
-        let _ = writeln!(anstream::stdout().lock(), "{line}");
+        wrote(writeln!(anstream::stdout().lock(), "{line}"));
     }
 
     /// JSON, without any styling.
     pub(super) fn json<T: serde::Serialize>(self, value: &T) {
         let mut out = std::io::stdout().lock();
-        let _ =
-            serde_json::to_writer(&mut out, value).map_err(std::io::Error::from).and_then(|()| out.write_all(b"\n"));
+        let written = serde_json::to_writer(&mut out, value).map_err(std::io::Error::from);
+        wrote(written.and_then(|()| out.write_all(b"\n")));
     }
 
     /// Bytes as they are.
     pub(super) fn bytes(self, bytes: &[u8]) {
         let mut out = std::io::stdout().lock();
-        let _ = out.write_all(bytes).and_then(|()| out.flush());
+        wrote(out.write_all(bytes).and_then(|()| out.flush()));
     }
 
     /// Text from elsewhere: as it is into a file or a pipe, harmless on a terminal.

@@ -18,6 +18,7 @@ use crate::domain::plan::Plan;
 use crate::domain::receipt::{Body, DispatchClosed, Strategy, TreeEnd};
 use crate::domain::span::human_millis;
 use crate::domain::{DispatchId, Fault};
+use crate::git::Git;
 use crate::ledger::Receipt;
 use crate::project::Project;
 
@@ -29,7 +30,7 @@ struct Open<'a> {
 }
 
 pub(super) fn run(context: &Context, args: &ShowArgs) -> Result<Answer, Fault> {
-    let project = context.project()?;
+    let project = context.project_to_look_at()?;
     let id = view::resolve(&project, &args.id)?;
     if args.why {
         return why::run(context, &project, &id, args.json);
@@ -79,13 +80,17 @@ pub(super) fn run(context: &Context, args: &ShowArgs) -> Result<Answer, Fault> {
 }
 
 fn file(context: &Context, project: &Project, id: &DispatchId, name: &str, what: &str) -> Result<Answer, Fault> {
-    match view::file(project, id, name)? {
-        Some(bytes) => {
-            context.screen.text(&bytes);
-            Ok(Answer::Good)
-        }
-        None => Err(Fault::environment(format!("dispatch {id} has no {what}")).fix("see `vnx show` for what there is")),
+    if let Some(bytes) = view::file(project, id, name)? {
+        context.screen.text(&bytes);
+        return Ok(Answer::Good);
     }
+    let rescue = format!("refs/vnx/rescue/{id}");
+    let kept = Git::repository(&project.located.common_dir).ref_commit(&rescue)?;
+    let next = match kept.filter(|_| name == "diff.patch") {
+        Some(_) => format!("it committed nothing; `git show {rescue}` is what it left"),
+        None => "see `vnx show` for what there is".to_owned(),
+    };
+    Err(Fault::environment(format!("dispatch {id} has no {what}")).fix(next))
 }
 
 /// What a person wants to know after the verdict.

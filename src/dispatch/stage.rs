@@ -77,10 +77,17 @@ fn proposed_as(project: &Project, id: &DispatchId) -> Result<Vec<Digest>, Fault>
     Ok(all.iter().filter_map(|r| digest(&r.body)).collect())
 }
 
-/// The proposal that is meant by an id or a unique prefix of one.
+/// The proposal that is meant by an id, a unique prefix of one, or `@last`.
 fn resolve(project: &Project, text: &str) -> Result<DispatchId, Fault> {
     let names = files::names(&project.paths.staged())?;
     let ids = names.iter().filter_map(|name| DispatchId::parse(name).ok());
+    if text == "@last" {
+        let made =
+            |id: &DispatchId| std::fs::metadata(project.paths.staged().join(id.as_str())).and_then(|m| m.modified());
+        return ids
+            .max_by_key(|id| (made(id).ok(), id.clone()))
+            .ok_or_else(|| Fault::input("nothing is proposed").fix("`vnx stage` proposes a dispatch"));
+    }
     let found: Vec<DispatchId> = ids.filter(|id| !text.is_empty() && id.as_str().starts_with(text)).collect();
     match found.as_slice() {
         [one] => Ok(one.clone()),

@@ -84,6 +84,17 @@ impl Project {
         Ok(project)
     }
 
+    /// The project that `from` lies in, as its ledger knows it: where the configuration cannot be read, what runs can
+    /// still be looked at and ended.
+    pub fn without_config(from: &Path) -> Option<Self> {
+        let located = locate(from).ok()?;
+        let file = located.top.join(".vnx/config.yaml");
+        let paths = Paths::of(&located);
+        let id = Ledger::at(paths.receipts()).created().ok().filter(|_| file.exists())?.project;
+        let config = yaml::parse(&file, format!("version: 1\nproject_id: {id}\n").as_bytes()).ok()?;
+        Some(Self { located, paths, config })
+    }
+
     /// The project's id.
     pub fn id(&self) -> &Name {
         &self.config.project_id

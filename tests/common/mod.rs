@@ -20,7 +20,7 @@ pub struct Run {
 }
 
 impl Run {
-    fn of(output: Output) -> Self {
+    pub fn of(output: Output) -> Self {
         let code = output.status.code().unwrap_or_else(|| -output.status.signal().unwrap_or(0));
         Self { code, out: text(&output.stdout), err: text(&output.stderr) }
     }
