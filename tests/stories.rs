@@ -31,6 +31,7 @@ mod main_job;
 mod merge_kills;
 mod merges;
 mod ollama;
+mod packaging;
 mod panes;
 mod parallel;
 mod pool;
