@@ -611,9 +611,9 @@ fn hooks_and_workers_share_ports_and_caches() {
     world.assert_nothing_left();
     for (name, what) in [("1X", "1X"), ("PATH", "PATH"), ("VNX_PORT", "VNX_PORT"), ("A-B", "A-B")] {
         world.config(&format!("worktree: {{caches: {{{name}: build}}}}\n"));
-        let run = world.vnx(&["ps"]).expect(2);
+        let run = world.vnx(&["worktree", "list"]).expect(2);
         assert!(run.err.contains(&format!("worktree.caches, {what:?}")), "{}", run.err);
     }
     world.config("worktree: {caches: {X: ../x}}\n");
-    world.vnx(&["ps"]).expect(2);
+    world.vnx(&["worktree", "list"]).expect(2);
 }

@@ -206,6 +206,6 @@ fn one_in_which_somebody_was_is_not_used() {
 fn a_pool_that_cannot_be_is_refused() {
     let world = World::new();
     world.config("worktree: {pool: 33}\n");
-    let run = world.vnx(&["ps"]).expect(2);
+    let run = world.vnx(&["worktree", "list"]).expect(2);
     assert!(run.err.contains("worktree.pool must be at most 32"), "{}", run.err);
 }
