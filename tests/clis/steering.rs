@@ -131,19 +131,42 @@ for_each! { steered: {
     three_outlive_tmux => three_outlive_tmux;
 }}
 
-/// Codex's sandboxes do not get into each other's way: the folders of git are shared.
+/// Codex's sandboxes do not get into each other's way: workers of a repository share the folders of git, and those of
+/// a machine share /tmp.
 #[test]
-fn several_of_codex_share_a_repository() {
+fn several_of_codex_share_a_machine() {
     let steps = (0..8).map(|n| Step::Bash(format!("echo {n} > f && git add f && git commit -q -m {n}")));
     let stub = Stub::start(steps.chain([Step::Say("Done.".into())]).collect());
-    let world = world(Cli::Codex, &stub.url());
-    let ids = [(); 6].map(|()| detached(&world, Cli::Codex, Lane::Headless, "backend-developer", &[]));
-    for id in &ids {
-        let run = world.vnx(&["wait", id]);
-        let commits = world.git(&["rev-list", "--count", &format!("main..vnx/{id}")]);
-        assert_eq!((run.code, commits.as_str()), (0, "8"), "{}{}\n{}", run.out, run.err, told(&world, id));
+    let worlds = [(); 2].map(|()| world(Cli::Codex, &stub.url()));
+    let start = |world| [(); 4].map(|()| detached(world, Cli::Codex, Lane::Headless, "backend-developer", &[]));
+    let ids = worlds.each_ref().map(start);
+    for (world, ids) in worlds.iter().zip(ids) {
+        for id in &ids {
+            let run = world.vnx(&["wait", id]);
+            let commits = world.git(&["rev-list", "--count", &format!("main..vnx/{id}")]);
+            assert_eq!((run.code, commits.as_str()), (0, "8"), "{}{}\n{}", run.out, run.err, told(world, id));
+        }
+        let git = world.repo.join(".git");
+        let stands = || ["objects", "refs", "logs"].iter().any(|f| git.join(f).join(".codex").exists());
+        world.until("the shared folders to be gone", || !stands());
+        world.assert_nothing_left();
     }
-    let stands = || ["objects", "refs", "logs"].iter().any(|f| world.repo.join(".git").join(f).join(".codex").exists());
-    world.until("the shared folders to be gone", || !stands());
-    world.assert_nothing_left();
+}
+
+/// It writes to its worktree and its own TMPDIR, and not to /tmp, in which the worlds of these tests are.
+#[test]
+fn codex_leaves_what_is_shared_alone() {
+    let steps = vec![
+        Step::Bash(
+            "touch ../beside && exit; echo 1 > $TMPDIR/own && mv $TMPDIR/own f && git add f && git commit -q -m f"
+                .into(),
+        ),
+        Step::Say("Done.".into()),
+    ];
+    let stub = Stub::start(steps);
+    for lane in [Lane::Headless, Lane::Interactive] {
+        let world = world(Cli::Codex, &stub.url());
+        ended(&world, &dispatch(&world, Cli::Codex, lane, &[]), "done", 0);
+        world.assert_nothing_left();
+    }
 }
