@@ -1,6 +1,7 @@
 //! What shells complete, with the ids that there are, and man pages: both from the one command line.
 
 use std::ffi::OsStr;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use clap::{Command, CommandFactory};
@@ -15,7 +16,7 @@ use crate::domain::Fault;
 use crate::project::Project;
 use crate::prompt;
 use crate::provider;
-use crate::sys::files;
+use crate::sys::files::{self, At};
 
 /// The variable by which a shell's script asks.
 const VARIABLE: &str = "VNX_COMPLETE";
@@ -56,7 +57,8 @@ pub(super) fn man(context: &Context, args: &ManArgs) -> Result<Answer, Fault> {
     let mut top = Top::command();
     top.build();
     if let Some(folder) = &args.dir {
-        files::private_folder(folder)?;
+        // For all who read there, as the user's umask has it.
+        std::fs::create_dir_all(folder).at("create", folder)?;
         let written = pages(&top, folder)?;
         context.screen.story(&format!("{written} pages in {}", folder.display()));
         return Ok(Answer::Good);
@@ -70,6 +72,10 @@ pub(super) fn man(context: &Context, args: &ManArgs) -> Result<Answer, Fault> {
         })?;
     }
     context.screen.bytes(&page(found)?);
+    if std::io::stdout().is_terminal() {
+        let asked = args.command.iter().fold("vnx man".to_owned(), |all, word| format!("{all} {word}"));
+        context.screen.story(&format!("that was the page's source; to read it: {asked} | man -l -"));
+    }
     Ok(Answer::Good)
 }
 
@@ -83,7 +89,8 @@ fn page(command: &Command) -> Result<Vec<u8>, Fault> {
 /// Writes the page of a command and of all below it.
 fn pages(command: &Command, folder: &Path) -> Result<usize, Fault> {
     let name = command.get_display_name().unwrap_or_else(|| command.get_name());
-    files::replace(&folder.join(format!("{name}.1")), &page(command)?)?;
+    let path = folder.join(format!("{name}.1"));
+    std::fs::write(&path, page(command)?).at("write", &path)?;
     let shown = command.get_subcommands().filter(|sub| !sub.is_hide_set());
     shown.map(|sub| pages(sub, folder)).try_fold(1, |sum, written| Ok(sum + written?))
 }
