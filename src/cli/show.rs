@@ -133,8 +133,12 @@ pub(super) fn details(project: &Project, id: &DispatchId, closed: &DispatchClose
     let t = &closed.teardown;
     let receipts = view::receipts(project, id).unwrap_or_default();
     let has_landed = receipts.iter().any(|r| matches!(r.body, Body::MergeLanded(_)));
+    // A merge puts the branch away, if it has not gone on.
+    let stands = |name: &str| Git::repository(&project.located.common_dir).ref_commit(name).is_ok_and(|c| c.is_some());
     let branch = match t.branch_kept {
-        true if has_landed => format!("its commits, as refs/vnx/landed/{id}"),
+        true if has_landed && !stands(&format!("refs/heads/{}", closed.branch)) => {
+            format!("its commits, as refs/vnx/landed/{id}")
+        }
         true => format!("branch {}", closed.branch),
         false => "no branch is left".to_owned(),
     };

@@ -38,7 +38,7 @@ pub(super) fn send(context: &Context, args: SendArgs) -> Result<Answer, Fault> {
     } else {
         utf8(args.text, "the message")?
     };
-    let project = context.project()?;
+    let project = context.project_to_look_at()?;
     let id = view::resolve(&project, &args.id)?;
     let steer::Sent { delivery, why, fix } = steer::send(&project, &id, &text)?;
     let (word, tone, answer) = match delivery {
@@ -71,7 +71,7 @@ struct Permitted {
 }
 
 pub(super) fn permit(context: &Context, args: &PermitArgs) -> Result<Answer, Fault> {
-    let project = context.project()?;
+    let project = context.project_to_look_at()?;
     let id = view::resolve(&project, &args.id)?;
     let allow = args.decision == PermitArg::Allow;
     let answered = steer::permit(&project, &id, allow)?;
