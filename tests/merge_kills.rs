@@ -141,9 +141,9 @@ fn strike(world: &mut World, blow: Blow, n: usize, args: &[&str]) -> bool {
 /// Runs a command; where it stops at a lock that a killed git has left, whose that is nobody but a person can know.
 fn until_unlocked(world: &World, args: &[&str], blow: Blow) -> Run {
     let mut run = world.vnx(args);
-    while let Some((_, rest)) = (run.out.clone() + &run.err).split_once("remove ") {
+    while let Some((_, rest)) = (run.out.clone() + &run.err).split_once("no git runs here, rm ") {
         assert!(matches!(blow, Blow::Torn), "{args:?}: {}{}", run.out, run.err);
-        std::fs::remove_file(rest.split_once(',').unwrap().0).unwrap();
+        std::fs::remove_file(rest.split_once(';').unwrap().0).unwrap();
         run = world.vnx(args);
     }
     run

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::doctor::{Check, Level};
+use crate::domain::line::quoted;
 use crate::domain::{DispatchId, Fault};
 use crate::git::Git;
 use crate::project::{self, Project, Scaffold};
@@ -41,13 +42,9 @@ fn stale_locks(project: &Project) -> Option<Check> {
     let count = locks.len();
     let what =
         format!("lock files of git older than a minute, as a killed one leaves: {count}, first {}", first.display());
-    let fix = format!("if no git runs here, rm {}", locks.iter().map(|p| quoted(p)).collect::<Vec<_>>().join(" "));
+    let all: Vec<String> = locks.iter().map(|path| quoted(&path.display().to_string()).into_owned()).collect();
+    let fix = format!("if no git runs here, rm {}", all.join(" "));
     Some(Check::new("git locks", Level::Warn, what, fix))
-}
-
-/// For a shell.
-fn quoted(path: &Path) -> String {
-    format!("'{}'", path.display().to_string().replace('\'', "'\\''"))
 }
 
 pub(super) fn leftovers(project: &Project) -> Vec<Check> {

@@ -1,5 +1,7 @@
 //! What other programs say, as one line for people.
 
+use std::borrow::Cow;
+
 use anstream::adapter::strip_str;
 
 /// The longest line, in characters.
@@ -29,6 +31,15 @@ pub fn summary(text: &str) -> String {
     }
     let readable = line.chars().filter(|c| c.is_alphanumeric()).count();
     if readable == 0 || readable < 2 * unread { String::new() } else { line.trim().to_owned() }
+}
+
+/// A word for a shell (sh(1)): as it is where nothing in it means anything to one, otherwise in single quotes.
+pub fn quoted(word: &str) -> Cow<'_, str> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@%,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.into();
+    }
+    format!("'{}'", word.replace('\'', "'\\''")).into()
 }
 
 #[cfg(test)]

@@ -44,6 +44,7 @@ pub use status::{Changed, HeadAt, Hidden, Staged, Status};
 pub use submodules::Submodule;
 
 use crate::domain::Fault;
+use crate::domain::line::quoted;
 use crate::sys::cmd::{Cmd, CmdError, Output};
 use crate::sys::files::{self, At, PathError};
 
@@ -78,10 +79,9 @@ impl GitError {
     /// What to do about a lock that git found: whose it is only a person can know.
     pub fn about_lock(&self) -> Option<String> {
         let Self::Refused { complaint, .. } = self else { return None };
-        let path = complaint.split_once("Unable to create '")?.1.split_once(".lock': File exists")?.0;
-        Some(format!(
-            "if no git is at work there, remove {path}.lock, which one that was killed has left; then try again"
-        ))
+        let path = complaint.split_once("Unable to create '")?.1.split_once("': File exists")?.0;
+        path.strip_suffix(".lock")?;
+        Some(format!("if no git runs here, rm {}; then try again", quoted(path)))
     }
 }
 

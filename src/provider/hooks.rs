@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use crate::domain::Fault;
+use crate::domain::line::quoted;
 use crate::sys::path;
 
 /// The hidden subcommand that a CLI calls.
@@ -15,8 +16,8 @@ const TIMEOUT: u64 = 24 * 60 * 60;
 
 /// The command line, for a shell.
 fn command(dispatch: &Path) -> Result<String, Fault> {
-    let quote = |text: String| format!("'{}'", text.replace('\'', "'\\''"));
-    Ok(format!("{} {HOOK} {}", quote(path::text(&path::own_executable()?)?), quote(path::text(dispatch)?)))
+    let (own, dispatch) = (path::text(&path::own_executable()?)?, path::text(dispatch)?);
+    Ok(format!("{} {HOOK} {}", quoted(&own), quoted(&dispatch)))
 }
 
 /// The same as a JSON (and TOML) array of arguments.
