@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use super::merging::{CheckedOut, LIMIT, is_on};
 use super::rests::{Rests, differing};
 use super::{Git, Result, expect};
+use crate::domain::line::quoted;
 use crate::sys::cmd::{Cmd, Output};
 use crate::sys::files::{self, At, PathError};
 
@@ -48,7 +49,8 @@ pub enum BehindError {
 impl BehindError {
     /// What a person does to bring a checkout along from one commit to another.
     pub fn by_hand(&self, path: &Path, from: &str, to: &str) -> String {
-        let place = path.display();
+        let path = path.display().to_string();
+        let place = quoted(&path);
         match self {
             Self::Unwritten { .. } => format!(
                 "`git -C {place} diff --name-status` shows what was not written; `git -C {place} restore FILE` writes it"
@@ -220,23 +222,23 @@ impl<'a> Held<'a> {
         self.fresh_copy()?;
         let staged = self.staged()?;
         let differing = differing(&self.git, from, to)?;
-        let is = |oid: Option<&String>, path: &PathBuf| staged.get(path) == oid;
-        if differing.iter().all(|d| is(d.new.as_ref().map(|(_, oid)| oid), &d.path)) {
+        if differing.iter().all(|d| staged.get(&d.path) == d.new.as_ref()) {
             return Ok(());
         }
-        if differing.iter().all(|d| is(d.old.as_ref(), &d.path)) {
+        if differing.iter().all(|d| staged.get(&d.path) == d.old.as_ref()) {
             return self.finish(from, to);
         }
         Err(BehindError::InUse(format!("somebody has changed what is staged in {}", self.place.path.display())))
     }
 
-    /// What the copy has, by path.
-    fn staged(&self) -> Result<HashMap<PathBuf, String>> {
+    /// What the copy has: mode and object, by path.
+    fn staged(&self) -> Result<HashMap<PathBuf, (String, String)>> {
         let output = expect("ls-files", self.with_copy().args(["ls-files", "-s", "-z"]).run()?)?;
         let entries = output.stdout.split(|b| *b == 0).filter_map(|entry| {
             let tab = memchr::memchr(b'\t', entry)?;
-            let oid = String::from_utf8_lossy(&entry[..tab]).split(' ').nth(1)?.to_owned();
-            Some((PathBuf::from(OsStr::from_bytes(&entry[tab + 1..])), oid))
+            let meta = String::from_utf8_lossy(&entry[..tab]);
+            let mut words = meta.split(' ').map(str::to_owned);
+            Some((PathBuf::from(OsStr::from_bytes(&entry[tab + 1..])), (words.next()?, words.next()?)))
         });
         Ok(entries.collect())
     }
@@ -248,7 +250,7 @@ impl<'a> Held<'a> {
         Ok(entries.filter_map(|entry| Some(entry.strip_prefix(b"S ")?.to_vec())).collect())
     }
 
-    /// The same where another process has done a part of it, whatever part: what is as the first commit has it, or
+    /// Brings along where another process has done a part of it, whatever part: what is as the first commit has it, or
     /// half written, is written; what somebody has changed since stays, as a change beside the second one.
     pub fn finish(self, from: &str, to: &str) -> std::result::Result<(), BehindError> {
         self.fresh_copy()?;

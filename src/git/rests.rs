@@ -21,10 +21,10 @@ pub(super) struct Rests {
     pub(super) begun: bool,
 }
 
-/// A path that differs between the commits.
+/// A path that differs between the commits: its mode and object in each.
 pub(super) struct Differs {
     pub(super) path: PathBuf,
-    pub(super) old: Option<String>,
+    pub(super) old: Option<(String, String)>,
     pub(super) new: Option<(String, String)>,
 }
 
@@ -40,7 +40,7 @@ impl Rests {
             rests.index.extend_from_slice(path.as_os_str().as_bytes());
             rests.index.push(0);
             let now = there.get(path).map(String::as_str);
-            let untouched = now.is_some() && now == old.as_deref();
+            let untouched = now.is_some() && now == old.as_ref().map(|(_, oid)| oid.as_str());
             let Some((mode, oid)) = new else {
                 rests.begun |= tree.join(path).symlink_metadata().is_err();
                 if untouched {
@@ -72,10 +72,10 @@ pub(super) fn differing(git: &Git, from: &str, to: &str) -> Result<Vec<Differs>>
     while let (Some(meta), Some(path)) = (fields.next(), fields.next()) {
         let meta = String::from_utf8_lossy(meta).into_owned();
         let words: Vec<&str> = meta.trim_start_matches(':').split(' ').collect();
-        let [_, mode, old, new, status] = words[..] else { return Err(unreadable("diff-tree")) };
+        let [old_mode, mode, old, new, status] = words[..] else { return Err(unreadable("diff-tree")) };
         all.push(Differs {
             path: PathBuf::from(OsStr::from_bytes(path)),
-            old: (status != "A").then(|| old.to_owned()),
+            old: (status != "A").then(|| (old_mode.to_owned(), old.to_owned())),
             new: (status != "D").then(|| (mode.to_owned(), new.to_owned())),
         });
     }
