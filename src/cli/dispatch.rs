@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::args::{DispatchArgs, PromoteArgs, ResumeArgs};
 use super::exit::Answer;
-use super::screen::{Tone, printable, table, toned};
+use super::screen::{Tone, printable, toned};
+use super::table::Fit;
 use super::{Context, show, utf8};
 use crate::dispatch::request::{MAX_INSTRUCTION, parse_override};
 use crate::dispatch::retry::{self, Told};
@@ -143,9 +144,7 @@ fn proposals(context: &Context, project: &Project, json: bool) -> Result<Answer,
         let edited = if edited { " (edited since, so it cannot be promoted)" } else { "" };
         rows.push(vec![id.to_string(), request.agent.to_string(), printable(&what) + edited]);
     }
-    for line in table(&rows) {
-        context.screen.answer(&line);
-    }
+    context.screen.table(&rows, Fit::Wrap);
     Ok(Answer::Good)
 }
 
@@ -295,9 +294,7 @@ fn print_plan(context: &Context, planned: &Planned, json: bool) {
         ("plan digest", planned.digest.to_string()),
     ];
     let rows: Vec<Vec<String>> = rows.iter().map(|(k, v)| vec![toned(Tone::Dim, k), printable(v)]).collect();
-    for line in super::screen::table(&rows) {
-        context.screen.answer(&line);
-    }
+    context.screen.table(&rows, Fit::Wrap);
     for reason in &plan.reasons {
         context.screen.answer(&format!("{} {}", toned(Tone::Dim, "because"), printable(reason)));
     }

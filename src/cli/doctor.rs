@@ -3,7 +3,8 @@
 use super::Context;
 use super::args::DoctorArgs;
 use super::exit::Answer;
-use super::screen::{Tone, printable, table, toned};
+use super::screen::{Tone, printable, toned};
+use super::table::Fit;
 use crate::dispatch::doctor::{self, Level};
 use crate::dispatch::leftovers;
 use crate::domain::{Fault, Name};
@@ -31,9 +32,7 @@ pub(super) fn run(context: &Context, args: &DoctorArgs) -> Result<Answer, Fault>
             rows.push(vec![String::new(), String::new(), toned(Tone::Dim, &format!("fix: {}", printable(&check.fix)))]);
         }
     }
-    for line in table(&rows) {
-        context.screen.answer(&line);
-    }
+    context.screen.table(&rows, Fit::Wrap);
     for fix in &report.fixes {
         let result = fix.result.as_deref().unwrap_or("would be done with --yes");
         context.screen.answer(&format!("fix: {}: {}", printable(&fix.what), printable(result)));

@@ -7,7 +7,8 @@ use serde::Serialize;
 use super::Context;
 use super::args::{ApproveArgs, GateCheckArgs, GateCommand, GateRunArgs, WhichArgs};
 use super::exit::Answer;
-use super::screen::{Tone, printable, table, toned};
+use super::screen::{Tone, printable, toned};
+use super::table::Fit;
 use crate::dispatch::gates::{self, Looked, Ran, Spoken, Wanted};
 use crate::dispatch::view;
 use crate::domain::gate::check::{GateCheck, Reason, Standing, check as decide, short, short_ref};
@@ -134,9 +135,7 @@ fn list(context: &Context, into: Option<&str>, json: bool) -> Result<Answer, Fau
             printable(&what(gate)),
         ]);
     }
-    for line in table(&rows) {
-        context.screen.answer(&line);
-    }
+    context.screen.table(&rows, Fit::Wrap);
     Ok(Answer::Good)
 }
 
@@ -303,9 +302,7 @@ pub(super) fn gate_rows(context: &Context, checked: &GateCheck) {
             vec![name, toned(tone(row.standing), row.standing.word()), printable(&row.reason) + &cost]
         })
         .collect();
-    for line in table(&rows) {
-        context.screen.answer(&line);
-    }
+    context.screen.table(&rows, Fit::Wrap);
 }
 
 pub(super) fn approve(context: &Context, args: ApproveArgs) -> Result<Answer, Fault> {

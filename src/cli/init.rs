@@ -3,7 +3,8 @@
 use super::Context;
 use super::args::InitArgs;
 use super::exit::Answer;
-use super::screen::{Tone, table, toned};
+use super::screen::{Tone, toned};
+use super::table::table;
 use crate::domain::Fault;
 use crate::project::{self, Scaffold, Written};
 use crate::provider::constraints;

@@ -5,7 +5,8 @@ use serde::Serialize;
 use super::Context;
 use super::args::ItemsCommand;
 use super::exit::Answer;
-use super::screen::{Tone, printable, table, toned};
+use super::screen::{Tone, printable, toned};
+use super::table::Fit;
 use crate::dispatch::gates::{self, Item};
 use crate::dispatch::view;
 use crate::domain::Fault;
@@ -39,9 +40,7 @@ pub(super) fn run(context: &Context, command: ItemsCommand) -> Result<Answer, Fa
                 let what = printable(&format!("{place}{}{closed}", item.claim));
                 rows.push(vec![item.item.to_string(), item.destination.word().to_owned(), dispatch.to_string(), what]);
             }
-            for line in table(&rows) {
-                context.screen.answer(&line);
-            }
+            context.screen.table(&rows, Fit::Wrap);
         }
         ItemsCommand::Add { id, text, holds, json } => {
             let id = view::resolve(&project, &id)?;

@@ -5,7 +5,8 @@ use serde::Serialize;
 use super::Context;
 use super::args::{CancelArgs, PsArgs, WaitArgs};
 use super::exit::Answer;
-use super::screen::{Tone, printable, table, toned};
+use super::screen::{Tone, printable, toned};
+use super::table::Fit;
 use crate::dispatch::steer;
 use crate::dispatch::view::{self, Live};
 use crate::domain::event::WorkerState as State;
@@ -64,9 +65,7 @@ pub(super) fn ps(context: &Context, args: &PsArgs) -> Result<Answer, Fault> {
             one.pane.map_or_else(|| "-".to_owned(), |p| printable(&p)),
         ]);
     }
-    for line in table(&rows) {
-        context.screen.answer(&line);
-    }
+    context.screen.table(&rows, Fit::Drop);
     for line in waits {
         context.screen.answer(&line);
     }

@@ -22,6 +22,7 @@ mod receipts;
 mod screen;
 mod show;
 mod steer;
+mod table;
 mod trees;
 mod why;
 mod worktree;

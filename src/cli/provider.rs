@@ -5,7 +5,8 @@ use serde::Serialize;
 use super::Context;
 use super::args::ProviderCommand;
 use super::exit::Answer;
-use super::screen::{Tone, printable, table, toned};
+use super::screen::{Tone, printable, toned};
+use super::table::Fit;
 use crate::dispatch::doctor::{Level, provider_check};
 use crate::dispatch::request::Request;
 use crate::dispatch::snapshot::look_up;
@@ -92,9 +93,7 @@ fn list(context: &Context, json: bool) -> Result<Answer, Fault> {
         let verified = row.verified_with.unwrap_or_else(|| "-".to_owned());
         rows.push(vec![row.name, row.lanes.join(" "), installed, verified, printable(&row.title)]);
     }
-    for line in table(&rows) {
-        context.screen.answer(&line);
-    }
+    context.screen.table(&rows, Fit::Wrap);
     Ok(Answer::Good)
 }
 
@@ -128,9 +127,7 @@ fn show(context: &Context, name: &str, json: bool) -> Result<Answer, Fault> {
         ("ambient MCP", if row.ambient_mcp { "comes along" } else { "off" }.to_owned()),
     ];
     let rows: Vec<Vec<String>> = rows.iter().map(|(k, v)| vec![toned(Tone::Dim, k), printable(v)]).collect();
-    for line in table(&rows) {
-        context.screen.answer(&line);
-    }
+    context.screen.table(&rows, Fit::Wrap);
     Ok(Answer::Good)
 }
 

@@ -6,7 +6,8 @@ use super::Context;
 use super::args::{FilterArgs, ReceiptsCommand};
 use super::exit::Answer;
 use super::export;
-use super::screen::{Tone, printable, table, toned};
+use super::screen::{Tone, printable, toned};
+use super::table::Fit;
 use crate::dispatch::view;
 use crate::domain::receipt::{Body, Kind};
 use crate::domain::span::Span;
@@ -171,9 +172,7 @@ fn show(context: &Context, project: &Project, seq: u64, json: bool) -> Result<An
         return Ok(Answer::Good);
     }
     let (row, body) = (row(receipt), receipt.body.to_json().unwrap_or_default());
-    for line in table(&[row]) {
-        context.screen.answer(&line);
-    }
+    context.screen.table(&[row], Fit::Cut);
     let value: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
     context.screen.answer(&printable_json(&value));
     context.screen.answer(&format!("{} {}", toned(Tone::Dim, "prev"), receipt.prev));
@@ -188,9 +187,7 @@ fn printable_json(value: &serde_json::Value) -> String {
 
 fn print(context: &Context, receipts: &[Receipt]) {
     let rows: Vec<Vec<String>> = receipts.iter().map(row).collect();
-    for line in table(&rows) {
-        context.screen.answer(&line);
-    }
+    context.screen.table(&rows, Fit::Cut);
 }
 
 pub(super) fn row(receipt: &Receipt) -> Vec<String> {

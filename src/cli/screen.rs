@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use anstyle::{AnsiColor, Style};
 
 use super::exit::fault_code;
+use super::table::{Fit, fitted};
 use crate::domain::line::shows_itself;
 use crate::domain::outcome::Decision;
 use crate::domain::{Fault, FaultKind};
@@ -56,6 +57,12 @@ pub(super) fn toned(tone: Tone, text: &str) -> String {
     format!("{style}{text}{style:#}")
 }
 
+/// The columns of the terminal that the answer goes to, if it goes to one.
+pub(super) fn columns() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+}
+
 /// Why an answer could not be printed.
 static UNPRINTED: OnceLock<String> = OnceLock::new();
 
@@ -83,6 +90,11 @@ impl Screen {
     /// A line of the answer.
     pub(super) fn answer(self, line: &str) {
         wrote(writeln!(anstream::stdout().lock(), "{line}"));
+    }
+
+    /// Rows of the answer.
+    pub(super) fn table(self, rows: &[Vec<String>], fit: Fit) {
+        fitted(rows, fit, columns()).iter().for_each(|line| self.answer(line));
     }
 
     /// JSON, without any styling.
@@ -152,35 +164,9 @@ pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c == '\t' || shows_itself(c) { c } else { '\u{fffd}' }).collect()
 }
 
-/// A table with aligned columns; the last one is not padded.
-pub(super) fn table(rows: &[Vec<String>]) -> Vec<String> {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |text: &str| anstream::adapter::strip_str(text).to_string().chars().count();
-    let widths: Vec<usize> =
-        (0..columns).map(|c| rows.iter().filter_map(|r| r.get(c)).map(|t| width(t)).max().unwrap_or(0)).collect();
-    let line = |row: &Vec<String>| {
-        let mut text = String::new();
-        for (c, cell) in row.iter().enumerate() {
-            text.push_str(cell);
-            if c + 1 < row.len() {
-                text.push_str(&" ".repeat(widths[c] - width(cell) + 2));
-            }
-        }
-        text.trim_end().to_owned()
-    };
-    rows.iter().map(line).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn columns_align_whatever_their_colour() {
-        let rows = vec![vec![toned(Tone::Good, "a"), "x".into()], vec!["long".into(), "y".into()]];
-        let plain: Vec<String> = table(&rows).iter().map(|l| anstream::adapter::strip_str(l).to_string()).collect();
-        assert_eq!(plain, ["a     x", "long  y"]);
-    }
 
     #[test]
     fn nothing_that_a_terminal_obeys_gets_through() {

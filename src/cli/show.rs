@@ -8,7 +8,8 @@ use super::Context;
 use super::args::ShowArgs;
 use super::dispatch::{Finished, end_words};
 use super::exit::Answer;
-use super::screen::{Tone, printable, table, toned};
+use super::screen::{Tone, printable, toned};
+use super::table::{Fit, table};
 use super::why;
 use crate::dispatch::view;
 use crate::domain::event::PaidBy;
@@ -189,9 +190,7 @@ fn facts(context: &Context, project: &Project, id: &DispatchId) -> Result<(), Fa
     context.screen.answer(&toned(Tone::Dim, "facts of the worktree"));
     let rows: Vec<Vec<String>> =
         collected.facts.named().iter().map(|(name, fact)| vec![format!("  {name}"), fact.word().to_owned()]).collect();
-    for line in table(&rows) {
-        context.screen.answer(&line);
-    }
+    context.screen.table(&rows, Fit::Wrap);
     for why in &collected.unknown_because {
         context.screen.answer(&format!("  unknown because {}", printable(why)));
     }

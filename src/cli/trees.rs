@@ -5,7 +5,8 @@ use serde::Serialize;
 use super::Context;
 use super::args::{GcArgs, RescueCommand, UndoArgs, WorktreeCommand};
 use super::exit::Answer;
-use super::screen::{Tone, printable, table, toned};
+use super::screen::{Tone, printable, toned};
+use super::table::{Fit, table};
 use super::worktree;
 use crate::dispatch::trees::{self, Kept, RescueRow, Wanted};
 use crate::dispatch::view;
@@ -112,9 +113,7 @@ fn rescue(context: &Context, command: &RescueCommand) -> Result<Answer, Fault> {
             if rows.is_empty() {
                 context.screen.story("there is no rescue");
             }
-            for line in table(&rows.iter().map(rescue_row).collect::<Vec<_>>()) {
-                context.screen.answer(&line);
-            }
+            context.screen.table(&rows.iter().map(rescue_row).collect::<Vec<_>>(), Fit::Wrap);
         }
         RescueCommand::Show { id, json } => {
             let id = view::resolve(&project, id)?;

@@ -5,7 +5,8 @@ use serde::Serialize;
 use super::Context;
 use super::exit::Answer;
 use super::gate::gate_rows;
-use super::screen::{Tone, printable, table, toned};
+use super::screen::{Tone, printable, toned};
+use super::table::Fit;
 use crate::dispatch::{Why, gates, view};
 use crate::domain::gate::check::GateCheck;
 use crate::domain::rules::{Answer as RuleAnswer, Asked, conclude};
@@ -54,9 +55,7 @@ pub(super) fn run(context: &Context, project: &Project, id: &DispatchId, json: b
             vec![format!("  {}", toned(tone, word)), printable(&asked.rule), printable(&asked.asks)]
         })
         .collect();
-    for line in table(&rows) {
-        context.screen.answer(&line);
-    }
+    context.screen.table(&rows, Fit::Wrap);
     let tell = |verdict: &Verdict, beside: &str| {
         let word = toned(Tone::of(verdict.decision), verdict.decision.word());
         context.screen.answer(&format!("{word}  {}: {}{beside}", verdict.outcome, printable(&verdict.reason)));

@@ -5,7 +5,8 @@ use serde::Serialize;
 use super::Context;
 use super::args::{JsonArgs, NewArgs};
 use super::exit::Answer;
-use super::screen::{Tone, printable, table, toned};
+use super::screen::{Tone, printable, toned};
+use super::table::Fit;
 use crate::dispatch::own::{self, Listed, Own, Owner, Stands};
 use crate::domain::Fault;
 use crate::domain::span::human_millis;
@@ -73,8 +74,6 @@ pub(super) fn list(context: &Context, args: &JsonArgs) -> Result<Answer, Fault> 
             printable(&one.path.display().to_string()),
         ]);
     }
-    for line in table(&rows) {
-        context.screen.answer(&line);
-    }
+    context.screen.table(&rows, Fit::Cut);
     Ok(Answer::Good)
 }
