@@ -29,6 +29,7 @@ fn every_command_has_help_and_every_name_in_the_readme_exists() {
         "init",
         "doctor",
         "dispatch-agent",
+        "status",
         "ps",
         "show",
         "logs",

@@ -40,6 +40,7 @@ mod repositories;
 mod reviews;
 mod shells;
 mod stages;
+mod status;
 mod teardown;
 mod terminals;
 mod transcripts;

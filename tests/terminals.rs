@@ -133,12 +133,12 @@ fn a_text_for_a_busy_worker_is_staged_and_one_for_a_headless_worker_is_refused()
     let script = "while [ ! -e go ]; do sleep 0.02; done; rm go";
     let id = world.vnx(&["dispatch-agent", "--provider", "shell", "--agent", "hello-world", "--detach", "-i", script]);
     let id = id.expect(0).out.trim().to_owned();
-    until_state(&world, "starting");
+    until_state(&world, "working");
     let run = world.vnx(&["send", &id, "hello"]).expect(1);
     assert!(run.out.contains("only the interactive and acp lanes"), "{}", run.out);
     assert!(run.out.contains("fix: ") && run.out.contains("--lane interactive"), "{}", run.out);
     let run = world.vnx(&["permit", &id, "allow"]).expect(1);
-    assert!(run.out.contains("waits for no permission, it is starting") && run.out.contains("fix: "), "{}", run.out);
+    assert!(run.out.contains("waits for no permission, it is working") && run.out.contains("fix: "), "{}", run.out);
     world.vnx(&["cancel", &id, "--now"]).expect(0);
     world.assert_nothing_left();
 }

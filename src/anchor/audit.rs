@@ -185,6 +185,20 @@ fn once(project: &Project, options: &Options<'_>) -> Audit {
 /// Why the ledger of a project is not believed, if it is not: the rule of whoever is about to act on it. One that has
 /// never been anchored is believed as far as its chain goes, also where anchors are to be signed.
 pub fn disbelieved(project: &Project, quick: bool) -> Option<String> {
+    why_not(&believed(project, quick))
+}
+
+/// Why an audit is no reason to believe a ledger, if it is none.
+pub fn why_not(audit: &Audit) -> Option<String> {
+    if audit.report.status == Status::Verified {
+        return None;
+    }
+    let why = audit.report.first_bad.as_ref().map_or_else(String::new, |bad| format!(": {}", bad.reason));
+    Some(format!("the ledger does not verify (exit {}){why}", audit.report.status.exit_code()))
+}
+
+/// The audit by that rule.
+pub fn believed(project: &Project, quick: bool) -> Audit {
     let options = Options { quick, ..Options::default() };
     let mut audit = audit(project, &Options { packed: quick, ..options });
     // Less was read, so less is known: whatever is not plainly good is looked at whole.
@@ -194,11 +208,7 @@ pub fn disbelieved(project: &Project, quick: bool) -> Option<String> {
     if audit.report.status == Status::Undecided && audit.anchors.count == 0 && audit.report.last_anchor.is_none() {
         audit = self::audit(project, &Options { unsigned: true, ..options });
     }
-    if audit.report.status == Status::Verified {
-        return None;
-    }
-    let why = audit.report.first_bad.map_or_else(String::new, |bad| format!(": {}", bad.reason));
-    Some(format!("the ledger does not verify (exit {}){why}", audit.report.status.exit_code()))
+    audit
 }
 
 /// What is sound and still decides nothing.

@@ -13,7 +13,7 @@ mod seal;
 mod signature;
 mod witness;
 
-pub use audit::{Anchored, Audit, Options, audit, audit_file, disbelieved};
+pub use audit::{Anchored, Audit, Options, audit, audit_file, believed, disbelieved, why_not};
 pub use export::{Export, Exported, export};
 pub use prove::{Proof, covered, prove};
 pub use seal::{Sealed, seal};

@@ -14,7 +14,7 @@ use crate::dispatch::view;
 use crate::domain::gate::check::{GateCheck, Reason, Standing, check as decide, short, short_ref};
 use crate::domain::gate::{Gate, GateStatus, Phase, Probe, Work};
 use crate::domain::receipt::{Body, GateRequested, GateResulted, Scope};
-use crate::domain::span::human_millis;
+use crate::domain::span::{dollars, human_millis};
 use crate::domain::{DispatchId, Fault, Name};
 use crate::gate::policy;
 use crate::git::Git;
@@ -296,8 +296,7 @@ pub(super) fn gate_rows(context: &Context, checked: &GateCheck) {
         .iter()
         .map(|row| {
             let advisory = if row.required { "" } else { " (advisory)" };
-            let cost =
-                row.cost_micro_usd.map(|c| format!(" (${}.{:06})", c / 1_000_000, c % 1_000_000)).unwrap_or_default();
+            let cost = row.cost_micro_usd.map(|c| format!(" ({})", dollars(c))).unwrap_or_default();
             let name = format!("  {}{advisory}", row.gate);
             vec![name, toned(tone(row.standing), row.standing.word()), printable(&row.reason) + &cost]
         })

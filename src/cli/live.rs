@@ -12,7 +12,7 @@ use crate::dispatch::view::{self, Live};
 use crate::domain::event::WorkerState as State;
 use crate::domain::receipt::DispatchClosed;
 use crate::domain::span::human_millis;
-use crate::domain::{DispatchId, Fault, Name};
+use crate::domain::{DispatchId, Fault, Name, Timestamp};
 
 #[derive(Serialize)]
 struct Ps {
@@ -37,18 +37,25 @@ pub(super) fn ps(context: &Context, args: &PsArgs) -> Result<Answer, Fault> {
         context.screen.story("nothing is running; `vnx receipts list` shows what was");
         return Ok(Answer::Good);
     }
-    let now = crate::sys::now();
+    let (rows, waits) = live_rows(&live, crate::sys::now());
+    context.screen.table(&rows, Fit::Drop);
+    for line in waits {
+        context.screen.answer(&line);
+    }
+    Ok(Answer::Good)
+}
+
+/// What runs, a row each below a header, and what somebody has to do for some of it.
+pub(super) fn live_rows(live: &[Live], now: Timestamp) -> (Vec<Vec<String>>, Vec<String>) {
     let header = ["DISPATCH", "PROVIDER", "STATE", "FOR", "AGE", "OUTPUT", "PANE"];
     let mut rows = vec![header.iter().map(|h| toned(Tone::Dim, h)).collect::<Vec<_>>()];
     let mut waits = Vec::new();
     for one in live {
-        let silent = is_silent(&one);
+        let silent = is_silent(one);
         if silent {
-            waits.push(silent_line(&one));
+            waits.push(silent_line(one));
         }
-        if let Some(line) = wait_line(&one) {
-            waits.push(line);
-        }
+        waits.extend(wait_line(one));
         let tone = match one.state {
             State::Working | State::Starting | State::Ready => Tone::Good,
             State::Limited | State::Ending | State::WaitingPermission | State::WaitingInput => Tone::Doubt,
@@ -57,19 +64,15 @@ pub(super) fn ps(context: &Context, args: &PsArgs) -> Result<Answer, Fault> {
         };
         rows.push(vec![
             one.id.to_string(),
-            one.provider,
+            one.provider.clone(),
             toned(tone, one.state.word()),
             human_millis(now.millis_since(one.state_since)),
             human_millis(now.millis_since(one.since)),
             if silent { "?".to_owned() } else { format!("{} B", one.output_bytes) },
-            one.pane.map_or_else(|| "-".to_owned(), |p| printable(&p)),
+            one.pane.as_deref().map_or_else(|| "-".to_owned(), printable),
         ]);
     }
-    context.screen.table(&rows, Fit::Drop);
-    for line in waits {
-        context.screen.answer(&line);
-    }
-    Ok(Answer::Good)
+    (rows, waits)
 }
 
 /// Whether a worker runs of which its supervisor tells nothing. One that prepares or tidies up is only busy.

@@ -21,6 +21,7 @@ mod rebuild;
 mod receipts;
 mod screen;
 mod show;
+mod status;
 mod steer;
 mod table;
 mod trees;
@@ -126,6 +127,7 @@ fn run(context: &Context, command: Command) -> Result<Answer, Fault> {
         Command::DispatchAgent(args) => dispatch::run(context, *args),
         Command::Stage(args) => dispatch::stage(context, *args),
         Command::Promote(args) => dispatch::promote(context, &args),
+        Command::Status(args) => status::run(context, &args),
         Command::Ps(args) => live::ps(context, &args),
         Command::Wait(args) => live::wait(context, &args),
         Command::Cancel(args) => live::cancel(context, &args),

@@ -9,6 +9,7 @@ use super::export;
 use super::screen::{Tone, printable, toned};
 use super::table::Fit;
 use crate::dispatch::view;
+use crate::domain::gate::GateStatus;
 use crate::domain::receipt::{Body, Kind};
 use crate::domain::span::Span;
 use crate::domain::verdict::End;
@@ -197,6 +198,15 @@ pub(super) fn row(receipt: &Receipt) -> Vec<String> {
             format!("{} {}: {}", c.verdict.decision.word(), c.verdict.outcome, printable(&c.verdict.reason)),
         ),
         Body::DispatchRefused(r) => (Tone::Bad, format!("refused by {}: {}", printable(&r.rule), printable(&r.reason))),
+        Body::GateResulted(r) => (
+            if r.status == GateStatus::Pass { Tone::Good } else { Tone::Doubt },
+            format!("gate {} {}: {}", r.gate, r.status.word(), printable(&r.reason)),
+        ),
+        Body::ApprovalGiven(a) => (Tone::Dim, printable(&format!("approved by {}: {}", a.by.name, a.reason))),
+        Body::MergeLanded(m) => {
+            (Tone::Good, format!("landed as {}", printable(&m.commit.chars().take(12).collect::<String>())))
+        }
+        Body::MergeRefused(m) => (Tone::Doubt, format!("not merged: {}", printable(&m.reason))),
         Body::WorktreeKept(k) => (Tone::Doubt, format!("kept: {}", printable(&k.reason))),
         Body::WorktreeHook(h) => (
             if h.end == (End::Exited { code: 0 }) { Tone::Dim } else { Tone::Doubt },

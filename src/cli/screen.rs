@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anstyle::{AnsiColor, Style};
 
@@ -63,15 +64,29 @@ pub(super) fn columns() -> Option<usize> {
     Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
 }
 
+/// The rows of that terminal.
+pub(super) fn rows() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+    Some(usize::from(size.ws_row)).filter(|rows| *rows > 0)
+}
+
 /// Why an answer could not be printed.
 static UNPRINTED: OnceLock<String> = OnceLock::new();
 
+/// Whether a reader closed its end: it has seen enough.
+static UNHEARD: AtomicBool = AtomicBool::new(false);
+
 fn wrote(result: std::io::Result<()>) {
     match result {
-        // A reader that closed its end has seen enough.
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => drop(UNPRINTED.set(e.to_string())),
-        _ => {}
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => UNHEARD.store(true, Ordering::Relaxed),
+        Err(e) => drop(UNPRINTED.set(e.to_string())),
+        Ok(()) => {}
     }
+}
+
+/// Whether nobody reads the answer any more.
+pub(super) fn unheard() -> bool {
+    UNHEARD.load(Ordering::Relaxed)
 }
 
 /// What happened to the answer, if it is not where it was sent: whoever sent it to a file relies on that.
@@ -94,7 +109,9 @@ impl Screen {
 
     /// Rows of the answer.
     pub(super) fn table(self, rows: &[Vec<String>], fit: Fit) {
-        fitted(rows, fit, columns()).iter().for_each(|line| self.answer(line));
+        for line in fitted(rows, fit, columns()) {
+            self.answer(&line);
+        }
     }
 
     /// JSON, without any styling.
@@ -102,6 +119,17 @@ impl Screen {
         let mut out = std::io::stdout().lock();
         let written = serde_json::to_writer(&mut out, value).map_err(std::io::Error::from);
         wrote(written.and_then(|()| out.write_all(b"\n")));
+    }
+
+    /// Lines over those that were shown before, from the top of a terminal; `first` clears it.
+    pub(super) fn redraw(self, lines: &[String], first: bool) {
+        // Only colours are a matter of taste; what moves the cursor goes past their filter.
+        self.bytes(if first { b"\x1b[2J\x1b[H" } else { b"\x1b[H" });
+        for line in lines {
+            wrote(write!(anstream::stdout().lock(), "{line}"));
+            self.bytes(b"\x1b[K\r\n");
+        }
+        self.bytes(b"\x1b[J");
     }
 
     /// Bytes as they are.

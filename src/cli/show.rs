@@ -17,7 +17,7 @@ use crate::domain::gate::check::{short, short_ref};
 use crate::domain::outcome::Outcome;
 use crate::domain::plan::Plan;
 use crate::domain::receipt::{Body, DispatchClosed, Strategy, TreeEnd};
-use crate::domain::span::human_millis;
+use crate::domain::span::{dollars, human_millis};
 use crate::domain::{DispatchId, Fault};
 use crate::git::Git;
 use crate::ledger::Receipt;
@@ -113,9 +113,7 @@ pub(super) fn details(project: &Project, id: &DispatchId, closed: &DispatchClose
     let usage = &closed.usage;
     if usage.input_tokens.is_some() || usage.output_tokens.is_some() {
         let count = |n: Option<u64>| n.map_or_else(|| "?".to_owned(), |n| n.to_string());
-        let cost = usage
-            .cost_micro_usd
-            .map_or_else(|| "cost unknown".to_owned(), |c| format!("${}.{:06}", c / 1_000_000, c % 1_000_000));
+        let cost = usage.cost_micro_usd.map_or_else(|| "cost unknown".to_owned(), dollars);
         // A subscription is not paid by the token.
         let cost = match usage.paid_by {
             Some(PaidBy::Login) => format!("paid by its login ({cost} by key)"),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::doctor::{Check, Level};
+use super::view;
 use crate::domain::line::quoted;
 use crate::domain::{DispatchId, Fault};
 use crate::git::Git;
@@ -59,10 +60,7 @@ pub(super) fn leftovers(project: &Project) -> Vec<Check> {
             "any next command finishes them; `vnx doctor --fix --yes` does it now",
         ));
     }
-    let open = files::names(&project.paths.open()).unwrap_or_default();
-    let kept = files::names(&project.worktrees()).unwrap_or_default();
-    let own = files::names(&project.paths.trees()).unwrap_or_default();
-    let kept = kept.iter().filter(|n| !n.starts_with('.') && !open.contains(n) && !own.contains(n)).count();
+    let kept = view::kept(project).unwrap_or(0);
     let rescues = Git::repository(&project.located.common_dir).refs_below("refs/vnx/rescue").map_or(0, |r| r.len());
     if kept + rescues > 0 {
         let what = format!("{kept} kept worktrees and {rescues} rescue commits");

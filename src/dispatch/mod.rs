@@ -13,6 +13,7 @@ pub mod gates;
 mod hooks;
 mod launch;
 pub mod leftovers;
+pub mod overview;
 pub mod own;
 mod panes;
 pub mod plan;

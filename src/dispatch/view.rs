@@ -221,6 +221,13 @@ pub(super) fn last_known(project: &Project, plan: &Plan, alive: bool) -> Answer 
     known
 }
 
+/// How many worktrees stand in which nobody works.
+pub fn kept(project: &Project) -> Result<usize, Fault> {
+    let busy = [files::names(&project.paths.open())?, files::names(&project.paths.trees())?].concat();
+    let trees = files::names(&project.worktrees())?;
+    Ok(trees.iter().filter(|name| !name.starts_with('.') && !busy.contains(name)).count())
+}
+
 /// Blocks until a dispatch is closed; finishes it if its supervisor is lost meanwhile.
 pub fn wait(project: &Project, id: &DispatchId) -> Result<(), Fault> {
     while project.paths.open_marker(id).exists() {

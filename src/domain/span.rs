@@ -132,6 +132,11 @@ pub fn human_millis(ms: u64) -> String {
     }
 }
 
+/// Millionths of a US dollar as people write them: `$0.053100`.
+pub fn dollars(micros: u64) -> String {
+    format!("${}.{:06}", micros / 1_000_000, micros % 1_000_000)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -71,6 +71,12 @@ impl Ledger {
         Ok(found)
     }
 
+    /// Hands out receipts, last first, as long as somebody wants the next one. One that cannot be read is passed over:
+    /// whoever asks so verifies the ledger beside.
+    pub fn newest_first(&self, mut wants: impl FnMut(Receipt) -> bool) -> Result<(), LedgerError> {
+        self.backwards(|line| Ok(format::read(line).is_ok_and(|receipt| !wants(receipt))))
+    }
+
     /// All receipts of one dispatch, oldest first. Stops at the one that requested it.
     pub fn of_dispatch(&self, id: &DispatchId) -> Result<Vec<Receipt>, LedgerError> {
         self.lines_of(id)?.iter().map(|line| parse(line)).collect()

@@ -211,6 +211,9 @@ impl<'a> Watch<'a> {
             }
         };
         let now = Instant::now();
+        // Whoever has its prompt from the beginning works, however little it says.
+        let is_told_later = job.terminal.is_some() || job.acp.is_some();
+        let state = if is_told_later { WorkerState::Starting } else { WorkerState::Working };
         let watch = Self {
             child,
             pid,
@@ -224,7 +227,7 @@ impl<'a> Watch<'a> {
             note: job.note,
             started: now,
             progress: now,
-            state: WorkerState::Starting,
+            state,
             source: StateSource::Process,
             detail: None,
             since: crate::sys::now(),
@@ -382,7 +385,7 @@ impl<'a> Watch<'a> {
             WorkerState::Starting | WorkerState::Working | WorkerState::Limited if told.trouble => {
                 self.go(WorkerState::Limited, StateSource::Events, None);
             }
-            WorkerState::Starting | WorkerState::Limited if told.progress && !self.is_steerable() => {
+            WorkerState::Limited if told.progress && !self.is_steerable() => {
                 self.go(WorkerState::Working, StateSource::Events, None);
             }
             _ => {}

@@ -13,7 +13,8 @@ pub(super) use gates::{
 };
 pub(super) use trees::{GcArgs, NewArgs, RescueCommand, UndoArgs, WorktreeCommand};
 pub(super) use workers::{
-    AttachArgs, CancelArgs, DispatchArgs, LogsArgs, PermitArg, PermitArgs, PsArgs, ResumeArgs, SendArgs, WaitArgs,
+    AttachArgs, CancelArgs, DispatchArgs, LogsArgs, PermitArg, PermitArgs, PsArgs, ResumeArgs, SendArgs, StatusArgs,
+    WaitArgs,
 };
 
 const EXIT_CODES: &str = "\
@@ -60,6 +61,8 @@ pub(super) enum Command {
     Stage(Box<DispatchArgs>),
     /// Let a proposed dispatch begin, in your name
     Promote(PromoteArgs),
+    /// Everything on one screen: what runs, what was done today, the ledger
+    Status(StatusArgs),
     /// List the dispatches that run
     Ps(PsArgs),
     /// Show one dispatch: verdict, evidence, facts

@@ -229,6 +229,16 @@ pub(in crate::cli) struct LogsArgs {
 }
 
 #[derive(Debug, Args)]
+pub(in crate::cli) struct StatusArgs {
+    /// Leave it open: shown again whenever something changes
+    #[arg(short, long)]
+    pub(in crate::cli) watch: bool,
+    /// Print JSON; with --watch one object a line
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
+}
+
+#[derive(Debug, Args)]
 pub(in crate::cli) struct PsArgs {
     /// Open a pane for each that has lost its own
     #[arg(long)]

@@ -1,0 +1,186 @@
+//! `vnx status`: one screen, once or left open.
+
+use std::io::IsTerminal;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::Context;
+use super::args::StatusArgs;
+use super::exit::Answer;
+use super::live::live_rows;
+use super::receipts::row;
+use super::screen::{self, Tone, printable, toned};
+use super::table::{Fit, fitted};
+use crate::dispatch::overview::{Overview, Today, Watch};
+use crate::domain::receipt::Kind;
+use crate::domain::span::dollars;
+use crate::domain::{Fault, Timestamp};
+use crate::ledger::{Receipt, format};
+use crate::project::Project;
+use crate::sys::watch::FolderWatch;
+
+/// Receipts that tell how something came out.
+const NEWS: [Kind; 9] = [
+    Kind::DispatchClosed,
+    Kind::DispatchRefused,
+    Kind::GateResulted,
+    Kind::ApprovalGiven,
+    Kind::MergeLanded,
+    Kind::MergeRefused,
+    Kind::StageProposed,
+    Kind::WorktreeUndone,
+    Kind::LedgerRecovered,
+];
+/// How many of them are shown, where the terminal does not say that there is less room.
+const LAST: usize = 8;
+
+#[derive(Serialize)]
+struct Status {
+    schema: &'static str,
+    #[serde(flatten)]
+    overview: Overview,
+    last: Vec<Box<RawValue>>,
+}
+
+pub(super) fn run(context: &Context, args: &StatusArgs) -> Result<Answer, Fault> {
+    let project = context.project_to_look_at()?;
+    let mut watch = Watch::over(&project);
+    let changes = args.watch.then(|| FolderWatch::on(project.ledger().folder()));
+    let moves = std::io::stdout().is_terminal() && std::env::var_os("TERM").is_some_and(|term| term != "dumb");
+    let redraws = args.watch && !args.json && moves;
+    let mut shown = Vec::new();
+    loop {
+        let overview = watch.look()?;
+        let lines = last(&project)?;
+        let believed = overview.ledger.disbelieved.is_none();
+        if args.json {
+            print(context, overview, &lines, &mut shown);
+        } else {
+            let page = page(&overview, &lines, redraws);
+            draw(context, page, redraws, &mut shown);
+        }
+        let Some(changes) = &changes else { return Ok(if believed { Answer::Good } else { Answer::No }) };
+        if screen::unprinted().is_some() || screen::unheard() {
+            return Ok(Answer::Good);
+        }
+        changes.wait();
+    }
+}
+
+fn last(project: &Project) -> Result<Vec<Vec<u8>>, Fault> {
+    let news = |line: &[u8]| format::links(line).is_ok_and(|links| NEWS.iter().any(|kind| links.says(*kind)));
+    Ok(project.ledger().last_lines(LAST, news)?)
+}
+
+/// One JSON object a line, when something has changed beside the time.
+fn print(context: &Context, overview: Overview, lines: &[Vec<u8>], shown: &mut Vec<String>) {
+    let raw = |line: &Vec<u8>| serde_json::from_slice(line).ok();
+    let mut status = Status { schema: "vnx.status/1", overview, last: lines.iter().filter_map(raw).collect() };
+    let at = std::mem::replace(&mut status.overview.at, Timestamp::EPOCH);
+    let text = serde_json::to_string(&status).unwrap_or_default();
+    if shown.first() != Some(&text) {
+        status.overview.at = at;
+        context.screen.json(&status);
+        *shown = vec![text];
+    }
+}
+
+/// Shows a page: over the last one on a terminal that redraws, otherwise below it if it is another.
+fn draw(context: &Context, page: Vec<String>, redraws: bool, shown: &mut Vec<String>) {
+    // The first line has the time.
+    if !redraws && shown.get(1..) == page.get(1..) {
+        return;
+    }
+    if redraws {
+        let rows = screen::rows().unwrap_or(usize::MAX).saturating_sub(1);
+        context.screen.redraw(&page[..page.len().min(rows)], shown.is_empty());
+    } else {
+        if !shown.is_empty() {
+            context.screen.answer("");
+        }
+        for line in &page {
+            context.screen.answer(line);
+        }
+    }
+    *shown = page;
+}
+
+/// The page, within the terminal's width; the receipts get the rows that are left.
+fn page(overview: &Overview, lines: &[Vec<u8>], redraws: bool) -> Vec<String> {
+    let columns = screen::columns();
+    let mut page = fitted(&head(overview), Fit::Wrap, columns);
+    let (rows, waits) = live_rows(&overview.dispatches, overview.at);
+    page.push(String::new());
+    if overview.dispatches.is_empty() {
+        page.push(toned(Tone::Dim, "nothing is running"));
+    } else {
+        page.extend(fitted(&rows, Fit::Drop, columns));
+        page.extend(waits);
+    }
+    page.push(String::new());
+    // What cannot be read is why the ledger is not believed, which is told above.
+    let last: Vec<Receipt> = lines.iter().filter_map(|line| format::read(line).ok()).collect();
+    if last.is_empty() {
+        page.push("no dispatch yet; start one: `vnx dispatch-agent --agent hello-world`".to_owned());
+        return page;
+    }
+    let room =
+        screen::rows().filter(|_| redraws).map_or(LAST, |rows| rows.saturating_sub(page.len() + 1).clamp(1, LAST));
+    let rows: Vec<Vec<String>> = last[last.len().saturating_sub(room)..].iter().map(row).collect();
+    page.extend(fitted(&rows, Fit::Cut, columns));
+    page
+}
+
+fn head(overview: &Overview) -> Vec<Vec<String>> {
+    let Overview { project, at, ledger, slots, today, kept, .. } = overview;
+    let mut rows = vec![
+        (toned(Tone::Strong, "vnx"), format!("{}  {} UTC", toned(Tone::Strong, &printable(project)), at.clock())),
+        (toned(Tone::Dim, "running"), format!("{} of {}", slots.used, slots.of)),
+    ];
+    rows.push((toned(Tone::Dim, "today"), today_words(today)));
+    if today.input_tokens + today.output_tokens > 0 {
+        rows.push((toned(Tone::Dim, "spent"), spent(today)));
+    }
+    if *kept > 0 {
+        let trees = if *kept == 1 { "worktree" } else { "worktrees" };
+        rows.push((toned(Tone::Dim, "kept"), format!("{kept} {trees}; see `vnx worktree list`")));
+    }
+    let health = match (&ledger.disbelieved, ledger.unanchored) {
+        (Some(why), _) => toned(Tone::Bad, &format!("{}; run `vnx audit-chain verify`", printable(why))),
+        (None, None) => format!("{} receipts, verified, never anchored", ledger.receipts),
+        (None, Some(0)) => format!("{} receipts, verified, all anchored", ledger.receipts),
+        (None, Some(n)) => format!("{} receipts, verified, {n} since the last anchor", ledger.receipts),
+    };
+    rows.push((toned(Tone::Dim, "ledger"), health));
+    rows.into_iter().map(|(name, what)| vec![name, what]).collect()
+}
+
+fn today_words(today: &Today) -> String {
+    let words = [
+        (today.accepted, Tone::Good, "accept"),
+        (today.investigate, Tone::Doubt, "investigate"),
+        (today.rejected, Tone::Bad, "reject"),
+        (today.landed, Tone::Good, "landed"),
+    ];
+    let told: Vec<String> = words
+        .into_iter()
+        .filter(|(n, ..)| *n > 0)
+        .map(|(n, tone, word)| format!("{n} {}", toned(tone, word)))
+        .collect();
+    if told.is_empty() { "nothing closed".to_owned() } else { told.join(", ") }
+}
+
+fn spent(today: &Today) -> String {
+    let mut words = vec![format!("{} tokens in, {} out", today.input_tokens, today.output_tokens)];
+    if today.cost_micro_usd > 0 || today.login_micro_usd + today.cost_unknown == 0 {
+        words.push(dollars(today.cost_micro_usd));
+    }
+    if today.login_micro_usd > 0 {
+        words.push(format!("{} more by the token, paid by logins", dollars(today.login_micro_usd)));
+    }
+    if today.cost_unknown > 0 {
+        words.push(format!("{} of unknown cost", today.cost_unknown));
+    }
+    words.join(", ")
+}

@@ -1,0 +1,182 @@
+//! Everything at a glance: what runs, what was done today, whether the ledger is believed. For a screen that
+//! somebody leaves open, so what has not changed is not read again.
+
+use serde::Serialize;
+
+use super::view::{self, Live};
+use crate::anchor;
+use crate::domain::event::{PaidBy, Usage};
+use crate::domain::outcome::Decision;
+use crate::domain::receipt::{Body, DispatchClosed};
+use crate::domain::{Fault, Timestamp};
+use crate::ledger::Receipt;
+use crate::project::Project;
+use crate::sys::files;
+
+/// A project at a moment.
+#[derive(Debug, Clone, Serialize)]
+pub struct Overview {
+    /// Its name.
+    pub project: String,
+    /// The moment.
+    pub at: Timestamp,
+    /// The ledger.
+    pub ledger: Health,
+    /// How many dispatches may run, and how many do.
+    pub slots: Slots,
+    /// What was done since midnight, UTC.
+    pub today: Today,
+    /// Worktrees that stand and in which nobody works.
+    pub kept: usize,
+    /// What runs.
+    pub dispatches: Vec<Live>,
+}
+
+/// Whether the ledger is believed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Health {
+    /// How many receipts there are.
+    pub receipts: u64,
+    /// How many of them no anchor covers; none where there is no anchor.
+    pub unanchored: Option<u64>,
+    /// Why it is not believed, if it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disbelieved: Option<String>,
+}
+
+/// `limits.parallel`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Slots {
+    /// Dispatches that are not closed.
+    pub used: usize,
+    /// The limit.
+    pub of: u32,
+}
+
+/// What receipts of one day say together.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Today {
+    /// Dispatches that were closed, by what was decided of them.
+    pub accepted: u64,
+    /// The same.
+    pub investigate: u64,
+    /// The same.
+    pub rejected: u64,
+    /// Merges.
+    pub landed: u64,
+    /// Tokens that were read, caches included.
+    pub input_tokens: u64,
+    /// Tokens that were written.
+    pub output_tokens: u64,
+    /// What was paid by the token, in millionths of a US dollar.
+    pub cost_micro_usd: u64,
+    /// What was paid by a login would have cost so much by the token.
+    pub login_micro_usd: u64,
+    /// Workers and reviewers whose tokens are known and whose cost is not.
+    pub cost_unknown: u64,
+}
+
+impl Today {
+    fn take(&mut self, body: &Body) {
+        match body {
+            Body::DispatchClosed(DispatchClosed { verdict, usage, .. }) => {
+                match verdict.decision {
+                    Decision::Accept => self.accepted += 1,
+                    Decision::Investigate => self.investigate += 1,
+                    Decision::Reject => self.rejected += 1,
+                }
+                self.spend(usage);
+            }
+            Body::GateResulted(result) => result.usage.iter().for_each(|usage| self.spend(usage)),
+            Body::MergeLanded(_) => self.landed += 1,
+            _ => {}
+        }
+    }
+
+    fn spend(&mut self, usage: &Usage) {
+        let read =
+            [usage.input_tokens, usage.cache_read_tokens, usage.cache_write_tokens].into_iter().flatten().sum::<u64>();
+        let written = usage.output_tokens.unwrap_or(0);
+        self.input_tokens += read;
+        self.output_tokens += written;
+        match (usage.cost_micro_usd, usage.paid_by) {
+            (Some(cost), Some(PaidBy::Login)) => self.login_micro_usd += cost,
+            (Some(cost), _) => self.cost_micro_usd += cost,
+            (None, _) => self.cost_unknown += u64::from(read + written > 0),
+        }
+    }
+}
+
+/// Looks again and again.
+#[derive(Debug)]
+pub struct Watch<'a> {
+    project: &'a Project,
+    /// The head up to which all is counted, and the day.
+    seen: Option<(u64, i64)>,
+    today: Today,
+    health: Health,
+}
+
+impl<'a> Watch<'a> {
+    /// Has not looked yet.
+    pub fn over(project: &'a Project) -> Self {
+        Self { project, seen: None, today: Today::default(), health: Health::default() }
+    }
+
+    /// How it is now. Reads what is new in the ledger, and verifies as little as can be known to suffice.
+    pub fn look(&mut self) -> Result<Overview, Fault> {
+        let (project, at) = (self.project, crate::sys::now());
+        let day = at.micros().div_euclid(DAY);
+        let head = project.ledger().head()?.seq;
+        if self.seen != Some((head, day)) {
+            let counted = self.seen.filter(|(_, d)| *d == day).map(|(seq, _)| seq);
+            if counted.is_none() {
+                self.today = Today::default();
+            }
+            for receipt in since(project, counted, day)? {
+                self.today.take(&receipt.body);
+            }
+            self.health = health(project, head);
+            self.seen = Some((head, day));
+        }
+        let dispatches = view::live(project)?;
+        Ok(Overview {
+            project: project.id().to_string(),
+            at,
+            ledger: self.health.clone(),
+            slots: Slots { used: files::names(&project.paths.open())?.len(), of: project.config.limits.parallel },
+            today: self.today.clone(),
+            kept: view::kept(project)?,
+            dispatches,
+        })
+    }
+}
+
+/// Microseconds of a day.
+const DAY: i64 = 86_400_000_000;
+/// So many receipts of another day end the search for one of this day: a clock may have gone back meanwhile.
+const PATIENCE: usize = 100;
+
+/// The receipts of a day that come after one, newest first.
+fn since(project: &Project, counted: Option<u64>, day: i64) -> Result<Vec<Receipt>, Fault> {
+    let (mut found, mut others) = (Vec::new(), 0);
+    project.ledger().newest_first(|receipt| {
+        if counted.is_some_and(|seq| receipt.seq <= seq) || others > PATIENCE {
+            return false;
+        }
+        if receipt.ts.micros().div_euclid(DAY) == day {
+            found.push(receipt);
+        } else {
+            others += 1;
+        }
+        true
+    })?;
+    Ok(found)
+}
+
+fn health(project: &Project, head: u64) -> Health {
+    let audit = anchor::believed(project, true);
+    let anchors = &audit.anchors;
+    let unanchored = (anchors.count > 0).then_some(anchors.unanchored);
+    Health { receipts: head + 1, unanchored, disbelieved: anchor::why_not(&audit) }
+}

@@ -1,0 +1,91 @@
+//! `vnx status`: the screen that one leaves open.
+
+use serde_json::json;
+
+use crate::common::World;
+
+#[test]
+fn one_screen_tells_what_there_is_and_what_to_do() {
+    let world = World::new();
+    let told = |world: &World| world.vnx(&["status"]).expect(0).out;
+    let empty = told(&world);
+    for line in ["running  0 of 32", "today    nothing closed", "verified, never anchored", "nothing is running"] {
+        assert!(empty.contains(line), "{empty}");
+    }
+    assert!(empty.contains("start one: `vnx dispatch-agent --agent hello-world`"), "{empty}");
+    // What it suggests is what one can type.
+    world.vnx(&["dispatch-agent", "--agent", "hello-world"]).expect(0);
+    world.script("exit 3").expect(1);
+    let later = told(&world);
+    assert!(later.contains("today    1 accept, 1 reject"), "{later}");
+    assert!(later.contains(&world.last_id()) && later.contains("reject cli_crash"), "{later}");
+    let json = world.vnx(&["status", "--json"]).expect(0).json();
+    assert_eq!(
+        (&json["schema"], &json["today"]["accepted"], &json["today"]["rejected"]),
+        (&json!("vnx.status/1"), &json!(1), &json!(1))
+    );
+    assert_eq!(json["ledger"]["receipts"], world.receipts().len());
+    assert_eq!(json["last"][1]["data"]["verdict"]["outcome"], "cli_crash");
+    // Looking wrote nothing.
+    assert_eq!(world.vnx(&["status", "--json"]).json()["ledger"], json["ledger"]);
+    world.assert_verified();
+}
+
+#[test]
+fn a_ledger_that_was_edited_is_the_first_thing_one_sees() {
+    let world = World::new();
+    world.script("exit 3").expect(1);
+    let text = std::fs::read_to_string(world.ledger()).unwrap();
+    std::fs::write(world.ledger(), text.replacen("cli_crash", "cli_cras!", 1)).unwrap();
+    let run = world.vnx(&["status"]);
+    assert_eq!(run.code, 1, "{}{}", run.out, run.err);
+    assert!(run.out.contains("does not verify") && run.out.contains("vnx audit-chain verify"), "{}", run.out);
+    assert!(world.vnx(&["status", "--json"]).json()["ledger"]["disbelieved"].is_string());
+}
+
+#[test]
+fn it_can_be_left_open_in_a_terminal_of_any_size() {
+    let world = World::new();
+    let mut child = world.start_script("while [ ! -e go ]; do sleep 0.05; done");
+    world.until("the worker", || world.vnx(&["status", "--json"]).json()["dispatches"][0]["state"] == "working");
+    let command = format!("{} status --watch; exec sleep 1000", World::binary());
+    world.tmux(&["new-session", "-d", "-s", "status", "-x", "70", "-y", "14", &command]);
+    let screen = || world.tmux(&["capture-pane", "-p", "-t", "=status:"]);
+    let fits = |columns: usize| screen().lines().all(|line| line.chars().count() <= columns);
+    world.until("the table", || screen().contains("working") && screen().contains("1 of 32"));
+    assert!(fits(70) && !screen().contains("PANE"), "{}", screen());
+    world.tmux(&["resize-window", "-t", "=status:", "-x", "200", "-y", "14"]);
+    world.until("the wide table", || screen().contains("PANE"));
+    // What comes is shown, and what is gone is wiped.
+    let id = world.vnx(&["status", "--json"]).json()["dispatches"][0]["id"].as_str().unwrap().to_owned();
+    std::fs::write(world.worktrees().join(&id).join("go"), "").unwrap();
+    child.wait().unwrap();
+    world.until("the end", || screen().contains("nothing is running") && screen().contains("investigate"));
+    assert!(!screen().contains("working") && screen().contains("kept     1 worktree"), "{}", screen());
+    for n in 0..9 {
+        world.script(&format!("exit {n}"));
+    }
+    world.tmux(&["resize-window", "-t", "=status:", "-x", "80", "-y", "12"]);
+    world.until("the last receipts", || screen().contains(&world.last_id()));
+    assert!(screen().starts_with("vnx ") && fits(80), "{}", screen());
+    world.tmux(&["kill-session", "-t", "=status"]);
+}
+
+#[test]
+fn what_is_left_open_in_a_pipe_says_when_something_changes() {
+    use std::io::{BufRead, BufReader};
+    use std::process::Stdio;
+
+    let world = World::new();
+    let mut watch = world.command(World::binary());
+    let mut child = watch.args(["status", "--watch", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut next = || serde_json::from_str::<serde_json::Value>(&lines.next().unwrap().unwrap()).unwrap();
+    assert_eq!(next()["today"]["rejected"], 0);
+    world.script("exit 3").expect(1);
+    while next()["today"]["rejected"] != 1 {}
+    // Nobody listens any more: it ends when there is something to say.
+    drop(lines);
+    world.script("exit 3").expect(1);
+    assert!(child.wait().unwrap().success());
+}
