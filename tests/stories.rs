@@ -16,6 +16,7 @@ mod common;
 mod anchors;
 mod answers;
 mod bad_input;
+mod book;
 mod constraints;
 mod crashes;
 mod creation;

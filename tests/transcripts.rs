@@ -120,7 +120,11 @@ fn links_lead_somewhere() {
             let there = page.parent().unwrap().join(file);
             assert!(there.exists(), "{}: {link} leads nowhere", page.display());
             if let Some((_, heading)) = link.split_once('#').filter(|_| file.contains(".md")) {
-                let target = std::fs::read_to_string(&there).unwrap();
+                let mut target = std::fs::read_to_string(&there).unwrap();
+                for included in target.clone().split("{{#include ").skip(1) {
+                    let name = included.split("}}").next().unwrap();
+                    target += &std::fs::read_to_string(there.parent().unwrap().join(name)).unwrap();
+                }
                 let slug = |line: &str| {
                     let kept = line.trim_start_matches('#').trim().to_lowercase();
                     kept.chars()

@@ -19,6 +19,8 @@ mod path;
 mod provider;
 mod rebuild;
 mod receipts;
+#[cfg(test)]
+mod reference;
 mod screen;
 mod show;
 mod status;

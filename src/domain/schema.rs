@@ -10,6 +10,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
 use super::receipt::{Kind, schema_of};
+use super::span::{Size, Span};
 use super::{Digest, DispatchId, Name, Timestamp};
 
 const ID: &str = "^[a-z0-9][a-z0-9-]{0,62}$";
@@ -30,6 +31,8 @@ macro_rules! text {
 text!(Digest, "Digest", HASH);
 text!(Name, "Name", ID);
 text!(DispatchId, "DispatchId", ID);
+text!(Span, "Span", r"^[0-9]+(ms|s|m|h|d)$");
+text!(Size, "Size", r"^[0-9]+(B|KiB|MiB|GiB)$");
 text!(Timestamp, "Timestamp", r"^\d{4}-\d\d-\d\dT\d\d:\d\d:[0-5]\d\.\d{6}Z$");
 
 fn folder() -> PathBuf {

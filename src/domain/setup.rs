@@ -40,6 +40,7 @@ impl Moment {
 
 /// A command of the project's own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Hook {
     /// For `sh -c`.
@@ -55,6 +56,7 @@ fn a_minute() -> Span {
 
 /// The hooks of a project.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Hooks {
     /// Before the worker starts; one that fails ends the dispatch.
@@ -106,6 +108,7 @@ impl Hooks {
 
 /// Whether large files of git LFS are fetched for the checkout.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Lfs {
     /// As git is configured.
@@ -130,6 +133,7 @@ pub fn sparse_fault(folder: &str) -> Option<&'static str> {
 
 /// What is done with a folder that the file system cannot clone.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Uncloned {
     /// It is copied, byte by byte.

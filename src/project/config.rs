@@ -15,6 +15,7 @@ use crate::domain::{Fault, Name};
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Format version, 1.
@@ -46,6 +47,7 @@ pub struct Config {
 
 /// How branches land.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Merge {
     /// The branch that they land on; `null`: the one that the dispatch began on.
@@ -109,11 +111,12 @@ pub fn is_branch(name: &str) -> bool {
 
 /// Defaults of a dispatch.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Defaults {
     /// A provider's name, or `auto`: the first coding CLI that is installed.
     pub provider: Name,
-    /// The lane; `None`: the provider's own default.
+    /// The lane; `null`: the provider's own default.
     pub lane: Option<Lane>,
     /// Total deadline.
     pub deadline: Span,
@@ -136,6 +139,7 @@ const MAX_POOL: usize = 32;
 
 /// Worktrees.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Worktree {
     /// Folder for worktrees, relative to the main checkout; `null`: `../<repo>.worktrees`.
@@ -217,6 +221,7 @@ impl Default for Worktree {
 
 /// Whether dispatches get a pane.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Panes {
     /// A window for each dispatch where tmux is installed.
@@ -232,6 +237,7 @@ pub enum Panes {
 
 /// Panes.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Tmux {
     /// Whether dispatches get a pane.
@@ -250,6 +256,7 @@ impl Default for Tmux {
 
 /// Limits.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct LimitsConfig {
     /// How many dispatches may run at the same time.
@@ -266,6 +273,7 @@ impl Default for LimitsConfig {
 
 /// Redaction.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Redact {
     /// Variables whose values are secrets although their names do not say so.

@@ -9,6 +9,7 @@ const MAX_CHECKS: usize = 50;
 
 /// A probe.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Probe {
     /// For `sh -c`: what is started and stays until the checks are done.
@@ -23,6 +24,7 @@ pub struct Probe {
 
 /// When what was started can be asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Ready {
     /// Somebody listens on this port of the loopback interface; `$VNX_PORT` stands for the first of its own ports.
@@ -42,6 +44,7 @@ fn half_a_minute() -> Span {
 
 /// One question. It has exactly one of `http`, `run` and `file`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct ProbeCheck {
     /// An address to GET; `$VNX_PORT` stands for the port. Redirects are answers, and not followed.

@@ -22,6 +22,7 @@ const RESERVED: [&str; 5] = ["verdict", "strict", "items", "no-gate", "git-confi
 
 /// A gate. It has exactly one of `command`, `probe`, `review`, `human` and `ci`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Gate {
     /// For `sh -c`, in a clean checkout of the tree.
@@ -80,6 +81,7 @@ impl Default for Gate {
 
 /// What a gate is for. Everything that is named must hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct When {
     /// One of the changed paths matches one of these.
@@ -96,6 +98,7 @@ pub struct When {
 
 /// A review by a model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Review {
     /// The role that reads.
@@ -121,6 +124,7 @@ impl Default for Review {
 
 /// A person's approval.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Human {
     /// How many persons.
@@ -137,6 +141,7 @@ impl Default for Human {
 
 /// What a system elsewhere says. It has exactly one of `file`, `command` and `forge`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Ci {
     /// A file that it writes: `{"commit": "…", "status": "pass"}`. Relative to the main checkout.

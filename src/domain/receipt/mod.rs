@@ -51,6 +51,11 @@ macro_rules! kinds {
             pub fn word(self) -> &'static str {
                 match self { $(Self::$variant => $word,)* }
             }
+            /// What it means, in a sentence.
+            #[cfg(test)]
+            pub fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => $doc,)* }
+            }
             /// The kind of a word.
             pub fn from_word(word: &str) -> Option<Self> {
                 match word { $($word => Some(Self::$variant),)* _ => None }
