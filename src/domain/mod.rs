@@ -9,6 +9,8 @@ pub mod constraint;
 pub mod digest;
 pub mod event;
 pub mod fault;
+#[cfg(test)]
+pub(crate) mod fuzz;
 pub mod gate;
 pub mod glob;
 pub mod id;

@@ -280,3 +280,36 @@ fn modified(meta: &Metadata) -> Stamp {
 fn changed(meta: &Metadata) -> Stamp {
     (truncate(meta.ctime().cast_unsigned()), truncate(meta.ctime_nsec().cast_unsigned()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An index as git writes it, of this version.
+    fn written(version: &str) -> Vec<u8> {
+        let folder = tempfile::tempdir().unwrap();
+        let git = |args: &[&str]| crate::sys::cmd::Cmd::new("git").args(args).cwd(folder.path()).run().unwrap();
+        git(&["init", "-q"]);
+        for name in ["a", "folder with blanks", "ü", &"long".repeat(60)] {
+            std::fs::write(folder.path().join(name), name).unwrap();
+        }
+        git(&["add", "-N", "a"]);
+        git(&["add", "."]);
+        git(&["update-index", "--skip-worktree", "ü"]);
+        git(&["update-index", "--index-version", version]);
+        std::fs::read(folder.path().join(".git/index")).unwrap()
+    }
+
+    #[test]
+    fn fuzz_an_index() {
+        let samples = [written("2"), written("3")];
+        assert!(samples.iter().all(|bytes| parse(bytes, 20).is_some_and(|entries| entries.len() == 4)));
+        crate::domain::fuzz::fuzz(&samples, |bytes| {
+            for hash in [20, 32] {
+                for entry in parse(bytes, hash).unwrap_or_default() {
+                    assert!(entry.path.0 <= entry.path.1 && entry.path.1 <= bytes.len());
+                }
+            }
+        });
+    }
+}

@@ -184,6 +184,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn fuzz_a_status() {
+        let text = b"# branch.oid abc\0# branch.head vnx/x\x001 .M N... 100644 100644 100644 a b src/with blank.rs\0\
+                     2 R. N... 100644 100644 100644 a b R100 new\0old\0u UU N... 1 2 3 4 a b c conflict\0? new\nline\0! target/\0";
+        crate::domain::fuzz::fuzz(&[text.to_vec()], |bytes| drop(parse(bytes)));
+    }
+
+    #[test]
     fn every_kind_of_entry_is_read_and_an_unknown_one_refuses() {
         let text = "# branch.oid abc\0# branch.head vnx/x\x001 .M N... 100644 100644 100644 a b src/with blank.rs\0\
                     u UU N... 1 2 3 4 a b c conflict\0? new\nline\0! target/\0";

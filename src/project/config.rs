@@ -436,6 +436,23 @@ mod tests {
     }
 
     #[test]
+    fn fuzz_a_configuration() {
+        let id = Name::parse("project", "demo").unwrap();
+        let gates = "version: 1\nproject_id: a\ngates:\n  tests: &t {command: 'cargo test', timeout: 10m, when: {paths: ['src/**']}}\n  \
+                     two: {review: {providers: [claude, codex]}, after: [tests]}\n";
+        let uncommented = template(&id).replace("\n#", "\n");
+        let samples = [template(&id), uncommented, gates.to_owned()].map(String::into_bytes);
+        crate::domain::fuzz::fuzz(&samples, |bytes| {
+            let file = Path::new("config.yaml");
+            // What is refused says where; a fault without a place helps nobody.
+            match yaml::parse::<Config>(file, bytes) {
+                Ok(config) => drop(config.check(file)),
+                Err(fault) => assert!(fault.what.contains("config.yaml") && !fault.fix.is_empty(), "{fault:?}"),
+            }
+        });
+    }
+
+    #[test]
     fn what_is_wrong_is_named_with_its_line() {
         let unknown = parse("version: 1\nproject_id: a\nworktre: {}\n").unwrap_err();
         assert!(unknown.what.starts_with("config.yaml:3:1:") && unknown.what.contains("worktre"), "{unknown}");

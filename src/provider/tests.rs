@@ -330,3 +330,39 @@ fn the_shipped_constraints_load() {
     std::fs::write(folder.path().join("provider_constraints.yaml"), twice).unwrap();
     assert!(constraints::load(folder.path()).unwrap_err().what.contains("stands twice"));
 }
+
+/// Whatever a CLI says, in whatever lane, the supervisor goes on.
+#[test]
+fn fuzz_what_workers_say() {
+    for (name, lane) in ["claude", "codex", "gemini", "kimi"]
+        .into_iter()
+        .flat_map(|name| [(name, Lane::Headless), (name, Lane::Interactive)])
+    {
+        let manifest = manifest(name);
+        let all: Vec<Vec<u8>> =
+            samples(name).into_iter().map(|sample| (sample.stdout + &sample.stderr).into_bytes()).collect();
+        crate::domain::fuzz::fuzz(&all, |bytes| {
+            let mut stream = Stream::new(manifest.lanes[&lane].parser, &manifest.failures);
+            for line in String::from_utf8_lossy(bytes).lines() {
+                stream.stdout_line(line);
+                stream.stderr_line(line);
+            }
+            stream.finish(&End::Exited { code: 0 });
+        });
+    }
+}
+
+#[test]
+fn fuzz_manifests_and_variables() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("providers")).unwrap();
+    let (file, name) = (folder.path().join("providers/claude.yaml"), Name::parse("provider", "claude").unwrap());
+    let samples = crate::domain::fuzz::samples_in("providers");
+    crate::domain::fuzz::fuzz(&samples, |bytes| {
+        std::fs::write(&file, bytes).unwrap();
+        if let Err(fault) = load(folder.path(), &name) {
+            assert!(!fault.fix.is_empty(), "{fault:?}");
+        }
+        let _ = super::environment::parse_file(&String::from_utf8_lossy(bytes));
+    });
+}
