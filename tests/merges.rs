@@ -384,7 +384,7 @@ fn bad_input_is_named() {
         (vec!["revert", &id, "--reason", "x"], 2, "has not landed"),
         (vec!["gate", "run", &id, "nope"], 2, "is not configured"),
         (vec!["gate", "show", &id, "nope"], 2, "has no result"),
-        (vec!["items", "close", "i-0", "--reason", "x"], 2, "0 open items"),
+        (vec!["items", "close", "i-0", "--reason", "x"], 2, "no open item is called"),
     ] {
         let run = world.vnx(&args).expect(code);
         assert!(run.err.contains(what), "{args:?}: {}", run.err);

@@ -22,6 +22,7 @@ mod crashes;
 mod creation;
 mod documentation;
 mod environments;
+mod errors;
 mod gates;
 mod imports;
 mod kills;

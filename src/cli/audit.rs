@@ -211,6 +211,27 @@ fn tell(context: &Context, report: &Report, anchors: Option<&Anchored>) {
             }
         }
     }
+    if let Some(next) = next(report.status) {
+        context.screen.answer(&toned(Tone::Dim, &format!("  fix: {next}")));
+    }
+}
+
+/// What to do about a ledger that does not verify.
+fn next(status: Status) -> Option<&'static str> {
+    Some(match status {
+        Status::Verified => return None,
+        Status::Broken => {
+            "leave the file as it is, and compare it with a backup or a clone; nothing is appended or merged until then"
+        }
+        Status::AnchorMismatch => {
+            "leave the file as it is, find the one that was anchored (a backup, another machine), and put it back"
+        }
+        Status::TornTail => "any next dispatch puts the torn end into quarantine and says so in a receipt",
+        Status::Undecided => {
+            "see the line above; `vnx audit-chain seal` makes an anchor, a ledger that is gone comes from a backup"
+        }
+        Status::Unreadable => "check the path and its permissions",
+    })
 }
 
 fn seal(context: &Context, json: bool) -> Result<Answer, Fault> {

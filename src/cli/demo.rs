@@ -139,7 +139,8 @@ impl Stage {
 
     fn say(&self, text: &str) -> Result<(), Fault> {
         if self.stop.load(Ordering::Relaxed) {
-            return Err(Fault::refused("the demo was interrupted; everything it made is gone again"));
+            return Err(Fault::refused("the demo was interrupted; everything it made is gone again")
+                .fix("`vnx demo` begins anew"));
         }
         self.screen.answer("");
         self.screen.answer(&toned(Tone::Strong, text));

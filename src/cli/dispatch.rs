@@ -243,10 +243,10 @@ fn read_instruction(file: &Path) -> Result<String, Fault> {
 
 pub(super) fn text_of(reader: impl Read, what: &str) -> Result<String, Fault> {
     let mut bytes = Vec::new();
-    reader
-        .take(MAX_INSTRUCTION + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|e| Fault::input(format!("{what} cannot be read: {e}")))?;
+    reader.take(MAX_INSTRUCTION + 1).read_to_end(&mut bytes).map_err(|e| {
+        Fault::input(format!("{what} cannot be read: {e}"))
+            .fix("name a file that you may read, or give the text with -i")
+    })?;
     if bytes.len() as u64 > MAX_INSTRUCTION {
         return Err(Fault::input(format!("{what} is longer than {MAX_INSTRUCTION} bytes"))
             .fix("put the material into a file of the repository and name it in a shorter instruction"));

@@ -56,7 +56,12 @@ pub(super) fn run(
 fn pattern(text: &str) -> Result<Regex, Fault> {
     let wrong =
         |why: String| Fault::input(format!("--redact {text:?} {why}")).fix("for example --redact '/home/[a-z]+'");
-    let pattern = Regex::new(text).map_err(|e| wrong(format!("is no regular expression: {e}")))?;
+    let pattern = Regex::new(text).map_err(|e| {
+        // The last line says what; those before draw the place.
+        let said = e.to_string();
+        let why = said.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        wrong(format!("is no regular expression: {why}"))
+    })?;
     if pattern.is_match("") {
         Err(wrong("matches the empty text, so it would match everywhere".to_owned()))
     } else {

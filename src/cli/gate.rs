@@ -324,9 +324,11 @@ pub(super) fn approve(context: &Context, args: ApproveArgs) -> Result<Answer, Fa
 
 /// `vnx probe FILE`, as the command of a gate.
 pub(super) fn probe(context: &Context, file: &Path) -> Result<Answer, Fault> {
-    let bytes =
-        files::read_capped(file, 1 << 20)?.ok_or_else(|| Fault::input(format!("{} is missing", file.display())))?;
-    let probe: Probe = serde_json::from_slice(&bytes).map_err(|e| Fault::input(format!("{}: {e}", file.display())))?;
+    let bytes = files::read_capped(file, 1 << 20)?.ok_or_else(|| {
+        Fault::input(format!("{} is missing", file.display())).fix("name a file with a probe as JSON")
+    })?;
+    let probe: Probe = serde_json::from_slice(&bytes)
+        .map_err(|e| Fault::input(format!("{}: {e}", file.display())).fix("write it as docs/gates.md shows"))?;
     let line = |said: &crate::gate::ProbeSaid| context.screen.answer(&serde_json::to_string(said).unwrap_or_default());
     Ok(if crate::gate::probe(&probe, line)? { Answer::Good } else { Answer::No })
 }

@@ -35,7 +35,7 @@ pub(super) fn run(context: &Context, args: &MergeArgs) -> Result<Answer, Fault> 
         let one = match merge::merge(&project, id, &options, |ran| gate::tell(context, ran)) {
             // The rest of a queue does not wait for one that cannot even be looked at.
             Err(fault) if args.queue && ids.len() > 1 => {
-                let (reason, clear) = (fault.what, fault.fix);
+                let (clear, reason) = (fault.next().to_owned(), fault.what);
                 Merged::Refused(Refused { dispatch: id.clone(), reason, clear })
             }
             other => other?,

@@ -59,13 +59,13 @@ impl Context {
             self.screen.story(&match result {
                 Ok(()) => format!("finished dispatch {id}, which had lost its supervisor"),
                 Err(fault) => {
-                    format!("dispatch {id} lost its supervisor and could not be finished: {fault}; {}", fault.fix)
+                    format!("dispatch {id} lost its supervisor and could not be finished: {fault}; {}", fault.next())
                 }
             });
         }
         if let Some(finished) = crate::merge::tidy(&project) {
             let words = finished.unwrap_or_else(|fault| {
-                format!("a merge was cut off and could not be finished: {fault}; {}", fault.fix)
+                format!("a merge was cut off and could not be finished: {fault}; {}", fault.next())
             });
             self.screen.story(&words);
         }
@@ -77,7 +77,7 @@ impl Context {
     fn project_to_look_at(&self) -> Result<Project, Fault> {
         self.project().or_else(|fault| match Project::without_config(&self.from) {
             Some(project) => {
-                self.screen.story(&format!("{fault}; {}", fault.fix));
+                self.screen.story(&format!("{fault}; {}", fault.next()));
                 Ok(project)
             }
             None => Err(fault),

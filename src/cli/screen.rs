@@ -176,9 +176,7 @@ impl Screen {
     pub(super) fn fault(self, fault: &Fault) -> ExitCode {
         let mut err = anstream::stderr().lock();
         let _ = writeln!(err, "{} {}", toned(Tone::Bad, "vnx:"), printable(&fault.what));
-        if !fault.fix.is_empty() {
-            let _ = writeln!(err, "     {} {}", toned(Tone::Dim, "fix:"), printable(&fault.fix));
-        }
+        let _ = writeln!(err, "     {} {}", toned(Tone::Dim, "fix:"), printable(fault.next()));
         if fault.kind == FaultKind::Internal {
             let _ =
                 writeln!(err, "     this is a bug in vnx; please report it with the line above and `vnx --version`");

@@ -65,7 +65,7 @@ impl Check {
     fn of<T>(id: &str, result: &Result<T, Fault>, pass: impl FnOnce(&T) -> String) -> Self {
         match result {
             Ok(value) => Self::new(id, Level::Pass, pass(value), ""),
-            Err(fault) => Self::new(id, Level::Fail, &fault.what, &fault.fix),
+            Err(fault) => Self::new(id, Level::Fail, &fault.what, fault.next()),
         }
     }
 }
@@ -89,7 +89,7 @@ pub fn examine(from: &Path, wanted: Option<&Name>) -> Report {
     match Project::open(from) {
         Err(fault) => {
             checks.push(Check::of("git", &super::snapshot::git_version(), Clone::clone));
-            checks.push(Check::new("project", Level::Fail, fault.what, fault.fix));
+            checks.push(Check::new("project", Level::Fail, &fault.what, fault.next()));
         }
         Ok(project) => {
             checks.push(Check::new(
@@ -141,7 +141,7 @@ fn plan_row(project: &Project, request: &Request) -> Check {
             Check::new("plan", Level::Pass, format!("{} on {} compiles", planned.plan.agent, planned.plan.provider), "")
         }
         Err(Refusal::Fault(fault) | Refusal::Policy { fault, .. }) => {
-            Check::new("plan", Level::Fail, fault.what, fault.fix)
+            Check::new("plan", Level::Fail, &fault.what, fault.next())
         }
     }
 }
@@ -159,7 +159,7 @@ fn rows_of(seen: &Snapshot, checks: &mut Vec<Check>) {
             "git has no user.name and user.email: workers commit as `vnx worker`",
             "git config --global user.name NAME; git config --global user.email ADDRESS",
         ),
-        Err(fault) => Check::new("identity", Level::Fail, &fault.what, &fault.fix),
+        Err(fault) => Check::new("identity", Level::Fail, &fault.what, fault.next()),
     });
     checks.push(Check::of("constraints", &seen.constraints, |c| format!("{} rules", c.constraints.len())));
     checks.push(Check::of("ledger", &seen.ledger, |h| format!("receipt {} is sound", h.seq)));
@@ -171,7 +171,7 @@ fn budget_row(project: &Project, seen: &Snapshot) -> Option<Check> {
     let told = |used: &Option<Used>| used.as_ref().map(|used| budget::told(used, project.config.worktree.budget));
     match &seen.budget {
         Ok(used) => told(used).map(|what| Check::new("budget", Level::Pass, what, "")),
-        Err(fault) => Some(Check::new("budget", Level::Fail, &fault.what, &fault.fix)),
+        Err(fault) => Some(Check::new("budget", Level::Fail, &fault.what, fault.next())),
     }
 }
 
@@ -247,7 +247,7 @@ fn examine_providers(project: &Project, wanted: Option<&Name>) -> Vec<Check> {
     let folder = project.folder();
     let names = match provider::all(&folder) {
         Ok(all) => all,
-        Err(fault) => return vec![Check::new("providers", Level::Warn, fault.what, fault.fix)],
+        Err(fault) => return vec![Check::new("providers", Level::Warn, &fault.what, fault.next())],
     };
     let default = &project.config.defaults.provider;
     let must = |m: &Manifest| wanted == Some(&m.name) || wanted.is_none() && *default == m.name;
@@ -396,9 +396,9 @@ fn examine_agents(project: &Project) -> Check {
                     let what = format!("{} can be dispatched: {}{more}", list.len(), names.join(", "));
                     Check::new("agents", Level::Pass, what, "")
                 }
-                Some(fault) => Check::new("agents", Level::Warn, &fault.what, &fault.fix),
+                Some(fault) => Check::new("agents", Level::Warn, &fault.what, fault.next()),
             }
         }
-        Err(fault) => Check::new("agents", Level::Fail, fault.what, fault.fix),
+        Err(fault) => Check::new("agents", Level::Fail, &fault.what, fault.next()),
     }
 }

@@ -93,8 +93,11 @@ fn resolve(project: &Project, text: &str) -> Result<DispatchId, Fault> {
         [one] => Ok(one.clone()),
         all => match all.iter().find(|id| id.as_str() == text) {
             Some(exact) => Ok(exact.clone()),
-            None => Err(Fault::input(format!("{} proposals are called {text:?}", all.len()))
-                .fix("`vnx promote` lists what is proposed")),
+            None => Err(Fault::input(match all.len() {
+                0 => format!("no proposal is called {text:?}"),
+                n => format!("{text:?} begins {n} proposals"),
+            })
+            .fix("`vnx promote` lists what is proposed")),
         },
     }
 }

@@ -26,7 +26,7 @@ pub struct Fault {
     pub kind: FaultKind,
     /// Lower-case, one line, names the thing.
     pub what: String,
-    /// What to do next; empty when there is nothing to say.
+    /// What to do next; empty where nothing more is known than what helps with its kind (see [`Fault::next`]).
     pub fix: String,
 }
 
@@ -63,6 +63,19 @@ impl Fault {
     pub fn fix(mut self, fix: impl Into<String>) -> Self {
         self.fix = fix.into();
         self
+    }
+    /// What to do next: what was said when it was found, otherwise what helps with all of its kind.
+    pub fn next(&self) -> &str {
+        match (self.fix.as_str(), self.kind) {
+            ("", FaultKind::Input) => "see --help of the command",
+            ("", FaultKind::Refused) => "see `vnx status`",
+            ("", FaultKind::Environment | FaultKind::Io) => {
+                "run `vnx doctor`, which says what is wrong here; then try again"
+            }
+            ("", FaultKind::Busy) => "wait a moment, then try again",
+            ("", FaultKind::Internal) => "run the command again; nothing that was recorded is lost",
+            (fix, _) => fix,
+        }
     }
     /// Puts a context in front: `context: what`.
     #[must_use]

@@ -106,7 +106,7 @@ impl Ended {
 
 impl From<Fault> for Ended {
     fn from(fault: Fault) -> Self {
-        Self { reason: fault.what, clear: fault.fix }
+        Self { clear: fault.next().to_owned(), reason: fault.what }
     }
 }
 

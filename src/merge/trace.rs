@@ -44,7 +44,9 @@ pub fn trace(project: &Project, name: &str) -> Result<GateCheck, Fault> {
         Body::MergeStarted(m) if m.nonce == landed.nonce => Some(m.clone()),
         _ => None,
     });
-    let started = started.ok_or_else(|| Fault::refused("the ledger does not know how that merge began"))?;
+    let started = started.ok_or_else(|| {
+        Fault::refused("the ledger does not know how that merge began").fix("run `vnx audit-chain verify`")
+    })?;
     let looked = gates::look_back(project, id, &started)?;
     let mut checked = check(&looked.situation);
     if started.strategy == Strategy::Revert {

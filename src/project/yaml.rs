@@ -29,9 +29,23 @@ pub fn parse<T: DeserializeOwned>(file: &Path, bytes: &[u8]) -> Result<T, Fault>
     serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let place = error.location().map(|l| format!(":{}:{}", l.line(), l.column())).unwrap_or_default();
         let message: String = error.without_snippet().to_string();
-        let message = message.lines().next().unwrap_or_default().to_owned();
+        let message = plain(message.lines().next().unwrap_or_default());
         Fault::input(format!("{}{place}: {message}", file.display())).fix(fix())
     })
+}
+
+/// What the parser says, without the place, which stands in front already, and without words of programs.
+fn plain(message: &str) -> String {
+    let message = message.rsplit_once(" at line ").map_or(message, |(before, _)| before);
+    let message = message.rsplit_once(", set DuplicateKeyPolicy").map_or(message, |(before, _)| before);
+    let known = [
+        ("expected mapping start", "keys with values belong here"),
+        ("expected sequence start", "a list belongs here"),
+        ("invalid u32", "a whole number belongs here"),
+        ("invalid usize", "a whole number belongs here"),
+        ("invalid boolean", "true or false belongs here"),
+    ];
+    known.iter().find(|(said, _)| message.starts_with(said)).map_or(message, |(_, words)| words).to_owned()
 }
 
 /// Splits `---` front matter from the Markdown after it.

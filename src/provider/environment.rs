@@ -114,9 +114,15 @@ pub fn build(
     let mut given = BTreeMap::new();
     if let Some(file) = file {
         let path = Path::new(file);
-        let bytes = files::read_capped(path, 1 << 20)?.ok_or_else(|| Fault::input(format!("{file} is missing")))?;
-        let text = String::from_utf8(bytes).map_err(|_| Fault::input(format!("{file} is not UTF-8")))?;
-        given.extend(parse_file(&text).map_err(|why| Fault::input(format!("{file}: {why}")))?);
+        let bytes = files::read_capped(path, 1 << 20)?.ok_or_else(|| {
+            Fault::input(format!("{file} is missing")).fix("write NAME=value lines into it, or leave --env-file out")
+        })?;
+        let text = String::from_utf8(bytes)
+            .map_err(|_| Fault::input(format!("{file} is not UTF-8")).fix("save it as UTF-8"))?;
+        given.extend(parse_file(&text).map_err(|why| {
+            Fault::input(format!("{file}: {why}"))
+                .fix("correct the line; # begins a comment, and quotes are not interpreted")
+        })?);
     }
     env.extend(given.clone());
     env.extend(set.clone());

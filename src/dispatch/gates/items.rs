@@ -164,7 +164,11 @@ pub fn close(project: &Project, text: &str, reason: &str) -> Result<Listed, Faul
     let begun = open.iter().filter(|l| !text.is_empty() && l.item.item.as_str().starts_with(text));
     let found: Vec<&&Listed> = if exact.clone().count() == 1 { exact.collect() } else { begun.collect() };
     let [one] = found[..] else {
-        return Err(Fault::input(format!("{} open items are called {text:?}", found.len())).fix("see `vnx items list`"));
+        let what = match found.len() {
+            0 => format!("no open item is called {text:?}"),
+            n => format!("{text:?} begins {n} open items"),
+        };
+        return Err(Fault::input(what).fix("see `vnx items list`"));
     };
     let by = Some(actor(project)?);
     let body = ItemClosed { item: one.item.item.clone(), round: one.item.round, reason: reason.to_owned(), by };

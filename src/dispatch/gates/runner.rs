@@ -57,7 +57,7 @@ pub fn run_gate(paths: &Paths, id: &DispatchId, nonce: &str) -> Result<(), Fault
     let _ = rustix::process::setsid();
     let lock = std::io::stdin().as_fd().try_clone_to_owned();
     let _lock = lock.map_err(|e| Fault::io(format!("the lock was not handed over: {e}")))?;
-    let folder = gate::folder(&paths.dispatch(id), nonce).ok_or_else(|| Fault::input("that is no nonce"))?;
+    let folder = gate::folder(&paths.dispatch(id), nonce).ok_or_else(|| Fault::internal("that is no nonce"))?;
     let job = Job::read(&folder)?;
     let begun = Instant::now();
     let running = Running { paths, job: &job, folder: &folder };
