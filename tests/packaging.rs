@@ -60,3 +60,26 @@ fn the_package_installs_works_and_goes() {
     dpkg(&["-r", "vnx"]);
     assert_eq!(files(&root.join("usr")), Vec::<PathBuf>::new());
 }
+
+#[test]
+fn cargo_installs_it() {
+    let world = World::bare("repo");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // What the tests were built from is there already.
+    let target = Path::new(World::binary()).ancestors().nth(2).unwrap();
+    let output = std::process::Command::new(env!("CARGO"))
+        .args(["install", "--quiet", "--locked", "--offline", "--debug", "--path", ".", "--root"])
+        .arg(world.root.join("place"))
+        .env("CARGO_TARGET_DIR", target)
+        .current_dir(source)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let vnx = world.root.join("place/bin/vnx");
+    assert!(world.command(&vnx).arg("init").output().unwrap().status.success());
+    assert_eq!(
+        world.command(&vnx).args(["dispatch-agent", "--agent", "hello-world", "--no-pane"]).status().unwrap().code(),
+        Some(0)
+    );
+    world.until("its supervisor to end", || world.processes().is_empty());
+}
