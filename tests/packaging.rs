@@ -77,6 +77,8 @@ fn cargo_installs_it() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let vnx = world.root.join("place/bin/vnx");
     assert!(world.command(&vnx).arg("init").output().unwrap().status.success());
+    // Without what the tests bring along, the patterns of every manifest are read all the same.
+    assert!(world.command(&vnx).args(["provider", "list"]).output().unwrap().status.success());
     assert_eq!(
         world.command(&vnx).args(["dispatch-agent", "--agent", "hello-world", "--no-pane"]).status().unwrap().code(),
         Some(0)

@@ -14,6 +14,10 @@ pub(super) fn run(context: &Context, args: &PathArgs) -> Result<Answer, Fault> {
         (Place::Worktrees, _) => project.worktrees(),
         (Place::Dispatch, id) => project.paths.dispatch(&view::resolve(&project, id.as_deref().unwrap_or("@last"))?),
     };
-    context.screen.answer(&path.display().to_string());
+    if args.json {
+        context.screen.json(&serde_json::json!({ "schema": "vnx.path/1", "path": path }));
+    } else {
+        context.screen.answer(&path.display().to_string());
+    }
     Ok(Answer::Good)
 }

@@ -13,6 +13,7 @@ use crate::dispatch::snapshot::look_up;
 use crate::dispatch::{self, Options};
 use crate::domain::agent::Permissions;
 use crate::domain::plan::{Apply, Lane};
+use crate::domain::verdict::Verdict;
 use crate::domain::{Fault, Name};
 use crate::project::Project;
 use crate::provider::{self, Manifest};
@@ -75,7 +76,7 @@ pub(super) fn run(context: &Context, command: ProviderCommand) -> Result<Answer,
     match command {
         ProviderCommand::List { json } => list(context, json),
         ProviderCommand::Show { name, json } => show(context, &name, json),
-        ProviderCommand::Check { name, live, model } => check(context, &name, live, model),
+        ProviderCommand::Check { name, live, model, json } => check(context, &name, live, model, json),
     }
 }
 
@@ -133,22 +134,35 @@ fn show(context: &Context, name: &str, json: bool) -> Result<Answer, Fault> {
 
 /// Without `live` what `vnx doctor` says of it; with it a small dispatch through the door, which
 /// proves login, model and network, and costs a few tokens.
-fn check(context: &Context, name: &str, live: bool, model: Option<String>) -> Result<Answer, Fault> {
+fn check(context: &Context, name: &str, live: bool, model: Option<String>, json: bool) -> Result<Answer, Fault> {
     let project = context.project()?;
     let manifest = named(&project, name)?;
     let found = provider_check(&manifest);
-    let tone = if found.level == Level::Pass { Tone::Good } else { Tone::Bad };
-    context.screen.answer(&format!("{}  {}", toned(tone, found.level.word()), printable(&found.what)));
-    if found.level != Level::Pass {
-        context.screen.story(&format!("fix: {}", found.fix));
+    let told = |verdict: Option<&Verdict>| {
+        let schema = "vnx.provider-check/1";
+        context.screen.json(&serde_json::json!({ "schema": schema, "check": found, "live": verdict }));
+    };
+    if !json {
+        let tone = if found.level == Level::Pass { Tone::Good } else { Tone::Bad };
+        context.screen.answer(&format!("{}  {}", toned(tone, found.level.word()), printable(&found.what)));
+        if found.level != Level::Pass {
+            context.screen.story(&format!("fix: {}", found.fix));
+        }
     }
     if found.level == Level::Fail || !live {
+        if json {
+            told(None);
+        }
         return Ok(if found.level == Level::Fail { Answer::No } else { Answer::Good });
     }
     let request = Request { model, ..Request::probe(manifest.name.clone()) };
     let options = Options { no_pane: true, ..Options::default() };
     let closed = dispatch::open(&project, &request, &options)?.watch(&project, |_| {})?;
     let verdict = &closed.verdict;
+    if json {
+        told(Some(verdict));
+        return Ok(Answer::of(verdict));
+    }
     let word = toned(Tone::of(verdict.decision), verdict.decision.word());
     context.screen.answer(&format!("{word}  {}: {}", verdict.outcome, printable(&verdict.reason)));
     Ok(Answer::of(verdict))

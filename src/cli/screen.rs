@@ -165,6 +165,11 @@ impl Screen {
         }
     }
 
+    /// Whether `--verbose` asks for more.
+    pub(super) fn is_verbose(self) -> bool {
+        self.verbose
+    }
+
     /// A line that only `--verbose` shows.
     pub(super) fn detail(self, line: &str) {
         if self.verbose {

@@ -18,6 +18,7 @@ use crate::domain::outcome::Outcome;
 use crate::domain::plan::Plan;
 use crate::domain::receipt::{Body, DispatchClosed, Strategy, TreeEnd};
 use crate::domain::span::{dollars, human_millis};
+use crate::domain::tree::Tri;
 use crate::domain::{DispatchId, Fault};
 use crate::git::Git;
 use crate::ledger::Receipt;
@@ -186,9 +187,19 @@ fn facts(context: &Context, project: &Project, id: &DispatchId) -> Result<(), Fa
         return Ok(());
     };
     context.screen.answer(&toned(Tone::Dim, "facts of the worktree"));
-    let rows: Vec<Vec<String>> =
-        collected.facts.named().iter().map(|(name, fact)| vec![format!("  {name}"), fact.word().to_owned()]).collect();
-    context.screen.table(&rows, Fit::Wrap);
+    let named = collected.facts.named();
+    if context.screen.is_verbose() {
+        let rows: Vec<Vec<String>> =
+            named.iter().map(|(name, fact)| vec![format!("  {name}"), fact.word().to_owned()]).collect();
+        context.screen.table(&rows, Fit::Wrap);
+    } else {
+        for wanted in [Tri::Yes, Tri::Unknown] {
+            let such: Vec<&str> = named.iter().filter(|(_, fact)| *fact == wanted).map(|(name, _)| *name).collect();
+            if !such.is_empty() {
+                context.screen.answer(&format!("  {}: {}", wanted.word(), such.join(", ")));
+            }
+        }
+    }
     for why in &collected.unknown_because {
         context.screen.answer(&format!("  unknown because {}", printable(why)));
     }

@@ -236,6 +236,9 @@ pub(super) enum ProviderCommand {
         /// Ask this model of it
         #[arg(long, value_name = "MODEL", requires = "live")]
         model: Option<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -422,6 +425,9 @@ pub(super) struct PathArgs {
     /// For `dispatch`: its id, a unique prefix, or @last
     #[arg(required_if_eq("what", "dispatch"))]
     pub(super) id: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -87,5 +87,8 @@ pub(in crate::cli) enum RescueCommand {
         /// Say that it is really meant
         #[arg(long)]
         yes: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
 }
