@@ -41,6 +41,31 @@ fn a_ledger_that_was_edited_is_the_first_thing_one_sees() {
     assert_eq!(run.code, 1, "{}{}", run.out, run.err);
     assert!(run.out.contains("does not verify") && run.out.contains("vnx audit-chain verify"), "{}", run.out);
     assert!(world.vnx(&["status", "--json"]).json()["ledger"]["disbelieved"].is_string());
+    // Also where it is the last receipt, after which nothing can be appended: what runs is still to be seen.
+    std::fs::write(world.ledger(), text.replacen("\"code\":3", "\"code\":0", 9)).unwrap();
+    let run = world.vnx(&["status"]);
+    assert_eq!(run.code, 1, "{}{}", run.out, run.err);
+    assert!(run.out.contains("running  0 of 32") && run.out.contains("does not verify"), "{}", run.out);
+}
+
+/// Looking opens files in the folder that is watched: that must not wake whoever looks.
+#[test]
+fn it_sleeps_while_nothing_happens() {
+    let world = World::new();
+    world.script("exit 3").expect(1);
+    let mut child = world.start(&["status", "--watch"]);
+    let cpu = || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+        let fields: Vec<u64> = stat.rsplit(") ").next().unwrap().split(' ').filter_map(|f| f.parse().ok()).collect();
+        // utime and stime, in hundredths of a second; the state is no number.
+        fields[10] + fields[11]
+    };
+    let (before, begun) = (cpu(), std::time::Instant::now());
+    world.until("three seconds to pass", || begun.elapsed().as_secs() >= 3);
+    let used = cpu() - before;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(used < 60, "it used {used} hundredths of a second of three");
 }
 
 #[test]
@@ -66,8 +91,9 @@ fn it_can_be_left_open_in_a_terminal_of_any_size() {
         world.script(&format!("exit {n}"));
     }
     world.tmux(&["resize-window", "-t", "=status:", "-x", "80", "-y", "12"]);
-    world.until("the last receipts", || screen().contains(&world.last_id()));
-    assert!(screen().starts_with("vnx ") && fits(80), "{}", screen());
+    // A tmux folds what stands there; it is drawn anew within a second.
+    let is_drawn = || screen().starts_with("vnx ") && screen().contains(&world.last_id()) && fits(80);
+    world.until("the last receipts", is_drawn);
     world.tmux(&["kill-session", "-t", "=status"]);
 }
 

@@ -211,26 +211,30 @@ fn tell(context: &Context, report: &Report, anchors: Option<&Anchored>) {
             }
         }
     }
-    if let Some(next) = next(report.status) {
+    if let Some(next) = next(report.status, anchors.is_some()) {
         context.screen.answer(&toned(Tone::Dim, &format!("  fix: {next}")));
     }
 }
 
-/// What to do about a ledger that does not verify.
-fn next(status: Status) -> Option<&'static str> {
-    Some(match status {
-        Status::Verified => return None,
-        Status::Broken => {
-            "leave the file as it is, and compare it with a backup or a clone; nothing is appended or merged until then"
+/// What to do about a ledger that does not verify: the project's own, or a file from anywhere.
+fn next(status: Status, own: bool) -> Option<&'static str> {
+    Some(match (status, own) {
+        (Status::Verified, _) => return None,
+        (Status::Broken, true) => {
+            "leave the file as it is, compare it with a backup or a clone, and dispatch nothing meanwhile; nothing is merged until then"
         }
-        Status::AnchorMismatch => {
+        (Status::AnchorMismatch, true) => {
             "leave the file as it is, find the one that was anchored (a backup, another machine), and put it back"
         }
-        Status::TornTail => "any next dispatch puts the torn end into quarantine and says so in a receipt",
-        Status::Undecided => {
+        (Status::Broken | Status::AnchorMismatch, false) => {
+            "compare it with another copy, and with anchors that were pushed"
+        }
+        (Status::TornTail, true) => "any next dispatch puts the torn end into quarantine and says so in a receipt",
+        (Status::TornTail, false) => "copy it again, while nothing is appended",
+        (Status::Undecided, true) => {
             "see the line above; `vnx audit-chain seal` makes an anchor, a ledger that is gone comes from a backup"
         }
-        Status::Unreadable => "check the path and its permissions",
+        (Status::Undecided | Status::Unreadable, _) => "check the path and its permissions",
     })
 }
 

@@ -53,9 +53,9 @@ pub(super) fn live_rows(live: &[Live], now: Timestamp) -> (Vec<Vec<String>>, Vec
     for one in live {
         let silent = is_silent(one);
         if silent {
-            waits.push(silent_line(one));
+            waits.extend(silent_lines(one));
         }
-        waits.extend(wait_line(one));
+        waits.extend(wait_lines(one));
         let tone = match one.state {
             State::Working | State::Starting | State::Ready => Tone::Good,
             State::Limited | State::Ending | State::WaitingPermission | State::WaitingInput => Tone::Doubt,
@@ -80,29 +80,28 @@ fn is_silent(one: &Live) -> bool {
     !one.answering && !matches!(one.state, State::Starting | State::Exited | State::Lost)
 }
 
-fn silent_line(one: &Live) -> String {
-    let id = toned(Tone::Doubt, one.id.as_str());
-    format!(
-        "{id} does not answer: its state is the last one on record\n  its supervisor is busy or stopped; ask again, or see `vnx logs {}`",
-        one.id
-    )
+fn silent_lines(one: &Live) -> [String; 2] {
+    [
+        format!("{} does not answer: its state is the last one on record", toned(Tone::Doubt, one.id.as_str())),
+        format!("  its supervisor is busy or stopped; ask again, or see `vnx logs {}`", one.id),
+    ]
 }
 
 /// What somebody has to do for a worker before it goes on.
-fn wait_line(one: &Live) -> Option<String> {
+fn wait_lines(one: &Live) -> Vec<String> {
     let detail = one.detail.as_ref().map(|d| format!(": {}", printable(d))).unwrap_or_default();
     let detail: String = detail.chars().take(200).collect();
-    let next = match one.state {
+    let (why, next) = match one.state {
         State::WaitingPermission => {
-            format!("asks a permission{detail}\n  answer with `vnx permit {} allow|deny`", one.id)
+            (format!("asks a permission{detail}"), format!("answer with `vnx permit {} allow|deny`", one.id))
         }
         State::WaitingInput => {
-            format!("asks{detail}\n  answer with `vnx send {} TEXT` or in `vnx attach {}`", one.id, one.id)
+            (format!("asks{detail}"), format!("answer with `vnx send {} TEXT` or in `vnx attach {}`", one.id, one.id))
         }
-        State::Blocked => format!("is blocked{detail}\n  look with `vnx attach {}`", one.id),
-        _ => return None,
+        State::Blocked => (format!("is blocked{detail}"), format!("look with `vnx attach {}`", one.id)),
+        _ => return Vec::new(),
     };
-    Some(format!("{} {next}", toned(Tone::Doubt, one.id.as_str())))
+    vec![format!("{} {why}", toned(Tone::Doubt, one.id.as_str())), format!("  {next}")]
 }
 
 #[derive(Serialize)]

@@ -15,7 +15,7 @@ pub(super) fn run(context: &Context, args: &PathArgs) -> Result<Answer, Fault> {
         (Place::Dispatch, id) => project.paths.dispatch(&view::resolve(&project, id.as_deref().unwrap_or("@last"))?),
     };
     if args.json {
-        context.screen.json(&serde_json::json!({ "schema": "vnx.path/1", "path": path }));
+        context.screen.json(&serde_json::json!({ "schema": "vnx.path/1", "path": path.to_string_lossy() }));
     } else {
         context.screen.answer(&path.display().to_string());
     }

@@ -11,7 +11,7 @@ use super::exit::Answer;
 use super::live::live_rows;
 use super::receipts::row;
 use super::screen::{self, Tone, printable, toned};
-use super::table::{Fit, fitted};
+use super::table::{Fit, fitted, width};
 use crate::dispatch::overview::{Overview, Today, Watch};
 use crate::domain::receipt::Kind;
 use crate::domain::span::dollars;
@@ -49,17 +49,31 @@ pub(super) fn run(context: &Context, args: &StatusArgs) -> Result<Answer, Fault>
     let changes = args.watch.then(|| FolderWatch::on(project.ledger().folder()));
     let moves = std::io::stdout().is_terminal() && std::env::var_os("TERM").is_some_and(|term| term != "dumb");
     let redraws = args.watch && !args.json && moves;
-    let mut shown = Vec::new();
+    let mut shown = Shown::default();
     loop {
-        let overview = watch.look()?;
-        let lines = last(&project)?;
-        let believed = overview.ledger.disbelieved.is_none();
-        if args.json {
-            print(context, overview, &lines, &mut shown);
-        } else {
-            let page = page(&overview, &lines, redraws);
-            draw(context, page, redraws, &mut shown);
-        }
+        let looked = watch.look().and_then(|overview| Ok((overview, last(&project)?)));
+        let believed = match looked {
+            Ok((overview, lines)) => {
+                let believed = overview.ledger.disbelieved.is_none();
+                if args.json {
+                    print(context, overview, &lines, &mut shown);
+                } else {
+                    let key = key(&overview, &lines);
+                    draw(context, page(&overview, &lines, redraws), key, redraws, &mut shown);
+                }
+                believed
+            }
+            // A screen that is left open outlives what lasts a moment.
+            Err(fault) if args.watch && shown.any => {
+                if !args.json {
+                    let page =
+                        vec![toned(Tone::Bad, &printable(&fault.what)), format!("fix: {}", printable(fault.next()))];
+                    draw(context, page, fault.what, redraws, &mut shown);
+                }
+                true
+            }
+            Err(fault) => return Err(fault),
+        };
         let Some(changes) = &changes else { return Ok(if believed { Answer::Good } else { Answer::No }) };
         if screen::unprinted().is_some() || screen::unheard() {
             return Ok(Answer::Good);
@@ -68,42 +82,70 @@ pub(super) fn run(context: &Context, args: &StatusArgs) -> Result<Answer, Fault>
     }
 }
 
+/// What was shown last.
+#[derive(Default)]
+struct Shown {
+    any: bool,
+    /// What in it counts as a change.
+    key: String,
+}
+
 fn last(project: &Project) -> Result<Vec<Vec<u8>>, Fault> {
     let news = |line: &[u8]| format::links(line).is_ok_and(|links| NEWS.iter().any(|kind| links.says(*kind)));
     Ok(project.ledger().last_lines(LAST, news)?)
 }
 
 /// One JSON object a line, when something has changed beside the time.
-fn print(context: &Context, overview: Overview, lines: &[Vec<u8>], shown: &mut Vec<String>) {
+fn print(context: &Context, overview: Overview, lines: &[Vec<u8>], shown: &mut Shown) {
     let raw = |line: &Vec<u8>| serde_json::from_slice(line).ok();
     let mut status = Status { schema: "vnx.status/1", overview, last: lines.iter().filter_map(raw).collect() };
     let at = std::mem::replace(&mut status.overview.at, Timestamp::EPOCH);
-    let text = serde_json::to_string(&status).unwrap_or_default();
-    if shown.first() != Some(&text) {
+    let key = serde_json::to_string(&status).unwrap_or_default();
+    if !shown.any || shown.key != key {
         status.overview.at = at;
         context.screen.json(&status);
-        *shown = vec![text];
+        *shown = Shown { any: true, key };
     }
 }
 
-/// Shows a page: over the last one on a terminal that redraws, otherwise below it if it is another.
-fn draw(context: &Context, page: Vec<String>, redraws: bool, shown: &mut Vec<String>) {
-    // The first line has the time.
-    if !redraws && shown.get(1..) == page.get(1..) {
+/// What is news where pages stand one below the other: not how long something has been so.
+fn key(overview: &Overview, lines: &[Vec<u8>]) -> String {
+    let states: Vec<_> = overview.dispatches.iter().map(|d| (&d.id, d.state, &d.detail)).collect();
+    format!("{:?}{:?}{}{states:?}{:?}", overview.ledger, overview.today, overview.kept, lines.last())
+}
+
+/// Shows a page: over the last one on a terminal that redraws, otherwise below it if it tells something else.
+fn draw(context: &Context, page: Vec<String>, key: String, redraws: bool, shown: &mut Shown) {
+    if !redraws && shown.any && shown.key == key {
         return;
     }
     if redraws {
-        let rows = screen::rows().unwrap_or(usize::MAX).saturating_sub(1);
-        context.screen.redraw(&page[..page.len().min(rows)], shown.is_empty());
+        let mut room = screen::rows().unwrap_or(usize::MAX).saturating_sub(1);
+        let columns = screen::columns().unwrap_or(usize::MAX);
+        let mut lines = Vec::new();
+        for line in page {
+            let rows = rows_of(&line, columns);
+            if rows > room {
+                break;
+            }
+            room -= rows;
+            lines.push(line);
+        }
+        context.screen.redraw(&lines, !shown.any);
     } else {
-        if !shown.is_empty() {
+        if shown.any {
             context.screen.answer("");
         }
         for line in &page {
             context.screen.answer(line);
         }
     }
-    *shown = page;
+    *shown = Shown { any: true, key };
+}
+
+/// How many rows a line takes on a terminal.
+fn rows_of(line: &str, columns: usize) -> usize {
+    width(line).div_ceil(columns).max(1)
 }
 
 /// The page, within the terminal's width; the receipts get the rows that are left.
@@ -112,11 +154,12 @@ fn page(overview: &Overview, lines: &[Vec<u8>], redraws: bool) -> Vec<String> {
     let mut page = fitted(&head(overview), Fit::Wrap, columns);
     let (rows, waits) = live_rows(&overview.dispatches, overview.at);
     page.push(String::new());
+    // First what somebody has to do.
+    page.extend(waits);
     if overview.dispatches.is_empty() {
         page.push(toned(Tone::Dim, "nothing is running"));
     } else {
         page.extend(fitted(&rows, Fit::Drop, columns));
-        page.extend(waits);
     }
     page.push(String::new());
     // What cannot be read is why the ledger is not believed, which is told above.
@@ -125,8 +168,8 @@ fn page(overview: &Overview, lines: &[Vec<u8>], redraws: bool) -> Vec<String> {
         page.push("no dispatch yet; start one: `vnx dispatch-agent --agent hello-world`".to_owned());
         return page;
     }
-    let room =
-        screen::rows().filter(|_| redraws).map_or(LAST, |rows| rows.saturating_sub(page.len() + 1).clamp(1, LAST));
+    let used: usize = page.iter().map(|line| rows_of(line, columns.unwrap_or(usize::MAX))).sum();
+    let room = screen::rows().filter(|_| redraws).map_or(LAST, |rows| rows.saturating_sub(used + 1).clamp(1, LAST));
     let rows: Vec<Vec<String>> = last[last.len().saturating_sub(room)..].iter().map(row).collect();
     page.extend(fitted(&rows, Fit::Cut, columns));
     page

@@ -26,6 +26,9 @@ pub(super) fn table(rows: &[Vec<String>]) -> Vec<String> {
 
 /// The same within so many columns of a terminal.
 pub(super) fn fitted(rows: &[Vec<String>], fit: Fit, columns: Option<usize>) -> Vec<String> {
+    // A terminal makes of a tab what it likes.
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.iter().map(|cell| cell.replace('\t', " ")).collect()).collect();
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widest = |c: usize| rows.iter().filter_map(|row| row.get(c)).map(|cell| width(cell)).max().unwrap_or(0);
     let widths: Vec<usize> = (0..count).map(widest).collect();
@@ -40,8 +43,7 @@ pub(super) fn fitted(rows: &[Vec<String>], fit: Fit, columns: Option<usize>) -> 
     let before: usize = widths[..count - 1].iter().map(|w| w + GAP).sum();
     let room = room.saturating_sub(before).max(NARROW);
     let mut lines = Vec::new();
-    for row in rows {
-        let mut row = row.clone();
+    for mut row in rows {
         let Some(last) = row.get_mut(count - 1) else {
             lines.push(line(&row, &widths));
             continue;
@@ -55,7 +57,7 @@ pub(super) fn fitted(rows: &[Vec<String>], fit: Fit, columns: Option<usize>) -> 
 }
 
 /// How many columns a text takes on a terminal, its colours aside.
-fn width(text: &str) -> usize {
+pub(super) fn width(text: &str) -> usize {
     strip_str(text).to_string().width()
 }
 
@@ -91,9 +93,13 @@ fn head(text: &str, room: usize) -> &str {
     &text[..end]
 }
 
-/// Lines that fit, broken between words; in a word only where it is longer than a line.
+/// Lines that fit, broken between words; in a word only where it is longer than a line. What may be a command stays
+/// whole: a terminal breaks it so that it can still be copied.
 fn wrapped(cell: &str, room: usize) -> Vec<String> {
-    let Some((before, text, after)) = parts(cell).filter(|_| width(cell) > room) else { return vec![cell.to_owned()] };
+    let breaks = |text: &str| width(text) > room && !text.contains('`') && !text.starts_with("fix: ");
+    let Some((before, text, after)) = parts(cell).filter(|(_, text, _)| breaks(text)) else {
+        return vec![cell.to_owned()];
+    };
     let mut lines = Vec::new();
     let mut rest = text.as_str();
     while rest.width() > room {
@@ -147,6 +153,14 @@ mod tests {
         assert!(lines.iter().all(|l| l.width() <= 24), "{lines:?}");
         assert_eq!(lines.concat().matches('漢').count(), 30);
         assert_eq!(plain(&rows, Fit::Cut, 24)[0].width(), 24);
+    }
+
+    #[test]
+    fn a_command_stays_whole() {
+        let rows = vec![vec!["a".to_owned(), toned(Tone::Dim, "fix: rm '/a folder/with blanks/index.lock'")]];
+        assert_eq!(plain(&rows, Fit::Wrap, 30).len(), 1);
+        let rows = vec![vec!["a".to_owned(), "see `vnx worktree list`, and `vnx worktree gc`".to_owned()]];
+        assert_eq!(plain(&rows, Fit::Wrap, 30).len(), 1);
     }
 
     #[test]

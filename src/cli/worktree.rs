@@ -74,6 +74,6 @@ pub(super) fn list(context: &Context, args: &JsonArgs) -> Result<Answer, Fault> 
             printable(&one.path.display().to_string()),
         ]);
     }
-    context.screen.table(&rows, Fit::Cut);
+    context.screen.table(&rows, Fit::Wrap);
     Ok(Answer::Good)
 }

@@ -1,6 +1,8 @@
 //! Everything at a glance: what runs, what was done today, whether the ledger is believed. For a screen that
 //! somebody leaves open, so what has not changed is not read again.
 
+use std::time::{Duration, Instant};
+
 use serde::Serialize;
 
 use super::view::{self, Live};
@@ -94,15 +96,16 @@ impl Today {
     }
 
     fn spend(&mut self, usage: &Usage) {
-        let read =
-            [usage.input_tokens, usage.cache_read_tokens, usage.cache_write_tokens].into_iter().flatten().sum::<u64>();
+        // A worker's words: they may be anything.
+        let all = [usage.input_tokens, usage.cache_read_tokens, usage.cache_write_tokens].into_iter().flatten();
+        let read = all.fold(0, u64::saturating_add);
         let written = usage.output_tokens.unwrap_or(0);
-        self.input_tokens += read;
-        self.output_tokens += written;
+        self.input_tokens = self.input_tokens.saturating_add(read);
+        self.output_tokens = self.output_tokens.saturating_add(written);
         match (usage.cost_micro_usd, usage.paid_by) {
-            (Some(cost), Some(PaidBy::Login)) => self.login_micro_usd += cost,
-            (Some(cost), _) => self.cost_micro_usd += cost,
-            (None, _) => self.cost_unknown += u64::from(read + written > 0),
+            (Some(cost), Some(PaidBy::Login)) => self.login_micro_usd = self.login_micro_usd.saturating_add(cost),
+            (Some(cost), _) => self.cost_micro_usd = self.cost_micro_usd.saturating_add(cost),
+            (None, _) => self.cost_unknown += u64::from(read > 0 || written > 0),
         }
     }
 }
@@ -115,29 +118,28 @@ pub struct Watch<'a> {
     seen: Option<(u64, i64)>,
     today: Today,
     health: Health,
+    /// When that was found out.
+    audited: Instant,
 }
 
 impl<'a> Watch<'a> {
     /// Has not looked yet.
     pub fn over(project: &'a Project) -> Self {
-        Self { project, seen: None, today: Today::default(), health: Health::default() }
+        let (today, health) = (Today::default(), Health::default());
+        Self { project, seen: None, today, health, audited: Instant::now() }
     }
 
     /// How it is now. Reads what is new in the ledger, and verifies as little as can be known to suffice.
     pub fn look(&mut self) -> Result<Overview, Fault> {
         let (project, at) = (self.project, crate::sys::now());
         let day = at.micros().div_euclid(DAY);
-        let head = project.ledger().head()?.seq;
-        if self.seen != Some((head, day)) {
-            let counted = self.seen.filter(|(_, d)| *d == day).map(|(seq, _)| seq);
-            if counted.is_none() {
-                self.today = Today::default();
+        match project.ledger().head() {
+            Ok(head) => self.read(head.seq, day)?,
+            Err(error) => {
+                // What runs is to be seen all the same. It is asked again with the next look.
+                self.seen = None;
+                self.health.disbelieved = Some(error.to_string());
             }
-            for receipt in since(project, counted, day)? {
-                self.today.take(&receipt.body);
-            }
-            self.health = health(project, head);
-            self.seen = Some((head, day));
         }
         let dispatches = view::live(project)?;
         Ok(Overview {
@@ -150,19 +152,47 @@ impl<'a> Watch<'a> {
             dispatches,
         })
     }
+
+    /// Counts what is new up to a head, and verifies the ledger where it has grown, is in doubt, or was last verified a
+    /// while ago: somebody may have changed what stood there already.
+    fn read(&mut self, head: u64, day: i64) -> Result<(), Fault> {
+        let is_known = self.seen == Some((head, day));
+        if is_known && self.health.disbelieved.is_none() && self.audited.elapsed() < BELIEVED {
+            return Ok(());
+        }
+        if !is_known {
+            let counted = self.seen.filter(|(_, d)| *d == day).map(|(seq, _)| seq);
+            if counted.is_none() {
+                self.today = Today::default();
+            }
+            for receipt in since(self.project, counted, head, day)? {
+                self.today.take(&receipt.body);
+            }
+            self.seen = Some((head, day));
+        }
+        self.health = health(self.project, head);
+        self.audited = Instant::now();
+        Ok(())
+    }
 }
 
+/// How long an audit is believed where nothing is added.
+const BELIEVED: Duration = Duration::from_mins(1);
 /// Microseconds of a day.
 const DAY: i64 = 86_400_000_000;
 /// So many receipts of another day end the search for one of this day: a clock may have gone back meanwhile.
 const PATIENCE: usize = 100;
 
-/// The receipts of a day that come after one, newest first.
-fn since(project: &Project, counted: Option<u64>, day: i64) -> Result<Vec<Receipt>, Fault> {
+/// The receipts of a day that come after one, up to a head, newest first.
+fn since(project: &Project, counted: Option<u64>, head: u64, day: i64) -> Result<Vec<Receipt>, Fault> {
     let (mut found, mut others) = (Vec::new(), 0);
     project.ledger().newest_first(|receipt| {
         if counted.is_some_and(|seq| receipt.seq <= seq) || others > PATIENCE {
             return false;
+        }
+        if receipt.seq > head {
+            // It came after the look at the head, and is counted with the next one.
+            return true;
         }
         if receipt.ts.micros().div_euclid(DAY) == day {
             found.push(receipt);

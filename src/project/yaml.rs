@@ -36,13 +36,14 @@ pub fn parse<T: DeserializeOwned>(file: &Path, bytes: &[u8]) -> Result<T, Fault>
 
 /// What the parser says, without the place, which stands in front already, and without words of programs.
 fn plain(message: &str) -> String {
+    let message = message.split_once(" (defined at line ").map_or(message, |(before, _)| before);
     let message = message.rsplit_once(" at line ").map_or(message, |(before, _)| before);
     let message = message.rsplit_once(", set DuplicateKeyPolicy").map_or(message, |(before, _)| before);
     let known = [
         ("expected mapping start", "keys with values belong here"),
         ("expected sequence start", "a list belongs here"),
-        ("invalid u32", "a whole number belongs here"),
-        ("invalid usize", "a whole number belongs here"),
+        ("invalid u32", "a whole number from 0 to 4294967295 belongs here"),
+        ("invalid usize", "a whole number from 0 on belongs here"),
         ("invalid boolean", "true or false belongs here"),
     ];
     known.iter().find(|(said, _)| message.starts_with(said)).map_or(message, |(_, words)| words).to_owned()

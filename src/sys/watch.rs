@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use notify::event::{AccessKind, AccessMode};
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
 /// Watches one folder, not recursively.
 #[derive(Debug)]
@@ -19,9 +20,14 @@ impl FolderWatch {
     /// Starts watching. Where the kernel refuses (too many watches), only the fallback is left.
     pub fn on(folder: &Path) -> Self {
         let (send, events) = channel();
-        let watcher = notify::recommended_watcher(move |_event| {
-            // A receiver that is gone needs no news.
-            let _ = send.send(());
+        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            // Whoever looks opens what it reads: that is no change, and would wake it again.
+            let is_look =
+                |kind: EventKind| kind.is_access() && kind != EventKind::Access(AccessKind::Close(AccessMode::Write));
+            if !event.is_ok_and(|event| is_look(event.kind)) {
+                // A receiver that is gone needs no news.
+                let _ = send.send(());
+            }
         });
         let watching = watcher.ok().and_then(|mut w| w.watch(folder, RecursiveMode::NonRecursive).ok().map(|()| w));
         Self { watcher: watching, events }
