@@ -52,10 +52,13 @@ fn cut(cli: Cli, lane: Lane) {
     ends(cli, lane, vec![Step::Drop { mid: true }], &["--idle", "20s"], outcome, code);
 }
 
-/// A port on which nobody listens any more.
+/// A port that is taken, so that no other test gets it, and on which nobody listens.
 fn refused(cli: Cli, lane: Lane) {
-    let url = Stub::start(Vec::new()).url();
-    let world = world(cli, &url);
+    use rustix::net::{AddressFamily, SocketAddrV4, SocketType, bind, getsockname, socket};
+    let taken = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&taken, &SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = SocketAddrV4::try_from(getsockname(&taken).unwrap()).unwrap();
+    let world = world(cli, &format!("http://{address}"));
     // Codex waits for the network for ever; Gemini CLI waits five seconds before it tries again.
     let idle = if cli == Cli::Gemini { "30s" } else { "6s" };
     let run = dispatch(&world, cli, lane, &["--idle", idle]);
