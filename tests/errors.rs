@@ -225,19 +225,7 @@ fn pages() -> (String, Vec<String>) {
 
     let mut page = Page::of(&world, "What is over, or not so far");
     world.vnx(&["dispatch-agent", "--agent", "hello-world", "--id", "done"]).expect(0);
-    world
-        .vnx(&[
-            "dispatch-agent",
-            "--provider",
-            "shell",
-            "--agent",
-            "hello-world",
-            "--id",
-            "left",
-            "-i",
-            "echo 1 > left",
-        ])
-        .expect(4);
+    world.vnx(&["dispatch-agent", "--agent", "hello-world", "--id", "left", "-i", "echo 1 > left"]).expect(4);
     page.all(
         "
         dispatch-agent --agent hello-world --id done

@@ -78,7 +78,7 @@ fn it_can_be_left_open_in_a_terminal_of_any_size() {
     let screen = || world.tmux(&["capture-pane", "-p", "-t", "=status:"]);
     let fits = |columns: usize| screen().lines().all(|line| line.chars().count() <= columns);
     world.until("the table", || screen().contains("working") && screen().contains("1 of 32"));
-    assert!(fits(70) && !screen().contains("PANE"), "{}", screen());
+    assert!(fits(70) && !screen().contains("PANE") && !screen().contains("start one"), "{}", screen());
     world.tmux(&["resize-window", "-t", "=status:", "-x", "200", "-y", "14"]);
     world.until("the wide table", || screen().contains("PANE"));
     // What comes is shown, and what is gone is wiped.
@@ -95,6 +95,31 @@ fn it_can_be_left_open_in_a_terminal_of_any_size() {
     let is_drawn = || screen().starts_with("vnx ") && screen().contains(&world.last_id()) && fits(80);
     world.until("the last receipts", is_drawn);
     world.tmux(&["kill-session", "-t", "=status"]);
+}
+
+/// Who only looks does not finish what lost its supervisor; it says who does.
+#[test]
+fn a_lost_supervisor_is_told_with_what_to_do() {
+    let world = World::new();
+    // A command in the foreground would finish it itself.
+    let script = "while :; do sleep 0.05; done";
+    world.vnx(&["dispatch-agent", "--agent", "hello-world", "--no-pane", "--detach", "-i", script]).expect(0);
+    world.until("the worker", || world.vnx(&["status", "--json"]).json()["dispatches"][0]["state"] == "working");
+    let said = world.root.join("said");
+    let mut watch = world.command(World::binary());
+    watch.args(["status", "--watch"]).stdout(std::fs::File::create(&said).unwrap());
+    let mut watch = watch.spawn().unwrap();
+    let says = |what: &str| world.until(what, || std::fs::read_to_string(&said).unwrap().contains(what));
+    says("working");
+    let supervisor = world.processes().into_iter().find(|(_, command)| command.contains(" supervise ")).unwrap();
+    let pid = rustix::process::Pid::from_raw(supervisor.0).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    says("lost its supervisor\n  any next command finishes it");
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+    world.vnx(&["ps"]).expect(0);
+    assert_eq!(world.last("dispatch.closed")["verdict"]["outcome"], "supervisor_lost");
+    world.assert_nothing_left();
 }
 
 #[test]

@@ -99,6 +99,7 @@ fn wait_lines(one: &Live) -> Vec<String> {
             (format!("asks{detail}"), format!("answer with `vnx send {} TEXT` or in `vnx attach {}`", one.id, one.id))
         }
         State::Blocked => (format!("is blocked{detail}"), format!("look with `vnx attach {}`", one.id)),
+        State::Lost => ("lost its supervisor".to_owned(), "any next command finishes it, such as `vnx ps`".to_owned()),
         _ => return Vec::new(),
     };
     vec![format!("{} {why}", toned(Tone::Doubt, one.id.as_str())), format!("  {next}")]

@@ -161,9 +161,12 @@ fn page(overview: &Overview, lines: &[Vec<u8>], redraws: bool) -> Vec<String> {
     } else {
         page.extend(fitted(&rows, Fit::Drop, columns));
     }
-    page.push(String::new());
     // What cannot be read is why the ledger is not believed, which is told above.
     let last: Vec<Receipt> = lines.iter().filter_map(|line| format::read(line).ok()).collect();
+    if last.is_empty() && !overview.dispatches.is_empty() {
+        return page;
+    }
+    page.push(String::new());
     if last.is_empty() {
         page.push("no dispatch yet; start one: `vnx dispatch-agent --agent hello-world`".to_owned());
         return page;
@@ -182,7 +185,7 @@ fn head(overview: &Overview) -> Vec<Vec<String>> {
         (toned(Tone::Dim, "running"), format!("{} of {}", slots.used, slots.of)),
     ];
     rows.push((toned(Tone::Dim, "today"), today_words(today)));
-    if today.input_tokens + today.output_tokens > 0 {
+    if today.input_tokens > 0 || today.output_tokens > 0 {
         rows.push((toned(Tone::Dim, "spent"), spent(today)));
     }
     if *kept > 0 {
@@ -216,7 +219,7 @@ fn today_words(today: &Today) -> String {
 
 fn spent(today: &Today) -> String {
     let mut words = vec![format!("{} tokens in, {} out", today.input_tokens, today.output_tokens)];
-    if today.cost_micro_usd > 0 || today.login_micro_usd + today.cost_unknown == 0 {
+    if today.cost_micro_usd > 0 || (today.login_micro_usd, today.cost_unknown) == (0, 0) {
         words.push(dollars(today.cost_micro_usd));
     }
     if today.login_micro_usd > 0 {
