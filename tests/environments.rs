@@ -4,7 +4,9 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::common::World;
+use crate::common::{World, names};
+use crate::gates::{TESTS, project};
+use crate::merges::ready;
 
 /// Doctor and dispatch on the same world, and what both must say.
 #[track_caller]
@@ -155,6 +157,39 @@ fn the_worktree_root_cannot_be_written() {
     mode(0o500);
     agree(&world, &[], &[], false, "cannot be written");
     mode(0o700);
+}
+
+/// A container's, a daemon's, or one with nothing left on it: the witness is one of three, and says that it is not.
+#[test]
+fn a_home_that_cannot_be_written_costs_a_warning() {
+    let mut world = project(TESTS);
+    world.drop_privileges();
+    let home = world.root.join("home");
+    let mode = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    let seal = |world: &World| world.vnx(&["audit-chain", "seal", "--json"]);
+    mode(&home, 0o500);
+    let doctor = world.vnx(&["doctor"]).expect(0).out;
+    assert!(doctor.contains("WARN  witness"), "{doctor}");
+    let id = ready(&world, "echo 1 > f");
+    let sealed = seal(&world).expect(0).json();
+    assert!(sealed["witnessed"] == false && sealed["unwitnessed"].as_str().unwrap().contains("denied"), "{sealed}");
+    world.vnx(&["merge", &id]).expect(0);
+    assert_eq!(world.git(&["show", "main:f"]), "1");
+    assert_eq!(names(&home), [".gitconfig"]);
+    world.set("HOME", "/dev/null");
+    assert_eq!(seal(&world).expect(0).json()["witnessed"], false);
+    world.vnx(&["audit-chain", "verify", "--require-anchor"]).expect(0);
+    world.set("HOME", home.to_str().unwrap());
+    mode(&home, 0o700);
+    assert_eq!(seal(&world).expect(0).json()["witnessed"], true);
+    assert!(!world.vnx(&["doctor"]).expect(0).out.contains("witness"));
+    // What remembers is to be brought up to date, or nobody could tell it from one that was held back.
+    world.script("true").expect(4);
+    let witness = home.join(".local/state/vnx/witness");
+    mode(&witness, 0o500);
+    assert!(seal(&world).expect(5).err.contains("witness"));
+    mode(&witness, 0o700);
+    assert_eq!(seal(&world).expect(0).json()["witnessed"], true);
 }
 
 #[test]

@@ -31,8 +31,11 @@ pub struct Sealed {
     pub signed: bool,
     /// It was written now; otherwise nothing had happened since it was.
     pub new: bool,
-    /// The witness remembers it too; `false` for a user without a home.
+    /// The witness remembers it too; `false` for a user without a home to write to.
     pub witnessed: bool,
+    /// Why it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unwitnessed: Option<String>,
 }
 
 /// Writes an anchor of the ledger as it is now. `Err` with the audit when the ledger does not
@@ -77,11 +80,12 @@ pub fn seal(project: &Project) -> Result<Result<Sealed, Audit>, Fault> {
         let body = AnchorWritten { size, root, commit: commit.clone(), signed };
         project.ledger().append(&[Entry::ledger(Body::AnchorWritten(body))])?;
     }
-    let witnessed = witness::remember(&project.located.common_dir, &anchor.checkpoint)?;
+    let unwitnessed = witness::remember(&project.located.common_dir, &anchor.checkpoint)?;
+    let witnessed = unwitnessed.is_none();
     if let Some(files) = files.filter(|_| witnessed) {
         witness::remember_files(&anchor.checkpoint, files)?;
     }
-    Ok(Ok(Sealed { schema: "vnx.seal/1", size, root, commit, signed, new, witnessed }))
+    Ok(Ok(Sealed { schema: "vnx.seal/1", size, root, commit, signed, new, witnessed, unwitnessed }))
 }
 
 /// A bit that flips in memory between reading and hashing would make a checkpoint that never

@@ -3,6 +3,7 @@
 //! transparency log: it never goes back, and it is held against the ledger whenever that is
 //! verified.
 
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::domain::Digest;
 use crate::domain::checkpoint::Checkpoint;
 use crate::sys::files::{self, PathError};
+
+const NO_HOME: &str = "neither HOME nor XDG_STATE_HOME is set";
 
 /// `$XDG_STATE_HOME/vnx/witness`; `None` for a user without a home.
 fn folder() -> Option<PathBuf> {
@@ -33,7 +36,13 @@ fn place(repository: &Path) -> Option<PathBuf> {
 }
 
 fn load(path: &Path) -> Result<Option<Checkpoint>, String> {
-    let Some(bytes) = files::read_capped(path, 4096).map_err(|e| e.to_string())? else { return Ok(None) };
+    let bytes = match files::read_capped(path, 4096) {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => return Ok(None),
+        // A home that is no folder (`/dev/null`) has nothing in it.
+        Err(e) if e.source.kind() == ErrorKind::NotADirectory => return Ok(None),
+        Err(e) => return Err(e.to_string()),
+    };
     let checkpoint = String::from_utf8(bytes).ok().and_then(|text| Checkpoint::parse(&text));
     checkpoint.map(Some).ok_or_else(|| format!("the witness file {} is not a checkpoint", path.display()))
 }
@@ -88,18 +97,38 @@ pub(super) fn remember_files(checkpoint: &Checkpoint, digests: Vec<Digest>) -> R
     files::replace(&path, text.as_bytes())
 }
 
-/// Remembers a checkpoint whose consistency with the last one was proven. `false` where there is
-/// no place for it.
-pub(super) fn remember(repository: &Path, checkpoint: &Checkpoint) -> Result<bool, PathError> {
+/// Remembers a checkpoint whose consistency with the last one was proven. `Some` says why there is no place
+/// for it; what is remembered already has to be brought up to date.
+pub(super) fn remember(repository: &Path, checkpoint: &Checkpoint) -> Result<Option<String>, PathError> {
     let (Some(folder), Some(by_id), Some(by_place)) = (folder(), file(&checkpoint.origin), place(repository)) else {
-        return Ok(false);
+        return Ok(Some(NO_HOME.to_owned()));
     };
-    files::private_folder(&folder)?;
-    for path in [by_id, by_place] {
+    let blank = matches!((load(&by_id), load(&by_place)), (Ok(None), Ok(None)));
+    match write(&folder, [by_id, by_place], checkpoint) {
+        Err(e) if blank && is_no_place(&e) => Ok(Some(e.to_string())),
+        written => written.map(|()| None),
+    }
+}
+
+/// A home that this user cannot write to is as good as none.
+fn is_no_place(error: &PathError) -> bool {
+    use ErrorKind::{NotADirectory, PermissionDenied, ReadOnlyFilesystem};
+    matches!(error.source.kind(), PermissionDenied | ReadOnlyFilesystem | NotADirectory)
+}
+
+fn write(folder: &Path, paths: [PathBuf; 2], checkpoint: &Checkpoint) -> Result<(), PathError> {
+    files::private_folder(folder)?;
+    for path in paths {
         let is_older = |known: &Checkpoint| known.origin == checkpoint.origin && known.size >= checkpoint.size;
         if !matches!(load(&path), Ok(Some(known)) if is_older(&known)) {
             files::replace(&path, checkpoint.to_text().as_bytes())?;
         }
     }
-    Ok(true)
+    Ok(())
+}
+
+/// Why this user cannot have a witness, if so.
+pub fn no_witness() -> Option<String> {
+    let Some(folder) = folder() else { return Some(NO_HOME.to_owned()) };
+    files::writable(&folder).err().map(|e| format!("{} cannot be written: {e}", folder.display()))
 }

@@ -259,8 +259,8 @@ fn seal(context: &Context, json: bool) -> Result<Answer, Fault> {
         sealed.size,
         sealed.root.short()
     ));
-    if !sealed.witnessed {
-        context.screen.story("no witness was written: neither HOME nor XDG_STATE_HOME is set");
+    if let Some(why) = &sealed.unwitnessed {
+        context.screen.story(&format!("no witness was written: {}", printable(why)));
     }
     context.screen.story(&format!("push it, so that others hold it too: git push <remote> {ANCHORS}"));
     Ok(Answer::Good)

@@ -11,6 +11,7 @@ use super::leftovers::{Fix, leftovers};
 use super::plan::Refusal;
 use super::request::Request;
 use super::snapshot::{Snapshot, look_up, snapshot};
+use crate::anchor;
 use crate::domain::{DispatchId, Fault, Name};
 use crate::git::Git;
 use crate::project::Project;
@@ -164,6 +165,15 @@ fn rows_of(seen: &Snapshot, checks: &mut Vec<Check>) {
     checks.push(Check::of("constraints", &seen.constraints, |c| format!("{} rules", c.constraints.len())));
     checks.push(Check::of("ledger", &seen.ledger, |h| format!("receipt {} is sound", h.seq)));
     checks.push(Check::of("writable", &seen.writable, |()| "state and worktrees can be written".to_owned()));
+    if let Some(why) = anchor::no_witness() {
+        let what = format!("{why}: nothing outside of the repository remembers its ledger");
+        checks.push(Check::new(
+            "witness",
+            Level::Warn,
+            what,
+            "set XDG_STATE_HOME to a folder of yours; push the anchors",
+        ));
+    }
     checks.push(Check::of("disk", &seen.disk, |free| format!("{} MiB free", free >> 20)));
 }
 

@@ -220,7 +220,7 @@ pub(super) fn writable(project: &Project) -> Result<(), Fault> {
     let must = must.chain([project.located.common_dir.clone()]);
     let may = |place: &Path| access(place, Access::WRITE_OK);
     let mut asked = must.map(|path| (may(&path).map_err(std::io::Error::from), path)).collect::<Vec<_>>();
-    asked.push((files::nearest(&project.worktrees(), may), project.worktrees()));
+    asked.push((files::writable(&project.worktrees()), project.worktrees()));
     match asked.into_iter().find_map(|(answer, path)| Some((answer.err()?, path))) {
         None => Ok(()),
         Some((e, path)) => Err(Fault::environment(format!("{} cannot be written: {e}", path.display()))

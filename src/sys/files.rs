@@ -207,6 +207,11 @@ pub fn nearest<T>(path: &Path, ask: impl Fn(&Path) -> rustix::io::Result<T>) -> 
     Ok(answer?)
 }
 
+/// Whether this user may write to a folder, or to its nearest parent where it does not exist yet.
+pub fn writable(path: &Path) -> io::Result<()> {
+    nearest(path, |place| rustix::fs::access(place, rustix::fs::Access::WRITE_OK))
+}
+
 /// Bytes that a folder tree takes on disk; what cannot be read counts nothing, no link is followed.
 pub fn disk_usage(path: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
