@@ -8,6 +8,7 @@ use super::door::{Opened, Options, open, plan_only};
 use super::gates::actor;
 use super::plan::Refusal;
 use super::request::Request;
+use crate::domain::id::meant;
 use crate::domain::receipt::{Body, Entry, Kind, StagePromoted, StageProposed};
 use crate::domain::{Digest, DispatchId, Fault};
 use crate::ledger::format;
@@ -77,7 +78,7 @@ fn proposed_as(project: &Project, id: &DispatchId) -> Result<Vec<Digest>, Fault>
     Ok(all.iter().filter_map(|r| digest(&r.body)).collect())
 }
 
-/// The proposal that is meant by an id, a unique prefix of one, or `@last`.
+/// The proposal that is meant by an id, an abbreviation of one, or `@last`.
 fn resolve(project: &Project, text: &str) -> Result<DispatchId, Fault> {
     let names = files::names(&project.paths.staged())?;
     let ids = names.iter().filter_map(|name| DispatchId::parse(name).ok());
@@ -88,18 +89,13 @@ fn resolve(project: &Project, text: &str) -> Result<DispatchId, Fault> {
             .max_by_key(|id| (made(id).ok(), id.clone()))
             .ok_or_else(|| Fault::input("nothing is proposed").fix("`vnx stage` proposes a dispatch"));
     }
-    let found: Vec<DispatchId> = ids.filter(|id| !text.is_empty() && id.as_str().starts_with(text)).collect();
-    match found.as_slice() {
-        [one] => Ok(one.clone()),
-        all => match all.iter().find(|id| id.as_str() == text) {
-            Some(exact) => Ok(exact.clone()),
-            None => Err(Fault::input(match all.len() {
-                0 => format!("no proposal is called {text:?}"),
-                n => format!("{text:?} begins {n} proposals"),
-            })
-            .fix("`vnx promote` lists what is proposed")),
-        },
-    }
+    meant(ids, |id| id.as_str(), text).map_err(|several| {
+        Fault::input(match several.len() {
+            0 => format!("no proposal is called {text:?}"),
+            n => format!("{text:?} means {n} proposals"),
+        })
+        .fix("`vnx promote` lists what is proposed")
+    })
 }
 
 /// Lets a proposed dispatch begin, in the name of a person, as it was proposed.

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::supervise::read_plan;
 use crate::domain::event::{StateSource, WorkerState};
+use crate::domain::id::meant;
 use crate::domain::plan::{Lane, Plan};
 use crate::domain::receipt::{Body, DispatchClosed};
 use crate::domain::{DispatchId, Fault, Timestamp};
@@ -52,7 +53,7 @@ pub struct Live {
     pub worktree: String,
 }
 
-/// Resolves an id, a unique prefix of one, or `@last`.
+/// Resolves an id, an abbreviation of one ([`meant`]), or `@last`.
 pub fn resolve(project: &Project, text: &str) -> Result<DispatchId, Fault> {
     let names = files::names(&project.paths.dispatches())?;
     let mut ids: Vec<DispatchId> = names.iter().filter_map(|n| DispatchId::parse(n).ok()).collect();
@@ -66,22 +67,15 @@ pub fn resolve(project: &Project, text: &str) -> Result<DispatchId, Fault> {
             Fault::input("there is no dispatch yet").fix("start one: `vnx dispatch-agent --agent hello-world`")
         });
     }
-    // An exact id wins over a longer one that it begins.
-    if let Some(id) = ids.iter().find(|id| id.as_str() == text) {
-        return Ok(id.clone());
-    }
-    let matching: Vec<&DispatchId> =
-        ids.iter().filter(|id| !text.is_empty() && id.as_str().starts_with(text)).collect();
-    match matching.as_slice() {
-        [one] => Ok((*one).clone()),
-        [] => Err(Fault::input(format!("there is no dispatch {text:?}"))
-            .fix("see `vnx ps` and `vnx receipts list`, or use @last")),
-        many => Err(Fault::input(format!("{text:?} begins {} dispatches, the first is {}", many.len(), many[0]))
-            .fix("give more of the id")),
-    }
+    meant(ids, |id| id.as_str(), text).map_err(|several| match several.first() {
+        None => Fault::input(format!("there is no dispatch {text:?}"))
+            .fix("see `vnx ps` and `vnx receipts list`, or use @last"),
+        Some(first) => Fault::input(format!("{text:?} means {} dispatches, the first is {first}", several.len()))
+            .fix("give more of the id"),
+    })
 }
 
-/// The lines of the dispatch that is meant by an id, a unique prefix of one, or `@last`. It need not
+/// The lines of the dispatch that is meant by an id, an abbreviation of one, or `@last`. It need not
 /// have a folder any more. Asks the projections; where they cannot be used, the ledger is read.
 pub fn lines(project: &Project, text: &str, progress: &dyn Fn(u64)) -> Result<Vec<Vec<u8>>, Fault> {
     let known = Projections::ask(project, progress, |state| {

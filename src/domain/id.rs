@@ -119,9 +119,57 @@ impl fmt::Display for DispatchId {
     }
 }
 
+/// The one of `all` that an abbreviation means: the one called so, else the only one that it begins, else the
+/// only one whose last part it is (`k3p9` of `20261121-100203-hello-world-k3p9`).
+///
+/// # Errors
+///
+/// Those that it may mean: none, or several.
+pub fn meant<T>(all: impl IntoIterator<Item = T>, id: impl Fn(&T) -> &str, text: &str) -> Result<T, Vec<T>> {
+    let (mut begun, mut ended) = (Vec::new(), Vec::new());
+    for one in all {
+        let name = id(&one);
+        if name == text {
+            return Ok(one);
+        }
+        if !text.is_empty() && name.starts_with(text) {
+            begun.push(one);
+        } else if name.rsplit_once('-').is_some_and(|(_, last)| last == text) {
+            ended.push(one);
+        }
+    }
+    let mut found = if begun.is_empty() { ended } else { begun };
+    if found.len() == 1 { found.pop().ok_or_else(Vec::new) } else { Err(found) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_abbreviation_means_one_or_says_which() {
+        let all = ["20261121-a-k3p9", "20261121-b-00ab", "20261122-a-00ab", "own", "own-2", "k3p9-x"];
+        let is = |text: &str| meant(all, |id| id, text);
+        for (text, id) in [
+            ("own", "own"),
+            ("own-", "own-2"),
+            ("20261122", "20261122-a-00ab"),
+            ("20261121-b-00ab", "20261121-b-00ab"),
+            ("x", "k3p9-x"),
+            // What it begins comes first.
+            ("k3p9", "k3p9-x"),
+            ("2", "20261121-a-k3p9"),
+        ] {
+            match is(text) {
+                Ok(found) => assert_eq!(found, id, "{text}"),
+                Err(several) => assert!(several.len() > 1 && several[0] == id, "{text}: {several:?}"),
+            }
+        }
+        assert_eq!(is("00ab"), Err(vec!["20261121-b-00ab", "20261122-a-00ab"]));
+        for nothing in ["", "-", "3p9", "a-00ab", "@last"] {
+            assert_eq!(is(nothing), Err(vec![]), "{nothing}");
+        }
+    }
 
     #[test]
     fn the_rule_refuses_everything_that_would_need_escaping() {

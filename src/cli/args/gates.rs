@@ -8,7 +8,7 @@ use crate::domain::span::Span;
 /// Which dispatch, and where it shall land.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct WhichArgs {
-    /// A dispatch id, a unique prefix of one, or @last
+    /// The dispatch: its id, a unique prefix, its last part, or @last
     #[arg(default_value = "@last")]
     pub(in crate::cli) id: String,
     /// The branch that it shall land on [default: merge.target, or the one that it began on]
@@ -39,7 +39,7 @@ pub(in crate::cli) enum GateCommand {
     },
     /// Show the last result of a gate: what it said and why
     Show {
-        /// A dispatch id, a unique prefix of one, or @last
+        /// The dispatch: its id, a unique prefix, its last part, or @last
         id: String,
         /// The gate
         gate: String,
@@ -52,7 +52,7 @@ pub(in crate::cli) enum GateCommand {
     /// Beside gates: verdict (which is not accept), strict (paths that need a person), items, no-gate, git-config.
     /// The ledger's audit cannot be set aside.
     Override {
-        /// A dispatch id, a unique prefix of one, or @last
+        /// The dispatch: its id, a unique prefix, its last part, or @last
         id: String,
         /// The gate
         gate: String,
@@ -143,7 +143,7 @@ impl From<DestinationArg> for Destination {
 pub(in crate::cli) enum ItemsCommand {
     /// List what is to be done
     List {
-        /// Of this dispatch: its id, a unique prefix, or @last
+        /// Of this dispatch: its id, a unique prefix, its last part, or @last
         id: Option<String>,
         /// Also what is closed
         #[arg(long)]
@@ -154,7 +154,7 @@ pub(in crate::cli) enum ItemsCommand {
     },
     /// Note something about a dispatch
     Add {
-        /// A dispatch id, a unique prefix of one, or @last
+        /// The dispatch: its id, a unique prefix, its last part, or @last
         id: String,
         /// What is to be done
         text: String,
@@ -200,7 +200,7 @@ impl From<StrategyArg> for Strategy {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct MergeArgs {
-    /// Dispatch ids, unique prefixes of them, or @last; several need --queue
+    /// Dispatch ids, unique prefixes, last parts, or @last; several need --queue
     #[arg(value_name = "ID", default_value = "@last")]
     pub(in crate::cli) ids: Vec<String>,
     /// The branch that they shall land on [default: merge.target, or the one that each began on]
@@ -222,7 +222,7 @@ pub(in crate::cli) struct MergeArgs {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct PromoteArgs {
-    /// A proposal: its id or a unique prefix; without one they are listed
+    /// A proposal: its id, a unique prefix or its last part; without one they are listed
     pub(in crate::cli) id: Option<String>,
     /// Why
     #[arg(long, value_name = "WHY")]
@@ -243,7 +243,7 @@ pub(in crate::cli) struct PromoteArgs {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct RevertArgs {
-    /// A dispatch id, a unique prefix of one, or @last
+    /// The dispatch: its id, a unique prefix, its last part, or @last
     pub(in crate::cli) id: String,
     /// Why
     #[arg(long, value_name = "WHY")]

@@ -190,7 +190,7 @@ pub(super) struct DoctorArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct ShowArgs {
-    /// A dispatch id, a unique prefix of one, or @last
+    /// The dispatch: its id, a unique prefix, its last part, or @last
     #[arg(default_value = "@last")]
     pub(super) id: String,
     /// Print how the verdict came about: every rule and what came of it, then what the gates say
@@ -245,7 +245,7 @@ pub(super) enum ProviderCommand {
 /// Which receipts.
 #[derive(Debug, Args)]
 pub(super) struct FilterArgs {
-    /// Of this dispatch: its id, a unique prefix, or @last
+    /// Of this dispatch: its id, a unique prefix, its last part, or @last
     #[arg(long, value_name = "ID")]
     pub(super) dispatch: Option<String>,
     /// Of this kind, for example dispatch.closed
@@ -422,7 +422,7 @@ pub(super) enum Place {
 pub(super) struct PathArgs {
     /// What to find
     pub(super) what: Place,
-    /// For `dispatch`: its id, a unique prefix, or @last
+    /// For `dispatch`: its id, a unique prefix, its last part, or @last
     #[arg(required_if_eq("what", "dispatch"))]
     pub(super) id: Option<String>,
     /// Print JSON

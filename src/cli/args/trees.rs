@@ -7,7 +7,7 @@ use crate::domain::span::{Size, Span};
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct UndoArgs {
-    /// The dispatch: its id, a unique prefix, or @last
+    /// The dispatch: its id, a unique prefix, its last part, or @last
     pub(in crate::cli) id: String,
     /// Print JSON
     #[arg(long)]
@@ -74,7 +74,7 @@ pub(in crate::cli) enum RescueCommand {
     },
     /// Name the files in one
     Show {
-        /// The dispatch: its id, a unique prefix, or @last
+        /// The dispatch: its id, a unique prefix, its last part, or @last
         id: String,
         /// Print JSON
         #[arg(long)]

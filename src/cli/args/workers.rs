@@ -120,7 +120,7 @@ pub(in crate::cli) struct DispatchArgs {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct AttachArgs {
-    /// A dispatch id, a unique prefix of one, or @last
+    /// The dispatch: its id, a unique prefix, its last part, or @last
     #[arg(default_value = "@last")]
     pub(in crate::cli) id: String,
     /// Only look: keys are not passed on, and this terminal's size does not count
@@ -136,7 +136,7 @@ pub(in crate::cli) struct AttachArgs {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct SendArgs {
-    /// A dispatch id, a unique prefix of one, or @last
+    /// The dispatch: its id, a unique prefix, its last part, or @last
     pub(in crate::cli) id: String,
     /// The message; `-` reads it from standard input
     #[arg(allow_hyphen_values = true)]
@@ -148,7 +148,7 @@ pub(in crate::cli) struct SendArgs {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ResumeArgs {
-    /// A dispatch id, a unique prefix of one, or @last
+    /// The dispatch: its id, a unique prefix, its last part, or @last
     pub(in crate::cli) id: String,
     /// What to do next [default: go on with the assignment]
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
@@ -181,7 +181,7 @@ pub(in crate::cli) enum PermitArg {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct PermitArgs {
-    /// A dispatch id, a unique prefix of one, or @last
+    /// The dispatch: its id, a unique prefix, its last part, or @last
     pub(in crate::cli) id: String,
     /// The decision
     pub(in crate::cli) decision: PermitArg,
@@ -192,7 +192,7 @@ pub(in crate::cli) struct PermitArgs {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct WaitArgs {
-    /// Dispatch ids, unique prefixes, or @last
+    /// Dispatch ids, unique prefixes, last parts, or @last
     #[arg(required = true, value_name = "ID")]
     pub(in crate::cli) ids: Vec<String>,
     /// Print JSON
@@ -202,7 +202,7 @@ pub(in crate::cli) struct WaitArgs {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct CancelArgs {
-    /// A dispatch id, a unique prefix of one, or @last
+    /// The dispatch: its id, a unique prefix, its last part, or @last
     pub(in crate::cli) id: String,
     /// Skip the time between SIGTERM and SIGKILL
     #[arg(long)]
@@ -214,7 +214,7 @@ pub(in crate::cli) struct CancelArgs {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct LogsArgs {
-    /// A dispatch id, a unique prefix of one, or @last
+    /// The dispatch: its id, a unique prefix, its last part, or @last
     #[arg(default_value = "@last")]
     pub(in crate::cli) id: String,
     /// Go on until the dispatch is closed

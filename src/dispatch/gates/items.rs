@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::persons::actor;
 use crate::domain::gate::check::Applied;
 use crate::domain::gate::review::{Finding, Severity};
+use crate::domain::id::meant;
 use crate::domain::line::summary;
 use crate::domain::receipt::{Body, Destination, Entry, ItemClosed, ItemOpened, ItemSource};
 use crate::domain::{Digest, DispatchId, Fault, Name};
@@ -156,24 +157,21 @@ pub fn add(project: &Project, dispatch: &DispatchId, claim: &str, destination: D
     }
 }
 
-/// Closes the item of this name, or the one that it begins.
+/// Closes the item of this name, or the one that an abbreviation means.
 pub fn close(project: &Project, text: &str, reason: &str) -> Result<Listed, Fault> {
     let all = list(project)?;
-    let open: Vec<&Listed> = all.iter().filter(|l| l.closed.is_none()).collect();
-    let exact = open.iter().filter(|l| l.item.item.as_str() == text);
-    let begun = open.iter().filter(|l| !text.is_empty() && l.item.item.as_str().starts_with(text));
-    let found: Vec<&&Listed> = if exact.clone().count() == 1 { exact.collect() } else { begun.collect() };
-    let [one] = found[..] else {
-        let what = match found.len() {
+    let open = all.iter().filter(|l| l.closed.is_none());
+    let one = meant(open, |l| l.item.item.as_str(), text).map_err(|several| {
+        Fault::input(match several.len() {
             0 => format!("no open item is called {text:?}"),
-            n => format!("{text:?} begins {n} open items"),
-        };
-        return Err(Fault::input(what).fix("see `vnx items list`"));
-    };
+            n => format!("{text:?} means {n} open items"),
+        })
+        .fix("see `vnx items list`")
+    })?;
     let by = Some(actor(project)?);
     let body = ItemClosed { item: one.item.item.clone(), round: one.item.round, reason: reason.to_owned(), by };
     project.ledger().append(&[Entry::of(&one.dispatch, Body::ItemClosed(body))])?;
-    Ok(Listed { closed: Some(reason.to_owned()), ..(**one).clone() })
+    Ok(Listed { closed: Some(reason.to_owned()), ..one.clone() })
 }
 
 /// All items, oldest first.
