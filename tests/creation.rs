@@ -59,7 +59,7 @@ fn a_post_create_that_fails_ends_the_dispatch_with_its_last_word() {
         "worktree: {hooks: {post_create: [{run: 'echo begin; echo no database >&2; exit 7'}, {run: touch never}]}}\n",
     );
     let run = world.script("touch ../../worker-ran").expect(1);
-    assert!(run.out.contains("setup_failed: hook post_create-1, exit 7: no database"), "{}", run.out);
+    assert!(run.out.contains("setup_failed: hook post_create-1: exit 7: no database"), "{}", run.out);
     assert_eq!(hooks(&world).len(), 1, "the second one is not begun");
     assert!(!world.root.join("worker-ran").exists());
     assert_eq!(world.count("dispatch.prepared"), 0);
@@ -76,7 +76,7 @@ fn a_hook_that_hangs_is_ended_with_everything_it_started() {
         "defaults: {{grace: 200ms}}\nworktree: {{hooks: {{post_create: [{{run: '{hook}', timeout: 300ms}}]}}}}\n"
     ));
     let run = world.script("true").expect(1);
-    assert!(run.out.contains("setup_failed: hook post_create-1, did not end within 300 ms"), "{}", run.out);
+    assert!(run.out.contains("setup_failed: hook post_create-1: it did not end within 300 ms"), "{}", run.out);
     let hook = &hooks(&world)[0].1;
     assert_eq!((&hook["end"]["how"], &hook["containment"]["empty"]), (&"timed_out".into(), &true.into()), "{hook}");
     world.assert_nothing_left();
@@ -102,10 +102,10 @@ fn a_pre_remove_that_fails_keeps_the_tree_and_one_that_succeeds_removes_nothing(
     world.script(COMMIT).expect(0);
     let closed = world.last("dispatch.closed");
     assert_eq!((&closed["teardown"]["class"], &closed["teardown"]["tree"]), (&"committed".into(), &"kept".into()));
-    assert_eq!(world.last("worktree.kept")["reason"], "hook pre_remove-1, exit 3: still open");
+    assert_eq!(world.last("worktree.kept")["reason"], "hook pre_remove-1: exit 3: still open");
     assert!(world.root.join("second").exists(), "the others run all the same");
     let locked = world.git(&["worktree", "list", "--porcelain"]);
-    assert!(locked.contains("kept, hook pre_remove-1, exit 3"), "{locked}");
+    assert!(locked.contains("kept, hook pre_remove-1: exit 3"), "{locked}");
     // What the hook leaves is seen, because the facts are read after it.
     world.config("worktree: {hooks: {pre_remove: [{run: 'echo late > late'}]}}\n");
     world.script(COMMIT).expect(4);
@@ -507,7 +507,7 @@ fn what_stands_in_the_way_of_a_persons_worktree_stays() {
     std::fs::remove_dir_all(world.worktrees()).unwrap();
     world.config("worktree: {hooks: {post_create: [{run: 'echo half > half; echo no >&2; exit 2'}]}}\n");
     let run = world.vnx(&["worktree", "new", "x"]).expect(5);
-    assert!(run.err.contains("hook post_create-1, exit 2: no"), "{}", run.err);
+    assert!(run.err.contains("hook post_create-1: exit 2: no"), "{}", run.err);
     assert_eq!(world.git(&["branch", "--list", "x"]), "");
     assert_eq!(names(&world.state().join("trees")), Vec::<String>::new());
     world.assert_nothing_left();

@@ -42,33 +42,121 @@ fn what_there_is_is_offered() {
     offered(&world, &["vnx", "show", ""]);
 }
 
-#[test]
-fn tab_completes_an_id_in_a_real_shell() {
+/// A shell in a terminal of its own: how it is started, and what it is told before Tab knows of vnx.
+fn tab_completes_an_id(shell: &str, told: &str) {
     let mut world = World::new();
     world.script("true").expect(4);
     let id = world.last_id();
     let bin = Path::new(World::binary()).parent().unwrap().display().to_string();
     let path = format!("{bin}:{}", world.env["PATH"]);
     world.set("PATH", path);
-    world.tmux(&[
-        "new-session",
-        "-d",
-        "-s",
-        "shell",
-        "-x",
-        "150",
-        "-y",
-        "20",
-        "PS1='ready ' bash --norc --noprofile -i",
-    ]);
+    world.tmux(&["new-session", "-d", "-s", "shell", "-x", "150", "-y", "20", shell]);
     let sees = |what: &str| world.until(what, || world.tmux(&["capture-pane", "-p", "-t", "=shell:"]).contains(what));
     let types = |keys: &str| world.tmux(&["send-keys", "-t", "=shell:", "-l", keys]);
     sees("ready");
-    types("source <(vnx completions bash); echo so\"urced\"\r");
+    types(&format!("{told}; echo so\"urced\"\r"));
     sees("sourced");
     types("vnx show 20\t");
     sees(&format!("vnx show {id}"));
     world.tmux(&["kill-session", "-t", "=shell"]);
+}
+
+#[test]
+fn tab_completes_an_id_in_bash() {
+    tab_completes_an_id("PS1='ready ' bash --norc --noprofile -i", "source <(vnx completions bash)");
+}
+
+#[test]
+fn tab_completes_an_id_in_zsh() {
+    let told = "autoload -Uz compinit; compinit -u -D; source <(vnx completions zsh)";
+    tab_completes_an_id("PS1='ready ' zsh -f -i", told);
+}
+
+#[test]
+fn tab_completes_an_id_in_fish() {
+    let shell = "fish --no-config -C 'function fish_prompt; echo -n \"ready \"; end'";
+    tab_completes_an_id(shell, "vnx completions fish | source");
+}
+
+/// What a command writes to a terminal of this kind (script(1) makes one).
+fn written_to(world: &World, term: &str, command: &str) -> String {
+    let mut script = world.command("script");
+    script.env("TERM", term).args(["-qec", &format!("{} {command}", World::binary()), "/dev/null"]);
+    String::from_utf8(script.output().unwrap().stdout).unwrap()
+}
+
+#[test]
+fn a_terminal_that_knows_nothing_is_told_nothing_but_text() {
+    let mut world = World::new();
+    world.script("printf '\\033[31mred\\033[0m\\n10%%\\r20%%\\n'; echo x > f").expect(4);
+    let commands =
+        ["status", "ps", "show", "show -v", "logs", "receipts list", "worktree list", "worktree gc", "doctor"];
+    for command in commands {
+        let plain = written_to(&world, "dumb", command);
+        assert!(!plain.contains('\x1b') && plain.lines().count() > 0, "{command}: {plain:?}");
+    }
+    assert!(written_to(&world, "xterm-256color", "show").contains('\x1b'), "colour is for those that have it");
+    // What the worker coloured and drew over comes as it was to be read.
+    assert_eq!(written_to(&world, "dumb", "logs"), "red\r\n20%\r\n");
+    world.set("NO_COLOR", "1");
+    assert!(!written_to(&world, "xterm-256color", "show").contains('\x1b'));
+}
+
+#[test]
+fn what_is_longer_than_the_terminal_is_shown_by_a_pager() {
+    let mut world = World::new();
+    world.script("seq 1 100 > f; git add f; git commit -qm f; echo said").expect(0);
+    let id = world.last_id();
+    let pager = world.root.join("pager");
+    std::fs::write(&pager, "#!/bin/sh\necho \"paged $1\"; sed 's/.*/P:&/'\n").unwrap();
+    std::fs::set_permissions(&pager, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    world.set("PAGER", format!("{} -x", pager.display()));
+    let in_rows = |world: &World, command: &str| {
+        let line = format!("stty rows 24 cols 80; exec {} {command}", World::binary());
+        let mut script = world.command("script");
+        let output = script.args(["-qec", &line, "/dev/null"]).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, diff) = in_rows(&world, "show --diff");
+    assert!(code == Some(0) && diff.starts_with("paged -x\r\n"), "{diff}");
+    assert!(diff.contains("P:\x1b[32m+100\x1b[0m\r"), "{diff}");
+    let (_, report) = in_rows(&world, "show --report");
+    assert_eq!(report, "said\r\n", "it fits");
+    // Neither into a pipe, nor where somebody wants none, nor where there is none.
+    assert!(!world.vnx(&["show", &id, "--diff"]).expect(0).out.contains("P:"));
+    for none in ["cat", "", "/nowhere/less"] {
+        world.env.insert("PAGER".to_owned(), none.to_owned());
+        let (_, text) = in_rows(&world, "show --diff");
+        assert!(text.contains("\x1b[32m+100") && !text.contains("P:"), "{none}: {text}");
+    }
+}
+
+/// As when a connection breaks: the terminal goes, and whoever waited in it; the dispatch does not.
+#[test]
+fn a_terminal_that_goes_away_takes_no_dispatch_with_it() {
+    let world = World::new();
+    let (begun, go) = (world.root.join("begun"), world.root.join("go"));
+    let script = format!(
+        "touch {}; until [ -e {} ]; do sleep 0.01; done; echo 1 > f; git add f; git commit -qm f",
+        begun.display(),
+        go.display()
+    );
+    std::fs::write(world.root.join("assignment"), script).unwrap();
+    let command = format!(
+        "{} dispatch-agent --provider shell --agent hello-world -f {}",
+        World::binary(),
+        world.root.join("assignment").display()
+    );
+    world.tmux(&["new-session", "-d", "-s", "connection", &command]);
+    world.until("the worker to begin", || begun.exists());
+    world.tmux(&["kill-session", "-t", "=connection"]);
+    // Not the tmux server, whose command line holds the same words.
+    let waits =
+        |(_, command): &(i32, String)| command.starts_with(World::binary()) && command.contains(" dispatch-agent ");
+    world.until("whoever waited to go", || !world.processes().iter().any(waits));
+    std::fs::write(go, "").unwrap();
+    let id = world.vnx(&["wait", "@last"]).expect(0);
+    assert!(id.out.contains("accept"), "{}", id.out);
 }
 
 #[test]

@@ -17,6 +17,7 @@ use crate::project::Project;
 use crate::prompt;
 use crate::provider;
 use crate::sys::files::{self, At};
+use crate::sys::reader;
 
 /// The variable by which a shell's script asks.
 const VARIABLE: &str = "VNX_COMPLETE";
@@ -71,10 +72,14 @@ pub(super) fn man(context: &Context, args: &ManArgs) -> Result<Answer, Fault> {
             Fault::input(format!("there is no command {:?}", args.command.join(" "))).fix("see `vnx --help`")
         })?;
     }
-    context.screen.bytes(&page(found)?);
+    let source = page(found)?;
     if std::io::stdout().is_terminal() {
-        let asked = args.command.iter().fold("vnx man".to_owned(), |all, word| format!("{all} {word}"));
-        context.screen.story(&format!("that was the page's source; to read it: {asked} | man -l -"));
+        reader::manual(&source);
+        // Nobody here can set it: `--help` says the same.
+        let help = found.clone().render_long_help().to_string();
+        context.screen.read(help.as_bytes(), |_| None);
+    } else {
+        context.screen.bytes(&source);
     }
     Ok(Answer::Good)
 }

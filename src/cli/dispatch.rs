@@ -17,7 +17,6 @@ use crate::dispatch::view;
 use crate::dispatch::{self, Opened, Options, Planned, Progress, Refusal, Request};
 use crate::domain::receipt::DispatchClosed;
 use crate::domain::span::human_millis;
-use crate::domain::verdict::End;
 use crate::domain::{DispatchId, Fault, Name};
 use crate::project::Project;
 use crate::sys::path;
@@ -305,29 +304,20 @@ fn tell(context: &Context, progress: &Progress) {
     let line = match progress {
         Progress::Prepared { took_ms } => format!("prepared  worktree and prompt in {}", human_millis(*took_ms)),
         Progress::Started { pid } => format!("started   worker is process {pid}"),
-        Progress::Exited { end, ran_ms } => format!("worker    {} after {}", end_words(end), human_millis(*ran_ms)),
+        Progress::Exited { end, ran_ms } => {
+            format!("worker    {} after {}", printable(&end.to_string()), human_millis(*ran_ms))
+        }
         Progress::Judged { .. } | Progress::Closed => return,
     };
     context.screen.story(&toned(Tone::Dim, &line));
 }
 
-/// How a worker ended, in words.
-pub(super) fn end_words(end: &End) -> String {
-    match end {
-        End::NeverStarted { reason, .. } => format!("never started: {}", printable(reason)),
-        End::Exited { code } => format!("exit {code}"),
-        End::Signaled { signal } => format!("signal {signal}"),
-        End::TimedOut => "ended by the total deadline".to_owned(),
-        End::Idle => "ended by the idle deadline".to_owned(),
-        End::Cancelled => "cancelled".to_owned(),
-        End::Lost => "unseen: its supervisor was lost".to_owned(),
-    }
-}
-
 fn summary(context: &Context, project: &Project, id: &DispatchId, closed: &DispatchClosed) {
     let verdict = &closed.verdict;
     let word = toned(Tone::of(verdict.decision), verdict.decision.word());
-    context.screen.answer(&format!("{word}  {}: {}", verdict.outcome, printable(&verdict.reason)));
+    // The story begins with the id; where nobody hears it, the answer does.
+    let named = if context.screen.is_quiet() { format!("{id}  ") } else { String::new() };
+    context.screen.answer(&format!("{named}{word}  {}: {}", verdict.outcome, printable(&verdict.reason)));
     for line in show::details(project, id, closed) {
         context.screen.story(&line);
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::Context;
 use super::args::{AttachArgs, LogsArgs};
 use super::exit::Answer;
-use super::screen::{Tone, printable, toned};
+use super::screen::{Tone, printable, said, toned};
 use crate::dispatch::view;
 use crate::domain::event::Event;
 use crate::domain::plan::{Lane, ParserKind};
@@ -142,7 +142,7 @@ fn follow(context: &Context, project: &Project, id: &DispatchId, form: Form, on:
     let mut events = Growing::at(folder.join("events.ndjson"));
     let mut cast = (form != Form::Json && only_draws(project, id)).then(|| Growing::at(folder.join("terminal.cast")));
     let mut plain = Plain::default();
-    let answer = |line: &str| context.screen.answer(&printable(line));
+    let answer = |line: &str| context.screen.answer(&said(line));
     let mut spoke = cast.is_some();
     loop {
         // Asked before reading: what is written before the close is read after it.
@@ -188,7 +188,7 @@ fn print(context: &Context, line: &[u8], form: Form) -> bool {
     }
     let plain = recorded.events.is_empty() && !recorded.raw.starts_with('{');
     if plain {
-        context.screen.answer(&printable(&recorded.raw));
+        context.screen.answer(&said(&recorded.raw));
     }
     for event in &recorded.events {
         if let Some(text) = words(event) {
@@ -199,7 +199,7 @@ fn print(context: &Context, line: &[u8], form: Form) -> bool {
 }
 
 fn block(text: &str) -> String {
-    text.lines().map(printable).collect::<Vec<_>>().join("\n")
+    text.lines().map(said).collect::<Vec<_>>().join("\n")
 }
 
 fn words(event: &Event) -> Option<String> {

@@ -1,18 +1,21 @@
 //! The only place that writes to the terminal. Standard output carries the answer, standard
 //! error the story; colour appears only on a terminal and never where `NO_COLOR` is set.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use anstream::adapter::strip_str;
+use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 
 use super::exit::fault_code;
 use super::table::{Fit, fitted};
-use crate::domain::line::shows_itself;
+use crate::domain::line::{drawn, shows_itself};
 use crate::domain::outcome::Decision;
 use crate::domain::{Fault, FaultKind};
+use crate::sys::reader;
 
 /// A terminal, or what stands in for one.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +32,9 @@ pub(super) enum Tone {
     Bad,
     Dim,
     Strong,
+    /// A line that came, and one that went.
+    Added,
+    Removed,
 }
 
 impl Tone {
@@ -41,11 +47,13 @@ impl Tone {
     }
 
     fn style(self) -> Style {
-        let colour = |c: AnsiColor| Style::new().fg_color(Some(c.into())).bold();
+        let colour = |c: AnsiColor| Style::new().fg_color(Some(c.into()));
         match self {
-            Self::Good => colour(AnsiColor::Green),
-            Self::Doubt => colour(AnsiColor::Yellow),
-            Self::Bad => colour(AnsiColor::Red),
+            Self::Good => colour(AnsiColor::Green).bold(),
+            Self::Doubt => colour(AnsiColor::Yellow).bold(),
+            Self::Bad => colour(AnsiColor::Red).bold(),
+            Self::Added => colour(AnsiColor::Green),
+            Self::Removed => colour(AnsiColor::Red),
             Self::Dim => Style::new().dimmed(),
             Self::Strong => Style::new().bold(),
         }
@@ -138,13 +146,37 @@ impl Screen {
         wrote(out.write_all(bytes).and_then(|()| out.flush()));
     }
 
+    /// Whether only the answer is wanted.
+    pub(super) fn is_quiet(self) -> bool {
+        self.quiet
+    }
+
     /// Text from elsewhere: as it is into a file or a pipe, harmless on a terminal.
     pub(super) fn text(self, bytes: &[u8]) {
-        use std::io::IsTerminal;
         if std::io::stdout().is_terminal() {
-            String::from_utf8_lossy(bytes).lines().for_each(|line| self.answer(&printable(line)));
+            String::from_utf8_lossy(bytes).lines().for_each(|line| self.answer(&said(line)));
         } else {
             self.bytes(bytes);
+        }
+    }
+
+    /// The same as the whole answer, each line in the tone that `tone` gives it: with a pager, which takes the
+    /// place of vnx, where it is longer than the terminal.
+    pub(super) fn read(self, bytes: &[u8], tone: impl Fn(&str) -> Option<Tone>) {
+        if !std::io::stdout().is_terminal() {
+            return self.bytes(bytes);
+        }
+        let text = String::from_utf8_lossy(bytes);
+        let line = |line: &str| tone(line).map_or_else(|| said(line), |tone| toned(tone, &said(line)));
+        let lines: Vec<String> = text.lines().map(line).collect();
+        let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+        if !is_dumb && rows().is_some_and(|rows| lines.len() >= rows) {
+            let coloured = AutoStream::choice(&std::io::stdout()) != ColorChoice::Never;
+            let all = lines.join("\n") + "\n";
+            reader::page(if coloured { all } else { strip_str(&all).to_string() }.as_bytes());
+        }
+        for line in &lines {
+            self.answer(line);
         }
     }
 
@@ -193,6 +225,11 @@ impl Screen {
 /// Text from elsewhere on one line, without anything that a terminal would obey.
 pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c == '\t' || shows_itself(c) { c } else { '\u{fffd}' }).collect()
+}
+
+/// A line of what a program said, as it showed it: without its colours.
+pub(super) fn said(line: &str) -> String {
+    printable(&drawn(line))
 }
 
 #[cfg(test)]

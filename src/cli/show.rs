@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Context;
 use super::args::ShowArgs;
-use super::dispatch::{Finished, end_words};
+use super::dispatch::Finished;
 use super::exit::Answer;
 use super::screen::{Tone, printable, toned};
 use super::table::{Fit, table};
@@ -24,6 +24,9 @@ use crate::git::Git;
 use crate::ledger::Receipt;
 use crate::project::Project;
 
+/// The change of a dispatch, in its folder.
+const DIFF: &str = "diff.patch";
+
 #[derive(Serialize)]
 struct Open<'a> {
     schema: &'static str,
@@ -37,11 +40,9 @@ pub(super) fn run(context: &Context, args: &ShowArgs) -> Result<Answer, Fault> {
     if args.why {
         return why::run(context, &project, &id, args.json);
     }
-    for (wanted, name, what) in [
-        (args.prompt, "prompt.md", "prompt"),
-        (args.report, "report.md", "report"),
-        (args.diff, "diff.patch", "change"),
-    ] {
+    for (wanted, name, what) in
+        [(args.prompt, "prompt.md", "prompt"), (args.report, "report.md", "report"), (args.diff, DIFF, "change")]
+    {
         if wanted {
             return file(context, &project, &id, name, what);
         }
@@ -81,14 +82,29 @@ pub(super) fn run(context: &Context, args: &ShowArgs) -> Result<Answer, Fault> {
     Ok(Answer::Good)
 }
 
+/// The tones of a unified diff.
+fn of_diff(line: &str) -> Option<Tone> {
+    match line.as_bytes() {
+        [b'd', b'i', b'f', b'f', ..] | [b'-', b'-', b'-', b' ', ..] | [b'+', b'+', b'+', b' ', ..] => {
+            Some(Tone::Strong)
+        }
+        [b'@', b'@', ..] => Some(Tone::Dim),
+        [b'+', ..] => Some(Tone::Added),
+        [b'-', ..] => Some(Tone::Removed),
+        _ => None,
+    }
+}
+
 fn file(context: &Context, project: &Project, id: &DispatchId, name: &str, what: &str) -> Result<Answer, Fault> {
     if let Some(bytes) = view::file(project, id, name)? {
-        context.screen.text(&bytes);
+        let tone: fn(&str) -> Option<Tone> = if name == DIFF { of_diff } else { |_| None };
+        context.screen.read(&bytes, tone);
         return Ok(Answer::Good);
     }
     let rescue = format!("refs/vnx/rescue/{id}");
     let kept = Git::repository(&project.located.common_dir).ref_commit(&rescue)?;
-    let next = match kept.filter(|_| name == "diff.patch") {
+    let next = match kept.filter(|_| name == DIFF) {
+        None if !view::is_closed(project, id) => format!("it has not ended; `vnx logs {id} -f` follows it"),
         Some(_) => format!("it committed nothing; `git show {rescue}` is what it left"),
         None => "see `vnx show` for what there is".to_owned(),
     };
@@ -101,7 +117,12 @@ pub(super) fn details(project: &Project, id: &DispatchId, closed: &DispatchClose
     let model = closed.model.as_ref().map(|m| format!(" ({})", printable(m))).unwrap_or_default();
     rows.push((
         "worker",
-        format!("{}{model}, {}, {}", closed.provider, end_words(&closed.end), human_millis(closed.took_ms.run)),
+        format!(
+            "{}{model}, {}, {}",
+            closed.provider,
+            printable(&closed.end.to_string()),
+            human_millis(closed.took_ms.run)
+        ),
     ));
     if let Some(diff) = closed.diff.as_ref().filter(|d| d.files > 0) {
         let commits = closed.commits.unwrap_or(0);

@@ -8,17 +8,19 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use super::supervise::secrets;
+use crate::domain::gate::GateStatus;
 use crate::domain::plan::Plan;
 use crate::domain::receipt::{Body, Entry, WorktreeHook};
 use crate::domain::redact::Redactor;
 use crate::domain::setup::{Hook, Moment, Setup};
-use crate::domain::span::human_millis;
+use crate::domain::span::Span;
 use crate::domain::verdict::End;
 use crate::domain::{Digest, Fault};
+use crate::gate;
 use crate::ledger::{Ledger, Receipt};
 use crate::provider::environment;
 use crate::sys::files;
-use crate::worker::{CommandJob, control, run_command, shell};
+use crate::worker::{CommandJob, Ended, control, run_command, shell};
 
 /// Where the recordings of a dispatch's hooks are.
 const FOLDER: &str = "hooks";
@@ -120,46 +122,47 @@ impl Running<'_> {
         files::private_folder(&folder).map_err(|e| failed(e.into()))?;
         let mut env = env.clone();
         env.extend(variables(&self.plan.setup, &self.plan.worktree));
-        let (program, args) = shell(&hook.run);
-        let job = CommandJob {
-            program,
-            args,
-            timeout: hook.timeout,
-            keep: 0,
-            name,
-            env,
-            cwd: Path::new(&self.plan.worktree),
-            grace: self.plan.limits.grace,
-            folder: &folder,
-            redactor,
-            control,
-        };
-        let (ended, said) = run_command(job).map_err(failed)?;
-        let done = WorktreeHook {
-            hook: name.to_owned(),
-            end: ended.end,
-            containment: ended.containment,
-            took_ms: ended.ran_ms,
-            said: said.last,
-        };
+        let (cwd, grace) = (Path::new(&self.plan.worktree), self.plan.limits.grace);
+        let done = run(hook, Place { name, env, cwd, grace, folder: &folder, redactor, control }).map_err(failed)?;
         let result = outcome(hook, &done);
         self.ledger.append(&[Entry::of(&self.plan.id, Body::WorktreeHook(done))]).map_err(|e| failed(e.into()))?;
         result
     }
 }
 
+/// Where and how one hook runs.
+pub(super) struct Place<'a> {
+    /// What it is called: its moment and its number.
+    pub(super) name: &'a str,
+    /// Its whole environment.
+    pub(super) env: BTreeMap<String, String>,
+    /// The worktree.
+    pub(super) cwd: &'a Path,
+    /// Between SIGTERM and SIGKILL.
+    pub(super) grace: Span,
+    /// The folder for its recording.
+    pub(super) folder: &'a Path,
+    /// Secrets that must not be written down.
+    pub(super) redactor: &'a Redactor,
+    /// Where it can be cancelled.
+    pub(super) control: UnixListener,
+}
+
+/// Runs one hook to its end.
+pub(super) fn run(hook: &Hook, place: Place) -> Result<WorktreeHook, Fault> {
+    let Place { name, env, cwd, grace, folder, redactor, control } = place;
+    let (program, args) = shell(&hook.run);
+    let timeout = hook.timeout;
+    let job = CommandJob { program, args, timeout, keep: 0, name, env, cwd, grace, folder, redactor, control };
+    let (Ended { end, containment, ran_ms, .. }, said) = run_command(job)?;
+    Ok(WorktreeHook { hook: name.to_owned(), end, containment, took_ms: ran_ms, said: said.last })
+}
+
 /// What the receipt of a hook amounts to.
 pub(super) fn outcome(hook: &Hook, done: &WorktreeHook) -> Result<(), Failed> {
-    let how = match &done.end {
-        End::Exited { code: 0 } if done.containment.empty => return Ok(()),
-        End::Exited { code: 0 } => "left processes that do not end".to_owned(),
-        End::Exited { code } => format!("exit {code}"),
-        End::Signaled { signal } => format!("ended by signal {signal}"),
-        End::TimedOut => format!("did not end within {}", human_millis(hook.timeout.0)),
-        End::Cancelled => "cancelled".to_owned(),
-        End::NeverStarted { reason, .. } => reason.clone(),
-        End::Idle | End::Lost => "its end was not seen".to_owned(),
-    };
-    let said = done.said.as_ref().map(|line| format!(": {line}")).unwrap_or_default();
-    Err(Failed { cancelled: done.end == End::Cancelled, why: format!("hook {}, {how}{said}", done.hook) })
+    let (status, how) = gate::ended(&done.end, &done.containment, hook.timeout.0, done.said.as_deref());
+    if status == GateStatus::Pass {
+        return Ok(());
+    }
+    Err(Failed { cancelled: done.end == End::Cancelled, why: format!("hook {}: {how}", done.hook) })
 }

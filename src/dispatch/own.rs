@@ -10,13 +10,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::hooks;
+use super::hooks::{self, Place};
 use super::plan::setup;
 use super::snapshot::{base, disk, git_version, writable};
 use super::supervise::read_plan;
 use super::{budget, supplies, surroundings};
 use crate::domain::plan::{Base, TeardownPolicy};
-use crate::domain::receipt::WorktreeHook;
 use crate::domain::redact::Redactor;
 use crate::domain::setup::{Moment, Setup};
 use crate::domain::span::Span;
@@ -25,7 +24,7 @@ use crate::git::Git;
 use crate::project::{Paths, Project};
 use crate::provider::{self, environment};
 use crate::sys::{self, files, lock, path};
-use crate::worker::{CommandJob, control, run_command, shell};
+use crate::worker::control;
 use crate::worktree::{self, POOL, Pool, Tree};
 
 /// The record of a person's worktree.
@@ -223,23 +222,17 @@ impl Making<'_> {
         env.extend(hooks::variables(self.setup, &self.own.path));
         for (hook, nth) in hooks.iter().zip(1..) {
             let name = format!("{}-{nth}", Moment::PostCreate.word());
-            let (program, args) = shell(&hook.run);
-            let job = CommandJob {
-                program,
-                args,
-                timeout: hook.timeout,
-                keep: 0,
+            let redactor = Redactor::default();
+            let place = Place {
                 name: &name,
                 env: env.clone(),
                 cwd: Path::new(&self.own.path),
                 grace: Span(5000),
                 folder: self.folder,
-                redactor: &Redactor::default(),
+                redactor: &redactor,
                 control: control::bind(self.folder)?,
             };
-            let (ended, said) = run_command(job)?;
-            let (end, containment, took_ms) = (ended.end, ended.containment, ended.ran_ms);
-            let done = WorktreeHook { hook: name, end, containment, took_ms, said: said.last };
+            let done = hooks::run(hook, place)?;
             hooks::outcome(hook, &done).map_err(|failed| {
                 Fault::environment(failed.why)
                     .fix("correct worktree.hooks in .vnx/config.yaml; nothing was left behind")

@@ -33,6 +33,14 @@ pub fn summary(text: &str) -> String {
     if readable == 0 || readable < 2 * unread { String::new() } else { line.trim().to_owned() }
 }
 
+/// What a terminal shows of a line in the end: without colours, and of what was drawn over (a spinner has no
+/// line feed of its own) the last.
+pub fn drawn(line: &str) -> String {
+    let line = line.trim_end_matches('\r');
+    let line = ["\r", "\x1b[1G"].iter().fold(line, |line, home| line.rsplit(home).next().unwrap_or(line));
+    strip_str(line).to_string()
+}
+
 /// A word for a shell (sh(1)): as it is where nothing in it means anything to one, otherwise in single quotes.
 pub fn quoted(word: &str) -> Cow<'_, str> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@%,".contains(c);
@@ -59,6 +67,15 @@ mod tests {
             (b"", ""),
         ] {
             assert_eq!(lossy(said), line, "{said:?}");
+        }
+        for (line, last) in [
+            ("\x1b[32mgreen\x1b[0m and \x1b[1;4mbold\x1b[m\r", "green and bold"),
+            ("10 %\r20 %\r100 %\r\r", "100 %"),
+            ("- wait\x1b[1G\x1b[0Kerror: no", "error: no"),
+            ("\x1b]8;;http://x\x07a link\x1b]8;;\x07", "a link"),
+            ("", ""),
+        ] {
+            assert_eq!(drawn(line), last, "{line:?}");
         }
         assert_eq!(summary(&"ä".repeat(5000)), "ä".repeat(MAX));
         assert!(summary("1234").len() == 4 && shows_itself('漢') && !shows_itself('\u{9b}'));

@@ -1,5 +1,7 @@
 //! `judge`: from evidence to one verdict. Pure and total; the rules stand in `rules`.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::agent::Deliverable;
@@ -41,6 +43,21 @@ pub enum End<S = String> {
     Cancelled,
     /// The supervisor died and the end was not seen.
     Lost,
+}
+
+impl<S: fmt::Display> fmt::Display for End<S> {
+    /// In words, as they stand after a name: `claude, exit 0`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NeverStarted { reason, .. } => write!(f, "never started: {reason}"),
+            Self::Exited { code } => write!(f, "exit {code}"),
+            Self::Signaled { signal } => write!(f, "ended by signal {signal}"),
+            Self::TimedOut => f.write_str("ended by the total deadline"),
+            Self::Idle => f.write_str("ended by the idle deadline"),
+            Self::Cancelled => f.write_str("cancelled"),
+            Self::Lost => f.write_str("its end was not seen"),
+        }
+    }
 }
 
 /// The members of an [`End`] as they are read: serde alone would let a tagged enum have others.
@@ -176,15 +193,7 @@ pub fn judge(seen: &Evidence) -> Verdict {
 
 fn evidence(seen: &Evidence) -> Vec<String> {
     let mut lines = Vec::new();
-    lines.push(match &seen.end {
-        End::NeverStarted { reason, .. } => format!("worker: not started ({reason})"),
-        End::Exited { code } => format!("worker: exit {code}"),
-        End::Signaled { signal } => format!("worker: signal {signal}"),
-        End::TimedOut => "worker: ended by the total deadline".into(),
-        End::Idle => "worker: ended by the idle deadline".into(),
-        End::Cancelled => "worker: cancelled".into(),
-        End::Lost => "worker: its end was not seen".into(),
-    });
+    lines.push(format!("worker: {}", seen.end));
     let c = &seen.containment;
     lines.push(if c.empty { "process tree: empty".into() } else { "process tree: not proven empty".to_owned() });
     if !c.survivors.is_empty() {

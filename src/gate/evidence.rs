@@ -129,12 +129,10 @@ pub fn ended(end: &End, containment: &Containment, timeout_ms: u64, last: Option
     let (status, how) = match end {
         End::Exited { code: 0 } if containment.empty => (GateStatus::Pass, "exit 0".to_owned()),
         End::Exited { code: 0 } => (GateStatus::Unverified, "it left processes that do not end".to_owned()),
-        End::Exited { code } => (GateStatus::Fail, format!("exit {code}")),
-        End::Signaled { signal } => (GateStatus::Fail, format!("ended by signal {signal}")),
         End::TimedOut => (GateStatus::Fail, format!("it did not end within {}", human_millis(timeout_ms))),
-        End::Cancelled => (GateStatus::Unverified, "cancelled".to_owned()),
+        End::Exited { .. } | End::Signaled { .. } => (GateStatus::Fail, end.to_string()),
         End::NeverStarted { reason, .. } => (GateStatus::Unverified, reason.clone()),
-        End::Idle | End::Lost => (GateStatus::Unverified, "its end was not seen".to_owned()),
+        End::Idle | End::Cancelled | End::Lost => (GateStatus::Unverified, end.to_string()),
     };
     (status, format!("{how}{said}"))
 }

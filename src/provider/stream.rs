@@ -7,7 +7,7 @@ use super::failures::FailureTable;
 use super::turns::Turns;
 use super::{claude, codex, gemini, kimi, transcript};
 use crate::domain::event::{Claim, Event, Failure, Heard, Listener, Notice, Permit, StateSource, Usage, WorkerState};
-use crate::domain::line::summary;
+use crate::domain::line::{drawn, summary};
 use crate::domain::outcome::Outcome;
 use crate::domain::patch::{self, Offer};
 use crate::domain::plan::{AcpPlan, Dialect, EndPolicy, FailureRule, Interactive, ParserKind};
@@ -15,6 +15,8 @@ use crate::domain::verdict::End;
 
 /// The longest report that is kept, in bytes.
 const MAX_REPORT: usize = 256 << 10;
+/// The first line of a report that was longer.
+const BEGINNING_LEFT_OUT: &str = "[the beginning is left out; `vnx logs` has all that was said]\n";
 /// How many of the last lines of standard error are looked at for a failure.
 const STDERR_LINES: usize = 20;
 
@@ -129,12 +131,12 @@ impl Stream {
                 }
                 self.claim.ok = Some(*ok && self.claim.ok != Some(false));
                 if !text.is_empty() {
-                    tail(text, MAX_REPORT).clone_into(&mut self.report);
+                    self.keep(text);
                 }
             }
             Event::Text { text } => {
                 // The report of a CLI whose closing event has no text: its last message.
-                tail(text, MAX_REPORT).clone_into(&mut self.report);
+                self.keep(text);
                 self.recovered();
             }
             // What looked like the end of a turn was a question.
@@ -177,6 +179,12 @@ impl Stream {
 
     fn message(&mut self) -> Option<Event> {
         (!self.pieces.is_empty()).then(|| Event::Text { text: std::mem::take(&mut self.pieces) })
+    }
+
+    /// Takes a text as the report; only its end is kept.
+    fn keep(&mut self, text: &str) {
+        tail(text, MAX_REPORT).clone_into(&mut self.report);
+        self.cut = text.len() > MAX_REPORT;
     }
 
     fn recovered(&mut self) {
@@ -236,7 +244,8 @@ impl Stream {
             self.claim.failure = self.gave_up.take();
             self.claim.stuck_on_error = true;
         }
-        let report = self.report.trim().to_owned();
+        let begun = if self.cut { BEGINNING_LEFT_OUT } else { "" };
+        let report = format!("{begun}{}", self.report.trim());
         self.claim.report_bytes = report.len() as u64;
         (self.claim, report)
     }
@@ -275,7 +284,7 @@ impl Listener for Stream {
         if self.stderr.len() == STDERR_LINES {
             self.stderr.pop_front();
         }
-        self.stderr.push_back(shown(line).chars().take(2000).collect());
+        self.stderr.push_back(drawn(line).chars().take(2000).collect());
         // Noise on standard error is progress only for workers that have no event stream.
         Heard { progress: self.kind == ParserKind::Text, ..Heard::default() }
     }
@@ -301,7 +310,7 @@ impl Listener for Stream {
 
     fn screen(&mut self, text: &str) -> Heard {
         if self.kind == ParserKind::Text {
-            tail(text, MAX_REPORT).clone_into(&mut self.report);
+            self.keep(text);
         }
         // A CLI that ends with an error writes it where standard error goes as well: to its terminal.
         let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|l| !l.is_empty()).collect();
@@ -358,7 +367,7 @@ impl Stream {
         merge(&mut self.claim.usage, &told.usage);
         self.claim.session = told.session.or(self.claim.session.take());
         if let Some(report) = told.report {
-            tail(&report, MAX_REPORT).clone_into(&mut self.report);
+            self.keep(&report);
         }
         if let Some(mut error) = told.error {
             self.fold(&mut error);
@@ -374,19 +383,6 @@ fn merge(into: &mut Usage, from: &Usage) {
     into.cache_write_tokens = from.cache_write_tokens.or(into.cache_write_tokens);
     into.cost_micro_usd = from.cost_micro_usd.or(into.cost_micro_usd);
     into.source = from.source.clone().or(into.source.take());
-}
-
-/// What a terminal would show of a line that was drawn over: a spinner has no line feed of its own,
-/// and an error comes right behind it.
-fn shown(line: &str) -> String {
-    let line = line.trim_end_matches('\r');
-    let line = ["\r", "\x1b[1G"].iter().fold(line, |line, home| line.rsplit(home).next().unwrap_or(line));
-    let mut pieces = line.split("\x1b[");
-    let first = pieces.next().unwrap_or_default().to_owned();
-    // Parameters, then one letter.
-    pieces.fold(first, |text, piece| {
-        text + piece.trim_start_matches(|c: char| !c.is_ascii_alphabetic()).get(1..).unwrap_or_default()
-    })
 }
 
 /// The last `max` bytes of a text, cut at a character.

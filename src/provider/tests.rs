@@ -140,6 +140,20 @@ fn a_message_in_pieces_is_one_event() {
 }
 
 #[test]
+fn a_report_that_is_too_long_says_that_its_beginning_is_left_out() {
+    let lane = &manifest("ollama").lanes[&Lane::Headless];
+    for (lines, is_cut) in [(100, false), (100_000, true)] {
+        let mut stream = Stream::new(lane.parser, &[]);
+        for n in 0..lines {
+            stream.stdout_line(&format!("line {n}"));
+        }
+        let (claim, report) = stream.finish(&End::Exited { code: 0 });
+        assert_eq!(report.starts_with("[the beginning is left out"), is_cut, "{:?}", report.lines().next());
+        assert!(report.ends_with(&format!("line {}", lines - 1)) && claim.report_bytes == report.len() as u64);
+    }
+}
+
+#[test]
 fn gemini_names_what_failed_and_what_was_refused() {
     let (claim, _) = read("gemini", "e401");
     let failure = claim.failure.unwrap();

@@ -10,6 +10,7 @@ pub mod lock;
 pub mod path;
 pub mod process;
 pub mod pty;
+pub mod reader;
 pub mod watch;
 
 use crate::domain::{Fault, Timestamp};
