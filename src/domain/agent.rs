@@ -247,4 +247,11 @@ mod tests {
         }
         assert_eq!(String::from(cargo), "Bash(cargo *)");
     }
+
+    #[test]
+    fn words_are_those_of_the_files() {
+        for permissions in [Permissions::Read, Permissions::Work, Permissions::Ask, Permissions::Full] {
+            assert_eq!(serde_json::to_string(&permissions).unwrap(), format!("{:?}", permissions.word()));
+        }
+    }
 }

@@ -85,4 +85,25 @@ mod tests {
             assert_eq!(Checkpoint::parse(bad), None, "{bad:?}");
         }
     }
+
+    #[test]
+    fn only_a_ledger_of_vnx_is_an_origin() {
+        assert_eq!(Checkpoint::origin_of("00ff"), "vnx/00ff");
+        let root = Digest::of(b"abc");
+        for bad in ["vnx/", "vnx/xyz", "00ff", "other/00ff"] {
+            let text = Checkpoint { origin: bad.into(), size: 1, root }.to_text();
+            assert_eq!(Checkpoint::parse(&text), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn nodes_that_lead_elsewhere_are_no_tree() {
+        let mut tree = CompactRange::empty(0);
+        (0..5_u8).for_each(|n| tree.push(Digest::leaf(&[n])));
+        let checkpoint = Checkpoint { origin: "vnx/00ff".into(), size: 5, root: tree.root() };
+        let resume = Resume { segment: 1, offset: 0, head: Digest::ZERO, nodes: tree.nodes() };
+        assert_eq!(resume.tree(&checkpoint).map(|t| (t.end(), t.root())), Some((5, tree.root())));
+        assert_eq!(resume.tree(&Checkpoint { root: Digest::of(b"other"), ..checkpoint.clone() }), None);
+        assert_eq!(resume.tree(&Checkpoint { size: 4, ..checkpoint }), None);
+    }
 }

@@ -267,6 +267,7 @@ mod tests {
             "http://192.168.0.2/v1",
             "0.0.0.0:11434",
             "[fd00::1]",
+            "::1",
         ] {
             assert!(is_private(yes), "{yes}");
         }
@@ -278,8 +279,88 @@ mod tests {
             "localhost.example.org",
             "",
             "http://[2001:db8::1]",
+            "2001:db8::1",
         ] {
             assert!(!is_private(no), "{no}");
         }
+    }
+
+    #[test]
+    fn a_route_matches_by_each_of_its_members() {
+        let (x, y, agent) = (name("x"), name("y"), name("a"));
+        let taken = Taken {
+            provider: &x,
+            model: Some("m"),
+            lane: Lane::Headless,
+            agent: &agent,
+            endpoint: Some("http://127.0.0.1:1"),
+            login: true,
+            ambient_mcp: true,
+        };
+        let all = Route {
+            provider: Some(x.clone()),
+            model: Some("m".into()),
+            lane: Some(Lane::Headless),
+            agent: Some(agent.clone()),
+            endpoint: Some("private".into()),
+            login: Some(true),
+            ambient_mcp: Some(true),
+        };
+        assert!(all.matches(taken) && Route::default().matches(taken));
+        for (other, what) in [
+            (Taken { provider: &y, ..taken }, "provider"),
+            (Taken { model: Some("m2"), ..taken }, "model"),
+            (Taken { model: None, ..taken }, "no model"),
+            (Taken { lane: Lane::Acp, ..taken }, "lane"),
+            (Taken { agent: &y, ..taken }, "agent"),
+            (Taken { endpoint: Some("http://8.8.8.8"), ..taken }, "endpoint"),
+            (Taken { endpoint: None, ..taken }, "no endpoint"),
+            (Taken { login: false, ..taken }, "login"),
+            (Taken { ambient_mcp: false, ..taken }, "MCP"),
+        ] {
+            assert!(!all.matches(other), "{what}");
+        }
+    }
+
+    #[test]
+    fn what_is_required_is_required_where_it_applies_and_at_the_door() {
+        let (x, agent) = (name("x"), name("a"));
+        let taken = Taken {
+            provider: &x,
+            model: None,
+            lane: Lane::Headless,
+            agent: &agent,
+            endpoint: None,
+            login: false,
+            ambient_mcp: false,
+        };
+        let when = Route { provider: Some(x.clone()), ..Route::default() };
+        let must = Route { lane: Some(Lane::Acp), ..Route::default() };
+        let mut constraints = forbid(false);
+        constraints.constraints[0].forbid_route = None;
+        constraints.constraints[0].require_route = Some(Required { when, must });
+        let refused = |c: &Constraints, taken| rule(c, taken, &[]).refused.len();
+        assert_eq!(refused(&constraints, taken), 1);
+        assert_eq!(refused(&constraints, Taken { lane: Lane::Acp, ..taken }), 0);
+        assert_eq!(refused(&constraints, Taken { provider: &agent, ..taken }), 0);
+        constraints.constraints[0].enforcement = Enforcement::Ci;
+        assert_eq!(refused(&constraints, taken), 0, "not the door's to enforce");
+    }
+
+    #[test]
+    fn a_constraint_has_one_verb() {
+        let mut one = forbid(false).constraints.remove(0);
+        let require = Required { when: Route::default(), must: Route::default() };
+        assert_eq!(one.check_shape(), Ok(()));
+        one.require_route = Some(require.clone());
+        assert!(one.check_shape().is_err());
+        one.forbid_route = None;
+        assert_eq!(one.check_shape(), Ok(()));
+        one.forbid_import = Some("requests".into());
+        assert!(one.check_shape().is_err());
+        one.require_route = None;
+        assert_eq!(one.check_shape(), Ok(()));
+        one.forbid_import = None;
+        assert!(one.check_shape().unwrap_err().contains("no-x"));
     }
 }

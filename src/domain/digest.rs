@@ -123,4 +123,21 @@ mod tests {
         // RFC 6962: the hash of an empty leaf is SHA-256(0x00).
         assert_eq!(Digest::leaf(b""), Digest::of(&[0]));
     }
+
+    #[test]
+    fn every_digit_counts_and_people_see_twelve() {
+        let good = Digest::of(b"abc").to_string();
+        for at in 0..64 {
+            for bad in ["g", "/", ":", "`", "G", " "] {
+                let mut text = good.clone();
+                text.replace_range(at..=at, bad);
+                assert_eq!(Digest::from_hex(text.as_bytes()), None, "{text}");
+            }
+        }
+        assert_eq!(Digest::from_hex(&[b'z'; 64]), None);
+        assert_eq!(Digest::of(b"abc").short(), "ba7816bf8f01");
+        assert_eq!(serde_json::to_string(&Digest::of(b"abc")).unwrap(), format!("{good:?}"));
+        let error = serde_json::from_str::<Digest>("\"ab\"").unwrap_err().to_string();
+        assert!(error.contains("64 lower-case hex digits"), "{error}");
+    }
 }

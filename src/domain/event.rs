@@ -353,3 +353,46 @@ pub trait Listener {
     /// The supervisor gives up on the worker, and why.
     fn gave_up(&mut self, outcome: Outcome, message: &str);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What people see is what files hold.
+    #[test]
+    fn words_are_those_of_the_files() {
+        use StateSource as S;
+        use WorkerState as W;
+        let states = [
+            W::Starting,
+            W::Ready,
+            W::Working,
+            W::WaitingPermission,
+            W::WaitingInput,
+            W::Blocked,
+            W::Limited,
+            W::Idle,
+            W::Ending,
+            W::Exited,
+            W::Lost,
+        ];
+        for state in states {
+            assert_eq!(serde_json::to_string(&state).unwrap(), format!("{:?}", state.word()));
+            let waits = matches!(state, W::WaitingPermission | W::WaitingInput | W::Blocked);
+            assert_eq!(state.needs_somebody(), waits, "{state:?}");
+            assert_eq!(state.is_within_a_turn(), matches!(state, W::Working | W::WaitingPermission), "{state:?}");
+        }
+        for source in [S::Lock, S::Process, S::StatusReport, S::Hook, S::Events, S::Progress, S::Title, S::Screen] {
+            assert_eq!(serde_json::to_string(&source).unwrap(), format!("{:?}", source.word()));
+        }
+    }
+
+    #[test]
+    fn trouble_is_no_progress() {
+        let error = Event::Error { class: None, message: String::new(), retrying: true, fields: BTreeMap::default() };
+        let state = Event::State { state: WorkerState::Working, source: StateSource::Hook, detail: None };
+        assert!(!error.is_progress() && !state.is_progress());
+        assert!(Event::Text { text: String::new() }.is_progress());
+        assert!(Event::Denied { count: 1 }.is_progress());
+    }
+}

@@ -92,3 +92,15 @@ impl fmt::Display for Fault {
 }
 
 impl std::error::Error for Fault {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_says_what_and_what_next() {
+        let fault = Fault::input("no such thing").fix("name another");
+        assert_eq!((fault.to_string().as_str(), fault.next()), ("no such thing", "name another"));
+        assert!(!Fault::io("x").next().is_empty(), "every one has a next step");
+    }
+}

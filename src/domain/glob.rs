@@ -139,6 +139,11 @@ mod tests {
         assert_eq!(glob("**/x").below("a"), None);
         assert_eq!(glob("secrets").below("secrets"), None);
         assert_eq!(glob("other/x").below("secrets"), None);
+        assert!(Glob::parse(&"a".repeat(1000)).is_ok() && Glob::parse(&"a".repeat(1001)).is_err());
+        let several = glob("*.d/x/y");
+        let (step, rest) = several.step();
+        assert!(step.matches("a.d") && !step.matches("a") && rest == Some(glob("x/y")));
+        assert_eq!(glob("x").step().1, None);
         assert!(glob(".env").is_literal() && !glob("*.x").is_literal());
     }
 }

@@ -197,4 +197,17 @@ mod tests {
         let at = Timestamp::from_micros(0).unwrap();
         assert_eq!(DispatchId::compose(at, &agent, u32::MAX).unwrap().as_str().len(), MAX_ID);
     }
+
+    #[test]
+    fn what_an_id_names_is_named_after_it() {
+        let id = DispatchId::parse("a-1").unwrap();
+        assert_eq!((id.branch().as_str(), id.rescue_ref().as_str()), ("vnx/a-1", "refs/vnx/rescue/a-1"));
+        assert_eq!(serde_json::to_string(&id).unwrap(), "\"a-1\"");
+        let name = Name::parse("agent", "a").unwrap();
+        assert_eq!(serde_json::to_string(&name).unwrap(), "\"a\"");
+        assert_eq!(format!("{id:>5}|{name:<3}|"), "  a-1|a  |");
+        // 20 bits, five to each character, the lowest first.
+        let at = Timestamp::from_micros(0).unwrap();
+        assert!(DispatchId::compose(at, &name, 1 | 10 << 5 | 31 << 15).unwrap().as_str().ends_with("-a-1a0z"));
+    }
 }

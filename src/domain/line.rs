@@ -25,7 +25,7 @@ pub fn summary(text: &str) -> String {
             line.push(c);
         }
         last = c;
-        if line.len() > MAX && line.chars().count() >= MAX {
+        if line.len() >= MAX && line.chars().count() >= MAX {
             break;
         }
     }
@@ -79,5 +79,29 @@ mod tests {
         }
         assert_eq!(summary(&"ä".repeat(5000)), "ä".repeat(MAX));
         assert!(summary("1234").len() == 4 && shows_itself('漢') && !shows_itself('\u{9b}'));
+    }
+
+    #[test]
+    fn a_line_is_cut_at_its_length_and_what_cannot_be_read_is_left_out() {
+        for (length, kept) in [(MAX - 1, MAX - 1), (MAX, MAX), (MAX + 1, MAX)] {
+            assert_eq!(summary(&"a".repeat(length)).len(), kept);
+        }
+        // As many marks as half of the letters are still to be read.
+        let mixed = |letters: usize, marks: usize| "a".repeat(letters) + &"\u{fffd}b".repeat(marks);
+        assert!(!summary(&mixed(3, 3)).is_empty());
+        assert!(summary(&"\u{fffd}a\u{fffd}".repeat(3)).is_empty());
+    }
+
+    #[test]
+    fn a_word_for_a_shell_is_quoted_where_it_must_be() {
+        for (word, quoted_word) in [
+            ("a/b.c_d-e+f=g:h@i%j,k", "a/b.c_d-e+f=g:h@i%j,k"),
+            ("", "''"),
+            ("a b", "'a b'"),
+            ("it's", "'it'\\''s'"),
+            ("$x", "'$x'"),
+        ] {
+            assert_eq!(quoted(word), quoted_word);
+        }
     }
 }

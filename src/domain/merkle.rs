@@ -282,4 +282,15 @@ mod tests {
             prop_assert_eq!(root_of_proof(size, size, leaf, &proof), None);
         }
     }
+
+    #[test]
+    fn a_range_knows_where_it_is_and_a_leaf_beyond_it_has_no_proof() {
+        let mut range = CompactRange::empty(4);
+        assert_eq!((range.begin(), range.end()), (4, 4));
+        (4..7_u8).for_each(|n| range.push(Digest::leaf(&[n])));
+        assert_eq!((range.begin(), range.end(), range.nodes().len()), (4, 7, 2));
+        assert_eq!(inclusion_path(2, 5), [3..4, 0..2, 4..5]);
+        assert_eq!(inclusion_path(4, 5), std::slice::from_ref(&(0..4)));
+        assert!(inclusion_path(5, 5).is_empty() && inclusion_path(0, 1).is_empty() && inclusion_path(9, 5).is_empty());
+    }
 }

@@ -128,7 +128,7 @@ pub(super) enum Command {
         /// The shell
         shell: ShellArg,
     },
-    /// Print the manual page of a command: `vnx man gate run | man -l -`
+    /// Show the manual page of a command, for example `vnx man gate run`; into a pipe or a file its source
     Man(ManArgs),
     #[command(hide = true)]
     Supervise(SuperviseArgs),

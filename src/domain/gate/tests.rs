@@ -1,7 +1,7 @@
 //! The decision as a table: one good situation, and everything that must hold it.
 
 use super::check::*;
-use super::{Binding, Contract, Gate, GateStatus, Phase};
+use super::{Binding, Contract, Gate, GateKind, GateStatus, Phase, is_nonce, nonce};
 use crate::domain::receipt::*;
 use crate::domain::verdict::Verdict;
 use crate::domain::{Decision, Digest, DispatchId, Name, Outcome, Timestamp};
@@ -369,4 +369,25 @@ fn only_a_person_is_missing() {
     seen.runs.clear();
     assert!(!check(&seen).waits_for_a_person());
     assert!(!check(&good()).waits_for_a_person());
+}
+
+#[test]
+fn words_are_those_of_the_files() {
+    for kind in [GateKind::Command, GateKind::Probe, GateKind::Review, GateKind::Human, GateKind::Ci] {
+        assert_eq!(serde_json::to_string(&kind).unwrap(), format!("{:?}", kind.word()));
+    }
+    for status in [GateStatus::Pass, GateStatus::Fail, GateStatus::Unverified] {
+        assert_eq!(serde_json::to_string(&status).unwrap(), format!("{:?}", status.word()));
+    }
+}
+
+#[test]
+fn a_nonce_is_32_hex_digits_and_nothing_else_is_one() {
+    let one = nonce([0, 1, 0x10, 0xff, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 0xab, 0xcd]);
+    assert_eq!(one, "000110ff09080706050403020100abcd");
+    assert!(is_nonce(&one));
+    let long = format!("{one}0");
+    for bad in ["", &one[1..], &long, &one.to_uppercase(), &one.replace("ff", "../"), &one.replace("ff", "fg")] {
+        assert!(!is_nonce(bad), "{bad}");
+    }
 }
