@@ -130,13 +130,29 @@ fn what_is_left_open_in_a_pipe_says_when_something_changes() {
     let world = World::new();
     let mut watch = world.command(World::binary());
     let mut child = watch.args(["status", "--watch", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let mut next = || serde_json::from_str::<serde_json::Value>(&lines.next().unwrap().unwrap()).unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    // Read beside, so that what never comes ends the test.
+    let (tell, told) = std::sync::mpsc::sync_channel(0);
+    let reader = std::thread::spawn(move || {
+        for line in lines {
+            if tell.send(line.unwrap()).is_err() {
+                break;
+            }
+        }
+    });
+    let next = || {
+        let line = told.recv_timeout(std::time::Duration::from_mins(1)).unwrap();
+        serde_json::from_str::<serde_json::Value>(&line).unwrap()
+    };
     assert_eq!(next()["today"]["rejected"], 0);
     world.script("exit 3").expect(1);
     while next()["today"]["rejected"] != 1 {}
     // Nobody listens any more: it ends when there is something to say.
-    drop(lines);
+    drop(told);
     world.script("exit 3").expect(1);
-    assert!(child.wait().unwrap().success());
+    world.until("the reader to leave", || reader.is_finished());
+    world.script("exit 3").expect(1);
+    let child = std::cell::RefCell::new(child);
+    world.until("the watch to end", || child.borrow_mut().try_wait().unwrap().is_some());
+    assert!(child.into_inner().wait().unwrap().success());
 }
