@@ -113,6 +113,41 @@ fn git_too_old() {
     agree(&world, &[], &[], false, "2.20.1 is too old");
 }
 
+/// Each git on this machine (distributions have old ones) does the main job, and leaves as little.
+#[test]
+fn every_git_here_will_do() {
+    let folders = std::env::split_paths(&std::env::var_os("PATH").unwrap())
+        .chain(["/usr/bin", "/usr/local/bin"].map(PathBuf::from))
+        .collect::<std::collections::BTreeSet<_>>();
+    let mut seen = std::collections::BTreeSet::new();
+    for git in folders.iter().map(|folder| folder.join("git")).filter(|git| git.exists()) {
+        let mut world = project("gates: {tests: {command: 'true'}}\n");
+        let folder = world.root.join("first");
+        std::fs::create_dir(&folder).unwrap();
+        std::os::unix::fs::symlink(&git, folder.join("git")).unwrap();
+        world.set("PATH", format!("{}:{}", folder.display(), world.env["PATH"]));
+        let doctor = world.vnx(&["doctor"]).expect(0).out;
+        let version = doctor.lines().find(|line| line.starts_with("PASS  git ")).unwrap().to_owned();
+        if !seen.insert(version.clone()) {
+            continue;
+        }
+        let id = ready(&world, "echo 1 > f");
+        assert_eq!(world.count("worktree.rescued"), 0, "{version}: nothing was in danger");
+        world.vnx(&["merge", &id]).expect(0);
+        assert_eq!(world.git(&["show", "main:f"]), "1", "{version}");
+        world.script("echo half > draft; echo more >> README.md").expect(4);
+        let left = world.last_id();
+        world.vnx(&["worktree", "gc", "--apply", &left]).expect(0);
+        world.vnx(&["undo", &left]).expect(0);
+        let back = world.worktrees().join(&left);
+        assert_eq!(std::fs::read_to_string(back.join("draft")).unwrap(), "half\n", "{version}");
+        assert!(std::fs::read_to_string(back.join("README.md")).unwrap().ends_with("more\n"), "{version}");
+        world.vnx(&["revert", &id, "--reason", "a test"]).expect(0);
+        world.assert_verified();
+    }
+    assert!(!seen.is_empty());
+}
+
 fn which(name: &str) -> PathBuf {
     std::env::split_paths(&std::env::var_os("PATH").unwrap()).map(|p| p.join(name)).find(|p| p.exists()).unwrap()
 }

@@ -28,7 +28,7 @@ fn class_after(lines: &str, class: &str, integrated: &str) {
     let rows = world.vnx(&["worktree", "gc", "--json"]).expect(0).json();
     let row = &rows["worktrees"][0];
     assert_eq!((&row["class"], &row["facts"]["integrated"]), (&class.into(), &integrated.into()), "{lines}\n{row}");
-    let refs = || world.git(&["for-each-ref", "--exclude=refs/vnx"]);
+    let refs = || world.foreign_refs();
     let before = refs();
     world.vnx(&["worktree", "gc", "--apply"]).expect(0);
     world.assert_nothing_left();

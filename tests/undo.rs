@@ -80,7 +80,7 @@ fn snapshot(world: &World, id: &str) -> Snapshot {
         files,
         private,
         index: git(&["ls-files", "-v", "--stage", "--full-name"]),
-        refs: world.git(&["for-each-ref", "--exclude=refs/vnx"]),
+        refs: world.foreign_refs(),
         head: git(&["symbolic-ref", "-q", "HEAD"]) + &git(&["rev-parse", "-q", "--verify", "HEAD"]),
     }
 }

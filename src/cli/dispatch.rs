@@ -315,9 +315,7 @@ fn tell(context: &Context, progress: &Progress) {
 fn summary(context: &Context, project: &Project, id: &DispatchId, closed: &DispatchClosed) {
     let verdict = &closed.verdict;
     let word = toned(Tone::of(verdict.decision), verdict.decision.word());
-    // The story begins with the id; where nobody hears it, the answer does.
-    let named = if context.screen.is_quiet() { format!("{id}  ") } else { String::new() };
-    context.screen.answer(&format!("{named}{word}  {}: {}", verdict.outcome, printable(&verdict.reason)));
+    context.screen.answer(&format!("{word}  {}: {}", verdict.outcome, printable(&verdict.reason)));
     for line in show::details(project, id, closed) {
         context.screen.story(&line);
     }

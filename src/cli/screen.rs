@@ -146,11 +146,6 @@ impl Screen {
         wrote(out.write_all(bytes).and_then(|()| out.flush()));
     }
 
-    /// Whether only the answer is wanted.
-    pub(super) fn is_quiet(self) -> bool {
-        self.quiet
-    }
-
     /// Text from elsewhere: as it is into a file or a pipe, harmless on a terminal.
     pub(super) fn text(self, bytes: &[u8]) {
         if std::io::stdout().is_terminal() {

@@ -219,7 +219,7 @@ fn round_trip(project: &Project, seen: &Snapshot) -> Check {
     let tried = || -> Result<(), Fault> {
         let _guard = lock::exclusive(&project.paths.repo_lock(), Duration::from_secs(30))?;
         let made = repository.create_branch(&id.branch_ref(), &base.commit, None);
-        let added = made.and_then(|()| repository.worktree_add_bare(&path, &id.branch(), "vnx doctor", None));
+        let added = made.and_then(|()| repository.worktree_add_bare(&path, &id.branch(), "vnx doctor", || None));
         let _ = files::delete_tree(&path);
         let forgotten = repository.worktree_forget(&path);
         let deleted = repository.delete_ref(&id.branch_ref(), &base.commit);

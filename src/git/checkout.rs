@@ -44,7 +44,7 @@ impl Git {
         }
         let output = cmd
             .args(["-c", &format!("checkout.workers={workers}")])
-            .args(["reset", "--hard", "--quiet", "--no-recurse-submodules", "--end-of-options", "HEAD"])
+            .args(["reset", "--hard", "--quiet", "--no-recurse-submodules", "HEAD", "--"])
             .limit(Duration::from_mins(30))
             .holding(held)
             .run()?;

@@ -50,9 +50,13 @@ impl Git {
     pub fn attributes(&self, common_dir: &Path) -> Result<Attributes> {
         let mut places = vec![common_dir.join("info/attributes")];
         for name in ["GIT_ATTR_SYSTEM", "GIT_ATTR_GLOBAL"] {
-            // Before 2.42 git does not tell; what may be there is then not known.
-            let cmd = self.cmd().args(["var", name]).limit(Duration::from_secs(10));
-            places.extend(expect("var", cmd.run()?)?.text().lines().map(PathBuf::from));
+            let told = self.cmd().args(["var", name]).limit(Duration::from_secs(10)).run()?;
+            // One that it knows and that is not set has exit code 1.
+            if !told.ok() && told.code != Some(1) {
+                places.extend(self.attribute_files()?);
+                break;
+            }
+            places.extend(told.text().lines().map(PathBuf::from));
         }
         let mut text = Vec::new();
         for place in places {
@@ -60,6 +64,27 @@ impl Git {
             text.extend(read.unwrap_or_default());
         }
         Ok(Attributes { text })
+    }
+
+    /// The files that git before 2.42 reads for all repositories, and does not tell (gitattributes(5)): where the
+    /// system's may be, and the user's.
+    fn attribute_files(&self) -> Result<Vec<PathBuf>> {
+        let ask = |args: &[&str]| self.cmd().args(args).limit(Duration::from_secs(10)).run();
+        let own = PathBuf::from(expect("--exec-path", ask(&["--exec-path"])?)?.text());
+        let prefix =
+            own.ancestors().nth(2).filter(|_| own.ends_with("git-core")).ok_or_else(|| unreadable("--exec-path"))?;
+        let mut places = vec![PathBuf::from("/etc/gitattributes"), prefix.join("etc/gitattributes")];
+        let named = ask(&["config", "--type=path", "--get", "core.attributesFile"])?;
+        match (named.code, named.text()) {
+            (Some(0), path) if !path.is_empty() => places.push(PathBuf::from(path)),
+            (Some(0 | 1), _) => {
+                let var = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+                let home = var("XDG_CONFIG_HOME").or_else(|| Some(var("HOME")?.join(".config")));
+                places.extend(home.map(|home| home.join("git/attributes")));
+            }
+            _ => return Err(unreadable("core.attributesFile")),
+        }
+        Ok(places)
     }
 
     /// Whether two commits say the same of the forms of their files.

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Git, GitConfig, Result, expect, refused, unreadable};
+use super::{FATAL, Git, GitConfig, Result, expect, refused, unreadable};
 use crate::sys::cmd::Output;
 use crate::sys::files;
 
@@ -56,15 +56,22 @@ impl Git {
         // What these do beside their work would move or decide something that nobody has asked for.
         let without =
             ["rebase.updateRefs", "rebase.autoSquash", "rebase.autoStash", "rerere.enabled", "merge.autoStash"];
-        let mut cmd = self.cmd();
-        for setting in without {
-            cmd = cmd.args(["-c", &format!("{setting}=false")]);
+        let call = || {
+            let mut cmd = self.cmd();
+            for setting in without {
+                cmd = cmd.args(["-c", &format!("{setting}=false")]);
+            }
+            let mut cmd = cmd.args(args).limit(LIMIT);
+            for (name, value) in env {
+                cmd = cmd.env(name, value);
+            }
+            cmd.run()
+        };
+        let mut output = call()?;
+        // A commit that could not be stored changes nothing, and older git cannot store it while others collect garbage.
+        if args[0] == "commit" && output.code == Some(FATAL) {
+            output = call()?;
         }
-        let mut cmd = cmd.args(args).limit(LIMIT);
-        for (name, value) in env {
-            cmd = cmd.env(name, value);
-        }
-        let output = cmd.run()?;
         self.joined(&args[0], &output)
     }
 
@@ -98,9 +105,10 @@ impl Git {
         Ok(expect("write-tree", self.cmd().arg("write-tree").run()?)?.text())
     }
 
-    /// Puts the checkout back to a commit, whatever was begun in it. `self` is the worktree.
+    /// Puts the checkout back to a commit, by its object name, whatever was begun in it. `self` is the worktree.
     pub fn start_again(&self, commit: &str) -> Result<()> {
-        let reset = self.cmd().args(["reset", "--hard", "--quiet", "--end-of-options", commit]).limit(LIMIT);
+        // `reset` knows no `--end-of-options` before git 2.43.1.
+        let reset = self.cmd().args(["reset", "--hard", "--quiet", commit, "--"]).limit(LIMIT);
         expect("reset", reset.run()?).map(drop)
     }
 

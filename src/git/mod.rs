@@ -51,6 +51,9 @@ use crate::sys::files::{self, At, PathError};
 /// The oldest git that works (`rev-parse --path-format`).
 pub const MIN_VERSION: (u32, u32) = (2, 31);
 
+/// The exit code of git where it could not do what it was told, as against one that says no.
+const FATAL: i32 = 128;
+
 /// A git call that did not do what was needed.
 #[derive(Debug, thiserror::Error)]
 pub enum GitError {
@@ -228,7 +231,7 @@ impl Git {
     /// `Ok(None)` when there is no commit yet.
     pub fn head(&self) -> Result<Option<(String, Option<String>)>> {
         let output = self.cmd().args(["rev-parse", "HEAD^{commit}", "--symbolic-full-name", "HEAD"]).run()?;
-        if output.code == Some(128) && self.resolve("HEAD")?.is_none() {
+        if output.code == Some(FATAL) && self.resolve("HEAD")?.is_none() {
             return Ok(None);
         }
         let text = expect("rev-parse", output)?.text();
@@ -246,7 +249,7 @@ impl Git {
         let output = self.cmd().args(["rev-parse", "--verify", "--quiet", "--end-of-options", &spec]).run()?;
         match output.code {
             Some(0) => Ok(Some(output.text())),
-            Some(1 | 128) => Ok(None),
+            Some(1 | FATAL) => Ok(None),
             _ => Err(refused("rev-parse", &output)),
         }
     }

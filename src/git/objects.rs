@@ -1,6 +1,6 @@
 //! Commits that vnx writes for itself, outside of any worktree: files in, commit out.
 
-use super::{Git, Result, expect, unreadable};
+use super::{FATAL, Git, Result, expect, unreadable};
 use crate::sys::cmd::Cmd;
 
 /// A commit in the making.
@@ -21,19 +21,25 @@ impl Git {
     pub fn write_commit(&self, new: NewCommit<'_>) -> Result<String> {
         let mut listing = String::new();
         for (name, content) in new.files {
-            let hash = self.cmd().args(["hash-object", "-w", "--stdin"]).stdin(*content).run()?;
-            let hash = expect("hash-object", hash)?.text();
+            let hash = stored("hash-object", || self.cmd().args(["hash-object", "-w", "--stdin"]).stdin(*content))?;
             listing += &["100644 blob ", &hash, "\t", name, "\n"].concat();
         }
-        let tree = expect("mktree", self.cmd().arg("mktree").stdin(listing).run()?)?.text();
-        let mut cmd = signing(self.cmd()).args(["commit-tree", &tree]);
-        if let Some(parent) = new.parent {
-            cmd = cmd.args(["-p", parent]);
-        }
+        let tree = stored("mktree", || self.cmd().arg("mktree").stdin(listing.as_str()))?;
+        let commit = || {
+            let mut cmd = signing(self.cmd()).args(["commit-tree", &tree]);
+            if let Some(parent) = new.parent {
+                cmd = cmd.args(["-p", parent]);
+            }
+            if new.signed {
+                cmd = cmd.arg("-S");
+            }
+            as_vnx(cmd).stdin(new.message)
+        };
         if new.signed {
-            cmd = cmd.arg("-S");
+            // Whoever was asked for a passphrase is not asked twice.
+            return Ok(expect("commit-tree", commit().run()?)?.text());
         }
-        Ok(expect("commit-tree", as_vnx(cmd).stdin(new.message).run()?)?.text())
+        stored("commit-tree", commit)
     }
 
     /// Sets a ref if it still has the expected value; `None` means that it must not exist yet.
@@ -70,6 +76,18 @@ impl Git {
         }
         Ok(commits)
     }
+}
+
+/// The name of an object that a call writes. Older git makes a folder in the store and a file in it in two steps, and
+/// whoever collects garbage may take the folder away in between: the same object is written again.
+fn stored(verb: &str, call: impl Fn() -> Cmd) -> Result<String> {
+    let mut output = call().run()?;
+    for _ in 0..2 {
+        if output.code == Some(FATAL) {
+            output = call().run()?;
+        }
+    }
+    Ok(expect(verb, output)?.text())
 }
 
 /// A commit as it stands in the object store (gitformat: the header, an empty line, the message).

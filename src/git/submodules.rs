@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Git, Result, expect, refused, unreadable};
+use super::{FATAL, Git, Result, expect, refused, unreadable};
 
 /// A submodule of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +25,7 @@ impl Git {
         match output.code {
             Some(0) => {}
             // Without the file there are none; nor are there in one that names none.
-            Some(1 | 128) => return Ok(Vec::new()),
+            Some(1 | FATAL) => return Ok(Vec::new()),
             _ => return Err(refused("config", &output)),
         }
         let mut found = Vec::new();

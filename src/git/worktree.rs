@@ -3,9 +3,13 @@
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::{Git, GitError, Result, expect, refused, unreadable};
 use crate::sys::files::{self, At, PathError};
+
+/// How often a worktree is registered again after a failure that left nothing.
+const TRIES: u32 = 5;
 
 impl Git {
     /// Creates a branch that must not exist yet. `self` is the repository.
@@ -17,21 +21,35 @@ impl Git {
 
     /// Registers a worktree on an existing branch with a lock, without files. Short: runs under
     /// the repository lock. `self` is the repository.
-    pub fn worktree_add_bare(&self, path: &Path, branch: &str, reason: &str, held: Option<File>) -> Result<()> {
-        let output = self
-            .cmd()
-            .args(["worktree", "add", "--quiet", "--no-checkout", "--lock", "--reason", reason, "--"])
-            .arg(path)
-            .arg(branch)
-            .holding(held)
-            .run()?;
-        expect("worktree", output).map(drop)
+    pub fn worktree_add_bare(
+        &self,
+        path: &Path,
+        branch: &str,
+        reason: &str,
+        held: impl Fn() -> Option<File>,
+    ) -> Result<()> {
+        self.worktree_add(&["--lock", "--reason", reason], path, branch, held)
     }
 
     /// Registers a worktree on a commit with a lock, without files. `self` is the repository.
     pub fn worktree_add_detached(&self, path: &Path, commit: &str, reason: &str) -> Result<()> {
-        let args = ["worktree", "add", "--quiet", "--no-checkout", "--detach", "--lock", "--reason", reason, "--"];
-        expect("worktree", self.cmd().args(args).arg(path).arg(commit).run()?).map(drop)
+        self.worktree_add(&["--detach", "--lock", "--reason", reason], path, commit, || None)
+    }
+
+    /// git looks at all worktrees, and fails over one that somebody else's git takes away at that moment; and a `git
+    /// worktree prune` may take away what was just begun. Neither leaves anything but an empty folder.
+    fn worktree_add(&self, how: &[&str], path: &Path, what: &str, held: impl Fn() -> Option<File>) -> Result<()> {
+        let mut tries = 0;
+        loop {
+            let cmd = self.cmd().args(["worktree", "add", "--quiet", "--no-checkout"]).args(how);
+            let output = cmd.arg("--").arg(path).arg(what).holding(held()).run()?;
+            let nothing_left = || !path.exists() || std::fs::remove_dir(path).is_ok();
+            if output.ok() || tries == TRIES || !nothing_left() {
+                return expect("worktree", output).map(drop);
+            }
+            tries += 1;
+            std::thread::sleep(Duration::from_millis(5) * tries);
+        }
     }
 
     /// Puts HEAD on a branch, whatever it was on; no file changes. `self` is the worktree.

@@ -12,9 +12,6 @@ use crate::git::Git;
 use crate::sys::files::{self, At};
 use crate::sys::lock;
 
-/// How often git is asked again to add one.
-const TRIES: u32 = 5;
-
 /// A worktree that stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Made {
@@ -56,16 +53,7 @@ pub fn create(tree: &Tree<'_>, setup: &Setup, alive: Option<&File>) -> Result<Ma
 fn add(tree: &Tree<'_>, held: impl Fn() -> Option<File>) -> Result<(), Fault> {
     let _guard = tree.locked()?;
     std::fs::create_dir_all(tree.root()).at("create", tree.root())?;
-    let mut tries = 0;
-    loop {
-        let added = tree.repository().worktree_add_bare(tree.path, &tree.branch(), &tree.lock_reason(), held());
-        // git looks at all worktrees, and fails over one that somebody else's git takes away at that moment.
-        if added.is_ok() || tree.path.exists() || tries == TRIES {
-            return Ok(added?);
-        }
-        tries += 1;
-        std::thread::sleep(Duration::from_millis(5) * tries);
-    }
+    Ok(tree.repository().worktree_add_bare(tree.path, &tree.branch(), &tree.lock_reason(), held)?)
 }
 
 fn fill(tree: &Tree<'_>, setup: &Setup, held: impl Fn() -> Option<File>) -> Result<Made, Fault> {

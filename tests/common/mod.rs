@@ -257,6 +257,12 @@ impl World {
         found
     }
 
+    /// The refs that are not vnx's own (`--exclude` is newer than the oldest git).
+    pub fn foreign_refs(&self) -> String {
+        let all = self.git(&["for-each-ref"]);
+        all.lines().filter(|line| !line.contains("\trefs/vnx/")).collect::<Vec<_>>().join("\n")
+    }
+
     /// Waits until a condition holds; the bound only exists so that a broken build ends.
     #[track_caller]
     pub fn until(&self, what: &str, condition: impl Fn() -> bool) {
