@@ -199,7 +199,9 @@ impl World {
 
     #[track_caller]
     pub fn git_in(&self, folder: &Path, args: &[&str]) -> String {
-        let output = self.command("git").current_dir(folder).args(args).output().unwrap();
+        // A test's own git leaves no housekeeping behind that runs on.
+        let quiet = ["-c", "maintenance.auto=false", "-c", "gc.auto=0"];
+        let output = self.command("git").current_dir(folder).args(quiet).args(args).output().unwrap();
         assert!(output.status.success(), "git {args:?}: {}", text(&output.stderr));
         text(&output.stdout).trim_end().to_owned()
     }
