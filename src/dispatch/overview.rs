@@ -162,13 +162,10 @@ impl<'a> Watch<'a> {
         }
         if !is_known {
             let counted = self.seen.filter(|(_, d)| *d == day).map(|(seq, _)| seq);
-            if counted.is_none() {
-                self.today = Today::default();
-            }
-            for receipt in since(self.project, counted, head, day)? {
-                self.today.take(&receipt.body);
-            }
-            self.seen = Some((head, day));
+            // All of what is new, or nothing of it.
+            let mut today = if counted.is_some() { self.today.clone() } else { Today::default() };
+            since(self.project, counted, head, day, |receipt| today.take(&receipt.body))?;
+            (self.today, self.seen) = (today, Some((head, day)));
         }
         self.health = health(self.project, head);
         self.audited = Instant::now();
@@ -183,9 +180,15 @@ const DAY: i64 = 86_400_000_000;
 /// So many receipts of another day end the search for one of this day: a clock may have gone back meanwhile.
 const PATIENCE: usize = 100;
 
-/// The receipts of a day that come after one, up to a head, newest first.
-fn since(project: &Project, counted: Option<u64>, head: u64, day: i64) -> Result<Vec<Receipt>, Fault> {
-    let (mut found, mut others) = (Vec::new(), 0);
+/// Hands out the receipts of a day that come after one, up to a head, newest first.
+fn since(
+    project: &Project,
+    counted: Option<u64>,
+    head: u64,
+    day: i64,
+    mut take: impl FnMut(&Receipt),
+) -> Result<(), Fault> {
+    let mut others = 0;
     project.ledger().newest_first(|receipt| {
         if counted.is_some_and(|seq| receipt.seq <= seq) || others > PATIENCE {
             return false;
@@ -195,13 +198,13 @@ fn since(project: &Project, counted: Option<u64>, head: u64, day: i64) -> Result
             return true;
         }
         if receipt.ts.micros().div_euclid(DAY) == day {
-            found.push(receipt);
+            take(&receipt);
         } else {
             others += 1;
         }
         true
     })?;
-    Ok(found)
+    Ok(())
 }
 
 fn health(project: &Project, head: u64) -> Health {

@@ -362,6 +362,18 @@ mod tests {
     }
 
     #[test]
+    fn what_looks_like_a_head_is_one_only_in_its_place() {
+        // A line that goes and begins with two dashes, one that comes and begins with two plus signs.
+        for lines in [ONE.replace("-two", "--- two"), ONE.replace("-two", "--- two").replace("+2", "+++ 2")] {
+            let wrong = lines.replace("-1,2 +1,2", "-1,7 +1");
+            assert_eq!(patch(&format!("```diff\n{wrong}```\n")), lines);
+        }
+        // Only what is fenced as a diff is one, where anything is; and what is quoted within another fence is not.
+        assert_eq!(patch(&format!("```text\n{TWO}```\n```diff\n{ONE}```\n")), ONE);
+        unusable(&format!("````\n```diff\n{}```\n````\n", ONE.replace("-1,2", "-1,9")), "counts");
+    }
+
+    #[test]
     fn line_ends_stay_with_the_lines_and_not_with_the_heads() {
         let crlf = "--- a/x\n+++ b/x\n@@ -1 +1 @@\n-one\r\n+1\r\n\\ No newline at end of file\n";
         assert_eq!(

@@ -44,7 +44,7 @@ pub struct World {
     pub root: PathBuf,
     pub repo: PathBuf,
     pub env: BTreeMap<String, String>,
-    uid: Option<u32>,
+    unprivileged: bool,
 }
 
 impl World {
@@ -81,7 +81,7 @@ impl World {
         env.insert("HOME".into(), root.join("home").display().to_string());
         env.insert("TMUX_TMPDIR".into(), root.join("tmux").display().to_string());
         env.insert("TERM".into(), "xterm-256color".into());
-        let world = Self { _root: temp, root, repo, env, uid: None };
+        let world = Self { _root: temp, root, repo, env, unprivileged: false };
         world.git(&["init", "--quiet"]);
         std::fs::write(world.repo.join("README.md"), "# A project\n").unwrap();
         std::fs::create_dir(world.repo.join("src")).unwrap();
@@ -105,22 +105,21 @@ impl World {
         self.env.remove(name);
     }
 
-    /// Runs commands as an unprivileged user from here on (root ignores permissions).
+    /// Runs commands from here on as somebody to whom permissions apply: root passes them by.
     pub fn drop_privileges(&mut self) {
-        if rustix::process::geteuid().is_root() {
-            let uid = 65534;
-            chown(&self.root, uid);
-            self.uid = Some(uid);
-        }
+        self.unprivileged = rustix::process::geteuid().is_root();
     }
 
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        use std::os::unix::process::CommandExt;
-        let mut command = Command::new(program);
+        // The same user, so that it reaches all that the tests reach, without any capability.
+        let mut command = if self.unprivileged {
+            let mut command = Command::new("setpriv");
+            command.args(["--bounding-set=-all", "--inh-caps=-all", "--"]).arg(program);
+            command
+        } else {
+            Command::new(program)
+        };
         command.env_clear().envs(&self.env).current_dir(&self.repo).stdin(Stdio::null());
-        if let Some(uid) = self.uid {
-            command.uid(uid).gid(uid);
-        }
         command
     }
 
@@ -338,14 +337,4 @@ pub fn names(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> = entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     names
-}
-
-fn chown(path: &Path, uid: u32) {
-    std::os::unix::fs::lchown(path, Some(uid), Some(uid)).unwrap();
-    let meta = std::fs::symlink_metadata(path).unwrap();
-    if meta.is_dir() {
-        for entry in std::fs::read_dir(path).unwrap().flatten() {
-            chown(&entry.path(), uid);
-        }
-    }
 }
