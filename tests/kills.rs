@@ -67,7 +67,11 @@ const FROM_THE_POOL: Work = Work { config: "worktree: {pool: 1}\n", ..KEPT };
 /// Kills at every call of this kind, and holds against each other what the worker left and what is there after
 /// the next command, a collection and an undo.
 fn at_every(call: &str, work: Work) {
-    let world = World::new();
+    let mut world = World::new();
+    let temporary = world.root.join("tmp");
+    std::fs::create_dir(&temporary).unwrap();
+    world.set("TMPDIR", &temporary);
+    let world = world;
     let gc = ["worktree", "gc", "--apply", "--older-than", "0s"];
     for n in 1.. {
         let at = format!("{call} {n}");
@@ -85,6 +89,7 @@ fn at_every(call: &str, work: Work) {
         let receipts = world.receipts();
         let closed = receipts.iter().filter(|r| r["kind"] == "dispatch.closed" && r["dispatch"] == id.as_str());
         assert_eq!(closed.count(), 1, "{at}");
+        assert_eq!(names(&temporary), Vec::<String>::new(), "{at}: folders for temporary files");
         world.vnx(&gc).expect(0);
         let left = names(&world.worktrees());
         assert!(left.iter().all(|name| name == ".pool"), "{at}: {left:?}");

@@ -198,12 +198,12 @@ fn temporary_files_and_ports_are_a_workers_own() {
     let first = |text: &str| text.split_whitespace().nth(1).unwrap().parse::<u16>().unwrap();
     assert!(first(&words[0]).abs_diff(first(&words[1])) >= 10, "{words:?}");
     for (id, text) in trees().iter().zip(&words) {
-        assert!(text.contains(&format!("/tmp/vnx-{id} ")) && text.contains("\n700\n"), "{text}");
+        assert!(text.contains(&format!("/tmp/vnx-{id}-")) && text.contains("\n700\n"), "{text}");
     }
     let ids = trees();
     std::fs::write(world.worktrees().join(&ids[0]).join("go"), "").unwrap();
     world.vnx(&["wait", &ids[0]]);
-    assert!(!world.root.join("tmp").join(format!("vnx-{}", ids[0])).exists());
+    assert!(!names(&world.root.join("tmp")).iter().any(|name| name.contains(&ids[0])));
     let supervisor = world.processes().into_iter().find(|(_, c)| c.contains("supervise") && c.contains(&ids[1]));
     let pid = Pid::from_raw(supervisor.unwrap().0).unwrap();
     kill_process(pid, Signal::KILL).unwrap();

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::gates::of_report;
 use super::hooks::Running;
+use super::surroundings;
 use crate::domain::agent::Deliverable;
 use crate::domain::event::Claim as Said;
 use crate::domain::patch::{Offer, Patched};
@@ -205,6 +206,8 @@ impl Finish<'_> {
         if let Ok(json) = serde_json::to_string_pretty(&closed) {
             let _ = files::replace(&self.folder().join("closed.json"), self.redactor.redact(&json).as_bytes());
         }
+        // Before the mark goes by which a recovery would find it.
+        surroundings::clear(&self.folder(), id);
         files::remove(&self.paths.open_marker(id))?;
         let _ = files::remove(&self.folder().join("control.sock"));
         Ok(closed)

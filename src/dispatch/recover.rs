@@ -88,6 +88,7 @@ pub fn recover_one(paths: &Paths, id: &DispatchId) -> Result<bool, Fault> {
     let ledger = Ledger::at(paths.receipts());
     let receipts = ledger.of_dispatch(id)?;
     if receipts.iter().any(|r| r.body.kind() == Kind::DispatchClosed) {
+        surroundings::clear(&folder, id);
         files::remove(&marker)?;
         return Ok(true);
     }

@@ -34,40 +34,29 @@ fn note(dispatch: &Path) -> PathBuf {
 }
 
 impl Temporary {
-    /// Makes it: ours alone. Where the plain name is taken (another repository's dispatch of the same id, a
-    /// leftover, a stranger's), the folder gets another one.
+    /// Makes it: ours alone. Its name is noted before it is made, so that a kill in between leaves nothing that
+    /// nobody knows of; what is noted may be deleted, so the name is one that nothing else has: the plain one may
+    /// belong to another repository's dispatch of the same id.
     fn make(dispatch: &Path, id: &DispatchId) -> Result<Self, Fault> {
         let place = std::env::temp_dir();
-        for attempt in 0..NAMES {
-            let path = place.join(if attempt == 0 { plain(id) } else { other(id)? });
-            let text = path::text(&path)?;
+        for _ in 0..NAMES {
+            let path = place.join(format!("vnx-{id}-{:08x}", u32::from_le_bytes(sys::random::<4>()?)));
+            files::replace(&note(dispatch), path::text(&path)?.as_bytes())?;
             if files::claim_folder(&path)? {
-                let made = Self { path };
-                // Noted only once it is ours: what the note names may be deleted.
-                files::replace(&note(dispatch), text.as_bytes())?;
-                return Ok(made);
+                return Ok(Self { path });
             }
         }
+        files::remove(&note(dispatch))?;
         Err(Fault::environment(format!("every name for a folder of {id} in {} is taken", place.display()))
             .fix("set TMPDIR to a folder that only you write to"))
     }
 }
 
-/// What the folder is called …
-fn plain(id: &DispatchId) -> String {
-    format!("vnx-{id}")
-}
-
-/// … and what it is called where that name is taken.
-fn other(id: &DispatchId) -> Result<String, Fault> {
-    let random = sys::random::<4>()?;
-    Ok(format!("{}-{:08x}", plain(id), u32::from_le_bytes(random)))
-}
-
 /// Whether a name is one that the folder of `id` can have.
 fn is_name(name: &str, id: &DispatchId) -> bool {
     let is_random = |end: &str| end.len() == 8 && end.bytes().all(|b| b.is_ascii_hexdigit());
-    name.strip_prefix(&plain(id)).is_some_and(|end| end.is_empty() || end.strip_prefix('-').is_some_and(is_random))
+    let end = name.strip_prefix("vnx-").and_then(|rest| rest.strip_prefix(id.as_str()));
+    end.and_then(|end| end.strip_prefix('-')).is_some_and(is_random)
 }
 
 impl Drop for Temporary {
