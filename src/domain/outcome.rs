@@ -124,4 +124,13 @@ mod tests {
         }
         assert_eq!(Outcome::ALL.len(), 31);
     }
+
+    #[test]
+    fn words_are_shown_as_they_are_written() {
+        for decision in [Decision::Accept, Decision::Investigate, Decision::Reject] {
+            assert_eq!(serde_json::to_string(&decision).unwrap(), format!("\"{decision}\""));
+            assert_eq!(format!("{decision:<12}|").len(), 13);
+        }
+        assert_eq!((format!("{}", Outcome::Done), format!("{:>6}", Outcome::Done)), ("done".into(), "  done".into()));
+    }
 }

@@ -384,8 +384,14 @@ mod tests {
 
     #[test]
     fn no_diff_is_nothing_and_half_a_diff_is_unusable() {
-        for nothing in ["", "A report.\n\n---\n\nMore.", "```rust\nlet x = 1;\n```", "- a\n+ b\n", "```\ndiff -u\n```"]
-        {
+        for nothing in [
+            "",
+            "A report.\n\n---\n\nMore.",
+            "```rust\nlet x = 1;\n```",
+            "- a\n+ b\n",
+            "```\ndiff -u\n```",
+            "```rust\nlet x = 1;",
+        ] {
             assert_eq!(find(nothing), Offer::Nothing, "{nothing}");
         }
         unusable(&format!("```diff\n{ONE}"), "ends within a diff block");
