@@ -400,6 +400,7 @@ mod tests {
         unusable("diff --git a/x b/x\nindex 1..2\nGIT binary patch\nliteral 1\n", "binary");
         unusable("diff --git a/x b/x\nBinary files a/x and b/x differ\n", "binary");
         unusable("diff --git a/x b/x\nindex 1..2 100644\n", "changes nothing");
+        unusable("diff --git a/x b/x\nindex 1..2 100644\n--- a/x\n@@ -1 +1 @@\n-a\n+b\n", "changes nothing");
         unusable(&ONE.replace("two", "\u{fffd}"), "UTF-8");
         for paths in [("a/x", "x"), ("b/x", "/etc/x"), ("a/x", "../x")] {
             unusable(&ONE.replace(paths.0, paths.1), "do not begin with a/ and b/");
