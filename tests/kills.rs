@@ -22,12 +22,16 @@ fn claimed(world: &World, script: &str) -> String {
 /// Supervises it as the door does, with its lock as standard input, up to the `n`th call of `call` in one of its
 /// threads; `false` when there are not so many.
 fn supervised(world: &World, id: &str, call: &str, n: usize) -> bool {
-    let lock = File::options().read(true).write(true).open(world.state().join("dispatches").join(id).join("lock"));
-    let lock = lock.unwrap();
+    let place = world.state().join("dispatches").join(id).join("lock");
+    let open = || File::options().read(true).write(true).open(&place);
+    let lock = open().unwrap();
     lock.lock().unwrap();
     let state = world.state();
     let supervise = ["supervise", "--state", state.to_str().unwrap(), id];
-    world.killed_at(call, n, &supervise, Stdio::from(lock))
+    let killed = world.killed_at(call, n, &supervise, Stdio::from(lock));
+    // Another test that starts a program at that moment has all open files of this process until it executes it.
+    world.until("nobody to hold the lock", || open().is_ok_and(|lock| lock.try_lock().is_ok()));
+    killed
 }
 
 /// What a worker does, and whether its worktree goes at once or stays until it is collected.
@@ -84,8 +88,8 @@ fn at_every(call: &str, work: Work) {
         let id = claimed(&world, &script);
         let killed = supervised(&world, &id, call, n);
         // The next command finishes it.
-        world.vnx(&["ps"]).expect(0);
-        assert_eq!(names(&world.state().join("open")), Vec::<String>::new(), "{at}");
+        let told = world.vnx(&["ps"]).expect(0);
+        assert_eq!(names(&world.state().join("open")), Vec::<String>::new(), "{at}: {}{}", told.out, told.err);
         let receipts = world.receipts();
         let closed = receipts.iter().filter(|r| r["kind"] == "dispatch.closed" && r["dispatch"] == id.as_str());
         assert_eq!(closed.count(), 1, "{at}");

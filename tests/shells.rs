@@ -45,13 +45,23 @@ fn what_there_is_is_offered() {
 /// A shell in a terminal of its own: how it is started, and what it is told before Tab knows of vnx.
 fn tab_completes_an_id(shell: &str, told: &str) {
     let mut world = World::new();
+    // No pane: a server whose last one closes goes, and takes a session with it that comes at that moment.
+    world.config("tmux: {panes: off}\n");
     world.script("true").expect(4);
     let id = world.last_id();
     let bin = Path::new(World::binary()).parent().unwrap().display().to_string();
     let path = format!("{bin}:{}", world.env["PATH"]);
     world.set("PATH", path);
     world.tmux(&["new-session", "-d", "-s", "shell", "-x", "150", "-y", "20", shell]);
-    let sees = |what: &str| world.until(what, || world.tmux(&["capture-pane", "-p", "-t", "=shell:"]).contains(what));
+    let screen = || world.tmux(&["capture-pane", "-p", "-t", "=shell:"]);
+    let sees = |what: &str| {
+        let begun = std::time::Instant::now();
+        while !screen().contains(what) {
+            let waits = begun.elapsed() < std::time::Duration::from_secs(30);
+            assert!(waits, "no {what:?} in {shell}: {:?}, {:?}", screen(), world.processes());
+            std::thread::yield_now();
+        }
+    };
     let types = |keys: &str| world.tmux(&["send-keys", "-t", "=shell:", "-l", keys]);
     sees("ready");
     types(&format!("{told}; echo so\"urced\"\r"));
