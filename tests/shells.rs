@@ -132,11 +132,20 @@ fn what_is_longer_than_the_terminal_is_shown_by_a_pager() {
     assert!(diff.contains("P:\x1b[32m+100\x1b[0m\r"), "{diff}");
     let (_, report) = in_rows(&world, "show --report");
     assert_eq!(report, "said\r\n", "it fits");
+    // What is judged hides nothing: neither behind a return of the carriage nor behind a sequence.
+    world.script("printf 'evil()\\r+fine\\n\\033[8mhidden\\033[0m\\n' > f; git add f; git commit -qm f; printf 'no\\ryes\\n'").expect(0);
+    world.set("PAGER", "cat");
+    for (command, seen) in
+        [("show --diff", ["evil()", "[8mhidden"]), ("show --report", ["no", "yes"]), ("logs --raw", ["no", "yes"])]
+    {
+        let (_, text) = in_rows(&world, command);
+        assert!(seen.iter().all(|what| text.contains(what)) && !text.contains("\x1b[8m"), "{command}: {text:?}");
+    }
     // Neither into a pipe, nor where somebody wants none, nor where there is none.
     assert!(!world.vnx(&["show", &id, "--diff"]).expect(0).out.contains("P:"));
     for none in ["cat", "", "/nowhere/less"] {
         world.env.insert("PAGER".to_owned(), none.to_owned());
-        let (_, text) = in_rows(&world, "show --diff");
+        let (_, text) = in_rows(&world, &format!("show {id} --diff"));
         assert!(text.contains("\x1b[32m+100") && !text.contains("P:"), "{none}: {text}");
     }
 }

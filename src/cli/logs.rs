@@ -161,7 +161,7 @@ fn follow(context: &Context, project: &Project, id: &DispatchId, form: Form, on:
         // A TUI says it on its screen only; its last message is the report.
         let report = files::read_capped(&folder.join("report.md"), 4 << 20)?.unwrap_or_default();
         if !report.is_empty() {
-            context.screen.answer(&block(&String::from_utf8_lossy(&report)));
+            context.screen.answer(&block(&String::from_utf8_lossy(&report), said));
         }
     }
     Ok(())
@@ -182,7 +182,8 @@ fn print(context: &Context, line: &[u8], form: Form) -> bool {
     }
     if form == Form::Raw || recorded.events.is_empty() && recorded.src != Source::Out {
         let tone = if recorded.src == Source::Out { None } else { Some(Tone::Dim) };
-        let text = block(&recorded.raw);
+        // Raw is everything that came; otherwise what a terminal would have shown of it.
+        let text = block(&recorded.raw, if form == Form::Raw { printable } else { said });
         context.screen.answer(&tone.map_or_else(|| text.clone(), |t| toned(t, &text)));
         return false;
     }
@@ -198,8 +199,8 @@ fn print(context: &Context, line: &[u8], form: Form) -> bool {
     plain || recorded.events.iter().any(|event| matches!(event, Event::Text { .. }))
 }
 
-fn block(text: &str) -> String {
-    text.lines().map(said).collect::<Vec<_>>().join("\n")
+fn block(text: &str, line: fn(&str) -> String) -> String {
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn words(event: &Event) -> Option<String> {
@@ -208,12 +209,12 @@ fn words(event: &Event) -> Option<String> {
             Tone::Dim,
             &format!("session begins{}", model.as_ref().map(|m| format!(" on {}", printable(m))).unwrap_or_default()),
         ),
-        Event::Text { text } => block(text),
+        Event::Text { text } => block(text, said),
         Event::ToolUse { name, input } => {
             format!("{} {}", toned(Tone::Strong, &format!("> {}", printable(name))), printable(input))
         }
-        Event::Thinking { text } | Event::ToolResult { ok: true, text } => toned(Tone::Dim, &block(text)),
-        Event::ToolResult { ok: false, text } => toned(Tone::Bad, &block(text)),
+        Event::Thinking { text } | Event::ToolResult { ok: true, text } => toned(Tone::Dim, &block(text, said)),
+        Event::ToolResult { ok: false, text } => toned(Tone::Bad, &block(text, said)),
         Event::Error { message, retrying, .. } => {
             toned(Tone::Doubt, &format!("{}{}", if *retrying { "" } else { "error: " }, printable(message)))
         }

@@ -149,7 +149,7 @@ impl Screen {
     /// Text from elsewhere: as it is into a file or a pipe, harmless on a terminal.
     pub(super) fn text(self, bytes: &[u8]) {
         if std::io::stdout().is_terminal() {
-            String::from_utf8_lossy(bytes).lines().for_each(|line| self.answer(&said(line)));
+            String::from_utf8_lossy(bytes).lines().for_each(|line| self.answer(&printable(line)));
         } else {
             self.bytes(bytes);
         }
@@ -162,7 +162,8 @@ impl Screen {
             return self.bytes(bytes);
         }
         let text = String::from_utf8_lossy(bytes);
-        let line = |line: &str| tone(line).map_or_else(|| said(line), |tone| toned(tone, &said(line)));
+        // Every byte shows: in a diff nothing may hide behind what is drawn over it.
+        let line = |line: &str| tone(line).map_or_else(|| printable(line), |tone| toned(tone, &printable(line)));
         let lines: Vec<String> = text.lines().map(line).collect();
         let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
         if !is_dumb && rows().is_some_and(|rows| lines.len() >= rows) {
@@ -222,7 +223,8 @@ pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c == '\t' || shows_itself(c) { c } else { '\u{fffd}' }).collect()
 }
 
-/// A line of what a program said, as it showed it: without its colours.
+/// A line of what a program said, as it showed it: without its colours and without what it drew over. Not for
+/// what somebody has to judge: that is [`printable`].
 pub(super) fn said(line: &str) -> String {
     printable(&drawn(line))
 }
