@@ -153,6 +153,14 @@ mod tests {
     }
 
     #[test]
+    fn the_name_of_a_variable_tells_a_secret() {
+        for name in ["ANTHROPIC_API_KEY", "gh_token", "MY_SECRETS", "PGPASSWORD", "passwd_file", "AWS_CREDENTIALS"] {
+            assert!(Redactor::is_secret_name(name), "{name}");
+        }
+        assert!(["PATH", "HOME", "LANG", "PASS", ""].iter().all(|name| !Redactor::is_secret_name(name)));
+    }
+
+    #[test]
     fn known_values_go_in_plain_and_in_json_form() {
         let redactor = Redactor::new(vec![("MY_KEY".into(), "pa\"ss\\word".into()), ("SHORT".into(), "abc".into())]);
         assert_eq!(redactor.redact("a pa\"ss\\word b"), "a [redacted:MY_KEY] b");

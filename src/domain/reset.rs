@@ -5,7 +5,9 @@
 
 use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan};
+use jiff::{SignedDuration, Timestamp, ToSpan};
+
+const JUST_PASSED: SignedDuration = SignedDuration::from_mins(5);
 
 /// The moment that a message names, if it names one. `local` is the time zone of this machine.
 pub fn reset_at(message: &str, now: Timestamp, local: &TimeZone) -> Option<Timestamp> {
@@ -17,7 +19,8 @@ pub fn reset_at(message: &str, now: Timestamp, local: &TimeZone) -> Option<Times
     let zone = TimeZone::get(rest.split_once(')')?.0).ok()?;
     let today = now.to_zoned(zone.clone()).date();
     let at = |date: Date| date.to_datetime(time(clock)?).to_zoned(zone.clone()).ok().map(|zoned| zoned.timestamp());
-    at(today).filter(|at| *at > now).or_else(|| at(today.checked_add(1.day()).ok()?))
+    // Clocks differ: a moment that has just passed is that one and not tomorrow's.
+    at(today).filter(|at| *at + JUST_PASSED >= now).or_else(|| at(today.checked_add(1.day()).ok()?))
 }
 
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
@@ -63,6 +66,10 @@ mod tests {
         let claude = "You've hit your 5-hour limit · resets 11:06am (UTC)";
         assert_eq!(at(claude, "2026-11-18T10:00:00Z").unwrap(), "2026-11-18T11:06:00Z");
         assert_eq!(at(claude, "2026-11-18T12:00:00Z").unwrap(), "2026-11-19T11:06:00Z");
+        // A clock that is ahead of the provider's does not cost a day.
+        assert_eq!(at(claude, "2026-11-18T11:06:00Z").unwrap(), "2026-11-18T11:06:00Z");
+        assert_eq!(at(claude, "2026-11-18T11:11:00Z").unwrap(), "2026-11-18T11:06:00Z");
+        assert_eq!(at(claude, "2026-11-18T11:11:01Z").unwrap(), "2026-11-19T11:06:00Z");
         assert_eq!(at("limit · resets 12am (UTC)", "2026-11-18T12:00:00Z").unwrap(), "2026-11-19T00:00:00Z");
         assert_eq!(at("limit · resets 3pm (UTC)", "2026-11-18T12:00:00Z").unwrap(), "2026-11-18T15:00:00Z");
     }

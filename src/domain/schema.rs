@@ -124,6 +124,7 @@ fn lists_are_where_the_schemas_have_them() {
     }
     assert_eq!(found.len(), 6, "a list that is no more is still allowed: {found:?}");
     assert!(found.iter().all(|name| super::receipt::is_list(name)), "{found:?}");
+    assert!(!super::receipt::is_list("reason"));
 }
 
 #[test]
@@ -203,4 +204,16 @@ fn receipts_fit_their_schemas_and_tampered_ones_do_not() {
         assert!(closed.contains(from), "{from}");
         assert!(!fits(&closed.replace(from, to)), "{to}");
     }
+}
+
+#[test]
+fn words_on_screen_are_those_in_files() {
+    use super::plan::{Lane, ParserKind};
+    for lane in [Lane::Headless, Lane::Interactive, Lane::Acp] {
+        assert_eq!(serde_json::to_value(lane).unwrap(), lane.word());
+    }
+    for tri in [super::tree::Tri::Yes, super::tree::Tri::No, super::tree::Tri::Unknown] {
+        assert_eq!(serde_json::to_value(tri).unwrap(), tri.word());
+    }
+    assert!(!ParserKind::Text.has_closing_event() && ParserKind::CodexJson.has_closing_event());
 }

@@ -202,6 +202,8 @@ mod tests {
             let fault = hooks(vec![hook("true", 1), bad]).fault().unwrap();
             assert!(fault.contains("worktree.hooks.pre_remove, entry 2") && fault.contains(what), "{fault}");
         }
+        assert!(Hooks::default().is_empty() && !hooks(vec![hook("true", 1)]).is_empty());
+        assert_eq!(hooks(vec![hook(&"x".repeat(MAX_COMMAND), 1); MAX_HOOKS]).fault(), None, "at the limits");
         assert!(hooks(vec![hook("true", 1); MAX_HOOKS + 1]).fault().unwrap().contains("more than"));
     }
 }

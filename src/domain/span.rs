@@ -153,5 +153,29 @@ mod tests {
             assert!(Span::parse(bad).is_err(), "{bad:?}");
         }
         assert!(Size::parse("10MB").is_err(), "decimal units are a guess too many");
+        assert_eq!((Span::parse("2m"), Span::parse("1d")), (Ok(Span(120_000)), Ok(Span(86_400_000))));
+        assert_eq!((Size::parse("2MiB"), Size::parse("1GiB")), (Ok(Size(2 << 20)), Ok(Size(1 << 30))));
+        assert_eq!((Span(86_400_000).to_string(), Span(1500).to_string()), ("1d".to_owned(), "1500ms".to_owned()));
+        assert_eq!((String::from(Span(1500)), String::from(Size(1024))), ("1500ms".to_owned(), "1KiB".to_owned()));
+        assert_eq!(Span(1500).duration(), std::time::Duration::from_millis(1500));
+        // A number that every reader of JSON holds exactly.
+        assert_eq!(Size::parse("9007199254740991B"), Ok(Size((1 << 53) - 1)));
+        assert!(Size::parse("9007199254740992B").is_err());
+    }
+
+    #[test]
+    fn lengths_of_time_and_money_are_told_as_people_say_them() {
+        for (ms, words) in [
+            (0, "0 ms"),
+            (999, "999 ms"),
+            (1000, "1.0 s"),
+            (4250, "4.2 s"),
+            (59_999, "59.9 s"),
+            (60_000, "1m 00s"),
+            (185_900, "3m 05s"),
+        ] {
+            assert_eq!(human_millis(ms), words);
+        }
+        assert_eq!((dollars(53_100), dollars(12_000_001)), ("$0.053100".to_owned(), "$12.000001".to_owned()));
     }
 }

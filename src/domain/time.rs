@@ -76,10 +76,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn parts_and_distances() {
+        let at = Timestamp::from_micros(1_795_255_323_000_001).unwrap();
+        assert_eq!((at.compact(), at.clock()), ("20261121-100203".to_owned(), "10:02:03".to_owned()));
+        let later = Timestamp::from_micros(at.micros() + 2_500_999).unwrap();
+        assert_eq!((later.millis_since(at), at.millis_since(later)), (2500, 0));
+        for edge in ["0001-01-01T00:00:00.000000Z", "9998-12-31T23:59:59.999999Z"] {
+            assert_eq!(Timestamp::strict(edge).unwrap().to_string(), edge);
+        }
+    }
+
+    #[test]
     fn it_prints_as_rfc_3339_with_six_digits_and_reads_back() {
         let at = Timestamp::from_micros(1_795_255_323_000_001).unwrap();
         assert_eq!(at.to_string(), "2026-11-21T10:02:03.000001Z");
-        assert_eq!(Timestamp::try_from(at.to_string()).unwrap(), at);
+        assert_eq!(Timestamp::try_from(String::from(at)).unwrap(), at);
         assert_eq!(Timestamp::strict(&at.to_string()), Some(at));
         for other in [
             "2026-11-21T10:02:03Z",

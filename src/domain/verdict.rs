@@ -416,6 +416,11 @@ mod tests {
         assert_eq!(with(End::Exited { code: 1 }, Some(false), true).outcome, Outcome::AuthRejected);
         assert_eq!(with(End::Idle, None, true).outcome, Outcome::AuthRejected);
         assert_eq!(with(End::Idle, None, false).outcome, Outcome::TimeoutIdle);
+        assert_eq!(with(End::Exited { code: 1 }, Some(false), false).reason, "401 invalid key", "in the CLI's words");
+        let mut wordless = good();
+        wordless.end = End::Exited { code: 4 };
+        wordless.claim.failure = Some(Failure { outcome: None, message: String::new() });
+        assert_eq!(judge(&wordless).reason, "the worker exited with code 4", "or in ours");
         // An error that was recovered from does not spoil a success.
         assert_eq!(with(End::Exited { code: 0 }, Some(true), false).outcome, Outcome::Done);
     }

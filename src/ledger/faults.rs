@@ -8,7 +8,7 @@ use super::tests::{entry, ledger, name, status, verify};
 use super::verify::Status;
 use super::*;
 use crate::domain::DispatchId;
-use crate::domain::receipt::{Body, DispatchPrepared, DispatchRequested, Entry, Kind};
+use crate::domain::receipt::{Body, DispatchPrepared, DispatchRefused, DispatchRequested, Entry, Kind};
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
@@ -172,8 +172,39 @@ fn a_full_disk_still_takes_what_must_be_said() {
     let (result, ..) = inject(write, Fault::Error(ENOSPC), || ledger.append(&[waiting(7)]));
     assert!(matches!(result, Err(LedgerError::NotWritten { .. })), "{result:?}");
     assert_eq!(status(&ledger), Status::Verified);
-    ledger.fill_reserve();
-    assert_eq!(fs::metadata(&reserve).unwrap().len(), 1 << 20);
+    for left in [None, Some(10)] {
+        if let Some(bytes) = left {
+            fs::write(&reserve, vec![0; bytes]).unwrap();
+        }
+        ledger.fill_reserve();
+        assert_eq!(fs::metadata(&reserve).unwrap().len(), 1 << 20);
+    }
+    let (result, ..) = inject(write, Fault::Error(EIO), || ledger.append(&[waiting(8)]));
+    assert!(matches!(result, Err(LedgerError::NotWritten { .. })) && reserve.exists(), "space does not help there");
+}
+
+#[test]
+fn what_is_settled_or_synced_waits_for_the_disk() {
+    let (_folder, ledger) = ledger(2);
+    let (result, calls, _) = inject(1, Fault::Error(EIO), || ledger.sync());
+    assert!(matches!(result, Err(LedgerError::NotSynced { .. })), "{calls:?}");
+    ledger.settle().unwrap();
+    assert_eq!(verify(&ledger).receipts, 3, "and the receipt of it");
+    let torn = [fs::read(ledger.file()).unwrap(), b"{\"v\":1,".to_vec()].concat();
+    fs::write(ledger.file(), torn).unwrap();
+    Ledger::at(ledger.folder()).settle().unwrap();
+    assert_eq!((status(&ledger), verify(&ledger).recoveries), (Status::Verified, 1));
+}
+
+#[test]
+fn what_a_full_disk_and_a_broken_one_ask_for_differs() {
+    use crate::domain::{Fault, FaultKind};
+    let of = |errno| {
+        let full = Fault::from(LedgerError::NotWritten { source: io::Error::from_raw_os_error(errno) });
+        (full.kind, full.next().contains("free disk space"))
+    };
+    assert_eq!((of(ENOSPC), of(122)), ((FaultKind::Environment, true), (FaultKind::Environment, true)), "or a quota");
+    assert_eq!(of(EIO), (FaultKind::Io, false));
 }
 
 #[test]
@@ -187,6 +218,9 @@ fn the_same_receipt_is_written_once_and_another_one_under_its_key_is_an_error() 
     let len = fs::metadata(ledger.file()).unwrap().len();
     let again = ledger.append(&[waiting(1)]).unwrap()[0];
     assert_eq!((again.seq, again.hash, again.offset, again.repeated), (first.seq, first.hash, first.offset, true));
+    for n in (2..1500).step_by(7) {
+        assert!(ledger.append(&[waiting(n)]).unwrap()[0].repeated, "{n} is found wherever blocks end");
+    }
     assert_eq!(fs::metadata(ledger.file()).unwrap().len(), len, "nothing was written");
     let Body::DispatchPrepared(mut other) = waiting(1).body else { panic!() };
     other.took_ms = 99;
@@ -201,6 +235,35 @@ fn the_same_receipt_is_written_once_and_another_one_under_its_key_is_an_error() 
     let second = Entry { attempt: 2, ..other };
     assert!(!ledger.append(&[second]).unwrap()[0].repeated);
     assert_eq!(status(&ledger), Status::Verified);
+}
+
+#[test]
+fn lines_that_are_longer_than_what_is_read_at_once_hide_nothing() {
+    let (_folder, ledger) = ledger(1);
+    ledger.append(&[entry(1), waiting(1)]).unwrap();
+    for (n, bytes) in [(1, 5 << 10), (2, 30 << 10), (3, 200 << 10), (4, 900 << 10)] {
+        let refused = DispatchRefused { agent: name(), rule: format!("r{n}"), reason: "x".repeat(bytes) };
+        ledger.append(&[Entry::ledger(Body::DispatchRefused(refused))]).unwrap();
+        // By the writer who knows the end, and by one who looks for what a crash has left.
+        for writer in [&ledger, &Ledger::at(ledger.folder())] {
+            assert!(writer.append(&[waiting(1)]).unwrap()[0].repeated, "behind {bytes} bytes");
+            assert_eq!(writer.head().unwrap().seq, n + 2);
+        }
+    }
+    assert_eq!(status(&ledger), Status::Verified);
+}
+
+#[test]
+fn what_is_no_line_is_cut_off_only_behind_a_sound_one() {
+    let (_folder, ledger) = ledger(2);
+    let whole = fs::read(ledger.file()).unwrap();
+    let with = |sound: &[u8], junk: usize| {
+        fs::write(ledger.file(), [sound, &vec![b'x'; junk]].concat()).unwrap();
+        Ledger::at(ledger.folder()).append(&[entry(9)]).map(|done| done[0].seq).map_err(|e| e.to_string())
+    };
+    assert_eq!(with(&whole, 5 << 20), Ok(3), "after the receipt of the recovery");
+    assert!(with(&whole, 20 << 20).unwrap_err().contains("a line is longer than the format allows"));
+    assert!(with(b"", 100).unwrap_err().contains("there is no complete line"));
 }
 
 #[test]

@@ -46,6 +46,11 @@ fn what_is_appended_verifies_and_reads_back() {
     let last = ledger.last(2).unwrap();
     assert_eq!(last.iter().map(|r| r.seq).collect::<Vec<_>>(), [2, 3]);
     assert_eq!(last[1].hash, ledger.head().unwrap().hash);
+    let text = fs::read_to_string(ledger.file()).unwrap();
+    for (seq, line) in text.lines().enumerate() {
+        assert_eq!(ledger.line_of(seq as u64).unwrap().as_deref(), Some(line.as_bytes()));
+    }
+    assert_eq!(ledger.line_of(4).unwrap(), None);
     let mut from = ledger.from(later[0].offset).unwrap();
     assert_eq!(from.next_receipt().unwrap().unwrap().seq, 3);
     assert!(from.next_receipt().unwrap().is_none());
@@ -90,6 +95,27 @@ fn nothing_is_appended_to_a_broken_head() {
     fs::write(ledger.file(), &bytes).unwrap();
     assert!(matches!(ledger.append(&[entry(9)]), Err(LedgerError::BrokenHead { .. })));
     assert_eq!(fs::read(ledger.file()).unwrap(), bytes, "the evidence is untouched");
+}
+
+#[test]
+fn the_last_line_must_follow_the_one_before_it() {
+    let (_folder, ledger) = ledger(4);
+    let text = fs::read_to_string(ledger.file()).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let before = format::parse(lines[2].as_bytes()).unwrap();
+    let appended = |third: &str, prev: Digest, seq: u64| {
+        let (last, _) = format::build(&entry(3), &prev, seq, crate::sys::now(), &Redactor::default()).unwrap();
+        fs::write(ledger.file(), [lines[0], lines[1], third, &last, ""].join("\n")).unwrap();
+        Ledger::at(ledger.folder()).append(&[entry(9)]).map(|done| done[0].seq).map_err(|error| error.to_string())
+    };
+    assert_eq!(appended(lines[2], before.hash, 3), Ok(4));
+    let edited = lines[2].replace("test-0002", "test-0005");
+    for (third, prev, seq) in
+        [(lines[2], Digest::of(b"x"), 3), (lines[2], before.hash, 4), (&edited[..], before.hash, 3)]
+    {
+        let error = appended(third, prev, seq).unwrap_err();
+        assert!(error.contains("does not follow the one before it"), "{error}");
+    }
 }
 
 #[test]
