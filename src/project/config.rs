@@ -438,10 +438,9 @@ mod tests {
     #[test]
     fn fuzz_a_configuration() {
         let id = Name::parse("project", "demo").unwrap();
-        let gates = "version: 1\nproject_id: a\ngates:\n  tests: &t {command: 'cargo test', timeout: 10m, when: {paths: ['src/**']}}\n  \
-                     two: {review: {providers: [claude, codex]}, after: [tests]}\n";
         let uncommented = template(&id).replace("\n#", "\n");
-        let samples = [template(&id), uncommented, gates.to_owned()].map(String::into_bytes);
+        let mut samples = crate::domain::fuzz::samples_in("fuzz/seeds/config");
+        samples.extend([template(&id), uncommented].map(String::into_bytes));
         crate::domain::fuzz::fuzz(&samples, |bytes| {
             let file = Path::new("config.yaml");
             // What is refused says where; a fault without a place helps nobody.

@@ -17,7 +17,7 @@ mod pipes;
 mod record;
 mod refusal;
 mod run;
-mod screen;
+pub mod screen;
 mod serve;
 mod steer;
 mod terminal;

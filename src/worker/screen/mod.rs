@@ -267,13 +267,7 @@ mod tests {
     /// A panic here would end a supervisor, and with it the worker.
     #[test]
     fn fuzz_a_terminal() {
-        let samples: Vec<Vec<u8>> = [
-            "\x1b[?1049h\x1b[?2004h\x1b[>1u\x1b[2;3H\x1b[1;38;2;1;2;3mbold 漢\x1b[0m\x1b[?25l\x1b[c\x1b[>0q\x1b[6n\x1b[?2026$p",
-            "\x1b]0;title\x07\x1b]7501;busy\x1b\\\x1b]11;?\x07\x1bP+q544e\x1b\\\x1b[2;4r\x1b[5S\x1b[3L\x1b[2M\x1b[4@\x1b[2P\x1b[1000b",
-            "line\r\n\x1b[31mred\x1b[K\x1b[2J\x1b7\x1b8\x1bM\x1bD\x1b(0qqq\x1b(B\tx\x08\x1b[10;10f\x1b[99999999A🙂\u{301}",
-        ]
-        .map(|text| text.as_bytes().to_vec())
-        .to_vec();
+        let samples = crate::domain::fuzz::samples_in("fuzz/seeds/screen");
         let mut screen = screen();
         crate::domain::fuzz::fuzz(&samples, |bytes| {
             let size = |at: usize| u16::from(bytes.get(at).copied().unwrap_or(9));
