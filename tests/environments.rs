@@ -223,6 +223,12 @@ fn a_home_that_cannot_be_written_costs_a_warning() {
     let witness = home.join(".local/state/vnx/witness");
     mode(&witness, 0o500);
     assert!(seal(&world).expect(5).err.contains("witness"));
+    assert!(world.vnx(&["doctor"]).expect(1).out.contains("FAIL  witness"));
+    // A home that is somebody else's may hold one that we cannot see.
+    mode(&home.join(".local"), 0);
+    assert!(world.vnx(&["doctor"]).expect(1).out.contains("FAIL  witness"));
+    assert!(world.vnx(&["audit-chain", "verify"]).expect(5).out.contains("denied"));
+    mode(&home.join(".local"), 0o700);
     mode(&witness, 0o700);
     assert_eq!(seal(&world).expect(0).json()["witnessed"], true);
 }

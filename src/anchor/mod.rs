@@ -18,7 +18,7 @@ pub use export::{Export, Exported, export};
 pub use prove::{Proof, covered, prove};
 pub use seal::{Sealed, seal};
 pub use signature::Signers;
-pub use witness::no_witness;
+pub use witness::{NoWitness, no_witness};
 
 use crate::domain::Fault;
 use crate::domain::checkpoint::{Checkpoint, Resume};

@@ -127,8 +127,22 @@ fn write(folder: &Path, paths: [PathBuf; 2], checkpoint: &Checkpoint) -> Result<
     Ok(())
 }
 
-/// Why this user cannot have a witness, if so.
-pub fn no_witness() -> Option<String> {
-    let Some(folder) = folder() else { return Some(NO_HOME.to_owned()) };
-    files::writable(&folder).err().map(|e| format!("{} cannot be written: {e}", folder.display()))
+/// Why the witness cannot do its work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoWitness {
+    /// There is no place for it, and it remembers nothing: the ledger does without.
+    Blank(String),
+    /// What it remembers cannot be read or not be brought up to date, so gates and merges wait.
+    Stuck(String),
+}
+
+/// What keeps the witness from its work for this repository, if anything does.
+pub fn no_witness(repository: &Path) -> Option<NoWitness> {
+    let Some(folder) = folder() else { return Some(NoWitness::Blank(NO_HOME.to_owned())) };
+    let known = match read(repository, None) {
+        Ok(known) => known,
+        Err(why) => return Some(NoWitness::Stuck(why)),
+    };
+    let why = files::writable(&folder).err().map(|e| format!("{} cannot be written: {e}", folder.display()))?;
+    Some(if known.is_empty() { NoWitness::Blank(why) } else { NoWitness::Stuck(why) })
 }

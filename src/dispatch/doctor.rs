@@ -11,7 +11,7 @@ use super::leftovers::{Fix, leftovers};
 use super::plan::Refusal;
 use super::request::Request;
 use super::snapshot::{Snapshot, look_up, snapshot};
-use crate::anchor;
+use crate::anchor::{self, NoWitness};
 use crate::domain::{DispatchId, Fault, Name};
 use crate::git::Git;
 use crate::project::Project;
@@ -124,7 +124,7 @@ fn examine_project(project: &Project, wanted: Option<&Name>, checks: &mut Vec<Ch
     let crashed = |id: &str| {
         Check::new(id, Level::Fail, "the check itself ended early", "run `vnx doctor` again; report it if it stays")
     };
-    rows_of(&seen, checks);
+    rows_of(project, &seen, checks);
     checks.extend(budget_row(project, &seen));
     checks.push(plan_row(project, &request));
     checks.push(own_view.unwrap_or_else(|_| crashed("repository")));
@@ -147,7 +147,7 @@ fn plan_row(project: &Project, request: &Request) -> Check {
     }
 }
 
-fn rows_of(seen: &Snapshot, checks: &mut Vec<Check>) {
+fn rows_of(project: &Project, seen: &Snapshot, checks: &mut Vec<Check>) {
     checks.push(Check::of("git", &seen.git, Clone::clone));
     checks.push(Check::of("base", &seen.base, |b| format!("{} at {}", b.name, &b.commit[..b.commit.len().min(12)])));
     checks.push(match &seen.git_config {
@@ -165,16 +165,24 @@ fn rows_of(seen: &Snapshot, checks: &mut Vec<Check>) {
     checks.push(Check::of("constraints", &seen.constraints, |c| format!("{} rules", c.constraints.len())));
     checks.push(Check::of("ledger", &seen.ledger, |h| format!("receipt {} is sound", h.seq)));
     checks.push(Check::of("writable", &seen.writable, |()| "state and worktrees can be written".to_owned()));
-    if let Some(why) = anchor::no_witness() {
-        let what = format!("{why}: nothing outside of the repository remembers its ledger");
-        checks.push(Check::new(
-            "witness",
-            Level::Warn,
-            what,
-            "set XDG_STATE_HOME to a folder of yours; push the anchors",
-        ));
-    }
+    checks.extend(witness_row(project));
     checks.push(Check::of("disk", &seen.disk, |free| format!("{} MiB free", free >> 20)));
+}
+
+fn witness_row(project: &Project) -> Option<Check> {
+    let (level, what, fix) = match anchor::no_witness(&project.located.common_dir)? {
+        NoWitness::Blank(why) => (
+            Level::Warn,
+            format!("{why}: nothing outside of the repository remembers its ledger"),
+            "set XDG_STATE_HOME to a folder of yours; push the anchors",
+        ),
+        NoWitness::Stuck(why) => (
+            Level::Fail,
+            format!("gates and merges wait for what this user remembers of the ledger: {why}"),
+            "make it readable and writable, or set XDG_STATE_HOME to a folder of yours",
+        ),
+    };
+    Some(Check::new("witness", level, what, fix))
 }
 
 fn budget_row(project: &Project, seen: &Snapshot) -> Option<Check> {
