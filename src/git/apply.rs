@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::path::Path;
 
+use super::objects::stored;
 use super::{Git, Result, expect};
 
 /// A patch and the commit that it becomes.
@@ -31,16 +32,16 @@ impl Git {
             expect("read-tree", with_index(&["read-tree", "--end-of-options", new.parent]).run()?)?;
             // Configuration may change neither what matches nor what is written.
             let apply = ["apply", "--cached", "--whitespace=nowarn", "--no-ignore-whitespace", "--", "-"];
-            expect("apply", with_index(&apply).stdin(new.patch).run()?)?;
-            expect("write-tree", with_index(&["write-tree"]).run()?)
+            stored("apply", || with_index(&apply).stdin(new.patch))?;
+            stored("write-tree", || with_index(&["write-tree"]))
         };
         let tree = written();
         let _ = std::fs::remove_file(new.index);
-        let mut cmd = self.cmd().args(["commit-tree", &tree?.text(), "-p", new.parent]);
-        for (name, value) in new.identity {
-            cmd = cmd.env(name, value);
-        }
-        Ok(expect("commit-tree", cmd.stdin(new.message).run()?)?.text())
+        let tree = tree?;
+        stored("commit-tree", || {
+            let cmd = self.cmd().args(["commit-tree", &tree, "-p", new.parent]).stdin(new.message);
+            new.identity.iter().fold(cmd, |cmd, (name, value)| cmd.env(name, value))
+        })
     }
 
     /// Takes a branch and the worktree that it is checked out in from one commit to another. What the

@@ -48,8 +48,8 @@ use crate::domain::line::quoted;
 use crate::sys::cmd::{Cmd, CmdError, Output};
 use crate::sys::files::{self, At, PathError};
 
-/// The oldest git that works (`rev-parse --path-format`).
-pub const MIN_VERSION: (u32, u32) = (2, 31);
+/// The oldest git that was run. What is used came with 2.33 at the latest (`worktree add --reason`).
+pub const MIN_VERSION: (u32, u32) = (2, 34);
 
 /// The exit code of git where it could not do what it was told, as against one that says no.
 const FATAL: i32 = 128;
@@ -91,7 +91,7 @@ impl GitError {
 impl From<GitError> for Fault {
     fn from(error: GitError) -> Self {
         let fix = match &error {
-            GitError::Call(CmdError::Missing { .. }) => "install git 2.31 or newer".to_owned(),
+            GitError::Call(CmdError::Missing { .. }) => "install git 2.34 or newer".to_owned(),
             _ => error.about_lock().unwrap_or_else(|| "run `vnx doctor`".to_owned()),
         };
         Self::environment(error.to_string()).fix(fix)

@@ -80,7 +80,7 @@ impl Git {
 
 /// The name of an object that a call writes. Older git makes a folder in the store and a file in it in two steps, and
 /// whoever collects garbage may take the folder away in between: the same object is written again.
-fn stored(verb: &str, call: impl Fn() -> Cmd) -> Result<String> {
+pub(super) fn stored(verb: &str, call: impl Fn() -> Cmd) -> Result<String> {
     let mut output = call().run()?;
     for _ in 0..2 {
         if output.code == Some(FATAL) {
