@@ -3,10 +3,9 @@
 //! `VNX_BLESS=1 cargo test --test stories errors` writes it anew; read what has changed.
 
 use std::fmt::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::common::{Run, World, names};
+use crate::common::{Run, World, names, script};
 
 /// What differs from run to run has a word in its place.
 fn steady(world: &World, text: &str) -> String {
@@ -276,11 +275,6 @@ fn pages() -> (String, Vec<String>) {
     page.all("dispatch-agent --agent hello-world");
     add(page);
     (text.trim_end().to_owned() + "\n", bare)
-}
-
-fn script(path: &Path, text: &str) {
-    std::fs::write(path, format!("#!/bin/sh\n{text}\n")).unwrap();
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 #[test]

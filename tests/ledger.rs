@@ -190,6 +190,13 @@ fn a_query_finds_what_is_asked_for_and_refuses_what_it_does_not_know() {
     assert!(story.len() >= 6 && story.iter().all(|r| r["dispatch"] == id), "{story:?}");
     assert_eq!(story[0]["kind"], "dispatch.requested");
     assert_eq!(query(&["--dispatch", id, "-n", "1"])[0]["kind"], "dispatch.closed");
+    // By its last part too, and when only the ledger knows it.
+    let end = id.rsplit('-').next().unwrap();
+    let folder = world.state().join("dispatches").join(id);
+    let away = world.root.join("away");
+    std::fs::rename(&folder, &away).unwrap();
+    assert_eq!(query(&["--dispatch", end]), story);
+    std::fs::rename(&away, &folder).unwrap();
     let all = world.receipts().len();
     assert_eq!(query(&["--since", "1h"]).len(), all);
     assert_eq!(query(&["--until", "1h"]).len(), 0);

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::common::World;
+use crate::common::{World, script};
 
 /// What a shell would be offered after these words.
 fn offered(world: &World, words: &[&str]) -> Vec<String> {
@@ -118,8 +118,7 @@ fn what_is_longer_than_the_terminal_is_shown_by_a_pager() {
     world.script("seq 1 100 > f; git add f; git commit -qm f; echo said").expect(0);
     let id = world.last_id();
     let pager = world.root.join("pager");
-    std::fs::write(&pager, "#!/bin/sh\necho \"paged $1\"; sed 's/.*/P:&/'\n").unwrap();
-    std::fs::set_permissions(&pager, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    script(&pager, "echo \"paged $1\"; sed 's/.*/P:&/'");
     world.set("PAGER", format!("{} -x", pager.display()));
     let in_rows = |world: &World, command: &str| {
         let line = format!("stty rows 24 cols 80; exec {} {command}", World::binary());
@@ -133,14 +132,17 @@ fn what_is_longer_than_the_terminal_is_shown_by_a_pager() {
     let (_, report) = in_rows(&world, "show --report");
     assert_eq!(report, "said\r\n", "it fits");
     // What is judged hides nothing: neither behind a return of the carriage nor behind a sequence.
-    world.script("printf 'evil()\\r+fine\\n\\033[8mhidden\\033[0m\\n' > f; git add f; git commit -qm f; printf 'no\\ryes\\n'").expect(0);
+    world.script("printf 'evil()\\r+fine\\n\\033[8mhidden\\033[0m\\nsame\\r\\n' > f; git add f; git commit -qm f; printf 'no\\ryes\\n'").expect(0);
     world.set("PAGER", "cat");
-    for (command, seen) in
-        [("show --diff", ["evil()", "[8mhidden"]), ("show --report", ["no", "yes"]), ("logs --raw", ["no", "yes"])]
-    {
+    for (command, seen) in [
+        ("show --diff", ["evil()\u{fffd}", "[8mhidden"]),
+        ("show --report", ["no", "yes"]),
+        ("logs --raw", ["no", "yes"]),
+    ] {
         let (_, text) = in_rows(&world, command);
         assert!(seen.iter().all(|what| text.contains(what)) && !text.contains("\x1b[8m"), "{command}: {text:?}");
     }
+    assert!(in_rows(&world, "show --diff").1.contains("+same\u{fffd}"), "a line's end is a change too");
     // Neither into a pipe, nor where somebody wants none, nor where there is none.
     assert!(!world.vnx(&["show", &id, "--diff"]).expect(0).out.contains("P:"));
     for none in ["cat", "", "/nowhere/less"] {
@@ -192,6 +194,14 @@ fn every_command_has_a_manual_page() {
     assert_eq!(page, std::fs::read_to_string(folder.join("vnx-gate-run.1")).unwrap());
     assert!(page.contains(".SH NAME") && page.contains("\\-\\-jobs"), "{page}");
     assert!(world.vnx(&["man", "gate", "rn"]).expect(2).err.contains("there is no command"));
+    // A distribution may have a word of its own in man's place.
+    let programs = world.root.join("programs");
+    std::fs::create_dir(&programs).unwrap();
+    script(&programs.join("man"), "echo 'This system has no manual pages.'");
+    let mut world = world;
+    world.set("PATH", format!("{}:{}", programs.display(), world.env["PATH"]));
+    let help = written_to(&world, "xterm", "man gate run");
+    assert!(help.contains("--jobs") && !help.contains("no manual pages"), "{help}");
     for shell in ["bash", "zsh", "fish", "elvish"] {
         assert!(world.vnx(&["completions", shell]).expect(0).out.contains("VNX_COMPLETE"), "{shell}");
     }

@@ -164,7 +164,7 @@ impl Screen {
         let text = String::from_utf8_lossy(bytes);
         // Every byte shows: in a diff nothing may hide behind what is drawn over it.
         let line = |line: &str| tone(line).map_or_else(|| printable(line), |tone| toned(tone, &printable(line)));
-        let lines: Vec<String> = text.lines().map(line).collect();
+        let lines: Vec<String> = text.split_terminator('\n').map(line).collect();
         let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
         if !is_dumb && rows().is_some_and(|rows| lines.len() >= rows) {
             let coloured = AutoStream::choice(&std::io::stdout()) != ColorChoice::Never;

@@ -7,11 +7,20 @@ use anstream::adapter::strip_str;
 /// The longest line, in characters.
 const MAX: usize = 300;
 
-/// Whether a character shows itself and nothing else: no control character, and none of those that turn or
-/// hide what stands around them.
+/// Whether a character takes no place of its own on a screen: `Default_Ignorable_Code_Point` of Unicode 16
+/// (DerivedCoreProperties.txt), among them what turns the direction of the text around it.
+pub fn is_ignorable(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
+        | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}'
+        | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fff8}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+        | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// Whether a character shows itself and nothing else: no control character, and none that hides. The two that say
+/// how the emoji before them looks may stand.
 pub fn shows_itself(c: char) -> bool {
-    let hides = matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}');
-    !c.is_control() && !hides
+    !c.is_control() && (!is_ignorable(c) || matches!(c, '\u{fe0e}' | '\u{fe0f}'))
 }
 
 /// A text as one line: without control sequences, blanks as one, what was no text as one mark, cut. Empty
@@ -79,6 +88,10 @@ mod tests {
         }
         assert_eq!(summary(&"ä".repeat(5000)), "ä".repeat(MAX));
         assert!(summary("1234").len() == 4 && shows_itself('漢') && !shows_itself('\u{9b}'));
+        for hides in ['\u{ad}', '\u{61c}', '\u{200b}', '\u{202e}', '\u{2060}', '\u{3164}', '\u{fe01}', '\u{e0041}'] {
+            assert!(is_ignorable(hides) && !shows_itself(hides), "{hides:?}");
+        }
+        assert!(['\u{fe0f}', 'é', '\u{301}', '⚠'].into_iter().all(shows_itself));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::domain::verdict::End;
 /// The longest report that is kept, in bytes.
 const MAX_REPORT: usize = 256 << 10;
 /// The first line of a report that was longer.
-const BEGINNING_LEFT_OUT: &str = "[the beginning is left out; `vnx logs` has all that was said]\n";
+const BEGINNING_LEFT_OUT: &str = "[the beginning is left out; what came is in `vnx logs --raw`]\n";
 /// How many of the last lines of standard error are looked at for a failure.
 const STDERR_LINES: usize = 20;
 
@@ -166,7 +166,7 @@ impl Stream {
                 if self.pieces.len() > 2 * MAX_REPORT {
                     self.pieces = tail(&self.pieces, MAX_REPORT).to_owned();
                 }
-                self.pieces.push_str(tail(&text, MAX_REPORT));
+                self.pieces.push_str(&text);
                 progress = true;
             } else {
                 whole.extend(self.message());

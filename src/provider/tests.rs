@@ -151,6 +151,13 @@ fn a_report_that_is_too_long_says_that_its_beginning_is_left_out() {
         assert_eq!(report.starts_with("[the beginning is left out"), is_cut, "{:?}", report.lines().next());
         assert!(report.ends_with(&format!("line {}", lines - 1)) && claim.report_bytes == report.len() as u64);
     }
+    // A message in pieces, of which one is too long by itself.
+    let manifest = manifest("gemini");
+    let mut stream = Stream::new(manifest.lanes[&Lane::Headless].parser, &manifest.failures);
+    let long = "x".repeat(300 << 10);
+    stream.stdout_line(&format!(r#"{{"type":"message","timestamp":"2026-11-21T01:10:09.033Z","role":"assistant","content":"{long}","delta":true}}"#));
+    let (_, report) = stream.finish(&End::Exited { code: 0 });
+    assert!(report.starts_with("[the beginning is left out") && report.len() < 257 << 10, "{}", report.len());
 }
 
 #[test]

@@ -194,14 +194,21 @@ impl State {
         if format::links(&line).is_ok_and(|l| l.seq == seq) { Ok(Some(line)) } else { Err(StateError::Stale) }
     }
 
-    /// The dispatches whose id begins like this, at most two: one is the one that is meant.
-    pub fn dispatches_like(&self, prefix: &str) -> Result<Vec<DispatchId>, StateError> {
-        let mut statement =
-            self.db.prepare("SELECT id FROM dispatches WHERE id >= ?1 AND id < ?1 || '~' ORDER BY id LIMIT 2")?;
-        let rows = statement.query_map(params![prefix], |row| row.get::<_, String>(0))?;
+    /// The dispatches whose id begins like this, otherwise those of which it is the last part; at most two: one is
+    /// the one that is meant (see [`crate::domain::id::meant`]).
+    pub fn dispatches_like(&self, text: &str) -> Result<Vec<DispatchId>, StateError> {
+        let begin = "SELECT id FROM dispatches WHERE id >= ?1 AND id < ?1 || '~' ORDER BY id LIMIT 2";
+        let end = "SELECT id FROM dispatches WHERE substr(id, -length(?1) - 1) = '-' || ?1 LIMIT 2";
         let mut ids = Vec::new();
-        for id in rows {
-            ids.push(DispatchId::parse(&id?).map_err(|_| StateError::Stale)?);
+        for sql in [begin, end].into_iter().take(if text.contains('-') { 1 } else { 2 }) {
+            let mut statement = self.db.prepare(sql)?;
+            let rows = statement.query_map(params![text], |row| row.get::<_, String>(0))?;
+            for id in rows {
+                ids.push(DispatchId::parse(&id?).map_err(|_| StateError::Stale)?);
+            }
+            if !ids.is_empty() {
+                break;
+            }
         }
         Ok(ids)
     }

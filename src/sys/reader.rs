@@ -7,6 +7,7 @@ use std::io::{Seek, Write};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use super::cmd::Cmd;
 use super::path::{self, Found};
 
 /// Shows a text with `$PAGER`, otherwise with less(1), as git does. Returns only where that cannot be: then nothing
@@ -32,8 +33,13 @@ pub fn page(text: &[u8]) {
     become_it(command, text);
 }
 
-/// Shows the source of a manual page with man(1). Returns only where that cannot be.
+/// Shows the source of a manual page with man(1). Returns only where that cannot be: others than man-db's show no
+/// page from standard input, and a distribution may have a word of its own in man's place.
 pub fn manual(page: &[u8]) {
+    let version = Cmd::new("man").args(["--version"]).run();
+    if !version.is_ok_and(|said| said.ok() && said.text().starts_with("man ")) {
+        return;
+    }
     let mut command = Command::new("man");
     command.args(["-l", "-"]);
     become_it(command, page);

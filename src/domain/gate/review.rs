@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::GateStatus;
-use crate::domain::line::summary;
+use crate::domain::line::{is_ignorable, summary};
 
 /// The version of the form.
 pub const SCHEMA: &str = "vnx.review/1";
@@ -224,16 +224,11 @@ pub fn speaks_to_reviewers(patch: &str) -> Option<(usize, &'static str)> {
     let shown = |line: &str| line.starts_with('+') || line.starts_with("diff ") || line.starts_with("rename ");
     patch.lines().zip(1..).filter(|(line, _)| shown(line)).find_map(|(line, nth)| {
         // What hides words from people must not hide them from here.
-        let visible = line.chars().filter(|c| !is_invisible(*c)).collect::<String>().to_lowercase();
+        let visible = line.chars().filter(|c| !is_ignorable(*c)).collect::<String>().to_lowercase();
         let words = visible.split_whitespace().collect::<Vec<_>>().join(" ").replace(['*', '_', '`'], "");
         let found = INJECTIONS.iter().find(|text| words.contains(*text) || visible.contains(*text))?;
         Some((nth, *found))
     })
-}
-
-/// Characters that take no place: zero width, direction marks, tags.
-fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2064}' | '\u{2066}'..='\u{2069}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// The form as a JSON Schema (draft 2020-12), for CLIs that can be held to one. Without a nonce it is the published
