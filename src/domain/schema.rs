@@ -215,5 +215,8 @@ fn words_on_screen_are_those_in_files() {
     for tri in [super::tree::Tri::Yes, super::tree::Tri::No, super::tree::Tri::Unknown] {
         assert_eq!(serde_json::to_value(tri).unwrap(), tri.word());
     }
+    for class in super::tree::TreeClass::ALL {
+        assert_eq!(serde_json::to_value(class).unwrap(), class.word());
+    }
     assert!(!ParserKind::Text.has_closing_event() && ParserKind::CodexJson.has_closing_event());
 }

@@ -225,14 +225,7 @@ fn evidence(seen: &Evidence) -> Vec<String> {
         None => "commits since the base: unknown".into(),
     });
     lines.extend(seen.outside.iter().cloned());
-    lines.push(format!(
-        "uncommitted changes: {}",
-        match seen.git.uncommitted {
-            Tri::Yes => "yes",
-            Tri::No => "no",
-            Tri::Unknown => "unknown",
-        }
-    ));
+    lines.push(format!("uncommitted changes: {}", seen.git.uncommitted.word()));
     lines
 }
 
@@ -389,6 +382,52 @@ mod tests {
             Outcome::ContractMissing,
         );
         check("report with changes", |s| s.delivers = Deliverable::Report, Investigate, Outcome::ContractMissing);
+    }
+
+    #[test]
+    fn an_end_is_told_in_words() {
+        let never = End::NeverStarted { outcome: Outcome::CliMissing, reason: "no claude".to_owned() };
+        for (end, words) in [
+            (never, "never started: no claude"),
+            (End::Exited { code: 3 }, "exit 3"),
+            (End::Signaled { signal: 9 }, "ended by signal 9"),
+            (End::TimedOut, "ended by the total deadline"),
+            (End::Idle, "ended by the idle deadline"),
+            (End::Cancelled, "cancelled"),
+            (End::Lost, "its end was not seen"),
+        ] {
+            assert_eq!(end.to_string(), words);
+        }
+    }
+
+    #[test]
+    fn the_evidence_is_listed_and_what_there_is_none_of_is_not() {
+        let plain = [
+            "worker: exit 0",
+            "process tree: empty",
+            "claim: success",
+            "commits since the base: 1",
+            "uncommitted changes: no",
+        ];
+        assert_eq!(judge(&good()).evidence, plain);
+        let mut seen = good();
+        seen.containment =
+            Containment { empty: false, survivors: vec!["sh".into(), "sleep".into()], ..seen.containment };
+        seen.claim.failure = Some(Failure { outcome: None, message: "429".into() });
+        (seen.claim.denied, seen.git.commits) = (2, None);
+        seen.outside = Some("it wrote to a path that it was not given".into());
+        let all = [
+            "worker: exit 0",
+            "process tree: not proven empty",
+            "outlived the worker: sh, sleep",
+            "claim: success",
+            "the CLI said: 429",
+            "refused tool calls: 2",
+            "commits since the base: unknown",
+            "it wrote to a path that it was not given",
+            "uncommitted changes: no",
+        ];
+        assert_eq!(judge(&seen).evidence, all);
     }
 
     #[test]

@@ -62,8 +62,7 @@ impl Counter {
             self.last = words(&text[7..], &[("passed", 0), ("failed", 1), ("skipped", 2), ("todo", 2)]).or(self.last);
         } else if text.starts_with('=') && text.ends_with('=') && text.contains(" in ") {
             // pytest: "==== 1 failed, 12 passed, 2 skipped in 0.31s ===="
-            let said = text.trim_matches(|c| c == '=' || c == ' ');
-            self.last = pytest(said).or(self.last);
+            self.last = pytest(text).or(self.last);
         } else if text.contains(" in ") && text.ends_with('s') && text.starts_with(|c: char| c.is_ascii_digit()) {
             // pytest -q: "12 passed in 0.31s"
             self.last = pytest(text).or(self.last);
@@ -188,10 +187,37 @@ mod tests {
             count("--- PASS: TestA (0.00s)\n    --- FAIL: TestA/b (0.00s)\n--- SKIP: TestC (0.00s)\nPASS"),
             Some((1, 1, 1))
         );
+        // What only looks like it.
+        for nothing in [
+            "Tests: 3 passed",
+            "we saw 3 passed, 9 total",
+            "Tests  3 passed",
+            "before 3 passed (3)",
+            "== 3 passed in 2s",
+            "of 3 passed in 2s ==",
+            "== 3 passed, after 2s ==",
+            "3 passed in 2s!",
+            "all 3 passed in 2s",
+            "3 passed after 2s",
+        ] {
+            assert_eq!(count(nothing), None, "{nothing:?}");
+        }
         for nothing in ["", "3 passed the exam in class", "tests", "==== warnings in ====", "in 3s", "\x1b[", "\x1b[31"]
         {
             assert_eq!(count(nothing), None, "{nothing:?}");
         }
+    }
+
+    #[test]
+    fn counts_are_told_and_added() {
+        let tests = |passed, failed, skipped| Tests { passed, failed, skipped };
+        assert_eq!(tests(3, 1, 0).words(), "3 passed, 1 failed");
+        assert_eq!(tests(3, 0, 2).words(), "3 passed, 0 failed, 2 skipped");
+        // Of several runners in one output, each counts.
+        assert_eq!(
+            count("test result: ok. 2 passed; 0 failed; 1 ignored\n12 passed in 0.31s\n--- PASS: T"),
+            Some((15, 0, 1))
+        );
     }
 
     #[test]
