@@ -184,6 +184,16 @@ fn a_full_disk_still_takes_what_must_be_said() {
 }
 
 #[test]
+fn a_new_ledger_has_its_name_on_the_disk_before_it_is_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (created, calls, _) = inject(100, Fault::Crash, || Ledger::at(folder.path()).create(&name()));
+    assert!(created.unwrap());
+    assert_eq!(calls, ["open", "write", "fdatasync", "rename", "fsync"]);
+    let missing = super::disk::sync_folder(&folder.path().join("missing"));
+    assert!(missing.is_err(), "the folder itself is asked");
+}
+
+#[test]
 fn what_is_settled_or_synced_waits_for_the_disk() {
     let (_folder, ledger) = ledger(2);
     let (result, calls, _) = inject(1, Fault::Error(EIO), || ledger.sync());

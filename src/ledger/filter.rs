@@ -49,3 +49,56 @@ impl Filter {
             && self.outcome.is_none_or(|wanted| outcome == Some(wanted))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Against what the JSON of each line says, read by somebody else.
+    #[test]
+    fn what_is_asked_for_is_what_the_lines_say() {
+        let text = include_str!("../../receipts/golden/sound.ndjson");
+        let lines: Vec<(&[u8], serde_json::Value)> =
+            text.lines().map(|line| (line.as_bytes(), serde_json::from_str(line).unwrap())).collect();
+        let name = |text: &str| Name::parse("name", text).unwrap();
+        let holds = |filter: &Filter, says: &dyn Fn(&serde_json::Value) -> bool| {
+            let found = lines.iter().filter(|(line, json)| {
+                assert_eq!(filter.wants(line), says(json), "{filter:?}: {json}");
+                says(json)
+            });
+            found.count()
+        };
+        assert_eq!(holds(&Filter::default(), &|_| true), lines.len());
+        for kind in Kind::ALL {
+            holds(&Filter { kind: Some(*kind), ..Filter::default() }, &|json| json["kind"] == kind.word());
+        }
+        // Who asks by the role or the CLI means the receipts that have one, whatever others say in passing.
+        let of = |json: &serde_json::Value, kinds: &[&str], member: &str, text: &str| {
+            kinds.iter().any(|kind| json["kind"] == **kind) && json["data"][member] == text
+        };
+        let mut seen = 0;
+        for (_, json) in &lines {
+            for text in [&json["data"]["agent"], &json["data"]["provider"]].into_iter().filter_map(|v| v.as_str()) {
+                let kinds = ["dispatch.requested", "dispatch.refused", "dispatch.claimed", "dispatch.closed"];
+                let agent = Filter { agent: Some(name(text)), ..Filter::default() };
+                seen += holds(&agent, &|json| of(json, &kinds, "agent", text));
+                let provider = Filter { provider: Some(name(text)), ..Filter::default() };
+                seen += holds(&provider, &|json| of(json, &kinds[2..], "provider", text));
+            }
+            let ts = Timestamp::strict(json["ts"].as_str().unwrap()).unwrap();
+            let at = |json: &serde_json::Value| Timestamp::strict(json["ts"].as_str().unwrap()).unwrap();
+            seen += holds(&Filter { since: Some(ts), ..Filter::default() }, &|json| at(json) >= ts);
+            seen += holds(&Filter { until: Some(ts), ..Filter::default() }, &|json| at(json) < ts);
+        }
+        for outcome in Outcome::ALL {
+            let closed = |json: &serde_json::Value| of(json, &["dispatch.closed"], "outcome", outcome.word());
+            let verdict = |json: &serde_json::Value| {
+                json["kind"] == "dispatch.closed" && json["data"]["verdict"]["outcome"] == outcome.word()
+            };
+            let filter = Filter { outcome: Some(*outcome), ..Filter::default() };
+            seen += holds(&filter, &|json| closed(json) || verdict(json));
+        }
+        assert!(seen > 100, "{seen}");
+        assert!(!Filter::default().wants(b"{}"), "what cannot be read is not asked for");
+    }
+}

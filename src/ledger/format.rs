@@ -408,3 +408,6 @@ fn plain<'a>(text: &'a str, member: &str) -> Option<(&'a str, &'a str)> {
     let end = memchr::memchr2(b'"', b'\\', text.as_bytes())?;
     (text.as_bytes()[end] == b'"').then(|| (&text[..end], &text[end + 1..]))
 }
+
+#[cfg(test)]
+mod tests;

@@ -101,7 +101,9 @@ impl Probe {
             Some(ready) if ready.port.is_some() == ready.line.is_some() => {
                 return Some("`ready` needs exactly one of `port` and `line`".to_owned());
             }
-            Some(Ready { port: Some(port), .. }) if port != "$VNX_PORT" && port.parse::<u16>().is_err() => {
+            Some(Ready { port: Some(port), .. })
+                if port != "$VNX_PORT" && !port.parse::<u16>().is_ok_and(|n| n > 0) =>
+            {
                 return Some(format!("`ready.port` {port:?} is neither a port nor $VNX_PORT"));
             }
             Some(Ready { within: Span(0), .. }) => return Some("`ready.within` must be longer than 0s".to_owned()),
@@ -109,5 +111,73 @@ impl Probe {
         }
         let wrong = |(check, nth): (&ProbeCheck, usize)| Some(format!("check {nth}: {}", check.fault()?));
         self.checks.iter().zip(1..).find_map(wrong)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(yaml: &str) -> ProbeCheck {
+        serde_saphyr::from_str(yaml).unwrap()
+    }
+
+    #[test]
+    fn a_check_asks_one_thing() {
+        for (good, title) in [
+            ("http: 'http://127.0.0.1:$VNX_PORT/health'\nstatus: 204", "GET http://127.0.0.1:$VNX_PORT/health"),
+            ("run: 'true'\ncontains: x", "run true"),
+            ("file: target/a b.txt", "file target/a b.txt"),
+        ] {
+            let check = check(good);
+            assert_eq!((check.fault(), check.title().as_str()), (None, title));
+        }
+        for (bad, what) in [
+            ("contains: x", "exactly one of"),
+            ("{run: 'true', file: a}", "exactly one of"),
+            ("http: 'https://127.0.0.1/'", "begins with http://"),
+            ("http: 'http://127.0.0.1/a b'", "begins with http://"),
+            ("{run: 'true', status: 200}", "belongs to `http`"),
+            ("file: ../a", "below the worktree"),
+            ("file: /etc/passwd", "below the worktree"),
+            ("file: a//b", "below the worktree"),
+            ("file: ./a", "below the worktree"),
+            ("file: ''", "below the worktree"),
+            ("{run: 'true', contains: ''}", "`contains` is empty"),
+        ] {
+            let fault = check(bad).fault().unwrap();
+            assert!(fault.contains(what), "{bad}: {fault}");
+        }
+    }
+
+    #[test]
+    fn a_probe_that_cannot_be_is_named() {
+        let one = check("run: 'true'");
+        let probe = |start: bool, ready: Option<&str>, checks: usize| Probe {
+            start: start.then(|| "serve".to_owned()),
+            ready: ready.map(|yaml| serde_saphyr::from_str(yaml).unwrap()),
+            checks: vec![one.clone(); checks],
+            ..Probe::default()
+        };
+        for ready in [None, Some("port: $VNX_PORT"), Some("port: '1'"), Some("port: '65535'"), Some("line: listening")]
+        {
+            assert_eq!(probe(true, ready, MAX_CHECKS).fault(), None, "{ready:?}");
+        }
+        for (bad, what) in [
+            (probe(false, None, 0), "1 to"),
+            (probe(false, None, MAX_CHECKS + 1), "1 to"),
+            (probe(false, Some("line: x"), 1), "belongs to `start`"),
+            (probe(true, Some("{line: x, port: '1'}"), 1), "exactly one of"),
+            (probe(true, Some("within: 1s"), 1), "exactly one of"),
+            (probe(true, Some("port: '0'"), 1), "neither a port"),
+            (probe(true, Some("port: '65536'"), 1), "neither a port"),
+            (probe(true, Some("{port: '1', within: 0s}"), 1), "longer than 0s"),
+        ] {
+            let fault = bad.fault().unwrap();
+            assert!(fault.contains(what), "{bad:?}: {fault}");
+        }
+        let mut bad = probe(false, None, 2);
+        bad.checks[1].run = None;
+        assert!(bad.fault().unwrap().starts_with("check 2: it needs exactly one"));
     }
 }
