@@ -332,3 +332,109 @@ fn leads_back(gates: &BTreeMap<Name, Gate>, name: &Name) -> bool {
     }
     false
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gates(yaml: &str) -> BTreeMap<Name, Gate> {
+        serde_saphyr::from_str(yaml).unwrap()
+    }
+
+    #[test]
+    fn what_a_gate_cannot_be_is_named() {
+        for good in [
+            "a: {command: 'true', retries: 5}",
+            "a: {review: {providers: [a, b, c, d], models: {a: x}}}",
+            "a: {review: {providers: [a], model: x}}",
+            "a: {human: {approvals: 1}}",
+            "a: {ci: {file: x}}",
+            "a: {ci: {forge: build}}",
+            "{a: {command: 'true'}, b: {command: 'true', after: [a]}, c: {command: 'true', after: [a, b]}}",
+            "a: {command: 'true', phase: post_merge}",
+        ] {
+            assert_eq!(fault(&gates(good)), None, "{good}");
+        }
+        for (bad, what) in [
+            ("a: {}", "gates.a: it needs exactly one of"),
+            ("a: {command: 'true', human: {}}", "it needs exactly one of"),
+            ("a: {command: ' '}", "`command` is empty"),
+            ("a: {command: \"a\\0b\"}", "`command` holds a NUL byte"),
+            ("a: {ci: {command: ' '}}", "`ci.command` is empty"),
+            ("a: {probe: {checks: []}}", "probe: `checks` needs"),
+            ("a: {human: {approvals: 0}}", "at least 1"),
+            ("a: {human: {}, phase: post_merge}", "before the merge"),
+            ("a: {ci: {file: x}, phase: post_merge}", "only being merged"),
+            ("a: {ci: {}}", "ci needs exactly one of"),
+            ("a: {ci: {file: x, forge: y}}", "ci needs exactly one of"),
+            ("a: {ci: {forge: ' '}}", "must name a workflow"),
+            ("a: {ci: {forge: -x}}", "must name a workflow"),
+            ("a: {command: 'true', timeout: 0s}", "`timeout` must be longer"),
+            ("a: {command: 'true', retries: 6}", "`retries` must be at most 5"),
+            ("a: {command: 'true', when: {paths: ['src/**', '[']}}", "when.paths, \"[\""),
+            ("a: {review: {providers: [a, b, a]}}", "names one twice"),
+            ("a: {review: {providers: [a, b, c, d, e]}}", "more than 4"),
+            ("a: {review: {providers: [a], models: {b: x}}}", "review.models names b"),
+            ("a: {review: {providers: [a, b], model: x}}", "is for one provider"),
+            ("strict: {command: 'true'}", "gates.strict: that name is taken"),
+            ("a: {command: 'true', after: [b]}", "`after` names b, which is no gate"),
+            ("a: {command: 'true', after: [a]}", "leads back"),
+            (
+                "{a: {command: 'true', after: [b]}, b: {command: 'true', after: [c]}, c: {command: 'true', after: [a]}}",
+                "leads back",
+            ),
+            ("{a: {command: 'true', after: [b]}, b: {command: 'true', phase: post_merge}}", "runs in another phase"),
+        ] {
+            let fault = fault(&gates(bad)).unwrap_or_default();
+            assert!(fault.contains(what), "{bad}: {fault}");
+        }
+        let mut many = BTreeMap::new();
+        let command = |bytes: usize| Gate { command: Some("x".repeat(bytes)), ..Gate::default() };
+        for n in 0..MAX_GATES {
+            many.insert(Name::parse("gate", &format!("g{n}")).unwrap(), command(MAX_COMMAND));
+        }
+        assert_eq!(fault(&many), None, "at the limits");
+        many.insert(Name::parse("gate", "more").unwrap(), command(1));
+        assert!(fault(&many).unwrap().contains("more than 100 entries"));
+        assert!(command(MAX_COMMAND + 1).fault().unwrap().contains("64 KiB"));
+    }
+
+    #[test]
+    fn a_gate_is_of_one_kind() {
+        let all = gates("{a: {command: x}, b: {probe: {checks: []}}, c: {review: {}}, d: {human: {}}, e: {ci: {}}}");
+        let kinds = [GateKind::Command, GateKind::Probe, GateKind::Review, GateKind::Human, GateKind::Ci];
+        assert_eq!(all.values().map(Gate::kind).collect::<Vec<_>>(), kinds);
+        let digests: BTreeSet<String> = all.values().map(|gate| gate.digest().unwrap().to_string()).collect();
+        assert_eq!(digests.len(), 5);
+    }
+
+    #[test]
+    fn everything_that_is_named_must_hold() {
+        let name = |text: &str| Name::parse("name", text).unwrap();
+        let (agent, track, class, paths) = (name("dev"), name("t"), name("c"), ["src/a.rs".to_owned(), "b".to_owned()]);
+        let asked = Asked { paths: &paths, agent: &agent, track: Some(&track), class: Some(&class), strict: false };
+        let when = |yaml: &str| -> When { serde_saphyr::from_str(yaml).unwrap() };
+        for (yaml, holds) in [
+            ("{}", true),
+            ("paths: ['src/**']", true),
+            ("paths: ['docs/**']", false),
+            ("paths: ['docs/**', 'b']", true),
+            ("agents: [other, dev]", true),
+            ("agents: [other]", false),
+            ("tracks: [t]", true),
+            ("tracks: [u]", false),
+            ("classes: [c]", true),
+            ("classes: [d]", false),
+            ("{paths: ['src/**'], agents: [dev], tracks: [t], classes: [c]}", true),
+            ("{paths: ['src/**'], agents: [dev], tracks: [t], classes: [d]}", false),
+            ("{paths: ['src/**'], agents: [dev], tracks: [u], classes: [c]}", false),
+            ("{paths: ['docs/**'], agents: [dev], tracks: [t], classes: [c]}", false),
+            ("strict: true", false),
+        ] {
+            assert_eq!(when(yaml).holds(asked), holds, "{yaml}");
+            assert!(when(yaml).holds(Asked { strict: true, ..asked }), "{yaml}: what is strict is held to everything");
+        }
+        let nowhere = Asked { track: None, class: None, ..asked };
+        assert!(!when("tracks: [t]").holds(nowhere) && !when("classes: [c]").holds(nowhere));
+    }
+}

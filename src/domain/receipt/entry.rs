@@ -97,3 +97,111 @@ impl Kind {
         rest.is_some_and(|rest| if attempt == 1 { rest == "1" } else { rest == attempt.to_string() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::gate::GateStatus;
+    use crate::domain::receipt::{
+        Actor, AnchorWritten, Destination, GateOverride, GateResulted, ItemClosed, ItemOpened, ItemSource,
+        MergeRefused, Scope, StagePromoted, WorktreeHook,
+    };
+    use crate::domain::verdict::{Containment, End};
+    use crate::domain::{Digest, Name, Timestamp};
+
+    #[test]
+    fn a_key_tells_a_receipt_from_every_other_one() {
+        let id = DispatchId::parse("20261121-010203-a-b").unwrap();
+        let name = |text: &str| Name::parse("name", text).unwrap();
+        let by = || Actor { name: "Ada".into(), email: "a@x".into() };
+        let scope = Scope { target: "t".into(), head: "h".into(), tree: "t".into(), until: Timestamp::EPOCH };
+        let gate = Some(GateOverride { by: by(), scope, nonce: "n1".into() });
+        let set_aside = |gate| OverrideUsed { constraint: name("c"), reason: "r".into(), gate };
+        let hook = WorktreeHook {
+            hook: "post_create-1".into(),
+            end: End::Idle,
+            containment: Containment::default(),
+            took_ms: 1,
+            said: None,
+        };
+        let said = GateResulted {
+            gate: name("g"),
+            nonce: "n2".into(),
+            status: GateStatus::Pass,
+            reason: String::new(),
+            report: None,
+            result: None,
+            tries: 1,
+            took_ms: 1,
+            tests: None,
+            usage: None,
+        };
+        let opened = ItemOpened {
+            item: name("i"),
+            source: ItemSource::Person,
+            gate: None,
+            destination: Destination::Merge,
+            claim: "c".into(),
+            file: None,
+            line: None,
+            round: 3,
+        };
+        let promoted = StagePromoted { proposal: id.clone(), request: Digest::ZERO, by: by(), reason: None };
+        let sealed = LedgerSealed { segment: 2, size: 9, root: Digest::ZERO };
+        let next = LedgerOpened { segment: 3, bytes: 1, sha256: Digest::ZERO, nodes: Vec::new() };
+        let anchor = AnchorWritten { size: 7, root: Digest::ZERO, commit: "c".into(), signed: false };
+        for (entry, key) in [
+            (Entry::of(&id, Body::OverrideUsed(set_aside(None))), "ID/override.used/1/c"),
+            (Entry::of(&id, Body::OverrideUsed(set_aside(gate))), "ID/override.used/1/c/n1"),
+            (Entry::again(&id, 2, Body::WorktreeHook(hook)), "ID/worktree.hook/2/post_create-1"),
+            (Entry::of(&id, Body::GateResulted(said)), "ID/gate.resulted/1/n2"),
+            (Entry::of(&id, Body::ItemOpened(opened)), "ID/item.opened/1/i/3"),
+            (
+                Entry::of(
+                    &id,
+                    Body::ItemClosed(ItemClosed { item: name("i"), round: 3, reason: "r".into(), by: None }),
+                ),
+                "ID/item.closed/1/i/3",
+            ),
+            (
+                Entry::of(&id, Body::MergeRefused(MergeRefused { nonce: "n3".into(), reason: "r".into() })),
+                "ID/merge.refused/1/n3",
+            ),
+            (Entry::ledger(Body::StagePromoted(promoted)), "ledger/stage.promoted/1/ID"),
+            (Entry::ledger(Body::LedgerSealed(sealed)), "ledger/ledger.sealed/1/2"),
+            (Entry::ledger(Body::LedgerOpened(next)), "ledger/ledger.opened/1/3"),
+            (Entry::ledger(Body::AnchorWritten(anchor)), "ledger/anchor.written/1/7"),
+        ] {
+            let key = key.replace("ID", id.as_str());
+            assert_eq!(entry.key(), key);
+            let owner = entry.dispatch.as_ref().map(DispatchId::as_str);
+            assert!(entry.body.has_key(owner, entry.attempt, &key), "{key}");
+            assert!(!entry.body.has_key(owner, entry.attempt + 1, &key) && !entry.body.has_key(Some("x"), 1, &key));
+            assert!(!entry.body.has_key(owner, entry.attempt, &format!("{key}0")), "{key}");
+            let short = key.rsplit_once('/').unwrap().0;
+            assert!(!entry.body.has_key(owner, entry.attempt, short), "{key}: not without what tells it apart");
+        }
+    }
+
+    #[test]
+    fn a_plain_key_is_owner_kind_and_attempt() {
+        let kind = Kind::DispatchStarted;
+        assert!(
+            kind.has_key(Some("d"), 1, "d/dispatch.started/1") && kind.has_key(Some("d"), 12, "d/dispatch.started/12")
+        );
+        assert!(Kind::LedgerCreated.has_key(None, 1, "ledger/ledger.created/1"));
+        for (owner, attempt, key) in [
+            (Some("d"), 1, "d/dispatch.started/01"),
+            (Some("d"), 1, "d/dispatch.started/2"),
+            (Some("d"), 2, "d/dispatch.started/1"),
+            (Some("d"), 1, "d/dispatch.started/"),
+            (Some("d"), 1, "d/dispatch.started1"),
+            (Some("d"), 1, "d/dispatch.exited/1"),
+            (Some("d"), 1, "ddispatch.started/1"),
+            (Some("e"), 1, "d/dispatch.started/1"),
+            (None, 1, "d/dispatch.started/1"),
+        ] {
+            assert!(!kind.has_key(owner, attempt, key), "{key}");
+        }
+    }
+}
