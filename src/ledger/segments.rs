@@ -2,11 +2,13 @@
 
 use std::fs;
 
+use super::format::Receipt;
+use super::place::Place;
 use super::tests::{entry, ledger, name, verify};
 use super::verify::{Flaw, Options, Since, Status};
 use super::*;
 use crate::domain::merkle::CompactRange;
-use crate::domain::receipt::{Body, DispatchPrepared, Entry, Kind};
+use crate::domain::receipt::{Body, DispatchPrepared, DispatchRefused, Entry, Kind};
 use crate::domain::{Digest, DispatchId};
 
 fn prepared(n: usize) -> Entry {
@@ -79,6 +81,70 @@ fn the_chain_and_the_tree_run_through_all_of_them() {
     }
     ledger.append(&[entry(99)]).unwrap();
     assert_eq!(verify(&ledger).status, Status::Verified);
+}
+
+#[test]
+fn every_line_has_its_place_whichever_segment_it_is_in() {
+    let (_folder, ledger) = many();
+    let long = DispatchRefused { agent: name(), rule: "x".into(), reason: "y".repeat(10_000) };
+    ledger.append(&[Entry::ledger(Body::DispatchRefused(long)), entry(70)]).unwrap();
+    let walked = |from: Place| {
+        let mut seen = Vec::new();
+        let each = |place, line: &[u8]| {
+            seen.push((place, line.to_vec()));
+            Ok::<_, LedgerError>(())
+        };
+        ledger.walk(from, each).unwrap();
+        seen
+    };
+    let all = walked(Place::default());
+    assert_eq!(all.len(), 58 + 2 * 5 + 2);
+    for packed in [false, true] {
+        if packed {
+            ledger.pack().unwrap();
+        }
+        for (nth, (place, line)) in all.iter().enumerate() {
+            assert_eq!(walked(*place), all[nth..], "{place:?}");
+            assert_eq!(ledger.lines_at(&[*place]).unwrap(), [line.clone()], "{place:?}");
+            assert_eq!(format::parse(line).unwrap().seq, nth as u64);
+        }
+        let places: Vec<Place> = all.iter().step_by(3).map(|(place, _)| *place).collect();
+        let lines: Vec<Vec<u8>> = all.iter().step_by(3).map(|(_, line)| line.clone()).collect();
+        assert_eq!(ledger.lines_at(&places).unwrap(), lines);
+        let nowhere = [(2, 1 << 30), (6, 1 << 30), (9, 0)].map(|(segment, offset)| Place { segment, offset });
+        assert_eq!(ledger.lines_at(&nowhere).unwrap(), vec![Vec::<u8>::new(); 3]);
+    }
+    // What has no end is no line yet.
+    let (last, _) = all.last().unwrap();
+    let bytes = fs::read(ledger.file()).unwrap();
+    fs::write(ledger.file(), &bytes[..bytes.len() - 1]).unwrap();
+    assert_eq!((walked(*last), ledger.lines_at(&[*last]).unwrap()), (vec![], vec![vec![]]));
+    fs::write(ledger.file(), [bytes, vec![b'x'; format::MAX_LINE + (8 << 10)], b"\n".to_vec()].concat()).unwrap();
+    let beyond = Place {
+        offset: fs::metadata(ledger.file()).unwrap().len() - (format::MAX_LINE + (8 << 10) + 1) as u64,
+        ..*last
+    };
+    assert_eq!(ledger.lines_at(&[beyond]).unwrap(), [Vec::<u8>::new()], "longer than a line may be");
+}
+
+#[test]
+fn the_newest_come_first_as_long_as_somebody_wants_more() {
+    let (_folder, ledger) = many();
+    let (mut seqs, total) = (Vec::new(), 58 + 2 * 5);
+    let want = |seqs: &mut Vec<u64>, most: usize, receipt: Receipt| {
+        seqs.push(receipt.seq);
+        seqs.len() < most
+    };
+    ledger.newest_first(|receipt| want(&mut seqs, 30, receipt)).unwrap();
+    assert_eq!(seqs, (total - 30..total).rev().collect::<Vec<_>>());
+    // One that was edited is passed over.
+    let text = fs::read_to_string(ledger.file()).unwrap();
+    let edited = text.replacen("test-0057\",\"attempt\"", "test-0075\",\"attempt\"", 1);
+    assert_ne!(edited, text);
+    fs::write(ledger.file(), edited).unwrap();
+    seqs.clear();
+    ledger.newest_first(|receipt| want(&mut seqs, 2, receipt)).unwrap();
+    assert_eq!(seqs, [total - 2, total - 3]);
 }
 
 #[test]
