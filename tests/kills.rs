@@ -138,3 +138,59 @@ kills! {
     kept: KEPT;
     from_the_pool: FROM_THE_POOL;
 }
+
+/// What somebody else put where a dispatch was to be made is not ours to take away.
+#[test]
+fn what_stood_there_before_a_creation_stays() {
+    let world = World::new();
+    let id = claimed(&world, "true");
+    let place = world.worktrees().join(&id);
+    std::fs::create_dir_all(&place).unwrap();
+    std::fs::write(place.join("mine"), "precious").unwrap();
+    world.git(&["branch", &format!("vnx/{id}")]);
+    world.vnx(&["ps"]).expect(0);
+    assert_eq!(world.count("dispatch.closed"), 1);
+    assert_eq!(std::fs::read_to_string(place.join("mine")).unwrap(), "precious");
+    assert!(world.git(&["branch", "--list", "vnx/*"]).contains(&id));
+}
+
+/// A folder that a person moved before a recovery was not removed by us: what git has of it stays.
+#[test]
+fn a_kept_worktree_that_was_moved_before_the_recovery_can_be_repaired() {
+    let world = World::new();
+    for n in 1.. {
+        let id = claimed(&world, KEPT.script);
+        assert!(supervised(&world, &id, "clone3", n), "it is never killed between the verdict and the rescue");
+        let receipts = world.receipts();
+        let has = |kind: &str| receipts.iter().any(|r| r["kind"] == kind && r["dispatch"] == id.as_str());
+        if !has("dispatch.judged") {
+            world.vnx(&["ps"]).expect(0);
+            continue;
+        }
+        let (place, moved) = (world.worktrees().join(&id), world.root.join("moved"));
+        std::fs::rename(&place, &moved).unwrap();
+        world.vnx(&["ps"]).expect(0);
+        assert_ne!(world.last("dispatch.closed")["teardown"]["tree"], "removed");
+        world.git(&["worktree", "repair", moved.to_str().unwrap()]);
+        (KEPT.check)(&world, &moved, "repaired");
+        return;
+    }
+}
+
+/// The mark of a removal that never began is not taken for one that did.
+#[test]
+fn a_removal_that_never_began_is_forgotten() {
+    let world = World::new();
+    world.script(KEPT.script).expect(4);
+    let id = world.last_id();
+    let (place, git_dir) = (world.worktrees().join(&id), world.repo.join(".git/worktrees").join(&id));
+    std::fs::write(git_dir.join("vnx-going"), "dirty").unwrap();
+    std::fs::write(place.join("later"), "later").unwrap();
+    world.vnx(&["ps"]).expect(0);
+    assert!(place.join("later").exists() && !git_dir.join("vnx-going").exists());
+    let moved = world.root.join("moved");
+    std::fs::rename(&place, &moved).unwrap();
+    world.vnx(&["ps"]).expect(0);
+    world.git(&["worktree", "repair", moved.to_str().unwrap()]);
+    (KEPT.check)(&world, &moved, "repaired");
+}

@@ -175,8 +175,18 @@ states! {
     read_only: "dirty", "mkdir ro; echo x > ro/x; chmod 444 ro/x; chmod 555 ro";
     nested: "dirty", "git init -q n; cd n; git config user.name n; echo 1 > x; git add x; git commit -qm nested; echo 2 > x; git stash -q; echo 3 > y; git add y; chmod 600 y; cd ..";
     nested_committed: "unknown", "git init -q n; cd n; echo 1 > x; git add x; git commit -qm nested; cd ..; git add n 2>/dev/null; git commit -qm link; true";
-    nested_changed: "dirty", "git init -q n; cd n; echo 1 > x; git add x; git commit -qm nested; cd ..; git add n 2>/dev/null; git commit -qm link; echo 2 > n/x";
+    nested_changed: "unknown", "git init -q n; cd n; echo 1 > x; git add x; git commit -qm nested; cd ..; git add n 2>/dev/null; git commit -qm link; echo 2 > n/x";
     nested_ignored: "dirty", "printf 'n/\n' > .gitignore; git add .; git commit -qm i; git init -q n; cd n; echo 1 > x; git add x; git commit -qm nested; cd ..";
+    nested_in_a_tracked_folder: "unknown", "cd src; git init -q; git add lib.rs; git commit -qm inner; git checkout -q -b work; git commit -q --allow-empty -m more; cd ..";
+    nested_that_lost_its_repository: "unknown", "git init -q n; cd n; echo 1 > x; git add x; git commit -qm nested; cd ..; git add n 2>/dev/null; git commit -qm link; rm -rf n/.git; echo 2 > n/y";
+    nested_that_is_none: "unknown", "mkdir -p foo/.git; echo x > foo/.git/x";
+    files_in_a_submodules_place: "unknown", "git update-index --add --cacheinfo 160000,$(git rev-parse HEAD),sub; git commit -qm link; mkdir sub; echo precious > sub/new.c";
+    index_gone: "dirty", "rm \"$(git rev-parse --git-dir)/index\"";
+    unborn_and_empty: "unknown", "git checkout -q --orphan o; git rm -rqf .";
+    detached_and_clean: "clean", "git checkout -q --detach";
+    a_ref_of_its_own: "clean", "git update-ref refs/worktree/mine HEAD";
+    settings_of_its_own: "clean", "git config extensions.worktreeConfig true; git config --worktree user.name wt; true";
+    rest_of_a_sequence: "in_progress", "git checkout -q -b side; echo 1 > README.md; git commit -qam one; echo 2 > two; git add .; git commit -qm two; git checkout -q vnx/$VNX_DISPATCH_ID; echo own > README.md; git commit -qam own; git cherry-pick side~1 side >/dev/null 2>&1; echo mended > README.md; git commit -qam mended";
     index_lock: "dirty", "echo x > x; echo junk > \"$(git rev-parse --git-dir)/index.lock\"";
     broken_index: "unknown", format!("{COMMIT} echo x > x; echo junk > \"$(git rev-parse --git-dir)/index\"");
     broken_link: "dirty", "echo x > x; echo junk > .git";
@@ -215,6 +225,79 @@ fn rules_that_come_and_go() {
     let script = "echo '*.txt text' >> .gitattributes; printf 'a\\r\\nb\\r\\n' > a.txt; touch -d '1 hour ago' a.txt; \
                   git add . 2>/dev/null; git checkout -q HEAD -- .gitattributes; git commit -qm text";
     story(&setup, script, Some("committed"));
+}
+
+/// A configuration that came from a system where names in capitals are the same.
+#[test]
+fn capitals_are_other_names() {
+    let setup = |world: &World| drop(world.git(&["config", "core.ignorecase", "true"]));
+    story(&setup, "echo precious > readme.md; mkdir SRC; echo x > SRC/a", Some("dirty"));
+}
+
+/// What no rescue has all of stays, whatever is asked.
+#[test]
+fn what_cannot_be_taken_along_is_not_taken_away() {
+    let mut world = World::new();
+    world.drop_privileges();
+    for (script, what) in [
+        (
+            "rm .git; git init -q; git add -A; git commit -qm all; git checkout -q -b work; git commit -q --allow-empty -m more",
+            ".git",
+        ),
+        ("mkdir d; echo precious > d/x; chmod 000 d", "d"),
+        ("git worktree add -q --detach wt; cd wt; echo precious > p; git add p", "wt/.git"),
+    ] {
+        world.script(script).expect(4);
+        let id = world.last_id();
+        let tree = world.worktrees().join(&id);
+        assert!(tree.exists(), "{script}: {}", world.last("dispatch.closed"));
+        let gc = world.vnx(&["worktree", "gc", "--apply", &id]);
+        assert!(
+            gc.out.contains(&format!("{what} is not in the rescue")) && tree.exists(),
+            "{script}: {}{}",
+            gc.out,
+            gc.err
+        );
+    }
+    for id in crate::common::names(&world.worktrees()) {
+        let _ = std::fs::set_permissions(world.worktrees().join(id).join("d"), std::fs::Permissions::from_mode(0o755));
+    }
+}
+
+/// A program that still runs somewhere changes the tree between its rescue and its removal.
+#[test]
+fn what_changes_while_it_is_rescued_stays() {
+    let mut world = World::new();
+    let bin = world.root.join("shim");
+    std::fs::create_dir(&bin).unwrap();
+    let path = world.env["PATH"].clone();
+    let git = std::env::split_paths(&path).map(|p| p.join("git")).find(|p| p.exists()).unwrap();
+    for (deed, why) in [
+        ("echo changed > u", "u is not as the rescue has it"),
+        ("printf x >> u", "u is not as the rescue has it"),
+        ("chmod +x u", "u is not as the rescue has it"),
+        ("ln -sfn other l", "l is not as the rescue has it"),
+        ("git add u", "is not as the rescue has it"),
+        ("echo new > later", "it was changed while it was rescued"),
+        ("mkdir -p n; git init -q n", "it was changed while it was rescued"),
+    ] {
+        world.script("echo u > u; ln -s u l").expect(4);
+        let id = world.last_id();
+        let tree = world.worktrees().join(&id);
+        let git = git.display();
+        let shim = format!(
+            "{git} \"$@\"; rc=$?\ncase \" $* \" in *' fast-import '*) cd {}; unset GIT_DIR GIT_WORK_TREE; PATH={path}; {deed};; esac\nexit $rc",
+            tree.display()
+        );
+        crate::common::script(&bin.join("git"), &shim);
+        world.set("PATH", format!("{}:{path}", bin.display()));
+        let gc = world.vnx(&["worktree", "gc", "--apply", &id]).expect(0);
+        assert!(gc.out.contains(why) && tree.join("u").exists(), "{deed}: {}", gc.out);
+        world.set("PATH", path.clone());
+        world.vnx(&["worktree", "gc", "--apply", &id]).expect(0);
+        assert!(!tree.exists(), "{deed}");
+    }
+    world.assert_nothing_left();
 }
 
 /// Another branch's commits, without any of its own.

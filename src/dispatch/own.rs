@@ -271,12 +271,7 @@ fn take_away(project: &Project, id: &DispatchId, own: &Own) -> Result<(), Fault>
     let policy = TeardownPolicy { reproducible: Vec::new(), rescue_ignored_max: crate::domain::span::Size(0) };
     let repo_lock = project.paths.repo_lock();
     let tree = tree(project, own, id, &folder, &policy, &repo_lock);
-    let locked = project.located.common_dir.join("worktrees").join(id.as_str()).join("locked");
-    // Git writes the lock before anything else, so a folder without ours was made by somebody else meanwhile.
-    let ours = std::fs::read_to_string(locked).is_ok_and(|reason| reason.trim() == tree.lock_reason());
-    if ours || !tree.path.exists() {
-        worktree::discard(&tree)?;
-    }
+    worktree::discard(&tree)?;
     Ok(files::delete_tree(&folder)?)
 }
 

@@ -20,7 +20,7 @@ use crate::domain::receipt::{
     Body, DispatchClaimed, DispatchClosed, DispatchExited, DispatchJudged, DispatchStarted, Entry, Kind, WorktreeHook,
 };
 use crate::domain::redact::Redactor;
-use crate::domain::tree::{TreeClass, classify};
+use crate::domain::tree::{TreeClass, TreeFate, classify};
 use crate::domain::verdict::{Containment, End, Verdict};
 use crate::domain::{Decision, Digest, DispatchId, Fault};
 use crate::git::Git;
@@ -28,7 +28,7 @@ use crate::ledger::{Ledger, Receipt};
 use crate::project::{Paths, Project};
 use crate::sys::{files, lock};
 use crate::worker::sweep_lost;
-use crate::worktree::{self, Tree};
+use crate::worktree::{self, Done, Tree};
 
 /// What every command does first: finishes what lost its supervisor, and deletes what a killed
 /// supervisor had removed but not deleted yet.
@@ -270,6 +270,11 @@ impl Lost<'_> {
             let class = classify(&collected.facts);
             let done = tear_down(tree, class, &collected, held);
             return finish.close(Some(&collected), judged.verdict, class, Some(done), 0);
+        }
+        if judged.class.action().tree != TreeFate::Remove {
+            // Not by us: a person moved it, or its disk is not there. What git has of it stays.
+            let done = Done { kept_because: Some("its folder is gone".to_owned()), ..Done::default() };
+            return finish.close(None, judged.verdict, judged.class, Some(done), 0);
         }
         // The folder had been removed: what is left is the registration and the branch. The
         // branch goes only if it still points where the verdict saw it.

@@ -1,6 +1,6 @@
 //! Worktrees of dispatches that are over: bringing one back, and reclaiming those that were kept.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -306,20 +306,27 @@ fn of_nobody(project: &Project, wanted: &Wanted, row: &mut Kept) -> Result<(), F
 
 /// Finishes removals that were cut off after the folder went: their rescues stand.
 pub(super) fn finish_removals(project: &Project) {
-    for name in files::names(&project.located.common_dir.join("worktrees")).unwrap_or_default() {
-        let cut_off = project.located.common_dir.join("worktrees").join(&name).join(worktree::GOING).exists();
+    let linked = project.located.common_dir.join("worktrees");
+    for name in files::names(&linked).unwrap_or_default() {
+        let cut_off = linked.join(&name).join(worktree::GOING).exists();
         if let Some(id) = own::holder(&project.located.common_dir, &name).filter(|_| cut_off) {
             // Whoever comes next tries again.
-            let _ = finish_removal(project, &id);
+            let _ = finish_removal(project, &id, &linked.join(&name));
         }
     }
 }
 
-fn finish_removal(project: &Project, id: &DispatchId) -> Result<(), Fault> {
+fn finish_removal(project: &Project, id: &DispatchId, git_dir: &Path) -> Result<(), Fault> {
     let over = Over::read(project, id)?;
     let (plan, _) = read_plan(&over.folder)?;
     let tree = Tree::of(&plan, &over.folder, &over.repo_lock);
-    let Some(class) = worktree::going(&tree) else { return Ok(()) };
+    let Some(class) = worktree::going(&tree) else {
+        // The removal never began; later nobody shall take its mark for one that did.
+        if tree.path.exists() {
+            files::remove(&git_dir.join(worktree::GOING))?;
+        }
+        return Ok(());
+    };
     let tip = Git::repository(&plan.git_common_dir).ref_commit(&id.branch_ref())?;
     let done = worktree::kept_tree_gone(&tree, class, tip.as_deref())?;
     let body = WorktreeRemoved { class, branch_deleted: done.branch_deleted };

@@ -23,6 +23,7 @@ impl Git {
             "advice.graftfiledeprecated",
             "core.fsmonitor",
             "core.hookspath",
+            "core.ignorecase",
             "gc.auto",
             "maintenance.auto",
             "core.quotepath",

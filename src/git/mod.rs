@@ -183,6 +183,8 @@ impl Git {
                 "-c",
                 "core.hooksPath=/dev/null",
             ])
+            // Two names that differ in capitals are two files here, wherever the configuration came from.
+            .args(["-c", "core.ignorecase=false"])
             .args(["-c", "gc.auto=0", "-c", "maintenance.auto=false", "-c", "core.quotePath=false"])
             // Somebody else's fetch or gc is waited for; git's own patience is a tenth of a second and a second.
             .args(["-c", "core.filesRefLockTimeout=20000", "-c", "core.packedRefsTimeout=20000"])
@@ -302,6 +304,10 @@ impl Git {
         };
         let mut names = BTreeSet::new();
         for path in self.own_files(other).map_err(broken)? {
+            if path.starts_with("reftable") {
+                // Compressed: what it names cannot be looked for in its bytes.
+                return Err(unreadable("reftable"));
+            }
             let bytes = files::read_capped(&self.git_dir.join(path), 256 << 20).map_err(broken)?;
             names.extend(names_in(&bytes.unwrap_or_default(), hash));
         }
@@ -315,7 +321,11 @@ impl Git {
         let text = String::from_utf8_lossy(&bytes);
         let here = |line: &&str| {
             let said = line.split_once('\t').map_or("", |(_, said)| said);
-            said.contains(&format!("n {branch}:")) || said.contains("(no branch)")
+            // Git before 2.36 tells the last part of a branch only.
+            let last = branch.rsplit('/').next().unwrap_or(branch);
+            said.contains(&format!("n {branch}:"))
+                || said.contains(&format!("n {last}:"))
+                || said.contains("(no branch)")
         };
         let new = |line: &str| line.split(' ').nth(1).and_then(|word| names_in(word.as_bytes(), hash).pop());
         Ok(text.lines().filter(here).filter_map(new).collect())

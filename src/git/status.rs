@@ -83,7 +83,8 @@ impl Git {
             "-z",
             "--untracked-files=all",
             "--ignored=matching",
-            "--ignore-submodules=none",
+            // Not into them: what they configure would run.
+            "--ignore-submodules=dirty",
             "--no-renames",
             "--no-ahead-behind",
         ];

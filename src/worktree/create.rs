@@ -45,7 +45,7 @@ pub fn create(tree: &Tree<'_>, setup: &Setup, alive: Option<&File>) -> Result<Ma
     });
     if made.is_err() {
         // The error that brought us here is the one to report.
-        let _ = discard(tree);
+        let _ = discard(tree).and_then(|()| drop_branch(tree));
     }
     made
 }
@@ -74,18 +74,30 @@ fn fill(tree: &Tree<'_>, setup: &Setup, held: impl Fn() -> Option<File>) -> Resu
 }
 
 /// Takes away what a creation that did not finish has left: folder, registration, and the
-/// branch if it is still at its base. No worker ever ran there, so nothing can be lost.
+/// branch if it is still at its base. No worker ever ran there, so nothing can be lost. What somebody else
+/// made there is left alone.
 pub fn discard(tree: &Tree<'_>) -> Result<(), Fault> {
-    let repository = tree.repository();
-    files::delete_tree(tree.path)?;
     // git calls its folder by the last part of the path.
-    if tree.common_dir.join("worktrees").join(tree.path.file_name().unwrap_or_default()).exists() {
+    let own = tree.common_dir.join("worktrees").join(tree.path.file_name().unwrap_or_default());
+    // The lock is written before the folder stands, by git and by the pool.
+    let is_ours = std::fs::read_to_string(own.join("locked")).is_ok_and(|r| r.trim().starts_with(&tree.lock_reason()));
+    if tree.path.symlink_metadata().is_ok() && !is_ours {
+        return Ok(());
+    }
+    files::delete_tree(tree.path)?;
+    if own.exists() {
         tree.forget()?;
     }
+    drop_branch(tree)?;
+    leave(tree.root(), tree.repo_lock);
+    Ok(())
+}
+
+fn drop_branch(tree: &Tree<'_>) -> Result<(), Fault> {
+    let repository = tree.repository();
     if repository.ref_commit(&tree.branch_ref())?.as_deref() == Some(tree.base) {
         repository.delete_ref(&tree.branch_ref(), tree.base)?;
     }
-    leave(tree.root(), tree.repo_lock);
     Ok(())
 }
 

@@ -4,8 +4,9 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::rescue::Seen;
-use super::{Tree, nested};
+use super::Tree;
+use super::nested::Beyond;
+use super::rescue::{Seen, is_passing};
 use crate::domain::receipt::DiffStat;
 use crate::domain::tree::{TreeFacts, Tri};
 use crate::git::{Forms, Git, GitError, HeadAt, Hidden, Status};
@@ -90,7 +91,16 @@ pub fn collect(tree: &Tree<'_>) -> Collected {
                 (Ok(_), Err(_)) => Err(lost("status")),
                 (Err(e), _) => Err(e),
             };
-            (status, staged.map(|s| s.hidden))
+            let hidden = staged.map(|s| s.hidden);
+            let beyond = match (&status, &hidden) {
+                (Ok(Some((status, _))), Ok(hidden)) => {
+                    let gitlinks = hidden.gitlinks.iter().map(PathBuf::as_path).collect();
+                    let skip = status.ignored.iter().map(PathBuf::as_path).collect();
+                    Beyond::look(tree.path, &git_dir, &gitlinks, &skip)
+                }
+                _ => Beyond::default(),
+            };
+            (status, hidden.map(|hidden| (hidden, beyond)))
         });
         let own = own_commits(tree, &repository);
         let stray = stray(tree, &git, own.1.as_deref().unwrap_or_default());
@@ -115,9 +125,10 @@ pub fn collect(tree: &Tree<'_>) -> Collected {
     };
     let stray = stray.map_err(|e| unknown.push(format!("reflog: {e}"))).ok();
     let hidden = match hidden {
-        Ok(hidden) => {
-            let unseen = unseen(tree, &git_dir, &hidden, &mut unknown);
-            Some((hidden, unseen))
+        Ok((hidden, beyond)) => {
+            let untracked = status.as_ref().map(|s| s.untracked.as_slice()).unwrap_or_default();
+            let unseen = unseen(tree, &git_dir, &hidden, &beyond, untracked, &mut unknown);
+            Some((hidden, beyond, unseen))
         }
         Err(e) => {
             unknown.push(format!("index: {e}"));
@@ -140,7 +151,7 @@ struct Read<'a> {
     forms: Forms,
     stray: Option<Vec<String>>,
     /// What the index hides, and whether it hides anything that is there.
-    hidden: Option<(Hidden, bool)>,
+    hidden: Option<(Hidden, Beyond, bool)>,
     tip: Option<String>,
     commits: Option<u64>,
     diff: Option<DiffStat>,
@@ -172,7 +183,7 @@ fn assemble(tree: &Tree<'_>, read: Read<'_>) -> Collected {
     let uncommitted_parts =
         [has(status.as_ref().map(|s| s.changed.len())), has(status.as_ref().map(|s| s.untracked.len()))];
     // Where the index hides changes, "no" is not proven.
-    let hides = hidden.as_ref().is_none_or(|(_, hides)| *hides);
+    let hides = hidden.as_ref().is_none_or(|(_, _, hides)| *hides);
     let uncommitted_parts = uncommitted_parts.map(|part| if hides && part == Tri::No { Tri::Unknown } else { part });
     let uncommitted = if uncommitted_parts.contains(&Tri::Yes) {
         Tri::Yes
@@ -200,10 +211,10 @@ fn assemble(tree: &Tree<'_>, read: Read<'_>) -> Collected {
         HeadAt::Branch(name) => Some(format!("refs/heads/{name}")),
         HeadAt::Detached => None,
     });
-    let own_settings = ["info", "config.worktree"].iter().any(|name| git_dir.join(name).exists());
+    let own_settings = has_settings(tree, git_dir);
     let rescue_first = only_content || !forms.touched.is_empty() || own_settings;
-    let seen = status.zip(hidden).zip(ignored).map(|((status, (hidden, _)), ignored)| Seen {
-        nested: nested::among(tree.path, hidden.gitlinks.iter().chain(&status.untracked).map(PathBuf::as_path)),
+    let seen = status.zip(hidden).zip(ignored).map(|((status, (hidden, beyond, _)), ignored)| Seen {
+        beyond,
         onto: status.commit,
         changed: status.changed,
         unsure: [hidden.flagged, forms.touched].concat(),
@@ -231,7 +242,14 @@ fn has(count: Option<usize>) -> Tri {
 }
 
 /// Whether something in the tree is out of the sight of `git status`; says what.
-fn unseen(tree: &Tree<'_>, git_dir: &Path, hidden: &Hidden, unknown: &mut Vec<String>) -> bool {
+fn unseen(
+    tree: &Tree<'_>,
+    git_dir: &Path,
+    hidden: &Hidden,
+    beyond: &Beyond,
+    untracked: &[PathBuf],
+    unknown: &mut Vec<String>,
+) -> bool {
     // In a sparse checkout skip-worktree is how files are left out; then only a file that is
     // there in spite of it can hide a change.
     let sparse = git_dir.join("info/sparse-checkout").exists();
@@ -239,11 +257,23 @@ fn unseen(tree: &Tree<'_>, git_dir: &Path, hidden: &Hidden, unknown: &mut Vec<St
     if let Some(path) = flagged {
         unknown.push(format!("{} is marked so that git status does not look at it", path.display()));
     }
-    let nested = hidden.gitlinks.iter().find(|p| tree.path.join(p).join(".git").exists());
+    let nested = beyond.nested.iter().find(|path| !untracked.contains(path));
     if let Some(path) = nested {
         unknown.push(format!("{} is a repository of its own, whose commits were not looked at", path.display()));
     }
-    flagged.is_some() || nested.is_some()
+    if let Some(path) = beyond.unread.first() {
+        unknown.push(format!("{} cannot be read, or is not what git made", path.display()));
+    }
+    flagged.is_some() || nested.is_some() || !beyond.unread.is_empty()
+}
+
+/// Whether git keeps more for this worktree alone than every worktree has: settings, refs, what is half done.
+fn has_settings(tree: &Tree<'_>, git_dir: &Path) -> bool {
+    let usual = ["HEAD", "index", "logs/HEAD", "ORIG_HEAD", "FETCH_HEAD", "COMMIT_EDITMSG"];
+    let is_usual = |path: &Path| {
+        path == Path::new("modules") || is_passing(path) || usual.iter().any(|name| path == Path::new(name))
+    };
+    Git::tree(git_dir, tree.path).own_files(is_usual).map_or(true, |more| !more.is_empty())
 }
 
 fn lost(verb: &str) -> GitError {

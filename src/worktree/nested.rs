@@ -3,17 +3,78 @@
 //! Nothing is asked of them, because their configuration is a worker's. Their files go into a rescue like
 //! all others, and those of git itself beside them, under a name that git takes.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-/// The folders among these paths that are repositories.
-pub(super) fn among<'a>(root: &Path, paths: impl Iterator<Item = &'a Path>) -> Vec<PathBuf> {
-    let is_one = |path: &&Path| {
-        let folder = root.join(path);
-        folder.symlink_metadata().is_ok_and(|meta| meta.is_dir()) && folder.join(".git").symlink_metadata().is_ok()
-    };
-    paths.filter(is_one).map(Path::to_owned).collect()
+use crate::sys::files;
+
+/// What `git status` says nothing about, and with exit code 0: found by a look of our own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Beyond {
+    /// Folders that are repositories, and those that git takes for a submodule's and does not look into.
+    pub(super) nested: Vec<PathBuf>,
+    /// What cannot be read, or leads out of the tree, so that no rescue has all of it.
+    pub(super) unread: Vec<PathBuf>,
+}
+
+impl Beyond {
+    /// Looks into every folder below `root`, of which `git_dir` is git's, but those in `skip`.
+    pub(super) fn look(root: &Path, git_dir: &Path, gitlinks: &BTreeSet<&Path>, skip: &BTreeSet<&Path>) -> Self {
+        let mut found = Self::default();
+        let mut folders = vec![PathBuf::new()];
+        while let Some(below) = folders.pop() {
+            let is_root = below == Path::new("");
+            let Ok((names, inner)) = entries(&root.join(&below)) else {
+                found.unread.push(if is_root { PathBuf::from(".") } else { below });
+                continue;
+            };
+            let (git, has_git) = (below.join(".git"), names.iter().any(|name| name == ".git"));
+            // At the top stands a file that leads to git's own; one that leads nowhere holds nothing.
+            if has_git && if is_root { root.join(&git).is_dir() } else { !leads_inside(root, git_dir, &git) } {
+                found.unread.push(git);
+            }
+            if !is_root && (has_git || gitlinks.contains(below.as_path()) && !names.is_empty()) {
+                found.nested.push(below);
+                continue;
+            }
+            let inner = inner.into_iter().filter(|name| name != ".git").map(|name| below.join(name));
+            folders.extend(inner.filter(|path| !skip.contains(path.as_path())));
+        }
+        found.nested.sort();
+        found.unread.sort();
+        found
+    }
+}
+
+/// What stands in a folder: all names, and those of folders.
+fn entries(folder: &Path) -> std::io::Result<(Vec<OsString>, Vec<OsString>)> {
+    let (mut names, mut folders) = (Vec::new(), Vec::new());
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            folders.push(entry.file_name());
+        }
+        names.push(entry.file_name());
+    }
+    Ok((names, folders))
+}
+
+/// Whether a `.git` is a folder, or a file that leads to one below the tree or among git's own files for it
+/// (gitrepository-layout(5): `gitdir: <path>`).
+fn leads_inside(root: &Path, git_dir: &Path, git: &Path) -> bool {
+    let path = root.join(git);
+    let Ok(meta) = path.symlink_metadata() else { return false };
+    if meta.is_dir() {
+        return true;
+    }
+    let bytes = files::read_capped(&path, 64 << 10).ok().flatten().filter(|_| meta.is_file()).unwrap_or_default();
+    // A file that says nothing to git leads nowhere.
+    let Some(to) = bytes.strip_prefix(b"gitdir: ") else { return meta.is_file() };
+    let to = path.with_file_name("").join(OsStr::from_bytes(to.trim_ascii_end()));
+    let is_in = |place: &Path| to.canonicalize().is_ok_and(|to| place.canonicalize().is_ok_and(|p| to.starts_with(p)));
+    !to.exists() || is_in(root) || is_in(git_dir)
 }
 
 /// Whether git itself keeps this, and would refuse to store it.

@@ -12,9 +12,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::nested::{self, Beyond};
 use super::restore::is_same;
 use super::teardown::GOING;
-use super::{Collected, Tree, nested};
+use super::{Collected, Tree};
 use crate::domain::Fault;
 use crate::domain::span::Size;
 use crate::git::{Changed, Entry, FIRST_INDEX, Found, Git, Import};
@@ -35,8 +36,8 @@ pub struct Seen {
     pub(super) untracked: Vec<PathBuf>,
     /// Ignored files and folders that are not reproducible.
     pub(super) ignored: Vec<PathBuf>,
-    /// Folders that are repositories of their own.
-    pub(super) nested: Vec<PathBuf>,
+    /// What git says nothing about.
+    pub(super) beyond: Beyond,
 }
 
 /// A rescue that stands.
@@ -46,8 +47,10 @@ pub struct Rescued {
     pub reference: String,
     /// The commit.
     pub commit: String,
-    /// What is not in it: ignored files over the budget.
+    /// What is not in it: ignored files over the budget, and what cannot be read.
     pub left_out: Vec<String>,
+    /// What it was made from.
+    pub(super) seen: Seen,
 }
 
 /// What the state commit says of itself.
@@ -77,13 +80,11 @@ pub(super) fn rescue(tree: &Tree<'_>, collected: &Collected) -> Result<Rescued, 
     let git_dir = Git::worktree_git_dir(tree.common_dir, tree.path)?
         .ok_or_else(|| Fault::environment("git has no worktree of this dispatch on record"))?;
     let repository = tree.repository();
-    let seen = match &collected.seen {
-        Some(seen) => seen.clone(),
-        None => everything(tree, &git_dir)?,
-    };
+    let seen = seen(tree, collected, &git_dir)?;
     let mut taken = Taken::default();
     taken.ignored(tree, &seen.ignored);
-    taken.nested(tree, &seen.nested);
+    taken.nested(tree, &seen.beyond.nested);
+    taken.left_out.extend(seen.beyond.unread.iter().map(|path| path.display().to_string()));
     taken.files.extend(paths(&seen).map(Path::to_owned));
     let reference = tree.id.rescue_ref();
     let stream = tree.scratch.join("rescue.stream");
@@ -112,7 +113,12 @@ pub(super) fn rescue(tree: &Tree<'_>, collected: &Collected) -> Result<Rescued, 
         }
     }
     let commit = repository.import(import)?;
-    Ok(Rescued { reference, commit, left_out: taken.left_out })
+    Ok(Rescued { reference, commit, left_out: taken.left_out, seen })
+}
+
+/// What is to be taken.
+pub(super) fn seen(tree: &Tree<'_>, collected: &Collected, git_dir: &Path) -> Result<Seen, Fault> {
+    collected.seen.clone().map_or_else(|| everything(tree, git_dir), Ok)
 }
 
 fn paths(seen: &Seen) -> impl Iterator<Item = &Path> {
@@ -160,7 +166,7 @@ fn write_state(
 }
 
 /// In the worktree's own git folder: what only says where things are, and what is ours or half written.
-fn is_passing(path: &Path) -> bool {
+pub(super) fn is_passing(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default();
     let where_only = ["gitdir", "commondir", "locked", GOING, FIRST_INDEX].iter().any(|name| path == Path::new(name));
     where_only
@@ -207,21 +213,22 @@ fn everything(tree: &Tree<'_>, git_dir: &Path) -> Result<Seen, Fault> {
     let folder = tree.scratch.join("room");
     let objects = tree.common_dir.join("objects");
     let room = Git::room(&folder, &git_dir.join("index"), tree.path, &objects, tree.base.len() / 2)?;
-    let changed = if let Ok(changed) = room.index_entries() {
-        changed
+    let (changed, is_known) = if let Ok(changed) = room.index_entries() {
+        (changed, true)
     } else {
-        // An index that git cannot read: then no file is known to it.
+        // An index that git cannot read: then no file is known to it, and what is ignored may be tracked.
         files::remove(&folder.join("index"))?;
-        Vec::new()
+        (Vec::new(), false)
     };
-    let (untracked, ignored) = room.others()?;
+    let (untracked, mut ignored) = room.others()?;
     files::delete_tree(&folder)?;
-    let ignored = ignored.into_iter().filter(|p| !tree.is_reproducible(p)).collect();
-    let nested = nested::among(
-        tree.path,
-        changed.iter().map(|c| c.path.as_path()).chain(untracked.iter().map(PathBuf::as_path)),
-    );
-    Ok(Seen { onto: None, changed, unsure: Vec::new(), other_forms: false, untracked, ignored, nested })
+    let beyond = {
+        let skip = ignored.iter().map(PathBuf::as_path).collect();
+        let gitlinks = changed.iter().map(|c| c.path.as_path()).collect();
+        Beyond::look(tree.path, git_dir, &gitlinks, &skip)
+    };
+    ignored.retain(|p| !is_known || !tree.is_reproducible(p));
+    Ok(Seen { onto: None, changed, unsure: Vec::new(), other_forms: false, untracked, ignored, beyond })
 }
 
 /// What goes into a rescue, and what does not.

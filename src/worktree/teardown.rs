@@ -40,7 +40,7 @@ pub fn teardown(tree: &Tree<'_>, class: TreeClass, collected: &Collected) -> Res
     let more = collected.facts.stray_commits == Tri::Yes || collected.rescue_first;
     if action.rescue || more && action.tree == TreeFate::Remove {
         match rescue(tree, collected) {
-            Ok(Rescued { reference, commit, left_out }) => {
+            Ok(Rescued { reference, commit, left_out, .. }) => {
                 done.left_out = left_out;
                 done.rescue = Some((reference, commit));
             }
@@ -87,7 +87,8 @@ pub fn kept_tree_gone(tree: &Tree<'_>, class: TreeClass, tip: Option<&str>) -> R
 /// have deleted the branch that it started from.
 fn delete_branch(tree: &Tree<'_>, tip: &str) -> Result<bool, Fault> {
     let (repository, name) = (tree.repository(), tree.id.branch_ref());
-    if !repository.kept_by_another_ref(tip, &name)? {
+    // Nor where somebody works on it.
+    if !repository.kept_by_another_ref(tip, &name)? || repository.checked_out(&name)?.is_some() {
         return Ok(false);
     }
     repository.delete_ref(&name, tip)?;
@@ -112,7 +113,7 @@ fn reason(class: TreeClass, collected: &Collected) -> String {
 /// Takes a worktree away whose rescue holds everything, with its branch where its class allows. Nothing
 /// is removed unless the rescue says the same as the disk now.
 pub fn reclaim(tree: &Tree<'_>, class: TreeClass, collected: &Collected) -> Result<Done, Fault> {
-    let Rescued { reference, commit, left_out } = rescue(tree, collected)?;
+    let Rescued { reference, commit, left_out, seen } = rescue(tree, collected)?;
     let mut done = Done { rescue: Some((reference, commit.clone())), left_out, ..Done::default() };
     if let Some(first) = done.left_out.first() {
         done.kept_because = Some(format!("{first} is not in the rescue"));
@@ -122,6 +123,11 @@ pub fn reclaim(tree: &Tree<'_>, class: TreeClass, collected: &Collected) -> Resu
         .ok_or_else(|| Fault::environment("git has no worktree of this dispatch on record"))?;
     if let Some(path) = super::restore::unlike(tree, &commit, &git_dir)? {
         done.kept_because = Some(format!("{} is not as the rescue has it", path.display()));
+        return Ok(done);
+    }
+    // The other way round: the disk has nothing that the rescue does not have.
+    if super::rescue::seen(tree, &super::collect(tree), &git_dir)? != seen {
+        done.kept_because = Some("it was changed while it was rescued".to_owned());
         return Ok(done);
     }
     files::replace(&git_dir.join(GOING), class.word().as_bytes())?;
@@ -172,9 +178,9 @@ pub fn empty_trash(worktrees: &Path, trash_lock: &Path, repo_lock: &Path, patien
             Err(fault) if fault.kind == FaultKind::Busy => return Ok(()),
             other => other?,
         };
-        for name in files::names(&trash)? {
-            files::delete_tree(&trash.join(name))?;
-        }
+        // One that cannot be deleted does not keep the others.
+        let deleted: Vec<_> = files::names(&trash)?.iter().map(|name| files::delete_tree(&trash.join(name))).collect();
+        deleted.into_iter().collect::<Result<(), _>>()?;
         // Not empty means that somebody works here; then the folders stay.
         let _ = std::fs::remove_dir(&trash);
         drop(guard);
