@@ -209,11 +209,21 @@ fn receipts_fit_their_schemas_and_tampered_ones_do_not() {
 #[test]
 fn words_on_screen_are_those_in_files() {
     use super::plan::{Lane, ParserKind};
+    use super::receipt::{Destination, ImportStatus, Strategy};
     for lane in [Lane::Headless, Lane::Interactive, Lane::Acp] {
         assert_eq!(serde_json::to_value(lane).unwrap(), lane.word());
     }
     for tri in [super::tree::Tri::Yes, super::tree::Tri::No, super::tree::Tri::Unknown] {
         assert_eq!(serde_json::to_value(tri).unwrap(), tri.word());
+    }
+    for strategy in [Strategy::Merge, Strategy::Squash, Strategy::Rebase, Strategy::Revert] {
+        assert_eq!(serde_json::to_value(strategy).unwrap(), strategy.word());
+    }
+    for destination in [Destination::Merge, Destination::Later] {
+        assert_eq!(serde_json::to_value(destination).unwrap(), destination.word());
+    }
+    for status in [ImportStatus::Unchained, ImportStatus::Verified, ImportStatus::Segmented, ImportStatus::Broken] {
+        assert_eq!(serde_json::to_value(status).unwrap(), status.word());
     }
     for class in super::tree::TreeClass::ALL {
         assert_eq!(serde_json::to_value(class).unwrap(), class.word());

@@ -105,7 +105,7 @@ fn every_line_has_its_place_whichever_segment_it_is_in() {
         }
         for (nth, (place, line)) in all.iter().enumerate() {
             assert_eq!(walked(*place), all[nth..], "{place:?}");
-            assert_eq!(ledger.lines_at(&[*place]).unwrap(), [line.clone()], "{place:?}");
+            assert_eq!(ledger.lines_at(&[*place]).unwrap(), std::slice::from_ref(line), "{place:?}");
             assert_eq!(format::parse(line).unwrap().seq, nth as u64);
         }
         let places: Vec<Place> = all.iter().step_by(3).map(|(place, _)| *place).collect();

@@ -157,7 +157,6 @@ mod tests {
             start: start.then(|| "serve".to_owned()),
             ready: ready.map(|yaml| serde_saphyr::from_str(yaml).unwrap()),
             checks: vec![one.clone(); checks],
-            ..Probe::default()
         };
         for ready in [None, Some("port: $VNX_PORT"), Some("port: '1'"), Some("port: '65535'"), Some("line: listening")]
         {

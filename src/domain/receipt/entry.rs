@@ -101,13 +101,80 @@ impl Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::gate::GateStatus;
+    use serde_json::json;
+
+    use crate::domain::gate::{Binding, GateKind, GateStatus, Phase};
     use crate::domain::receipt::{
-        Actor, AnchorWritten, Destination, GateOverride, GateResulted, ItemClosed, ItemOpened, ItemSource,
-        MergeRefused, Scope, StagePromoted, WorktreeHook,
+        Actor, AnchorWritten, ApprovalGiven, Destination, GateOverride, GateRequested, GateResulted, ItemClosed,
+        ItemOpened, ItemSource, MergeLanded, MergeRefused, MergeStarted, Scope, StagePromoted, StageProposed, Strategy,
+        WorktreeHook,
     };
     use crate::domain::verdict::{Containment, End};
     use crate::domain::{Digest, Name, Timestamp};
+
+    fn is_keyed<const N: usize>(id: &DispatchId, entries: [(Entry, &str); N]) {
+        for (entry, key) in entries {
+            let key = key.replace("ID", id.as_str());
+            assert_eq!(entry.key(), key);
+            let owner = entry.dispatch.as_ref().map(DispatchId::as_str);
+            assert!(entry.body.has_key(owner, entry.attempt, &key), "{key}");
+            assert!(!entry.body.has_key(owner, entry.attempt + 1, &key) && !entry.body.has_key(Some("x"), 1, &key));
+            assert!(!entry.body.has_key(owner, entry.attempt, &format!("{key}0")), "{key}");
+            let short = key.rsplit_once('/').unwrap().0;
+            assert!(!entry.body.has_key(owner, entry.attempt, short), "{key}: not without what tells it apart");
+        }
+    }
+
+    #[test]
+    fn what_is_asked_and_answered_in_several_receipts_has_one_name_in_all() {
+        let id = DispatchId::parse("20261121-010203-a-b").unwrap();
+        let name = |text: &str| Name::parse("name", text).unwrap();
+        let by = || Actor { name: "Ada".into(), email: "a@x".into() };
+        let scope = Scope { target: "t".into(), head: "h".into(), tree: "t".into(), until: Timestamp::EPOCH };
+        let approved = ApprovalGiven {
+            by: by(),
+            reason: "r".into(),
+            scope,
+            settles: None,
+            nonce: "n4".into(),
+            text: None,
+            signature: None,
+        };
+        let (nonce, target, base) = ("n5".to_owned(), "t".to_owned(), "b".to_owned());
+        let started = MergeStarted {
+            nonce: nonce.clone(),
+            strategy: Strategy::Merge,
+            target: target.clone(),
+            base: base.clone(),
+            head: "h".into(),
+            size: 1,
+            root: Digest::ZERO,
+        };
+        let landed =
+            MergeLanded { nonce: nonce.clone(), commit: "c".into(), tree: "t".into(), recovered: false, behind: None };
+        let binding = Binding {
+            gate: name("g"),
+            contract: Digest::ZERO,
+            config: Digest::ZERO,
+            target,
+            base,
+            head: "h".into(),
+            tree: "t".into(),
+            nonce,
+        };
+        let requested = GateRequested { binding, kind: GateKind::Command, phase: Phase::PreMerge };
+        let proposed = StageProposed { proposal: id.clone(), request: Digest::ZERO, agent: name("a"), from: None };
+        is_keyed(
+            &id,
+            [
+                (Entry::of(&id, Body::GateRequested(requested)), "ID/gate.requested/1/n5"),
+                (Entry::of(&id, Body::ApprovalGiven(approved)), "ID/approval.given/1/n4"),
+                (Entry::of(&id, Body::MergeStarted(started)), "ID/merge.started/1/n5"),
+                (Entry::of(&id, Body::MergeLanded(landed)), "ID/merge.landed/1/n5"),
+                (Entry::ledger(Body::StageProposed(proposed)), "ledger/stage.proposed/1/ID"),
+            ],
+        );
+    }
 
     #[test]
     fn a_key_tells_a_receipt_from_every_other_one() {
@@ -150,37 +217,51 @@ mod tests {
         let sealed = LedgerSealed { segment: 2, size: 9, root: Digest::ZERO };
         let next = LedgerOpened { segment: 3, bytes: 1, sha256: Digest::ZERO, nodes: Vec::new() };
         let anchor = AnchorWritten { size: 7, root: Digest::ZERO, commit: "c".into(), signed: false };
-        for (entry, key) in [
-            (Entry::of(&id, Body::OverrideUsed(set_aside(None))), "ID/override.used/1/c"),
-            (Entry::of(&id, Body::OverrideUsed(set_aside(gate))), "ID/override.used/1/c/n1"),
-            (Entry::again(&id, 2, Body::WorktreeHook(hook)), "ID/worktree.hook/2/post_create-1"),
-            (Entry::of(&id, Body::GateResulted(said)), "ID/gate.resulted/1/n2"),
-            (Entry::of(&id, Body::ItemOpened(opened)), "ID/item.opened/1/i/3"),
-            (
-                Entry::of(
-                    &id,
-                    Body::ItemClosed(ItemClosed { item: name("i"), round: 3, reason: "r".into(), by: None }),
+        is_keyed(
+            &id,
+            [
+                (Entry::of(&id, Body::OverrideUsed(set_aside(None))), "ID/override.used/1/c"),
+                (Entry::of(&id, Body::OverrideUsed(set_aside(gate))), "ID/override.used/1/c/n1"),
+                (Entry::again(&id, 2, Body::WorktreeHook(hook)), "ID/worktree.hook/2/post_create-1"),
+                (Entry::of(&id, Body::GateResulted(said)), "ID/gate.resulted/1/n2"),
+                (Entry::of(&id, Body::ItemOpened(opened)), "ID/item.opened/1/i/3"),
+                (
+                    Entry::of(
+                        &id,
+                        Body::ItemClosed(ItemClosed { item: name("i"), round: 3, reason: "r".into(), by: None }),
+                    ),
+                    "ID/item.closed/1/i/3",
                 ),
-                "ID/item.closed/1/i/3",
-            ),
-            (
-                Entry::of(&id, Body::MergeRefused(MergeRefused { nonce: "n3".into(), reason: "r".into() })),
-                "ID/merge.refused/1/n3",
-            ),
-            (Entry::ledger(Body::StagePromoted(promoted)), "ledger/stage.promoted/1/ID"),
-            (Entry::ledger(Body::LedgerSealed(sealed)), "ledger/ledger.sealed/1/2"),
-            (Entry::ledger(Body::LedgerOpened(next)), "ledger/ledger.opened/1/3"),
-            (Entry::ledger(Body::AnchorWritten(anchor)), "ledger/anchor.written/1/7"),
-        ] {
-            let key = key.replace("ID", id.as_str());
-            assert_eq!(entry.key(), key);
-            let owner = entry.dispatch.as_ref().map(DispatchId::as_str);
-            assert!(entry.body.has_key(owner, entry.attempt, &key), "{key}");
-            assert!(!entry.body.has_key(owner, entry.attempt + 1, &key) && !entry.body.has_key(Some("x"), 1, &key));
-            assert!(!entry.body.has_key(owner, entry.attempt, &format!("{key}0")), "{key}");
-            let short = key.rsplit_once('/').unwrap().0;
-            assert!(!entry.body.has_key(owner, entry.attempt, short), "{key}: not without what tells it apart");
+                (
+                    Entry::of(&id, Body::MergeRefused(MergeRefused { nonce: "n3".into(), reason: "r".into() })),
+                    "ID/merge.refused/1/n3",
+                ),
+                (Entry::ledger(Body::StagePromoted(promoted)), "ledger/stage.promoted/1/ID"),
+                (Entry::ledger(Body::LedgerSealed(sealed)), "ledger/ledger.sealed/1/2"),
+                (Entry::ledger(Body::LedgerOpened(next)), "ledger/ledger.opened/1/3"),
+                (Entry::ledger(Body::AnchorWritten(anchor)), "ledger/anchor.written/1/7"),
+            ],
+        );
+    }
+
+    /// What a verification only looks at is held to the same form.
+    #[test]
+    fn the_largest_payload_is_checked_as_it_would_be_read() {
+        let text = include_str!("../../../receipts/golden/sound.ndjson");
+        let line = text.lines().find(|line| line.contains("\"dispatch.closed\"")).unwrap();
+        let json = serde_json::from_str::<serde_json::Value>(line).unwrap()["data"].to_string();
+        assert_eq!(Body::checked(Kind::DispatchClosed, &json).unwrap(), None);
+        for (from, to) in
+            [("\"branch\":\"", "\"branch\":7,\"x\":\""), ("\"branch\":\"", "\"bench\":\""), ("{", "{\"more\":1,")]
+        {
+            let bad = json.replacen(from, to, 1);
+            assert!(bad != json && Body::checked(Kind::DispatchClosed, &bad).is_err(), "{bad}");
+            assert!(Body::from_json(Kind::DispatchClosed, &bad).is_err());
         }
+        let number = regex::Regex::new("\"branch\":\"[^\"]*\"").unwrap().replace(&json, "\"branch\":7").into_owned();
+        assert!(Body::checked(Kind::DispatchClosed, &number).unwrap_err().to_string().contains("expected a text"));
+        let other = json!({"took_ms": 1, "head": "h", "prompt": Digest::ZERO}).to_string();
+        assert!(matches!(Body::checked(Kind::DispatchPrepared, &other), Ok(Some(Body::DispatchPrepared(_)))));
     }
 
     #[test]
