@@ -233,6 +233,8 @@ fn what_a_worker_changed_in_them_is_its_work() {
     for (script, path, text) in [
         ("echo KEY=own > .env", ".env", "KEY=own"),
         ("echo more > vendor/lib/b", "vendor/lib/b", "more"),
+        // As long as before, in the same file.
+        ("echo b > vendor/lib/a", "vendor/lib/a", "b"),
         ("rm node_modules; echo own > .env.own; mkdir node_modules", ".env.own", "own"),
     ] {
         world.script(&format!("{script}; {COMMIT}")).expect(0);
@@ -248,6 +250,10 @@ fn what_a_worker_changed_in_them_is_its_work() {
     world.script(&format!("echo y > node_modules/pkg/new.js; {COMMIT}")).expect(0);
     assert_eq!(world.last("dispatch.closed")["teardown"]["tree"], "removed");
     assert_eq!(std::fs::read_to_string(world.repo.join("node_modules/pkg/new.js")).unwrap(), "y\n");
+    // A link that a worker puts in the way leads nowhere that anything is taken away.
+    let secrets = world.repo.join("secrets");
+    world.script(&format!("rm -rf secrets; ln -s {} secrets; {COMMIT}", secrets.display()));
+    assert!(secrets.join("a.pem").exists() && secrets.join("b.txt").exists());
     // What a hook changed is no work of the worker's.
     world.config("worktree: {copy: [.env], hooks: {post_create: [{run: 'echo PORT=1 >> .env'}]}}\n");
     world.script(&format!("grep PORT .env; {COMMIT}")).expect(0);
@@ -584,6 +590,15 @@ fn submodules_come_from_the_main_repository_without_a_network() {
     assert_eq!(world.last("dispatch.closed")["teardown"]["tree"], "kept");
     let inside = world.worktrees().join(world.last_id()).join("third/lib");
     assert_eq!(world.git_in(&inside, &["log", "-1", "--format=%s"]), "inside");
+    for (work, path) in [
+        ("echo new > third/lib/new", "new"),
+        ("git -C third/lib commit -q --allow-empty -m more", "lib.c"),
+        ("git -C third/lib branch another", "lib.c"),
+    ] {
+        world.script(&format!("{work}; {COMMIT}"));
+        assert_eq!(world.last("dispatch.closed")["teardown"]["tree"], "kept", "{work}");
+        assert!(world.worktrees().join(world.last_id()).join("third/lib").join(path).exists(), "{work}");
+    }
     assert_eq!(world.git(&["status", "--short"]), "");
 }
 

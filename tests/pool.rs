@@ -209,3 +209,19 @@ fn a_pool_that_cannot_be_is_refused() {
     let run = world.vnx(&["worktree", "list"]).expect(2);
     assert!(run.err.contains("worktree.pool must be at most 32"), "{}", run.err);
 }
+
+/// A person's worktree that is called as ours are.
+#[test]
+fn what_only_looks_like_one_of_the_pool_is_left_alone() {
+    let world = filled(1);
+    let mine = world.root.join("place/pool-mine");
+    world.git(&["worktree", "add", "-q", "--detach", mine.to_str().unwrap()]);
+    world.git_in(&mine, &["commit", "-q", "--allow-empty", "-m", "mine"]);
+    std::fs::write(mine.join("staged"), "s").unwrap();
+    world.git_in(&mine, &["add", "staged"]);
+    empty(&world);
+    world.vnx(&["ps"]).expect(0);
+    assert_eq!(world.git_in(&mine, &["log", "-1", "--format=%s"]), "mine");
+    assert_eq!(world.git_in(&mine, &["status", "--porcelain"]), "A  staged");
+    world.git(&["worktree", "remove", "--force", mine.to_str().unwrap()]);
+}

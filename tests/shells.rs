@@ -163,13 +163,18 @@ fn a_terminal_that_goes_away_takes_no_dispatch_with_it() {
         go.display()
     );
     std::fs::write(world.root.join("assignment"), script).unwrap();
+    let said = world.root.join("said");
     let command = format!(
-        "{} dispatch-agent --provider shell --agent hello-world -f {}",
+        "{} dispatch-agent --provider shell --agent hello-world -f {} 2> {}",
         World::binary(),
-        world.root.join("assignment").display()
+        world.root.join("assignment").display(),
+        said.display()
     );
-    world.tmux(&["new-session", "-d", "-s", "connection", &command]);
-    world.until("the worker to begin", || begun.exists());
+    // A tmux server may end while it begins, and says so.
+    let open = ["new-session", "-d", "-s", "connection", &command];
+    world.until("a terminal", || world.command("tmux").args(open).output().unwrap().status.success());
+    let began = std::panic::catch_unwind(|| crate::common::until("the worker to begin", || begun.exists()));
+    assert!(began.is_ok(), "{:?}\n{}", std::fs::read_to_string(&said), world.tmux(&["list-panes", "-a"]));
     world.tmux(&["kill-session", "-t", "=connection"]);
     // Not the tmux server, whose command line holds the same words.
     let waits =

@@ -25,6 +25,7 @@ mod environments;
 mod errors;
 mod gates;
 mod imports;
+mod kept;
 mod kills;
 mod landed;
 mod layering;
