@@ -17,16 +17,34 @@ fn dispatched(world: &World, from: &Path, script: &str, code: i32) -> String {
 
 /// Work that lands, work that is left uncommitted, reclaimed and brought back: all of it is there in the end.
 fn main_job(world: &World, from: &Path) {
-    let vnx = |args: &[&str], code: i32| world.vnx_in(from, args).expect(code).out;
-    let landed = dispatched(world, from, "echo 1 > mine; git add mine; git commit -qm mine", 0);
+    // Beside somebody else's housekeeping git may refuse a step, which can be repeated: nothing of it was done.
+    let vnx = |args: &[&str], code: i32| {
+        let mut run = world.vnx_in(from, args);
+        for _ in 0..5 {
+            if run.code != code && (run.out.clone() + &run.err).contains("git ") {
+                run = world.vnx_in(from, args);
+            }
+        }
+        run.expect(code).out
+    };
+    // A worker's own git may fail over somebody else's housekeeping; whoever knows that tries again.
+    let script = "echo 1 > mine; for n in 1 2 3 4 5; do git add mine && git commit -qm mine && break; done; git diff --quiet HEAD";
+    let landed = dispatched(world, from, script, 0);
     assert!(vnx(&["show", &landed], 0).contains("accept"));
     vnx(&["merge", &landed], 0);
     assert_eq!(world.git(&["show", "main:mine"]), "1");
     let left = dispatched(world, from, "echo 2 > left; echo 3 >> README.md", 4);
     let tree = world.worktrees().join(&left);
     assert_eq!(std::fs::read_to_string(tree.join("left")).unwrap(), "2\n");
-    vnx(&["worktree", "gc", "--apply", &left], 0);
-    assert!(!tree.exists());
+    // What git rewrites at that moment keeps the tree; nothing is lost, and the next one takes it.
+    let mut said = vnx(&["worktree", "gc", "--apply", &left], 0);
+    for _ in 0..5 {
+        if tree.exists() {
+            assert!(said.contains("is not as the rescue has it") || said.contains("while it was rescued"), "{said}");
+            said = vnx(&["worktree", "gc", "--apply", &left], 0);
+        }
+    }
+    assert!(!tree.exists(), "{said}");
     vnx(&["undo", &left], 0);
     assert_eq!(std::fs::read_to_string(tree.join("left")).unwrap(), "2\n");
     assert!(std::fs::read_to_string(tree.join("README.md")).unwrap().ends_with("3\n"));
@@ -239,6 +257,7 @@ fn while_git_collects_its_garbage() {
         assert!(gc.join().unwrap() > 0);
         assert!(jobs.is_ok());
     });
-    world.git(&["fsck", "--strict", "--no-dangling"]);
+    let fsck = world.command("git").args(["fsck", "--strict", "--no-dangling"]).output().unwrap();
+    assert!(fsck.status.success(), "{}", String::from_utf8_lossy(&fsck.stderr));
     world.assert_nothing_left();
 }

@@ -85,6 +85,14 @@ impl Git {
         }
     }
 
+    /// Whether anybody has this branch checked out, by its full name. Reads files: git fails over a worktree that goes
+    /// while it looks. `self` is the repository.
+    pub fn is_in_use(&self, branch: &str) -> bool {
+        let linked = self.git_dir.join("worktrees");
+        let names = files::names(&linked).unwrap_or_default();
+        is_on(&self.git_dir, branch) || names.iter().any(|name| is_on(&linked.join(name), branch))
+    }
+
     /// Whether HEAD names a commit and no branch: what is done there moves nothing else. `self` is the worktree.
     pub fn is_detached(&self) -> bool {
         let head = std::fs::read(self.git_dir.join("HEAD")).unwrap_or_default();

@@ -88,7 +88,7 @@ pub fn kept_tree_gone(tree: &Tree<'_>, class: TreeClass, tip: Option<&str>) -> R
 fn delete_branch(tree: &Tree<'_>, tip: &str) -> Result<bool, Fault> {
     let (repository, name) = (tree.repository(), tree.id.branch_ref());
     // Nor where somebody works on it.
-    if !repository.kept_by_another_ref(tip, &name)? || repository.checked_out(&name)?.is_some() {
+    if !repository.kept_by_another_ref(tip, &name)? || repository.is_in_use(&name) {
         return Ok(false);
     }
     repository.delete_ref(&name, tip)?;
@@ -125,8 +125,10 @@ pub fn reclaim(tree: &Tree<'_>, class: TreeClass, collected: &Collected) -> Resu
         done.kept_because = Some(format!("{} is not as the rescue has it", path.display()));
         return Ok(done);
     }
-    // The other way round: the disk has nothing that the rescue does not have.
-    if super::rescue::seen(tree, &super::collect(tree), &git_dir)? != seen {
+    // The other way round: the disk has nothing that the rescue does not have. Twice, as git may fail over somebody
+    // else's housekeeping; what was changed stays changed.
+    let is_as_it_was = || Ok::<_, Fault>(super::rescue::seen(tree, &super::collect(tree), &git_dir)? == seen);
+    if !is_as_it_was()? && !is_as_it_was()? {
         done.kept_because = Some("it was changed while it was rescued".to_owned());
         return Ok(done);
     }
