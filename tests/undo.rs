@@ -279,9 +279,14 @@ fn what_changes_while_it_is_rescued_stays() {
         ("ln -sfn other l", "l is not as the rescue has it"),
         ("git add u", "is not as the rescue has it"),
         ("echo new > later", "it was changed while it was rescued"),
-        ("mkdir -p n; git init -q n", "it was changed while it was rescued"),
+        ("mkdir m; git init -q m", "it was changed while it was rescued"),
+        ("echo new > d/later", "it was changed while it was rescued"),
+        ("echo new > n/later", "it was changed while it was rescued"),
+        ("git update-ref refs/worktree/late HEAD", "it was changed while it was rescued"),
     ] {
-        world.script("echo u > u; ln -s u l").expect(4);
+        let script = "echo d/ > .gitignore; git add .; git commit -qm i; mkdir d; echo x > d/x; \
+                      git init -q n; echo x > n/x; echo u > u; ln -s u l";
+        world.script(script).expect(4);
         let id = world.last_id();
         let tree = world.worktrees().join(&id);
         let git = git.display();

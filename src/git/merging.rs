@@ -1,6 +1,7 @@
 //! Bringing a branch into its target: in a checkout of our own, and then into whoever has the target checked out.
 
 use std::ffi::OsStr;
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -86,11 +87,14 @@ impl Git {
     }
 
     /// Whether anybody has this branch checked out, by its full name. Reads files: git fails over a worktree that goes
-    /// while it looks. `self` is the repository.
+    /// while it looks. What cannot be read counts as in use. `self` is the repository.
     pub fn is_in_use(&self, branch: &str) -> bool {
         let linked = self.git_dir.join("worktrees");
-        let names = files::names(&linked).unwrap_or_default();
-        is_on(&self.git_dir, branch) || names.iter().any(|name| is_on(&linked.join(name), branch))
+        let Ok(names) = files::names(&linked) else { return true };
+        let places = names.iter().map(|name| linked.join(name)).chain([self.git_dir.clone()]);
+        let is_unread =
+            |place: &Path| matches!(std::fs::read(place.join("HEAD")), Err(e) if e.kind() != ErrorKind::NotFound);
+        places.into_iter().any(|place| is_on(&place, branch) || is_unread(&place))
     }
 
     /// Whether HEAD names a commit and no branch: what is done there moves nothing else. `self` is the worktree.

@@ -79,13 +79,14 @@ fn fill(tree: &Tree<'_>, setup: &Setup, held: impl Fn() -> Option<File>) -> Resu
 pub fn discard(tree: &Tree<'_>) -> Result<(), Fault> {
     // git calls its folder by the last part of the path.
     let own = tree.common_dir.join("worktrees").join(tree.path.file_name().unwrap_or_default());
-    // The lock is written before the folder stands, by git and by the pool.
-    let is_ours = std::fs::read_to_string(own.join("locked")).is_ok_and(|r| r.trim().starts_with(&tree.lock_reason()));
-    if tree.path.symlink_metadata().is_ok() && !is_ours {
+    // The lock is written before the folder stands, by git and by the pool; first of all stands an empty folder of git's.
+    let is_ours = std::fs::read_to_string(own.join("locked")).is_ok_and(|reason| tree.is_our_lock(&reason));
+    let is_begun = is_ours || own.exists() && !own.join("gitdir").exists();
+    if tree.path.symlink_metadata().is_ok() && !is_ours || own.exists() && !is_begun {
         return Ok(());
     }
     files::delete_tree(tree.path)?;
-    if own.exists() {
+    if is_begun {
         tree.forget()?;
     }
     drop_branch(tree)?;

@@ -259,7 +259,10 @@ fn unseen(
     }
     let nested = beyond.nested.iter().find(|path| !untracked.contains(path));
     if let Some(path) = nested {
-        unknown.push(format!("{} is a repository of its own, whose commits were not looked at", path.display()));
+        unknown.push(format!(
+            "{} is a repository of its own, or in the place of one: git does not look into it",
+            path.display()
+        ));
     }
     if let Some(path) = beyond.unread.first() {
         unknown.push(format!("{} cannot be read, or is not what git made", path.display()));
@@ -315,8 +318,7 @@ fn in_progress(git_dir: &Path) -> bool {
 
 fn foreign_lock(tree: &Tree<'_>, git_dir: &Path) -> Tri {
     match std::fs::read_to_string(git_dir.join("locked")) {
-        // Our own reasons begin alike; a person's lock does not.
-        Ok(reason) => (!reason.trim().starts_with(&tree.lock_reason())).into(),
+        Ok(reason) => (!tree.is_our_lock(&reason)).into(),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Tri::No,
         Err(_) => Tri::Unknown,
     }

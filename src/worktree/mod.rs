@@ -101,6 +101,12 @@ impl<'a> Tree<'a> {
         format!("vnx {owner} {}", self.id)
     }
 
+    /// Whether a lock is ours: our reason, and after a colon why the tree stays.
+    fn is_our_lock(&self, reason: &str) -> bool {
+        let more = reason.trim().strip_prefix(&self.lock_reason());
+        more.is_some_and(|more| more.is_empty() || more.starts_with(':'))
+    }
+
     fn branch(&self) -> String {
         self.own_branch.map_or_else(|| self.id.branch(), str::to_owned)
     }

@@ -50,7 +50,29 @@ pub struct Rescued {
     /// What is not in it: ignored files over the budget, and what cannot be read.
     pub left_out: Vec<String>,
     /// What it was made from.
-    pub(super) seen: Seen,
+    pub(super) what: What,
+}
+
+/// What a rescue is made from, by name. What appears later is in no rescue.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct What {
+    seen: Seen,
+    taken: Taken,
+    /// What git keeps for the worktree alone.
+    private: BTreeSet<PathBuf>,
+}
+
+impl What {
+    pub(super) fn read(tree: &Tree<'_>, collected: &Collected, git_dir: &Path) -> Result<Self, Fault> {
+        let seen = collected.seen.clone().map_or_else(|| everything(tree, git_dir), Ok)?;
+        let mut taken = Taken::default();
+        taken.ignored(tree, &seen.ignored);
+        taken.nested(tree, &seen.beyond.nested);
+        taken.left_out.extend(seen.beyond.unread.iter().map(|path| path.display().to_string()));
+        taken.files.extend(paths(&seen).map(Path::to_owned));
+        let private = Git::tree(git_dir, tree.path).own_files(is_passing)?.into_iter().collect();
+        Ok(Self { seen, taken, private })
+    }
 }
 
 /// What the state commit says of itself.
@@ -80,21 +102,18 @@ pub(super) fn rescue(tree: &Tree<'_>, collected: &Collected) -> Result<Rescued, 
     let git_dir = Git::worktree_git_dir(tree.common_dir, tree.path)?
         .ok_or_else(|| Fault::environment("git has no worktree of this dispatch on record"))?;
     let repository = tree.repository();
-    let seen = seen(tree, collected, &git_dir)?;
-    let mut taken = Taken::default();
-    taken.ignored(tree, &seen.ignored);
-    taken.nested(tree, &seen.beyond.nested);
-    taken.left_out.extend(seen.beyond.unread.iter().map(|path| path.display().to_string()));
-    taken.files.extend(paths(&seen).map(Path::to_owned));
+    let what = What::read(tree, collected, &git_dir)?;
+    let What { seen, taken, .. } = &what;
+    let mut left_out = taken.left_out.clone();
     let reference = tree.id.rescue_ref();
     let stream = tree.scratch.join("rescue.stream");
     let mut import = Import::begin(&stream, &reference, crate::sys::now().micros().cast_unsigned() / 1_000_000)?;
-    let state = write_state(&mut import, tree, collected, &seen, &git_dir)?;
+    let state = write_state(&mut import, tree, collected, &what, &git_dir)?;
     for path in &taken.of_git {
         import.file(&tree.path.join(path), &nested::stored(path))?;
     }
-    import.bytes(&modes(tree, &taken), Path::new("modes"))?;
-    import.bytes(&in_other_form(tree, &repository, &seen)?, Path::new(OTHER_FORM))?;
+    import.bytes(&modes(tree, taken), Path::new("modes"))?;
+    import.bytes(&in_other_form(tree, &repository, seen)?, Path::new(OTHER_FORM))?;
     let message = format!("vnx rescue of dispatch {}\n\nEverything its worktree held.\n", tree.id);
     let earlier = repository.ref_commit(&reference)?;
     import.commit(&parents(tree, collected, earlier, state), &message)?;
@@ -109,16 +128,11 @@ pub(super) fn rescue(tree: &Tree<'_>, collected: &Collected) -> Result<Rescued, 
     }
     for path in &taken.files {
         if import.file(&tree.path.join(path), path)? == Found::Special {
-            taken.left_out.push(path.display().to_string());
+            left_out.push(path.display().to_string());
         }
     }
     let commit = repository.import(import)?;
-    Ok(Rescued { reference, commit, left_out: taken.left_out, seen })
-}
-
-/// What is to be taken.
-pub(super) fn seen(tree: &Tree<'_>, collected: &Collected, git_dir: &Path) -> Result<Seen, Fault> {
-    collected.seen.clone().map_or_else(|| everything(tree, git_dir), Ok)
+    Ok(Rescued { reference, commit, left_out, what })
 }
 
 fn paths(seen: &Seen) -> impl Iterator<Item = &Path> {
@@ -148,17 +162,17 @@ fn write_state(
     import: &mut Import,
     tree: &Tree<'_>,
     collected: &Collected,
-    seen: &Seen,
+    what: &What,
     git_dir: &Path,
 ) -> Result<String, Fault> {
     let mark = import.commit(&[], &format!("{STATE} {}\n", tree.id))?;
     let state = State { v: 1, tip: collected.tip.clone(), head: collected.head.clone() };
     let json = serde_json::to_vec(&state).map_err(|e| Fault::io(format!("the state cannot be written: {e}")))?;
     import.bytes(&json, Path::new("state.json"))?;
-    for path in Git::tree(git_dir, tree.path).own_files(is_passing)? {
-        import.file(&git_dir.join(&path), &Path::new("git").join(&path))?;
+    for path in &what.private {
+        import.file(&git_dir.join(path), &Path::new("git").join(path))?;
     }
-    let staged: BTreeSet<&String> = seen.changed.iter().flat_map(|c| &c.staged).collect();
+    let staged: BTreeSet<&String> = what.seen.changed.iter().flat_map(|c| &c.staged).collect();
     for oid in staged {
         import.object("100644", oid, &Path::new("staged").join(oid))?;
     }
@@ -232,7 +246,7 @@ fn everything(tree: &Tree<'_>, git_dir: &Path) -> Result<Seen, Fault> {
 }
 
 /// What goes into a rescue, and what does not.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Taken {
     /// Files of the tree.
     files: BTreeSet<PathBuf>,

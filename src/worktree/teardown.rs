@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::rescue::{Rescued, rescue};
+use super::rescue::{Rescued, What, rescue};
 use super::{Collected, Tree};
 use crate::domain::tree::{BranchFate, TreeClass, TreeFate, Tri};
 use crate::domain::{Fault, FaultKind};
@@ -113,7 +113,7 @@ fn reason(class: TreeClass, collected: &Collected) -> String {
 /// Takes a worktree away whose rescue holds everything, with its branch where its class allows. Nothing
 /// is removed unless the rescue says the same as the disk now.
 pub fn reclaim(tree: &Tree<'_>, class: TreeClass, collected: &Collected) -> Result<Done, Fault> {
-    let Rescued { reference, commit, left_out, seen } = rescue(tree, collected)?;
+    let Rescued { reference, commit, left_out, what } = rescue(tree, collected)?;
     let mut done = Done { rescue: Some((reference, commit.clone())), left_out, ..Done::default() };
     if let Some(first) = done.left_out.first() {
         done.kept_because = Some(format!("{first} is not in the rescue"));
@@ -127,7 +127,7 @@ pub fn reclaim(tree: &Tree<'_>, class: TreeClass, collected: &Collected) -> Resu
     }
     // The other way round: the disk has nothing that the rescue does not have. Twice, as git may fail over somebody
     // else's housekeeping; what was changed stays changed.
-    let is_as_it_was = || Ok::<_, Fault>(super::rescue::seen(tree, &super::collect(tree), &git_dir)? == seen);
+    let is_as_it_was = || Ok::<_, Fault>(What::read(tree, &super::collect(tree), &git_dir)? == what);
     if !is_as_it_was()? && !is_as_it_was()? {
         done.kept_because = Some("it was changed while it was rescued".to_owned());
         return Ok(done);
