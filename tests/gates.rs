@@ -351,7 +351,7 @@ fn a_person_approves_a_tree_for_a_while() {
     world.vnx(&["approve", &id, "--reason", "good"]).expect(0);
     world.vnx(&["approve", &id, "--reason", "very good"]).expect(0);
     holds(&world, &id, "approval", "lead");
-    world.git(&["config", "user.email", "other@vnx.invalid"]);
+    world.git(&["config", "--global", "user.email", "other@vnx.invalid"]);
     world.vnx(&["approve", &id, "--reason", "good too"]).expect(0);
     goes(&world, &id);
     // A moved target leaves the tree as it is; a new commit does not.

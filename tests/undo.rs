@@ -264,6 +264,10 @@ fn what_cannot_be_taken_along_is_not_taken_away() {
     }
 }
 
+/// The dispatch branch goes on without a line in the worktree's own reflog.
+const MOVED_FROM_OUTSIDE: &str = "new=$(git commit-tree -m late HEAD^{tree}); \
+                                  git --git-dir=$(git rev-parse --git-common-dir) update-ref refs/heads/vnx/${PWD##*/} $new";
+
 /// A program that still runs somewhere changes the tree between its rescue and its removal.
 #[test]
 fn what_changes_while_it_is_rescued_stays() {
@@ -283,6 +287,7 @@ fn what_changes_while_it_is_rescued_stays() {
         ("echo new > d/later", "it was changed while it was rescued"),
         ("echo new > n/later", "it was changed while it was rescued"),
         ("git update-ref refs/worktree/late HEAD", "it was changed while it was rescued"),
+        (MOVED_FROM_OUTSIDE, "it was changed while it was rescued"),
     ] {
         let script = "echo d/ > .gitignore; git add .; git commit -qm i; mkdir d; echo x > d/x; \
                       git init -q n; echo x > n/x; echo u > u; ln -s u l";
@@ -554,6 +559,40 @@ fn undo_leaves_a_branch_alone_that_is_checked_out_elsewhere() {
     world.git(&["worktree", "move", tree.to_str().unwrap(), elsewhere.to_str().unwrap()]);
     let run = world.vnx(&["undo", &id]).expect(2);
     assert!(run.err.contains("at another place") && run.err.contains("git worktree list"), "{}", run.err);
+}
+
+/// The same for a branch of the worker's own, with a rescue and without.
+#[test]
+fn undo_leaves_a_branch_alone_on_which_somebody_else_works() {
+    for script in ["echo u > u", ""] {
+        let world = World::new();
+        world.script(&format!("git checkout -q -b topic; {COMMIT} {script}")).expect(4);
+        let id = world.last_id();
+        if world.worktrees().join(&id).exists() {
+            world.vnx(&["worktree", "gc", "--apply", &id]).expect(0);
+        }
+        world.git(&["checkout", "-q", "topic"]);
+        let run = world.vnx(&["undo", &id]).expect(2);
+        assert!(run.err.contains("branch topic is checked out in"), "{}", run.err);
+        world.assert_nothing_left();
+        world.git(&["checkout", "-q", "-"]);
+        world.vnx(&["undo", &id]).expect(0);
+        assert_eq!(world.git_in(&world.worktrees().join(&id), &["branch", "--show-current"]).trim(), "topic");
+    }
+}
+
+/// There is nothing in a pipe that could be lost: it is named, and keeps no tree.
+#[test]
+fn a_pipe_among_what_is_ignored_keeps_no_tree() {
+    let world = World::new();
+    world.script("echo d/ > .gitignore; mkdir d; mkfifo d/p; echo x > d/x").expect(4);
+    let id = world.last_id();
+    let tree = world.worktrees().join(&id);
+    world.vnx(&["worktree", "gc", "--apply", &id]).expect(0);
+    assert!(!tree.exists());
+    assert_eq!(world.last("worktree.rescued")["left_out"], serde_json::json!(["d/p"]));
+    world.vnx(&["undo", &id]).expect(0);
+    assert_eq!(std::fs::read_to_string(tree.join("d/x")).unwrap(), "x\n");
 }
 
 /// A folder that somebody moved or deleted: what git still keeps of it is theirs.

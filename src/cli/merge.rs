@@ -91,12 +91,17 @@ fn answer(merges: &[Merged]) -> Answer {
 
 fn tell(context: &Context, merged: &Merged) {
     match merged {
-        Merged::Landed(Landed { dispatch, target, base, commit, behind, anchored, .. }) => {
+        Merged::Landed(Landed { dispatch, target, base, commit, behind, unrecorded, anchored, .. }) => {
             let target = printable(short_ref(target));
             let word = toned(Tone::Good, "landed");
             context.screen.answer(&format!("{word}  {dispatch} on {target}: {} -> {}", short(base), short(commit)));
             if let Some(why) = behind {
                 context.screen.answer(&toned(Tone::Doubt, &format!("  {}", printable(why))));
+            }
+            if let Some(why) = unrecorded {
+                let words =
+                    format!("  not all of it is on record: {}; the next command of vnx sees to it", printable(why));
+                context.screen.answer(&toned(Tone::Doubt, &words));
             }
             if anchored.is_none() {
                 let words = "  no anchor covers it yet: `vnx audit-chain seal` says why";
@@ -106,7 +111,9 @@ fn tell(context: &Context, merged: &Merged) {
         Merged::Held(held) => gate::decision(context, held),
         Merged::Refused(Refused { dispatch, reason, clear }) => {
             let word = toned(Tone::Bad, "refused");
-            context.screen.answer(&format!("{word}  {dispatch}: {}; the target is what it was", printable(reason)));
+            let moved = reason.contains("was moved meanwhile");
+            let target = if moved { "" } else { "; the target is what it was" };
+            context.screen.answer(&format!("{word}  {dispatch}: {}{target}", printable(reason)));
             context.screen.answer(&toned(Tone::Dim, &format!("    {}", printable(clear))));
         }
     }

@@ -152,7 +152,7 @@ pub fn compile(project: &Project, request: &Request, seen: Snapshot) -> Result<P
             rescue_ignored_max: project.config.worktree.rescue_ignored_max,
         },
         git_risk: git_config.risk(),
-        git_hooks: Some(seen.git_hooks),
+        git_hooks: seen.git_hooks,
         overrides: ruling.used,
         reasons,
         id,

@@ -66,8 +66,8 @@ pub struct Snapshot {
     pub base: Result<Base, Fault>,
     /// The repository's configuration.
     pub git_config: Result<GitConfig, Fault>,
-    /// The digest of its hooks.
-    pub git_hooks: Digest,
+    /// The digest of what a merge runs and says beside it.
+    pub git_hooks: Option<Digest>,
     /// What the worktrees take, checked against their budget; `None` where they have none.
     pub budget: Result<Option<Used>, Fault>,
     /// Ignored files that the worktree gets.
@@ -100,13 +100,14 @@ pub fn snapshot(project: &Project, request: &Request) -> Snapshot {
         let chosen = agent.as_ref().ok().and_then(|(a, _)| a.head.provider.as_ref());
         let provider = choose_provider(project, request, chosen);
         let random = sys::random::<4>().map(u32::from_le_bytes);
+        let git_config = config.join().unwrap_or_else(|_| Err(Fault::internal("the config probe ended early")));
+        let git_hooks = git_config.as_ref().ok().map(|config| hooks_digest(project, config));
         Snapshot {
             now: sys::now(),
             // Without randomness the id can collide, and a collision is a refused claim.
             random: random.unwrap_or(0),
             agent,
             provider,
-            git_hooks: Git::hooks_digest(&project.located.common_dir),
             constraints: provider::constraints::load(&project.folder()),
             ledger: project.ledger().head().map_err(Fault::from),
             writable: writable(project),
@@ -117,9 +118,15 @@ pub fn snapshot(project: &Project, request: &Request) -> Snapshot {
             supplies: supplies
                 .join()
                 .unwrap_or_else(|_| Err(Fault::internal("the look for ignored files ended early"))),
-            git_config: config.join().unwrap_or_else(|_| Err(Fault::internal("the config probe ended early"))),
+            git_config,
+            git_hooks,
         }
     })
+}
+
+/// A digest of what a merge runs and says beside git's settings ([`Git::hooks_digest`]).
+pub(super) fn hooks_digest(project: &Project, config: &GitConfig) -> Digest {
+    Git::repository(&project.located.common_dir).hooks_digest(config, &project.located.main_top())
 }
 
 /// git's version, if it is new enough.

@@ -1,5 +1,6 @@
 //! Reading dispatches back: which there are, what became of them, what they are doing now.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -62,6 +63,7 @@ pub fn resolve(project: &Project, text: &str) -> Result<DispatchId, Fault> {
         let made = |id: &DispatchId| {
             std::fs::metadata(project.paths.dispatch(id).join("plan.json")).and_then(|m| m.modified()).ok()
         };
+        ids.retain(|id| !of_gate(project, id).exists());
         ids.sort_by_key(|id| (made(id), id.clone()));
         return ids.pop().ok_or_else(|| {
             Fault::input("there is no dispatch yet").fix("start one: `vnx dispatch-agent --agent hello-world`")
@@ -73,6 +75,11 @@ pub fn resolve(project: &Project, text: &str) -> Result<DispatchId, Fault> {
         Some(first) => Fault::input(format!("{text:?} means {} dispatches, the first is {first}", several.len()))
             .fix("give more of the id"),
     })
+}
+
+/// Stands in the folder of a dispatch that a gate asked for.
+pub fn of_gate(project: &Project, id: &DispatchId) -> PathBuf {
+    project.paths.dispatch(id).join("of-gate")
 }
 
 /// The lines of the dispatch that is meant by an id, an abbreviation of one, or `@last`. It need not

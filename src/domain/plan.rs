@@ -488,7 +488,7 @@ pub struct Plan {
     pub teardown: TeardownPolicy,
     /// Digest of the git configuration that could run code; collect refuses a changed one.
     pub git_risk: Digest,
-    /// Digest of git's hooks; a merge refuses changed ones.
+    /// Digest of git's hooks, and of who commits by the repository's own settings; a merge refuses changed ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub git_hooks: Option<Digest>,
     /// Constraints set aside.

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::domain::gate::Gate;
 use crate::domain::gate::check::short_ref;
+use crate::domain::setup::Hook;
 use crate::domain::{Fault, Name};
 use crate::git::Git;
 use crate::project::config::Merge;
@@ -17,6 +18,8 @@ pub struct Policy {
     pub gates: BTreeMap<Name, Gate>,
     /// How branches land.
     pub merge: Merge,
+    /// What is asked of a branch before it is merged.
+    pub pre_merge: Vec<Hook>,
     /// Variables of caches, for gates that ask for them.
     pub caches: BTreeMap<String, Name>,
     /// Secrets whose names do not say so.
@@ -42,6 +45,7 @@ pub fn policy(repository: &Git, target: &str, commit: &str) -> Result<Policy, Fa
     Ok(Policy {
         gates: config.gates,
         merge: config.merge,
+        pre_merge: config.worktree.hooks.pre_merge,
         caches: config.worktree.caches,
         secret_names: config.redact.names,
         signers: files.remove(SIGNERS),

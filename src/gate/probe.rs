@@ -54,6 +54,13 @@ impl Drop for Service {
 
 /// Runs a probe in the current folder, one line of JSON on `out` for each check. `Ok(false)`: one was not as it must be.
 pub fn probe(probe: &Probe, mut out: impl FnMut(&ProbeSaid)) -> Result<bool, Fault> {
+    // Whoever answers there already is not what was built.
+    if probe.start.is_some()
+        && let Some(port) = ports(probe).find(|port| answers(*port, Duration::from_secs(1)))
+    {
+        return Err(Fault::environment(format!("port {port} is taken: something answers there before the start"))
+            .fix("end what listens there, or use $VNX_PORT"));
+    }
     let mut service = probe.start.as_deref().map(start).transpose()?;
     if let (Some(service), Some(ready)) = (&mut service, &probe.ready) {
         let said = timed(format!("ready: {}", title(ready)), || wait(service, ready));
@@ -80,6 +87,23 @@ pub fn probe(probe: &Probe, mut out: impl FnMut(&ProbeSaid)) -> Result<bool, Fau
         }
     }
     Ok(true)
+}
+
+/// Ports of this machine that the probe asks.
+fn ports(probe: &Probe) -> impl Iterator<Item = u16> {
+    let ready = probe.ready.iter().filter_map(|ready| ready.port.clone());
+    let asked = probe.checks.iter().filter_map(|check| {
+        let address = filled(check.http.as_deref()?).ok()?;
+        let address = address.split_once("://").map_or(address.as_str(), |(_, rest)| rest).to_owned();
+        let host = address.split(['/', '?', '#']).next().unwrap_or_default();
+        let (name, port) = host.rsplit_once(':').unwrap_or((host, "80"));
+        ["localhost", "127.0.0.1", "[::1]"].contains(&name).then(|| port.to_owned())
+    });
+    ready.chain(asked).filter_map(|port| filled(&port).ok()?.parse().ok())
+}
+
+fn answers(port: u16, within: Duration) -> bool {
+    TcpStream::connect_timeout(&(Ipv4Addr::LOCALHOST, port).into(), within).is_ok()
 }
 
 fn title(ready: &Ready) -> String {
@@ -146,7 +170,7 @@ fn wait(service: &mut Service, ready: &Ready) -> Result<String, String> {
         }
         if let Some(port) = &ready.port {
             let port = filled(port)?.parse::<u16>().map_err(|e| format!("port {port:?}: {e}"))?;
-            if TcpStream::connect_timeout(&(Ipv4Addr::LOCALHOST, port).into(), left).is_ok() {
+            if answers(port, left) {
                 return Ok(format!("port {port} answers"));
             }
         }

@@ -7,16 +7,19 @@ use crate::domain::Digest;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GitConfig {
     entries: Vec<(String, String)>,
+    /// How many of them are the machine's and the person's, which come first.
+    above: usize,
 }
 
 impl Git {
     /// Reads the whole configuration in one call.
     pub fn config(&self) -> Result<GitConfig> {
-        let output = expect("config", self.cmd().args(["config", "--list", "--null", "--includes"]).run()?)?;
+        let output =
+            expect("config", self.cmd().args(["config", "--list", "--null", "--show-scope", "--includes"]).run()?)?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let split = |entry: &str| {
+        let split = |[scope, entry]: [&str; 2]| {
             let (key, value) = entry.split_once('\n').unwrap_or((entry, "true"));
-            (key.to_owned(), value.to_owned())
+            (matches!(scope, "system" | "global"), (key.to_owned(), value.to_owned()))
         };
         // The command line's own settings come last and are ours, not the repository's.
         let ours = [
@@ -30,10 +33,12 @@ impl Git {
             "core.filesreflocktimeout",
             "core.packedrefstimeout",
         ];
-        let mut entries: Vec<_> = text.split('\0').filter(|e| !e.is_empty()).map(split).collect();
+        let parts: Vec<&str> = text.split('\0').filter(|e| !e.is_empty()).collect();
+        let pairs = parts.chunks_exact(2).map(|pair| split([pair[0], pair[1]]));
+        let (above, mut entries): (Vec<bool>, Vec<_>) = pairs.unzip();
         let keep = entries.len().saturating_sub(ours.len());
         entries.truncate(keep);
-        Ok(GitConfig { entries })
+        Ok(GitConfig { entries, above: above.into_iter().filter(|above| *above).count() })
     }
 }
 
@@ -60,6 +65,17 @@ impl GitConfig {
     pub fn has_identity(&self) -> bool {
         self.value("user.name").is_some_and(|v| !v.is_empty())
             && self.value("user.email").is_some_and(|v| !v.is_empty())
+    }
+
+    /// A digest of who commits and speaks in this repository, as far as the repository itself says it: a worker can.
+    pub fn own_identity(&self) -> Digest {
+        let mut text = String::new();
+        for (key, value) in self.entries.iter().skip(self.above) {
+            if ["user.", "author.", "committer."].iter().any(|section| key.starts_with(section)) {
+                text.extend([key, "\n", value, "\0"]);
+            }
+        }
+        Digest::of(text.as_bytes())
     }
 
     /// A digest of the settings that decide what git reads, hides or runs. If a worker changed

@@ -6,12 +6,14 @@ use crate::domain::receipt::DiffStat;
 /// How many paths a receipt names.
 const PATHS: usize = 100;
 
+/// Nothing in the repository decides what is left out, and no program of its own what is shown.
+const PLAIN: [&str; 3] = ["--no-ext-diff", "--no-textconv", "--ignore-submodules=none"];
+
 impl Git {
     /// Files and lines changed from `base` to `head`.
     pub fn diff_stat(&self, base: &str, head: &str) -> Result<DiffStat> {
-        let args =
-            ["diff-tree", "-r", "-z", "--numstat", "--no-renames", "--no-ext-diff", "--no-textconv", base, head, "--"];
-        let output = expect("diff-tree", self.cmd().args(args).run()?)?;
+        let args = ["diff-tree", "-r", "-z", "--numstat", "--no-renames"];
+        let output = expect("diff-tree", self.cmd().args(args).args(PLAIN).args([base, head, "--"]).run()?)?;
         let mut stat = DiffStat::default();
         for entry in output.stdout.split(|b| *b == 0).filter(|e| !e.is_empty()) {
             let text = String::from_utf8_lossy(entry);
@@ -32,15 +34,20 @@ impl Git {
 
     /// The change as a patch that `git apply` takes.
     pub fn patch(&self, base: &str, head: &str) -> Result<Vec<u8>> {
-        let args =
-            ["diff-tree", "-r", "-p", "--binary", "--full-index", "--no-ext-diff", "--no-textconv", base, head, "--"];
-        Ok(expect("diff-tree", self.cmd().args(args).run()?)?.stdout)
+        let args = ["diff-tree", "-r", "-p", "--binary", "--full-index"];
+        Ok(expect("diff-tree", self.cmd().args(args).args(PLAIN).args([base, head, "--"]).run()?)?.stdout)
+    }
+
+    /// The change as it is read: every byte of it, whatever attributes call binary.
+    pub fn shown(&self, base: &str, head: &str) -> Result<Vec<u8>> {
+        let args = ["diff-tree", "-r", "-p", "--text", "--full-index", "--no-renames"];
+        Ok(expect("diff-tree", self.cmd().args(args).args(PLAIN).args([base, head, "--"]).run()?)?.stdout)
     }
 
     /// Changed paths from `base` to `head` that none of `globs` covers.
     pub fn changed_outside(&self, base: &str, head: &str, globs: &[String]) -> Result<Vec<String>> {
-        let mut args =
-            vec!["diff".to_owned(), "--name-only".into(), "-z".into(), "--no-renames".into(), "--no-ext-diff".into()];
+        let mut args = vec!["diff".to_owned(), "--name-only".into(), "-z".into(), "--no-renames".into()];
+        args.extend(PLAIN.map(str::to_owned));
         args.extend([base.to_owned(), head.to_owned(), "--".into(), ":(top)".into()]);
         args.extend(globs.iter().map(|g| format!(":(top,exclude,glob){g}")));
         let output = expect("diff", self.cmd().args(args).run()?)?;

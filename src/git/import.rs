@@ -142,7 +142,9 @@ impl Git {
         let mut file = file.into_inner().map_err(|_| unreadable("fast-import"))?;
         file.flush().map_err(broken)?;
         let read = File::open(&path).map_err(broken)?;
-        let cmd = self.cmd().args(["-c", "fastimport.unpackLimit=0", "fast-import", "--force", "--quiet"]);
+        // One pack, and it and the ref on the disk before anything is removed.
+        let settings = ["-c", "fastimport.unpackLimit=0", "-c", "core.fsync=all"];
+        let cmd = self.cmd().args(settings).args(["fast-import", "--force", "--quiet"]);
         let output = cmd.reading(read).limit(Duration::from_mins(30)).run()?;
         let _ = std::fs::remove_file(&path);
         expect("fast-import", output)?;

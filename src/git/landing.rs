@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::{Git, Result, expect, refused, unreadable};
+use super::{Git, GitConfig, Result, expect, refused, unreadable};
 use crate::domain::Digest;
 use crate::sys::files;
 
@@ -32,10 +32,11 @@ impl Git {
         Ok(found)
     }
 
-    /// A digest of the hooks that are there (names and contents of what is no sample), and of the attributes that no
-    /// commit has.
-    pub fn hooks_digest(common_dir: &Path) -> Digest {
-        let folder = common_dir.join("hooks");
+    /// A digest of what a merge runs and says beside the settings: hooks (names and contents of what is no sample),
+    /// attributes that no commit has, and who commits where the repository says so itself. `main` are the files of the
+    /// main checkout, `self` is the repository.
+    pub fn hooks_digest(&self, config: &GitConfig, main: &Path) -> Digest {
+        let folder = self.hooks_folder(config, main);
         let mut text = Vec::new();
         for name in files::names(&folder).unwrap_or_default().iter().filter(|name| !name.ends_with(".sample")) {
             let content = files::read_capped(&folder.join(name), 16 << 20).ok().flatten();
@@ -43,17 +44,21 @@ impl Git {
             text.extend_from_slice(format!("{name}\0{digest}\n").as_bytes());
         }
         // What decides which filters and drivers run, for every commit.
-        let attributes = files::read_capped(&common_dir.join("info/attributes"), 16 << 20).ok().flatten();
-        text.extend_from_slice(&attributes.unwrap_or_default());
+        for name in ["info/attributes", ".gitattributes"] {
+            let attributes = files::read_capped(&self.git_dir.join(name), 16 << 20).ok().flatten();
+            text.extend_from_slice(&attributes.unwrap_or_default());
+        }
+        text.extend_from_slice(config.own_identity().to_string().as_bytes());
         Digest::of(&text)
     }
 
-    /// Where two commits parted; `None` where they have nothing in common.
-    pub fn fork_point(&self, a: &str, b: &str) -> Result<Option<String>> {
-        let output = self.cmd().args(["merge-base", a, b]).run()?;
+    /// Where two commits parted: nowhere where they have nothing in common, and in several places after merges in
+    /// both directions.
+    pub fn fork_points(&self, a: &str, b: &str) -> Result<Vec<String>> {
+        let output = self.cmd().args(["merge-base", "--all", a, b]).run()?;
         match output.code {
-            Some(0) => Ok(Some(output.text())),
-            Some(1) => Ok(None),
+            Some(0) => Ok(output.text().lines().map(str::to_owned).collect()),
+            Some(1) => Ok(Vec::new()),
             _ => Err(refused("merge-base", &output)),
         }
     }

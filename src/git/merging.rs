@@ -13,6 +13,20 @@ use crate::sys::files;
 /// How long git may take for one of these.
 pub(super) const LIMIT: Duration = Duration::from_mins(30);
 
+/// Settings that do something beside a merge's work, or decide what comes of it: a conflict is one whatever they say.
+/// The repository's are not asked, as a worker may have written them.
+pub const PINNED: [&str; 9] = [
+    "rebase.updateRefs=false",
+    "rebase.autoSquash=false",
+    "rebase.autoStash=false",
+    "rerere.enabled=false",
+    "merge.autoStash=false",
+    "merge.default=text",
+    "merge.directoryRenames=conflict",
+    "merge.renormalize=false",
+    "merge.renames=true",
+];
+
 /// A worktree that has a branch checked out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckedOut {
@@ -54,13 +68,10 @@ impl Git {
 
     /// Runs git in a checkout of ours, without any hook. `self` is the worktree.
     pub fn join(&self, args: &[String], env: &[(String, String)]) -> Result<Joined> {
-        // What these do beside their work would move or decide something that nobody has asked for.
-        let without =
-            ["rebase.updateRefs", "rebase.autoSquash", "rebase.autoStash", "rerere.enabled", "merge.autoStash"];
         let call = || {
             let mut cmd = self.cmd();
-            for setting in without {
-                cmd = cmd.args(["-c", &format!("{setting}=false")]);
+            for setting in PINNED {
+                cmd = cmd.args(["-c", setting]);
             }
             let mut cmd = cmd.args(args).limit(LIMIT);
             for (name, value) in env {

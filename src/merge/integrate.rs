@@ -15,7 +15,7 @@ use crate::domain::setup::Lfs;
 use crate::domain::span::Span;
 use crate::domain::verdict::End;
 use crate::domain::{Fault, Name};
-use crate::git::{Git, GitConfig, Joined};
+use crate::git::{Git, GitConfig, Joined, PINNED};
 use crate::project::{Project, yaml};
 use crate::provider::{self, environment};
 use crate::sys::files;
@@ -185,16 +185,21 @@ impl<'a> Integrate<'a> {
 
     fn conflict(&self, paths: &[String]) -> Ended {
         let target = short_ref(&self.subject().target);
-        let id = &self.looked.situation.dispatch;
-        let clear = match self.strategy {
+        let clear = self.by_the_branch();
+        let more = if paths.len() > 1 { format!(" and {} more", paths.len() - 1) } else { String::new() };
+        let first = paths.first().map_or("", String::as_str);
+        Ended::because(format!("it conflicts with {target} in {first:?}{more}"), clear)
+    }
+
+    /// What helps where branch and target do not fit together.
+    pub(super) fn by_the_branch(&self) -> String {
+        let (target, id) = (short_ref(&self.subject().target), &self.looked.situation.dispatch);
+        match self.strategy {
             Strategy::Revert => "take it back by hand (`git revert`) and settle what has changed since".to_owned(),
             Strategy::Merge | Strategy::Squash | Strategy::Rebase => {
                 format!("bring the branch up to {target} (a worker can: `vnx resume`), then `vnx gate run {id}`")
             }
-        };
-        let more = if paths.len() > 1 { format!(" and {} more", paths.len() - 1) } else { String::new() };
-        let first = paths.first().map_or("", String::as_str);
-        Ended::because(format!("it conflicts with {target} in {first:?}{more}"), clear)
+        }
     }
 
     /// Makes the commit. With hooks or signatures in play git does it as the person would; what comes of it must
@@ -250,8 +255,14 @@ impl<'a> Integrate<'a> {
     /// Runs git as the person would, with the project's hooks, contained as a worker is.
     fn contained(&self, args: &[String], env: &[(String, String)]) -> Result<(), Ended> {
         let mut all = words(&["-c", "core.fsmonitor=false", "-c", "gc.auto=0", "-c", "maintenance.auto=false"]);
+        // Not those of the checkout: the branch would bring what judges it.
+        let hooks = format!("core.hooksPath={}", crate::sys::path::text(&self.hooks())?);
+        all.extend(PINNED.iter().flat_map(|setting| ["-c".to_owned(), (*setting).to_owned()]));
+        all.extend(["-c".to_owned(), hooks]);
         all.extend(args.iter().cloned());
-        let (ended, said) = self.command("git", all, "git", LIMIT, env)?;
+        let signing = SIGNING.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)));
+        let env: Vec<(String, String)> = signing.chain(env.iter().cloned()).collect();
+        let (ended, said) = self.command("git", all, "git", LIMIT, &env)?;
         self.still_detached()?;
         // What git adds to a hook's words says nothing of why.
         let of_git = |line: &&str| line.trim().is_empty() || line.starts_with("Not committing merge; use 'git commit'");
@@ -280,8 +291,7 @@ impl<'a> Integrate<'a> {
         more: &[(String, String)],
     ) -> Result<(End, Spoken), Ended> {
         let shell = provider::load(&self.project.folder(), &Name::try_from("shell".to_owned())?)?;
-        let mut pass = environment::allowed(&shell);
-        pass.extend(SIGNING.map(str::to_owned));
+        let pass = environment::allowed(&shell);
         let id = &self.looked.situation.dispatch;
         let set = BTreeMap::from([
             ("VNX_MERGE".to_owned(), id.to_string()),
@@ -313,7 +323,7 @@ impl<'a> Integrate<'a> {
 
     /// The project's `pre_merge` hooks, on the branch as it is.
     fn pre_merge(&self) -> Result<(), Ended> {
-        let hooks = &self.project.config.worktree.hooks.pre_merge;
+        let hooks = &self.looked.policy.pre_merge;
         if hooks.is_empty() {
             return Ok(());
         }

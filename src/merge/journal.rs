@@ -146,7 +146,7 @@ fn clear(project: &Project, entry: &Note) -> Result<(), Fault> {
 
 /// The branch of what has landed is done with: its commits are the target's, or are kept beside the branches. One that
 /// has gone on since is not.
-fn put_branch_away(project: &Project, entry: &Note) -> Result<(), Fault> {
+fn put_branch_away(project: &Project, entry: &Note) -> crate::git::Result<()> {
     let (repository, id) = (Git::repository(&project.located.common_dir), &entry.dispatch);
     let branch = format!("refs/heads/{}", id.branch());
     let Some(tip) = repository.ref_commit(&branch)? else { return Ok(()) };
@@ -159,7 +159,7 @@ fn put_branch_away(project: &Project, entry: &Note) -> Result<(), Fault> {
         _ => kept,
     };
     repository.set_ref(&kept, &tip, "vnx: landed")?;
-    Ok(repository.delete_ref(&branch, &tip)?)
+    repository.delete_ref(&branch, &tip)
 }
 
 /// What every command does: finishes a merge whose process died. One that is under way is left alone.
@@ -204,7 +204,12 @@ pub(super) fn recover(project: &Project, lock: &File) -> Result<Option<String>, 
             let body = MergeLanded { nonce, commit: commit.clone(), tree, recovered: true, behind: behind.clone() };
             project.ledger().append(&[Entry::of(&entry.dispatch, Body::MergeLanded(body))])?;
         }
-        put_branch_away(project, &entry)?;
+        match put_branch_away(project, &entry) {
+            // Whose lock it is gives it back, or somebody takes it away.
+            Err(e) if e.about_lock().is_some() => return Err(e.into()),
+            // A branch that stays otherwise is in nobody's way, and no reason to hold every merge.
+            _ => {}
+        }
         let rest = behind.map(|why| format!("; {why}")).unwrap_or_default();
         format!("the merge of {} had landed, and is finished now{rest}", entry.dispatch)
     } else {

@@ -25,7 +25,7 @@ pub use trailers::{Trailers, trailers_of};
 
 use crate::anchor::{self, Sealed};
 use crate::dispatch::gates::{self, Looked, Ran, Wanted};
-use crate::domain::gate::check::{Code, GateCheck, Reason, Subject, check, short_ref};
+use crate::domain::gate::check::{Code, GateCheck, Reason, Situation, Subject, check, short_ref};
 use crate::domain::gate::nonce;
 use crate::domain::receipt::{Body, Entry, MergeLanded, MergeStarted, Strategy};
 use crate::domain::{DispatchId, Fault};
@@ -55,7 +55,7 @@ pub enum Merged {
     Landed(Landed),
     /// It was held before anything was tried.
     Held(Box<GateCheck>),
-    /// It was tried, and the target is what it was.
+    /// It was tried, and did not land.
     Refused(Refused),
 }
 
@@ -75,6 +75,9 @@ pub struct Landed {
     /// Where the target is checked out and could not be brought along, and how that is done by hand.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub behind: Option<String>,
+    /// Why it could not be brought to its end; the next command of vnx does it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unrecorded: Option<String>,
     /// How many receipts the anchor covers that was written after it; absent: none could be written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub anchored: Option<u64>,
@@ -141,9 +144,8 @@ pub fn merge(
 
 /// Only gates are missing, so that running them could help.
 fn runnable(checked: &GateCheck) -> bool {
-    let helps = |code| {
-        matches!(code, Code::Missing | Code::Stale | Code::Evidence | Code::GateRunning | Code::Approval | Code::Item)
-    };
+    let helps =
+        |code| matches!(code, Code::Missing | Code::Stale | Code::Evidence | Code::GateRunning | Code::Approval);
     checked.reasons.iter().all(|r| helps(r.code)) && checked.reasons.iter().any(|r| r.code != Code::Approval)
 }
 
@@ -220,11 +222,12 @@ impl Landing<'_> {
             }
         };
         // From here on it has landed, whatever else happens.
-        merging.landed(self.project, landed.clone())?;
+        let recorded = merging.landed(self.project, landed.clone());
         let MergeLanded { commit, behind, .. } = landed;
+        let unrecorded = recorded.err().map(|fault| fault.what);
         let anchored = anchor::seal(self.project).ok().and_then(Result::ok).map(|sealed| sealed.size);
         let (dispatch, strategy) = (self.id().clone(), self.strategy);
-        Ok(Merged::Landed(Landed { dispatch, strategy, target, base, commit, behind, anchored }))
+        Ok(Merged::Landed(Landed { dispatch, strategy, target, base, commit, behind, unrecorded, anchored }))
     }
 
     fn tried(
@@ -238,8 +241,14 @@ impl Landing<'_> {
         let work = Integrate::begin(project, self.looked, merging.nonce(), &trailers, self.strategy)?;
         let integrated = integrate(&work)?;
         merging.integrated(&self.repository(), &integrated.commit)?;
+        if let Some(path) = self.looked.beyond(&self.repository(), &subject.base, &integrated.commit)? {
+            return Err(Ended::because(
+                format!("it would land in {path:?}, which its branch does not change, so nobody was asked about it"),
+                work.by_the_branch(),
+            ));
+        }
         self.prove(&integrated, tell)?;
-        self.still_believed(merging.nonce())?;
+        self.still_goes(merging.nonce())?;
         let Subject { target, base, .. } = subject;
         if let Some(place) = self.repository().will_come_back_to(target) {
             let reason = format!("a rebase or a bisection in {} will come back to it", place.display());
@@ -285,21 +294,31 @@ impl Landing<'_> {
         ))
     }
 
-    /// What was proven at the beginning must hold after everything that ran since: it was written by a worker.
-    fn still_believed(&self, nonce: &str) -> Result<(), Ended> {
-        if let Some(why) = gates::git_config(self.project, &self.looked.plan)?
-            && self.looked.situation.git_config.is_none()
-        {
+    /// What was proven at the beginning must hold after everything that ran since, which was written by a worker; and
+    /// what persons and gates said meanwhile counts.
+    fn still_goes(&self, nonce: &str) -> Result<(), Ended> {
+        let seen = &self.looked.situation;
+        let now = gates::look(self.project, self.id(), Some(short_ref(&seen.subject.target)))?;
+        let audit = |why: &str| Ended::because(why, "run `vnx audit-chain verify`; nothing sets this aside");
+        if let Some(why) = &now.situation.ledger {
+            return Err(audit(why));
+        }
+        if !now.receipts.iter().any(|r| matches!(&r.body, Body::MergeStarted(m) if m.nonce == nonce)) {
+            return Err(audit("the ledger has lost what was written to it during the merge"));
+        }
+        if let Some(why) = now.situation.git_config.as_ref().filter(|_| seen.git_config.is_none()) {
             return Err(Ended::because(why, "look at what the gates and hooks of this merge run"));
         }
-        let receipts = self.project.ledger().of_dispatch(self.id()).map_err(Fault::from)?;
-        let started = |body: &Body| matches!(body, Body::MergeStarted(m) if m.nonce == nonce);
-        let why = match anchor::disbelieved(self.project, true) {
-            None if receipts.iter().any(|r| started(&r.body)) => return Ok(()),
-            None => "the ledger has lost what was written to it during the merge".to_owned(),
-            Some(why) => why,
-        };
-        Err(Ended::because(why, "run `vnx audit-chain verify`; nothing sets this aside"))
+        if self.strategy == Strategy::Revert {
+            return Ok(());
+        }
+        // About what is being merged: a target that has moved is refused later, and a branch that goes on stays.
+        let Situation { runs, approvals, overrides, items, now, .. } = now.situation;
+        let again = check(&Situation { now, runs, approvals, overrides, items, ..seen.clone() });
+        match again.reasons.into_iter().next() {
+            Some(Reason { what, clear, .. }) => Err(Ended::because(format!("it is held by now: {what}"), clear)),
+            None => Ok(()),
+        }
     }
 
     /// Brings along whoever has the target checked out. Where nothing was done there yet, the target goes back.

@@ -39,7 +39,7 @@ pub fn revert(project: &Project, id: &DispatchId, reason: &str, mut tell: impl F
     }
     // What was set aside was set aside for the tree that landed.
     looked.situation.overrides.clear();
-    looked.about(&repository.changed_paths(&started.base, &landed.commit)?)?;
+    looked.about(repository.changed_paths(&started.base, &landed.commit)?)?;
     let looked = Looked { fork: Some(looked.situation.subject.base.clone()), ..looked };
     let landing = Landing { project, looked: &looked, strategy: Strategy::Revert, sealed: &sealed, lock: &one };
     landing.run(&mut tell, |integrate| integrate.revert(&landed.commit, &started.base, reason.trim()))

@@ -2,7 +2,6 @@
 
 use super::trailers_of;
 use crate::dispatch::gates::{self, Looked};
-use crate::dispatch::view;
 use crate::domain::gate::check::{Applied, Code, GateCheck, Proof, Reason, check};
 use crate::domain::gate::{GateStatus, Phase, Work};
 use crate::domain::receipt::{Body, Kind, MergeLanded, Strategy};
@@ -31,7 +30,7 @@ pub fn trace(project: &Project, name: &str) -> Result<GateCheck, Fault> {
         }
         other => drop(other?),
     }
-    let receipts = view::receipts(project, id)?;
+    let receipts = project.ledger().of_dispatch(id)?;
     let landed = receipts.iter().find_map(|r| match &r.body {
         Body::MergeLanded(m) if m.commit == commit => Some(m.clone()),
         _ => None,
@@ -65,6 +64,11 @@ pub fn trace(project: &Project, name: &str) -> Result<GateCheck, Fault> {
         checked.reasons.push(Reason { code: Code::Ledger, about: "commit".to_owned(), what: what.to_owned(), clear });
         checked.go = false;
     };
+    if started.strategy != Strategy::Revert
+        && let Some(path) = looked.beyond(&repository, &started.base, &commit)?
+    {
+        hold(&format!("it changes {path:?}, which the branch did not, so nobody was asked about it"));
+    }
     for gate in unproven {
         hold(&format!("gate {gate} is not known to have passed on what landed"));
     }

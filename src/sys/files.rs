@@ -170,6 +170,21 @@ pub fn remove(path: &Path) -> Result<(), PathError> {
     }
 }
 
+/// Every file at or below a path, links as such; nothing where nothing is.
+pub fn below(path: &Path) -> Result<Vec<PathBuf>, PathError> {
+    match fs::symlink_metadata(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e).at("examine", path),
+        Ok(meta) if !meta.is_dir() => return Ok(vec![path.to_owned()]),
+        Ok(_) => {}
+    }
+    let mut all = Vec::new();
+    for entry in fs::read_dir(path).at("list", path)? {
+        all.extend(below(&entry.at("list", path)?.path())?);
+    }
+    Ok(all)
+}
+
 /// Names in a folder, sorted; a missing folder is empty.
 pub fn names(path: &Path) -> Result<Vec<String>, PathError> {
     let entries = match fs::read_dir(path) {

@@ -49,6 +49,8 @@ pub struct Rescued {
     pub commit: String,
     /// What is not in it: ignored files over the budget, and what cannot be read.
     pub left_out: Vec<String>,
+    /// Pipes, sockets and devices: nothing in them can be lost.
+    pub no_files: Vec<String>,
     /// What it was made from.
     pub(super) what: What,
 }
@@ -60,6 +62,8 @@ pub(super) struct What {
     taken: Taken,
     /// What git keeps for the worktree alone.
     private: BTreeSet<PathBuf>,
+    /// Where the dispatch branch and HEAD point, and what else only this worktree reaches.
+    commits: Vec<String>,
 }
 
 impl What {
@@ -71,7 +75,9 @@ impl What {
         taken.left_out.extend(seen.beyond.unread.iter().map(|path| path.display().to_string()));
         taken.files.extend(paths(&seen).map(Path::to_owned));
         let private = Git::tree(git_dir, tree.path).own_files(is_passing)?.into_iter().collect();
-        Ok(Self { seen, taken, private })
+        let named = [&collected.tip, &collected.head].into_iter().flatten();
+        let commits = named.chain(&collected.stray).cloned().collect();
+        Ok(Self { seen, taken, private, commits })
     }
 }
 
@@ -104,7 +110,8 @@ pub(super) fn rescue(tree: &Tree<'_>, collected: &Collected) -> Result<Rescued, 
     let repository = tree.repository();
     let what = What::read(tree, collected, &git_dir)?;
     let What { seen, taken, .. } = &what;
-    let mut left_out = taken.left_out.clone();
+    let left_out = taken.left_out.clone();
+    let mut no_files = Vec::new();
     let reference = tree.id.rescue_ref();
     let stream = tree.scratch.join("rescue.stream");
     let mut import = Import::begin(&stream, &reference, crate::sys::now().micros().cast_unsigned() / 1_000_000)?;
@@ -128,11 +135,11 @@ pub(super) fn rescue(tree: &Tree<'_>, collected: &Collected) -> Result<Rescued, 
     }
     for path in &taken.files {
         if import.file(&tree.path.join(path), path)? == Found::Special {
-            left_out.push(path.display().to_string());
+            no_files.push(path.display().to_string());
         }
     }
     let commit = repository.import(import)?;
-    Ok(Rescued { reference, commit, left_out, what })
+    Ok(Rescued { reference, commit, left_out, no_files, what })
 }
 
 fn paths(seen: &Seen) -> impl Iterator<Item = &Path> {

@@ -49,10 +49,7 @@ pub fn restore(tree: &Tree<'_>, source: &Source) -> Result<(), Fault> {
              give up what git keeps of it, then undo again",
         ));
     }
-    if let Some(other) = tree.repository().checked_out(&tree.branch_ref())? {
-        return Err(Fault::input(format!("branch {} is checked out in {}", tree.branch(), other.display()))
-            .fix("check out another branch there (`git checkout -`), then undo again"));
-    }
+    is_free(tree, &tree.branch_ref())?;
     // What a removal that was cut off has left of git's folder, which git itself no more takes for one.
     tree.forget()?;
     files::replace(&mark(tree), b"")?;
@@ -69,6 +66,14 @@ pub fn restore(tree: &Tree<'_>, source: &Source) -> Result<(), Fault> {
         let _ = clear(tree, &aside);
     }
     placed
+}
+
+/// One branch is checked out in one worktree: commits of two would be each other's changes.
+fn is_free(tree: &Tree<'_>, branch: &str) -> Result<(), Fault> {
+    let Some(other) = tree.repository().checked_out(branch)? else { return Ok(()) };
+    let name = branch.strip_prefix("refs/heads/").unwrap_or(branch);
+    Err(Fault::input(format!("branch {name} is checked out in {}", other.display()))
+        .fix("check out another branch there (`git checkout -`), then undo again"))
 }
 
 /// Where it is made: nobody works there, so whoever finds it knows that it is ours and not whole.
@@ -133,7 +138,10 @@ fn from_commit(tree: &Tree<'_>, aside: &Path, head: &str, tip: Option<&str>) -> 
     let repository = tree.repository();
     let name = head.strip_prefix("ref: ");
     let commit = match name {
-        Some(name) => repository.ref_commit(name)?,
+        Some(name) => {
+            is_free(tree, name)?;
+            repository.ref_commit(name)?
+        }
         None => repository.resolve(head)?,
     };
     let Some(commit) = commit else {
@@ -162,6 +170,9 @@ fn from_rescue(tree: &Tree<'_>, aside: &Path, commit: &str) -> Result<(), Fault>
     };
     let (private, files) = (repository.files_of(&state.id)?, repository.files_of(commit)?);
     let kept = Kept::read(&repository, &private)?;
+    if let Some(name) = head_branch(&repository, &private)? {
+        is_free(tree, &name)?;
+    }
     branch(tree, kept.state.tip.as_deref())?;
     let onto = kept.state.head.as_deref().unwrap_or(tree.base);
     let git_dir = register(tree, aside, onto)?;
@@ -190,6 +201,14 @@ fn from_rescue(tree: &Tree<'_>, aside: &Path, commit: &str) -> Result<(), Fault>
         }
     }
     Ok(())
+}
+
+/// The branch that HEAD was on.
+fn head_branch(repository: &Git, private: &[Entry]) -> Result<Option<String>, Fault> {
+    let head = private.iter().find(|e| e.path == Path::new("git/HEAD"));
+    let mut text = String::new();
+    repository.contents(head.map(|e| e.oid.as_str()), |_, content| content.read_to_string(&mut text).map(drop))?;
+    Ok(text.trim_end().strip_prefix("ref: ").map(str::to_owned))
 }
 
 /// Files of submodules that git keeps with the worktree.

@@ -40,8 +40,8 @@ pub fn teardown(tree: &Tree<'_>, class: TreeClass, collected: &Collected) -> Res
     let more = collected.facts.stray_commits == Tri::Yes || collected.rescue_first;
     if action.rescue || more && action.tree == TreeFate::Remove {
         match rescue(tree, collected) {
-            Ok(Rescued { reference, commit, left_out, .. }) => {
-                done.left_out = left_out;
+            Ok(Rescued { reference, commit, left_out, no_files, .. }) => {
+                done.left_out = left_out.into_iter().chain(no_files).collect();
                 done.rescue = Some((reference, commit));
             }
             // A tree that stays is its own rescue; one that would go, stays now.
@@ -113,10 +113,11 @@ fn reason(class: TreeClass, collected: &Collected) -> String {
 /// Takes a worktree away whose rescue holds everything, with its branch where its class allows. Nothing
 /// is removed unless the rescue says the same as the disk now.
 pub fn reclaim(tree: &Tree<'_>, class: TreeClass, collected: &Collected) -> Result<Done, Fault> {
-    let Rescued { reference, commit, left_out, what } = rescue(tree, collected)?;
-    let mut done = Done { rescue: Some((reference, commit.clone())), left_out, ..Done::default() };
-    if let Some(first) = done.left_out.first() {
-        done.kept_because = Some(format!("{first} is not in the rescue"));
+    let Rescued { reference, commit, left_out, no_files, what } = rescue(tree, collected)?;
+    let kept_because = left_out.first().map(|first| format!("{first} is not in the rescue"));
+    let left_out = left_out.into_iter().chain(no_files).collect();
+    let mut done = Done { rescue: Some((reference, commit.clone())), left_out, kept_because, ..Done::default() };
+    if done.kept_because.is_some() {
         return Ok(done);
     }
     let git_dir = Git::worktree_git_dir(tree.common_dir, tree.path)?

@@ -56,11 +56,12 @@ fn opened(dispatch: &DispatchId, receipts: &[Receipt], mut item: ItemOpened) -> 
     Some(Entry::of(dispatch, Body::ItemOpened(item)))
 }
 
-/// What a gate found, as items; one that it does not find any more is closed.
+/// What a gate found, as items; one that it does not find any more is closed, if it has `looked`: said yes or no.
 pub(super) fn of_gate(
     dispatch: &DispatchId,
     receipts: &[Receipt],
     gate: &Name,
+    looked: bool,
     failed: Option<&str>,
     findings: &[Finding],
 ) -> Result<Vec<Entry>, Fault> {
@@ -89,7 +90,7 @@ pub(super) fn of_gate(
     if let Some(why) = failed.filter(|_| findings.iter().all(|f| !f.severity.blocks())) {
         note(why, None, Destination::Merge)?;
     }
-    let gone = open(receipts).into_iter().filter(|o| {
+    let gone = open(receipts).into_iter().filter(|_| looked).filter(|o| {
         o.gate.as_ref() == Some(gate) && o.destination == Destination::Merge && found.iter().all(|f| f.item != o.item)
     });
     let mut entries: Vec<Entry> = gone

@@ -1,19 +1,19 @@
 //! The situation: everything that the decision depends on, read once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::items;
 use crate::anchor::{self, Signers};
+use crate::dispatch::snapshot::hooks_digest;
 use crate::dispatch::supervise::read_plan;
-use crate::dispatch::view;
 use crate::domain::gate::check::{self, Applied, Approved, GateCheck, Proof, Run, Situation, Subject, short_ref};
 use crate::domain::gate::{Asked, Contract, strict_paths};
 use crate::domain::plan::Plan;
 use crate::domain::receipt::{ApprovalGiven, Body, GateRequested, GateResulted, MergeStarted, Strategy};
 use crate::domain::{Digest, DispatchId, Fault, Timestamp};
 use crate::gate::{self, Policy, policy};
-use crate::git::Git;
+use crate::git::{Git, GitConfig};
 use crate::ledger::Receipt;
 use crate::project::Project;
 use crate::sys::{self, files, lock};
@@ -29,6 +29,8 @@ pub struct Looked {
     pub plan: Plan,
     /// Where branch and target parted.
     pub fork: Option<String>,
+    /// What the change changes: strict paths, gates and reviewers were chosen and asked by these.
+    pub paths: Vec<String>,
     /// The contract that its gates are held to.
     pub contract: Contract,
     /// Its receipts.
@@ -37,10 +39,18 @@ pub struct Looked {
 
 impl Looked {
     /// The gates that apply to another change than the branch's own.
-    pub fn about(&mut self, paths: &[String]) -> Result<(), Fault> {
-        let strict = !strict_paths(paths, &self.policy.merge.strict).is_empty();
-        self.situation.gates = applied(&self.policy, &self.plan, paths, strict, &self.contract)?;
+    pub fn about(&mut self, paths: Vec<String>) -> Result<(), Fault> {
+        let strict = !strict_paths(&paths, &self.policy.merge.strict).is_empty();
+        self.situation.gates = applied(&self.policy, &self.plan, &paths, strict, &self.contract)?;
+        self.paths = paths;
         Ok(())
+    }
+
+    /// A path that a commit changes in its target, and that nobody was asked about: git may bring a change to where its
+    /// file has been moved to meanwhile.
+    pub fn beyond(&self, repository: &Git, base: &str, commit: &str) -> Result<Option<String>, Fault> {
+        let known: BTreeSet<&String> = self.paths.iter().collect();
+        Ok(repository.changed_paths(base, commit)?.into_iter().find(|path| !known.contains(path)))
     }
 }
 
@@ -83,7 +93,8 @@ fn read(project: &Project, id: &DispatchId, moment: Moment<'_>) -> Result<Looked
     std::thread::scope(|scope| {
         // It reads every byte of the ledger, beside everything else.
         let ledger = scope.spawn(|| anchor::disbelieved(project, true));
-        let receipts = view::receipts(project, id);
+        // Not the projection: that one can leave out what an anchor covers.
+        let receipts = project.ledger().of_dispatch(id).map_err(Fault::from);
         let (receipts, unread) = receipts.map_or_else(|fault| (Vec::new(), Some(fault)), |all| (all, None));
         let mut looked = without_ledger(project, &repository, id, moment, receipts)?;
         looked.situation.ledger = ledger.join().unwrap_or_else(|_| Some("the audit ended early".to_owned()));
@@ -179,19 +190,34 @@ fn without_ledger(
     let verdict = receipts
         .iter()
         .find_map(|r| if let Body::DispatchClosed(c) = &r.body { Some(c.verdict.clone()) } else { None });
-    let fork = repository.fork_point(&base, &head)?;
-    if fork.as_deref() == Some(head.as_str()) {
+    let forks = repository.fork_points(&base, &head)?;
+    if forks.contains(&head) {
         nothing = nothing.or_else(|| Some(format!("{branch} has all of its commits already")));
     }
+    let fork = forks.first().cloned();
     let paths = if let Some(fork) = &fork {
         repository.changed_paths(fork, &head)?
     } else {
         nothing = nothing.or_else(|| Some(format!("it has nothing in common with {branch}")));
         Vec::new()
     };
-    let subject = Subject { tree: repository.tree_of(&head)?, target, base, head };
+    if forks.len() > 1 {
+        // What it changes is another thing from each of them.
+        let what =
+            format!("it and {branch} have more than one common ancestor to be compared with: rebase it onto {branch}");
+        nothing = nothing.or(Some(what));
+    }
+    let judged =
+        receipts.iter().find_map(|r| if let Body::DispatchClosed(c) = &r.body { c.head.clone() } else { None });
+    let judged = judged.filter(|judged| *judged != head);
+    let tree = repository.tree_of(&head)?;
     let strict = strict_paths(&paths, &policy.merge.strict);
     let gates = applied(&policy, &plan, &paths, !strict.is_empty(), &contract)?;
+    let went_on = match (judged, &fork) {
+        (Some(judged), Some(fork)) => went_on(repository, &plan, &judged, fork, &head, &gates)?,
+        _ => None,
+    };
+    let subject = Subject { target, base, head, tree };
     let git_config = match moment {
         Moment::Now(_) => git_config(project, &plan)?,
         // What git runs since then ran nothing then.
@@ -203,6 +229,7 @@ fn without_ledger(
         subject,
         now,
         verdict,
+        went_on,
         ungated: policy.merge.ungated.iter().any(|name| name == "*" || name == plan.agent.as_str()),
         strict,
         gates,
@@ -218,7 +245,27 @@ fn without_ledger(
         ledger: None,
         nothing,
     };
-    Ok(Looked { situation, policy, plan, fork, contract, receipts })
+    Ok(Looked { situation, policy, plan, fork, paths, contract, receipts })
+}
+
+/// A branch may go on after its dispatch was judged, and gates look at what it is now. What else the verdict says must
+/// be said again: that it stays within its paths, and anything at all where no gate looks.
+fn went_on(
+    repository: &Git,
+    plan: &Plan,
+    judged: &str,
+    fork: &str,
+    head: &str,
+    gates: &[Applied],
+) -> Result<Option<String>, Fault> {
+    let moved =
+        format!("the branch went on since it was judged, from {} to {}", check::short(judged), check::short(head));
+    if !plan.paths.is_empty()
+        && let Some(path) = repository.changed_outside(fork, head, &plan.paths)?.first()
+    {
+        return Ok(Some(format!("{moved}, and changes {path:?} outside of the given paths")));
+    }
+    Ok(gates.iter().all(|a| !a.required).then(|| format!("{moved}, and no required gate looks at it")))
 }
 
 /// What was asked, as the ledger has it; and why the files that say it are not believed, if they are not.
@@ -269,14 +316,15 @@ fn applied(
 
 /// Why git's configuration is not trusted: what git runs in a merge was named by somebody since.
 pub fn git_config(project: &Project, plan: &Plan) -> Result<Option<String>, Fault> {
-    let common_dir = &project.located.common_dir;
-    if plan.git_hooks.is_some_and(|hooks| hooks != Git::hooks_digest(common_dir)) {
-        return Ok(Some("git's hooks were changed since the dispatch".to_owned()));
+    let (common_dir, main_top) = (&project.located.common_dir, project.located.main_top());
+    let config = Git::tree(common_dir, &main_top).config()?;
+    if plan.git_hooks.is_some_and(|was| was != hooks_digest(project, &config)) {
+        let what = "git's hooks, or who commits by this repository's own settings, were changed since the dispatch";
+        return Ok(Some(what.to_owned()));
     }
-    let main = Git::tree(common_dir, project.located.main_top());
-    let here = Git::tree(&project.located.git_dir, &project.located.top);
-    let same = |git: &Git| Ok::<_, Fault>(git.config()?.risk() == plan.git_risk);
-    if same(&main)? || project.located.git_dir != *common_dir && same(&here)? {
+    let here = || Git::tree(&project.located.git_dir, &project.located.top).config();
+    let same = |config: &GitConfig| config.risk() == plan.git_risk;
+    if same(&config) || project.located.git_dir != *common_dir && same(&here()?) {
         return Ok(None);
     }
     Ok(Some("git's configuration was changed since the dispatch, in what decides what git reads or runs".to_owned()))

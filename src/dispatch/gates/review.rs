@@ -8,6 +8,7 @@ use super::runner::Found;
 use crate::dispatch::door::{self, Options};
 use crate::dispatch::request::Request;
 use crate::dispatch::view;
+use crate::domain::gate::check::short_ref;
 use crate::domain::gate::review::{self, Reviewed};
 use crate::domain::gate::{GateStatus, Review};
 use crate::domain::outcome::{Decision, Outcome};
@@ -18,10 +19,14 @@ use crate::git::Git;
 use crate::project::{Paths, Project};
 use crate::sys::files;
 
+/// What decides who reviews, and how.
+const DECIDES: [&str; 5] =
+    [".vnx/config.yaml", ".vnx/provider_constraints.yaml", ".vnx/agents", ".vnx/skills", ".vnx/providers"];
+
 /// Asks the reviewers of a gate, all at once.
 pub(super) fn review(paths: &Paths, job: &Job, asked: &Review) -> Result<Found, Fault> {
     let repository = Git::repository(&job.common_dir);
-    let patch = repository.patch(&job.fork, &job.binding.head)?;
+    let patch = repository.shown(&job.fork, &job.binding.head)?;
     if patch.len() as u64 > asked.max_diff.0 {
         let size = patch.len();
         return Ok(Found::unverified(format!(
@@ -29,12 +34,19 @@ pub(super) fn review(paths: &Paths, job: &Job, asked: &Review) -> Result<Found, 
             asked.max_diff
         )));
     }
-    let Ok(patch) = String::from_utf8(patch) else {
-        return Ok(Found::unverified("the change is not UTF-8, so it cannot be shown whole"));
+    let Some(patch) = String::from_utf8(patch).ok().filter(|text| !text.contains('\0')) else {
+        return Ok(Found::unverified("the change is not all UTF-8 text, so it cannot be shown whole: a person looks"));
     };
     if let Some((line, words)) = review::speaks_to_reviewers(&patch) {
         return Ok(Found::unverified(format!(
             "line {line} of the change speaks to its reviewer ({words:?}), so no model is asked: a person looks"
+        )));
+    }
+    if let Some(path) = unlike_the_target(&repository, Path::new(&job.main), &job.binding.base)? {
+        return Ok(Found::unverified(format!(
+            "{path} in {} is not what {} has, and decides who reviews and how: check out or commit what counts",
+            job.main,
+            short_ref(&job.binding.target)
         )));
     }
     // The main checkout's agents and providers: the branch's own may be what is reviewed.
@@ -56,6 +68,28 @@ pub(super) fn review(paths: &Paths, job: &Job, asked: &Review) -> Result<Found, 
     }
     (found.status, found.reason) = together(&found.reviewers);
     Ok(found)
+}
+
+/// A file that decides who reviews, and that the main checkout has in another form than the target.
+fn unlike_the_target(repository: &Git, main: &Path, base: &str) -> Result<Option<String>, Fault> {
+    let decides = |path: &Path| DECIDES.iter().any(|name| path.starts_with(name));
+    let committed: Vec<_> = repository.files_of(base)?.into_iter().filter(|e| decides(&e.path)).collect();
+    let mut unlike = None;
+    repository.contents(committed.iter().map(|e| e.oid.as_str()), |at, content| {
+        let path = &committed[at].path;
+        if unlike.is_none() && !files::open_regular(&main.join(path)).is_ok_and(|file| files::same_bytes(file, content))
+        {
+            unlike = Some(path.display().to_string());
+        }
+        Ok(())
+    })?;
+    let known = |path: &Path| committed.iter().any(|e| e.path == path);
+    for name in DECIDES {
+        let more = files::below(&main.join(name)).map_err(|e| Fault::io(e.to_string()))?;
+        let more = more.iter().filter_map(|path| path.strip_prefix(main).ok());
+        unlike = unlike.or(more.into_iter().find(|path| !known(path)).map(|path| path.display().to_string()));
+    }
+    Ok(unlike)
 }
 
 /// What had been asked of whoever wrote the change.
@@ -81,7 +115,10 @@ fn open(
     request.deadline = Some(Span(job.gate.timeout.0));
     request.answers = Some(review::json_schema(Some(&job.binding.nonce)).to_string());
     let options = Options { wait_slot: true, ..Options::default() };
-    door::open(project, &request, &options)
+    let opened = door::open(project, &request, &options)?;
+    // It is nobody's `@last`.
+    files::replace(&view::of_gate(project, &opened.id), job.binding.nonce.as_bytes())?;
+    Ok(opened)
 }
 
 fn heard(

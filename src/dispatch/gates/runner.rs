@@ -319,7 +319,8 @@ impl Running<'_> {
         let failed = job.claim.as_deref().filter(|_| status != GateStatus::Pass);
         // What the target would have become is nobody's to mend: the merge is refused, and that is on record.
         if job.phase == Phase::PreMerge {
-            entries.extend(items::of_gate(&job.dispatch, &receipts, &job.binding.gate, failed, &evidence.findings)?);
+            let (gate, looked) = (&job.binding.gate, status != GateStatus::Unverified);
+            entries.extend(items::of_gate(&job.dispatch, &receipts, gate, looked, failed, &evidence.findings)?);
         }
         Ok(ledger.append(&entries).map(drop)?)
     }
@@ -362,6 +363,10 @@ fn probed(mut found: Found, checks: Vec<ProbeSaid>) -> Found {
         found.reason = format!("{}: {}", bad.asked, bad.heard);
     } else if found.status == Some(GateStatus::Pass) && checks.is_empty() {
         found = Found { status: Some(GateStatus::Unverified), reason: "the probe asked nothing".to_owned(), ..found };
+    } else if checks.is_empty() && matches!(found.end, Some(End::Exited { .. })) {
+        // It could not begin, and says first why.
+        found.status = Some(GateStatus::Unverified);
+        found.reason = found.report.lines().find(|line| !line.trim().is_empty()).map(summary).unwrap_or(found.reason);
     } else if found.status == Some(GateStatus::Pass) {
         found.reason = format!("{} answers are as they must be", checks.len());
     }

@@ -10,7 +10,7 @@ pub use super::situation::{Applied, Approved, Proof, Run, Situation, Subject};
 use super::spec::{Human, Work};
 use super::{Binding, GateKind, GateStatus, Phase};
 use crate::domain::outcome::Decision;
-use crate::domain::receipt::{GateOverride, ItemOpened};
+use crate::domain::receipt::{GateOverride, ItemOpened, Scope};
 use crate::domain::verdict::HeldBy;
 use crate::domain::{DispatchId, Name, Timestamp};
 
@@ -224,8 +224,12 @@ fn who(actor: &crate::domain::receipt::Actor) -> String {
 
 /// Whether a gate's override is about this, now.
 fn counts(seen: &Situation, gate: &GateOverride) -> bool {
-    let scope = &gate.scope;
-    scope.tree == seen.subject.tree && scope.target == seen.subject.target && seen.now < scope.until
+    is_of(seen, &gate.scope) && gate.scope.target == seen.subject.target && seen.now < gate.scope.until
+}
+
+/// Whether a person's word is about what shall land. The same files with another history are another change.
+fn is_of(seen: &Situation, scope: &Scope) -> bool {
+    (&scope.head, &scope.tree) == (&seen.subject.head, &seen.subject.tree)
 }
 
 /// Why an approval does not count, if it does not.
@@ -234,7 +238,7 @@ fn refuse(seen: &Situation, approved: &Approved) -> Option<String> {
     if let Proof::Broken(why) = &approved.proof {
         return Some(format!("the approval of {by} is not what its receipt says: {why}"));
     }
-    if scope.tree != seen.subject.tree {
+    if !is_of(seen, scope) {
         return Some(format!(
             "the approval of {by} is for {}, and {} shall land",
             short(&scope.head),
@@ -293,6 +297,9 @@ impl Holds<'_> {
                 self.hold(Code::Verdict, "verdict", what, set_aside("verdict"));
             }
             Some(_) => {}
+        }
+        if let Some(why) = seen.went_on.as_ref().filter(|_| !self.is_set_aside("verdict")) {
+            self.hold(Code::Verdict, "verdict", why.as_str(), set_aside("verdict"));
         }
         if let Some(why) = seen.git_config.as_ref().filter(|_| !self.is_set_aside("git-config")) {
             self.hold(Code::GitConfig, "git-config", why.as_str(), set_aside("git-config"));
@@ -393,8 +400,8 @@ impl Holds<'_> {
             || human.signed && seen.approvals.iter().any(|a| refuse(seen, a).is_none() && a.signer.is_none());
         let why = why.or_else(|| unsigned().then(|| "the approval is not signed by anybody who may".to_owned()));
         let missing = match (want, good.len()) {
-            (1, _) => "nobody has approved this tree".to_owned(),
-            (want, have) => format!("{have} of {want} persons have approved this tree"),
+            (1, _) => "nobody has approved this commit".to_owned(),
+            (want, have) => format!("{have} of {want} persons have approved this commit"),
         };
         let what = why.map_or_else(|| missing.clone(), |why| format!("{missing}; {why}"));
         (Standing::Missing, Code::Approval, what, format!("`vnx approve {id}{sign} --reason WHY`"))
@@ -443,7 +450,7 @@ fn differences(seen: &Situation, applied: &Applied, was: &Binding) -> Vec<String
     } else if was.base != subject.base {
         all.push(format!("{} moved from {} to {}", short_ref(&was.target), short(&was.base), short(&subject.base)));
     }
-    if was.tree != subject.tree {
+    if (&was.head, &was.tree) != (&subject.head, &subject.tree) {
         all.push(format!("the branch moved from {} to {}", short(&was.head), short(&subject.head)));
     }
     if was.config != applied.config {

@@ -4,7 +4,7 @@ use crate::domain::glob::Glob;
 
 /// Schema migrations, what a CI runs, what decides who reviews and what git runs, what the next worker or reviewer
 /// obeys, and vnx's own policy.
-const STRICT: [&str; 36] = [
+const STRICT: [&str; 38] = [
     ".vnx/**",
     "**/migrations/**",
     "**/migrate/**",
@@ -38,9 +38,11 @@ const STRICT: [&str; 36] = [
     "**/.kimi/**",
     "**/.agents/**",
     "**/.mcp.json",
-    "**/CLAUDE.md",
-    "**/AGENTS.md",
-    "**/GEMINI.md",
+    "**/CLAUDE*.md",
+    "**/AGENTS*.md",
+    "**/GEMINI*.md",
+    ".githooks/**",
+    "githooks/**",
 ];
 
 /// Those of `paths` that make a change strict; `more` are patterns of the project's own.
@@ -76,6 +78,9 @@ mod tests {
             "Deploy/X",
             "AGENTS.md",
             "sub/Claude.md",
+            "CLAUDE.local.md",
+            "AGENTS.override.md",
+            ".githooks/pre-commit",
             ".claude/settings.json",
             "sub/.codex/config.toml",
             ".mcp.json",

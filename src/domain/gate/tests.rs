@@ -86,6 +86,7 @@ fn good() -> Situation {
         dispatch: DispatchId::parse("20261121-010203-a-b").unwrap(),
         now: at(0),
         verdict: Some(verdict),
+        went_on: None,
         strict: Vec::new(),
         ungated: false,
         runs: vec![run(&tests, &subject, GateStatus::Pass), run(&review, &subject, GateStatus::Pass)],
@@ -147,6 +148,8 @@ fn everything_that_holds() {
     is("not run", |s| s.runs.clear(), &[(Missing, "tests"), (Missing, "review")]);
     is("other base", |s| s.subject.base = "new".into(), &[(Stale, "tests"), (Stale, "review")]);
     is("other tree", |s| s.subject.tree = "new".into(), &[(Stale, "tests"), (Stale, "review"), (Approval, "lead")]);
+    is("other head", |s| s.subject.head = "new".into(), &[(Stale, "tests"), (Stale, "review"), (Approval, "lead")]);
+    is("went on", |s| s.went_on = Some("it went on".into()), &[(Verdict, "verdict")]);
     is(
         "other target",
         |s| s.subject.target = "refs/heads/other".into(),
@@ -291,7 +294,8 @@ fn what_is_set_aside_is_this_tree_on_this_target_for_a_while() {
         }
     };
     is("good", with(scope("tree", "main", 10)), &[]);
-    for bad in [scope("tree", "main", 0), scope("other", "main", 10), scope("tree", "other", 10)] {
+    let of_other_commit = Scope { head: "other".into(), ..scope("tree", "main", 10) };
+    for bad in [scope("tree", "main", 0), scope("other", "main", 10), scope("tree", "other", 10), of_other_commit] {
         is("not this", with(bad), &[(Code::Failed, "tests")]);
     }
     is(
@@ -436,11 +440,11 @@ fn what_is_missing_of_approvals_is_said() {
         check(&seen).reasons[0].what.clone()
     };
     let human = |s: &mut Situation, approvals, signed| s.gates[2].gate.human = Some(super::Human { approvals, signed });
-    assert_eq!(words(&|s| s.approvals.clear()), "gate lead: nobody has approved this tree");
-    assert_eq!(words(&|s| human(s, 3, false)), "gate lead: 1 of 3 persons have approved this tree");
+    assert_eq!(words(&|s| s.approvals.clear()), "gate lead: nobody has approved this commit");
+    assert_eq!(words(&|s| human(s, 3, false)), "gate lead: 1 of 3 persons have approved this commit");
     assert_eq!(
         words(&|s| human(s, 1, true)),
-        "gate lead: nobody has approved this tree; the approval is not signed by anybody who may"
+        "gate lead: nobody has approved this commit; the approval is not signed by anybody who may"
     );
     // Where nobody asks for a signature, none is missed; and one that is for something else is not unsigned.
     assert!(
@@ -452,7 +456,7 @@ fn what_is_missing_of_approvals_is_said() {
             human(s, 2, true);
             s.approvals[0].signer = Some("ada".into());
         }),
-        "gate lead: 1 of 2 persons have approved this tree"
+        "gate lead: 1 of 2 persons have approved this commit"
     );
 }
 

@@ -331,7 +331,7 @@ pub struct WorktreeRescued {
     pub reference: String,
     /// The commit.
     pub commit: String,
-    /// What is not in it: ignored files over the budget, repositories over 1 GiB, and what is no file (sockets, pipes).
+    /// What is not in it: ignored files over the budget, repositories over 1 GiB, which keep the tree; and what is no file (sockets, pipes).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<String>,
 }
