@@ -3,7 +3,7 @@
     verify.py LEDGER [CHECKPOINT ...]      a file, or a folder of segments; then each checkpoint (files of three lines)
     verify.py --proof PROOF CHECKPOINT     what `audit-chain prove` or `receipts export` printed, against one from elsewhere
 Exit codes: 0 verified, 1 broken, 2 usage, 3 not what a checkpoint says, 4 torn tail, 5 nothing to verify, 74 unreadable."""
-import base64, datetime, functools, hashlib, json, pathlib, re, subprocess, sys
+import base64, datetime, functools, hashlib, io, json, pathlib, re, subprocess, sys
 
 kinds = lambda text: dict(entry.partition(":")[::2] for entry in text.split())  # each with what its key ends with
 OWN = kinds("""ledger.created ledger.recovered ledger.io_error ledger.sealed:segment ledger.opened:segment
@@ -38,13 +38,15 @@ def integer(text):
 def receipt(line):
     if len(line) > 1 << 20 or not (match := LINE.fullmatch(line)):
         raise Broken("not a receipt of version 1")
-    prev, seq, ts, kind, owner, attempt, key, data, digest = (part and part.decode("latin-1") for part in match.groups())
+    prev, seq, ts, kind, owner, attempt, key, data, digest = (part and part.decode("utf-8", "replace") for part in match.groups())
     if hashlib.sha256(b"\0" + line[:-75]).hexdigest() != digest:
         raise Broken("edited: the hash does not fit the bytes")
     try:
         datetime.datetime.fromisoformat(ts)
         data = json.loads(match[8].decode(), object_pairs_hook=members, parse_int=integer, parse_float=integer, parse_constant=integer)
         json.dumps(data, ensure_ascii=False).encode("utf-8")
+        if re.search(rb"\s", re.sub(rb'"(?:[^"\\]|\\.)*"', b"", match[8])):
+            raise ValueError("blanks between its members")
     except (ValueError, RecursionError) as error:
         raise Broken(f"not as the format has it: {error}") from error
     named = (functools.reduce(lambda at, name: at.get(name, {}), path.split("."), data) for path in KINDS.get(kind, "").split(","))
@@ -75,10 +77,24 @@ def checkpoint(path):
 
 def segments(path):
     if not path.is_dir():
-        return [open(path, "rb")]
+        yield open(path, "rb")
+        return
     sealed = {p.name[:-11] if p.suffix == ".zst" else p.name[:-7]: p for p in sorted(path.glob("[0-9]*.ndjson*"), reverse=True)}
-    packed = lambda p: subprocess.Popen(["zstd", "-dcq", p], stdout=subprocess.PIPE).stdout if p.suffix == ".zst" else open(p, "rb")
-    return [packed(p) for _, p in sorted(sealed.items())] + [open(path / "ledger.ndjson", "rb")]
+    for _, file in sorted(sealed.items()):
+        if file.suffix != ".zst":
+            yield open(file, "rb")
+            continue
+        with subprocess.Popen(["zstd", "-dcq", file], stdout=subprocess.PIPE) as unpacker:
+            yield unpacker.stdout
+        if unpacker.returncode:
+            raise OSError(f"{file} cannot be unpacked")
+    last = path / "ledger.ndjson"
+    if sealed and not last.exists():
+        if not (path / "ledger.next").exists():
+            raise Broken("the open segment is not there")
+        yield io.BytesIO(b"{")  # it was about to be begun: as much as a line that was
+        return
+    yield open(last, "rb")
 
 
 def ledger(path, checkpoints):
@@ -106,6 +122,8 @@ def ledger(path, checkpoints):
                     raise Broken(f"{copy} is gone or was edited")
             if any(covered == size and (name, expected) != (origin, root(stack)) for name, covered, expected in checkpoints):
                 other = other or f"the first {size} receipts are not those of the checkpoint"
+    if first and size and not torn:
+        raise Broken("the open segment is empty")
     if other or any(covered > size for _, covered, _ in checkpoints):
         return 3, other or f"a checkpoint covers more than the {size} receipts that are here"
     sound = (0, f"{size} receipts are sound, head {head}") if size else (5, "the ledger is empty")

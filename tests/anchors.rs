@@ -509,7 +509,7 @@ fn two_verifiers_find_the_same_in_every_golden_ledger() {
         serde_json::from_str(&std::fs::read_to_string(golden.join("expected.json")).unwrap()).unwrap();
     let cases = expected.as_array().unwrap();
     let script = include_str!("../receipts/verify.py");
-    assert!(script.lines().count() < 150, "it stays short enough to be read");
+    assert!(script.lines().count() < 170, "it stays short enough to be read");
     assert!(cases.len() > 20);
     let checkpoint = golden.join("checkpoint.txt");
     let checkpoint = checkpoint.to_str().unwrap();

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use vnx::domain::receipt::{Body, DispatchRequested, Entry};
 use vnx::domain::{Digest, DispatchId, Name};
-use vnx::ledger::Ledger;
+use vnx::ledger::{Ledger, Limit};
 
 use crate::common::World;
 use crate::gates::{TESTS, check, commit, done, goes, holds, project, reasons};
@@ -246,4 +246,136 @@ fn ready_but(world: &World, script: &str) -> String {
     let id = done(world, script);
     world.vnx(&["gate", "run", &id]);
     id
+}
+
+/// A ledger of three segments, packed, and sealed.
+fn segmented(world: &World) -> Ledger {
+    let ledger = Ledger::at(world.state().join("receipts")).with_limit(Limit { receipts: 10, ..Limit::default() });
+    for n in 0..25 {
+        let body = DispatchRequested { request: Digest::of(b"x"), agent: Name::parse("agent", "hello-world").unwrap() };
+        let other = DispatchId::parse(&format!("filler-{n}")).unwrap();
+        ledger.append(&[Entry::of(&other, Body::DispatchRequested(body))]).unwrap();
+    }
+    ledger.pack().unwrap();
+    ledger
+}
+
+fn verified(world: &World) -> (i32, String) {
+    let run = world.vnx(&["audit-chain", "verify"]);
+    let folder = world.state().join("receipts");
+    let theirs = world.second_verifier(&[folder.to_str().unwrap()]);
+    assert_eq!(theirs.0, run.code, "{} {}{}", theirs.1, run.out, run.err);
+    (run.code, run.out + &run.err)
+}
+
+/// A plain file beside a packed one may be half unpacked: the packed one is all that is sound.
+#[test]
+fn packing_leaves_a_sound_copy_alone() {
+    let world = World::new();
+    let ledger = segmented(&world);
+    let packed = world.state().join("receipts/0001.ndjson.zst");
+    let plain = packed.with_extension("");
+    let sound = std::fs::read(&packed).unwrap();
+    let text = zstd::stream::decode_all(&sound[..]).unwrap();
+    std::fs::write(&plain, &text[..text.len() / 2]).unwrap();
+    ledger.pack().unwrap();
+    assert!(plain.exists() && std::fs::read(&packed).unwrap() == sound);
+    assert_eq!(verified(&world).0, 1);
+    std::fs::write(&plain, &text).unwrap();
+    ledger.pack().unwrap();
+    assert!(!plain.exists() && std::fs::read(&packed).unwrap() == sound);
+    assert_eq!(verified(&world).0, 0);
+}
+
+/// The open segment holds what no seal has seen: where it is gone or empty, something is missing. A rotation that was
+/// cut off is finished by whoever comes next.
+#[test]
+fn a_ledger_without_its_open_end_does_not_verify() {
+    let world = World::new();
+    segmented(&world);
+    let folder = world.state().join("receipts");
+    let open = std::fs::read(world.ledger()).unwrap();
+    std::fs::write(world.ledger(), "").unwrap();
+    let (code, said) = verified(&world);
+    assert!(code == 1 && said.contains("is empty"), "{code} {said}");
+    std::fs::remove_file(world.ledger()).unwrap();
+    let (code, said) = verified(&world);
+    assert!(code == 1 && said.contains("is not there"), "{code} {said}");
+    let anchors = world.git(&["for-each-ref", "refs/vnx/anchors"]);
+    assert_ne!(world.vnx(&["audit-chain", "seal"]).code, 0);
+    assert_ne!(world.vnx(&["audit-chain", "import", "README.md"]).code, 0);
+    assert!(!world.ledger().exists() && world.git(&["for-each-ref", "refs/vnx/anchors"]) == anchors);
+    // Between the two renames: as the second one would have had it.
+    std::fs::write(folder.join("ledger.next"), open.split_inclusive(|b| *b == b'\n').next().unwrap()).unwrap();
+    assert_eq!(verified(&world).0, 4);
+    world.script("true").expect(4);
+    assert_eq!(verified(&world).0, 0);
+}
+
+/// What was torn while an anchor was told of was never acknowledged.
+#[test]
+fn a_torn_line_about_an_anchor_is_a_torn_line() {
+    let world = World::new();
+    world.vnx(&["audit-chain", "seal"]).expect(0);
+    let text = std::fs::read_to_string(world.ledger()).unwrap();
+    let last = text.trim_end().rfind('\n').unwrap() + 1;
+    assert!(text[last..].contains("anchor.written"));
+    std::fs::write(world.ledger(), &text[..last + 300]).unwrap();
+    assert_eq!(verified(&world).0, 4);
+    world.script("true").expect(4);
+    assert_eq!(verified(&world).0, 0);
+    world.vnx(&["audit-chain", "seal"]).expect(0);
+    // One that was acknowledged and lost a sector before it is not cut off.
+    let text = std::fs::read(world.ledger()).unwrap();
+    let mut lost = text.clone();
+    let sector = (text.len() - 2000) / 512 * 512;
+    lost[sector..sector + 512].fill(0);
+    std::fs::write(world.ledger(), &lost).unwrap();
+    world.script("true").expect(5);
+    assert_eq!(std::fs::read(world.ledger()).unwrap(), lost);
+}
+
+/// A file may be called by the digest of another one.
+#[test]
+fn an_import_is_known_by_what_it_holds() {
+    let world = World::new();
+    let (one, two) = ("{\"a\":1}\n", "{\"a\":2}\n");
+    let named = world.root.join(format!("{}.ndjson", Digest::of(one.as_bytes())));
+    std::fs::write(&named, two).unwrap();
+    world.vnx(&["audit-chain", "import", named.to_str().unwrap()]).expect(0);
+    let file = world.root.join("one.ndjson");
+    std::fs::write(&file, one).unwrap();
+    let run = world.vnx(&["audit-chain", "import", file.to_str().unwrap(), "--json"]).expect(0).json();
+    assert_eq!(world.count("ledger.imported"), 2, "{run:#}");
+    let copy = world.state().join("receipts/imported").join(format!("{}.ndjson", Digest::of(one.as_bytes())));
+    std::fs::write(copy, "{\"a\":3}\n").unwrap();
+    assert_eq!(verified(&world).0, 1);
+}
+
+/// Nothing but what a writer writes: blanks would hide a null or a number too large from whoever looks for those.
+#[test]
+fn a_line_with_blanks_is_no_line() {
+    let world = World::new();
+    world.script("true").expect(4);
+    let text = std::fs::read_to_string(world.ledger()).unwrap();
+    for (from, to) in
+        [("\"data\":{\"", "\"data\":{ \""), ("\"took_ms\":", "\"took_ms\": "), ("\"took_ms\":", "\"took_ms\" :")]
+    {
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        let at = lines.iter().position(|line| line.contains("\"dispatch.prepared\"")).unwrap();
+        lines[at] = lines[at].replacen(from, to, 1);
+        let mut prev: Option<String> = None;
+        for line in lines.iter_mut().skip(at) {
+            if let Some(prev) = &prev {
+                line.replace_range(15..79, prev);
+            }
+            let bare = line.len() - 75;
+            let hash = Digest::of(&[&b"\0"[..], &line.as_bytes()[..bare]].concat()).to_string();
+            line.replace_range(bare.., &format!(",\"hash\":\"{hash}\"}}"));
+            prev = Some(hash);
+        }
+        std::fs::write(world.ledger(), lines.join("\n") + "\n").unwrap();
+        let (code, said) = verified(&world);
+        assert!(code == 1 && said.contains("blanks"), "{to}: {code} {said}");
+    }
 }

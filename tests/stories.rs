@@ -15,6 +15,7 @@ mod common;
 
 mod anchors;
 mod answers;
+mod asked;
 mod attacks;
 mod bad_input;
 mod book;

@@ -67,6 +67,8 @@ pub fn seal(project: &Project) -> Result<Result<Sealed, Audit>, Fault> {
             let size = tree.end();
             let checkpoint = Checkpoint { origin: Checkpoint::origin_of(ledger), size, root: tree.root() };
             second_reading(project, &checkpoint)?;
+            // What it covers is on the disk before it is.
+            project.ledger().sync()?;
             let place = &audit.report.position;
             let resume = Resume { segment: place.segment, offset: place.offset, head, nodes: tree.nodes() };
             let parent = newest.map(|a| a.commit.id);

@@ -121,7 +121,7 @@ fn write(folder: &Path, paths: [PathBuf; 2], checkpoint: &Checkpoint) -> Result<
     for path in paths {
         let is_older = |known: &Checkpoint| known.origin == checkpoint.origin && known.size >= checkpoint.size;
         if !matches!(load(&path), Ok(Some(known)) if is_older(&known)) {
-            files::replace(&path, checkpoint.to_text().as_bytes())?;
+            files::replace_synced(&path, checkpoint.to_text().as_bytes())?;
         }
     }
     Ok(())

@@ -12,7 +12,7 @@ use crate::dispatch::view::{self, Live};
 use crate::domain::event::WorkerState as State;
 use crate::domain::receipt::DispatchClosed;
 use crate::domain::span::human_millis;
-use crate::domain::{DispatchId, Fault, Name, Timestamp};
+use crate::domain::{DispatchId, Fault, Name, Outcome, Timestamp};
 
 #[derive(Serialize)]
 struct Ps {
@@ -155,10 +155,13 @@ struct Cancelled {
 pub(super) fn cancel(context: &Context, args: &CancelArgs) -> Result<Answer, Fault> {
     let project = context.project_to_look_at()?;
     let id = view::resolve(&project, &args.id)?;
-    let cancelled = steer::cancel(&project, &id, args.now)?;
-    if cancelled {
+    let ended = steer::cancel(&project, &id, args.now)?;
+    if ended {
         view::wait(&project, &id)?;
     }
+    // What ran after a worker that was done can be ended too: the dispatch is what it was.
+    let is = |closed: DispatchClosed| closed.verdict.outcome == Outcome::Cancelled;
+    let cancelled = ended && view::closed(&project, &id)?.is_none_or(is);
     if args.json {
         context.screen.json(&Cancelled { schema: "vnx.cancel/1", id, accepted: cancelled });
     } else if cancelled {

@@ -12,7 +12,7 @@ use super::gates::of_report;
 use super::hooks::Running;
 use super::surroundings;
 use crate::domain::agent::Deliverable;
-use crate::domain::event::Claim as Said;
+use crate::domain::event::{Claim as Said, Usage};
 use crate::domain::patch::{Offer, Patched};
 use crate::domain::plan::{Base, Plan};
 use crate::domain::receipt::{
@@ -23,9 +23,9 @@ use crate::domain::redact::Redactor;
 use crate::domain::rules::{self, Asked};
 use crate::domain::tree::{TreeClass, TreeFate, Tri, classify};
 use crate::domain::verdict::{Containment, End, Evidence, GitEvidence, Verdict, judge};
-use crate::domain::{Digest, Fault};
+use crate::domain::{Decision, Digest, Fault, Outcome};
 use crate::git::Git;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, LedgerError};
 use crate::project::Paths;
 use crate::sys::files;
 use crate::worktree::{self, Answer, Collected, Done, Tree};
@@ -201,7 +201,16 @@ impl Finish<'_> {
             entries.extend(of_report(id, &String::from_utf8_lossy(&report)));
         }
         entries.push(Entry::of(id, Body::DispatchClosed(closed.clone())));
-        self.ledger.append(&entries)?;
+        let closed = match self.ledger.append(&entries) {
+            Ok(_) => closed,
+            // A worker can say what no receipt takes; it is closed all the same, without its words.
+            Err(e @ (LedgerError::Unfit { .. } | LedgerError::Conflict { .. })) => {
+                let closed = self.without_words(closed, &e);
+                self.ledger.append(&[Entry::of(id, Body::DispatchClosed(closed.clone()))])?;
+                closed
+            }
+            Err(e) => return Err(e.into()),
+        };
         // A convenience for readers; the ledger has said it already.
         if let Ok(json) = serde_json::to_string_pretty(&closed) {
             let _ = files::replace(&self.folder().join("closed.json"), self.redactor.redact(&json).as_bytes());
@@ -211,6 +220,18 @@ impl Finish<'_> {
         files::remove(&self.paths.open_marker(id))?;
         let _ = files::remove(&self.folder().join("control.sock"));
         Ok(closed)
+    }
+
+    /// What is left of a closing receipt that was refused: nothing in it is the worker's.
+    fn without_words(&self, closed: DispatchClosed, why: &LedgerError) -> DispatchClosed {
+        let verdict = Verdict {
+            decision: Decision::Investigate,
+            outcome: Outcome::Unknown,
+            reason: format!("its own words were left out: {why}"),
+            evidence: Vec::new(),
+        };
+        let model = self.plan.model.clone();
+        DispatchClosed { model, session: None, diff: None, usage: Usage::default(), verdict, ..closed }
     }
 
     fn judge(&self, collected: Option<&Collected>, patched: Option<Patched>) -> Verdict {

@@ -108,7 +108,7 @@ pub fn compile(project: &Project, request: &Request, seen: Snapshot) -> Result<P
     steer(&mut launch, request, &agent)?;
     launch.env_file.clone_from(&request.env_file);
     launch.secret_names.clone_from(&project.config.redact.names);
-    launch.env_set.extend(names(&id, &agent));
+    launch.env_set.extend(names(&id, &agent, (seen.now.micros(), seen.random, &worktree_text)));
     if launch.prompt_by == PromptBy::Argument {
         launch.args.push(argument(&prompt, lane, &provider.manifest.name, &project.paths.dispatch(&id))?);
     }
@@ -260,9 +260,14 @@ fn argument(prompt: &str, lane: Lane, provider: &Name, dispatch: &Path) -> Resul
     .fix("shorten the instruction, or put the material into a file of the repository"))
 }
 
+/// What tells the processes of one dispatch from all others, also from those of another project that uses the same id.
+pub(super) const RUN: &str = "VNX_RUN";
+
 /// How a worker knows what it is.
-fn names(id: &DispatchId, agent: &Agent) -> [(String, String); 2] {
-    [("VNX_DISPATCH_ID".to_owned(), id.to_string()), ("VNX_AGENT".to_owned(), agent.head.name.to_string())]
+fn names(id: &DispatchId, agent: &Agent, run: impl std::fmt::Debug) -> [(String, String); 3] {
+    let run = Digest::of(format!("{run:?}").as_bytes()).to_string()[..32].to_owned();
+    let agent = agent.head.name.to_string();
+    [("VNX_DISPATCH_ID".to_owned(), id.to_string()), ("VNX_AGENT".to_owned(), agent), (RUN.to_owned(), run)]
 }
 
 /// The identity that the worker's environment gives its commits, where git's own does not reach it.

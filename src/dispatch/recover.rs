@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::claim;
 use super::finish::{Finish, or_kept, tear_down};
 use super::hooks;
-use super::plan::Planned;
+use super::plan::{Planned, RUN};
 use super::supervise::read_plan;
 use super::surroundings;
 use super::{gates, own, pool, trees};
@@ -116,9 +116,20 @@ fn recover_unborn(paths: &Paths, id: &DispatchId, folder: &Path) -> Result<bool,
     Ok(true)
 }
 
-/// What only the processes of this dispatch have in their environment.
-fn marker(id: &DispatchId) -> String {
-    format!("VNX_DISPATCH_ID={id}")
+/// What only the processes of this dispatch have in their environment; `None` for a plan of an older vnx, whose
+/// processes cannot be told from those of another project.
+fn marker(plan: &Plan) -> Option<String> {
+    plan.launch.env_set.get(RUN).map(|run| format!("{RUN}={run}"))
+}
+
+/// In the folder of a dispatch: where the process ids in its receipts count.
+pub(super) const PIDS: &str = "pids";
+
+/// The boot and the pid namespace: only there a process id means what it meant.
+pub(super) fn where_pids_count() -> String {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let space = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    format!("{} {}", boot.trim(), space.display())
 }
 
 struct Lost<'a> {
@@ -217,18 +228,22 @@ impl Lost<'_> {
     /// What the worker said, if that was stored before the crash.
     fn said(&self) -> Said {
         let bytes = files::read_capped(&self.folder.join("claim.json"), 4 << 20).ok().flatten();
-        bytes.and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default()
+        let mut said: Said = bytes.and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
+        said.fit();
+        said
     }
 
     fn sweep(&self, started: Option<&DispatchStarted>, exited: Option<&DispatchExited>) -> Containment {
         let session = started.and_then(|s| i32::try_from(s.pid).ok());
-        // A pid that was reused since (other start time) names somebody else's session.
+        // A pid that was reused since (other start time, other boot) names somebody else's session.
+        let there = files::read_capped(&self.folder.join(PIDS), 4096).ok().flatten();
+        let session = session.filter(|_| there.is_some_and(|text| text == where_pids_count().as_bytes()));
         let session = session.filter(|pid| {
             let now = crate::sys::process::Process::read(*pid);
             now.is_none_or(|p| Some(p.start_ticks) == started.map(|s| s.start_ticks))
         });
-        let mut containment =
-            sweep_lost(&marker(&self.plan.id), session, self.plan.limits.grace.duration().min(Duration::from_secs(2)));
+        let grace = self.plan.limits.grace.duration().min(Duration::from_secs(2));
+        let mut containment = sweep_lost(marker(self.plan).as_deref(), session, grace);
         surroundings::clear(&self.paths.dispatch(&self.plan.id), &self.plan.id);
         // Processes that shed their environment and their session would not have been found:
         // only the supervisor, which is gone, could have proven that none is left.
@@ -296,7 +311,8 @@ fn recover_without_plan(paths: &Paths, id: &DispatchId, ledger: &Ledger, receipt
         files::remove(&paths.open_marker(id))?;
         return Ok(true);
     };
-    let containment = sweep_lost(&marker(id), None, Duration::from_secs(2));
+    // Without a plan nobody knows the mark of its processes.
+    let containment = Containment::default();
     surroundings::clear(&paths.dispatch(id), id);
     let closed = closed_without_plan(claimed, containment);
     ledger.append(&[Entry::of(id, Body::DispatchClosed(closed))])?;

@@ -8,6 +8,8 @@ use jiff::tz::TimeZone;
 
 use super::door::{Options, Progress, open};
 use super::request::Request;
+use tokio::signal::unix::{SignalKind, signal};
+
 use crate::domain::outcome::{Outcome, Retry};
 use crate::domain::receipt::DispatchClosed;
 use crate::domain::reset::reset_at;
@@ -141,8 +143,10 @@ pub fn run(
                 }
                 let outcome = closed.verdict.outcome;
                 tell(Told::Again { number, outcome, after, provider: provider.as_ref() });
-                // Nothing runs meanwhile, so an interrupt simply ends this process.
-                std::thread::sleep(after);
+                if !waited(after)? {
+                    tell(Told::Stopped("interrupted while it waited"));
+                    return Ok((id, closed));
+                }
                 fallbacks.retain(|name| Some(name) != provider.as_ref());
                 // An id that was chosen is the first attempt's.
                 request.id = None;
@@ -153,6 +157,21 @@ pub fn run(
             }
         }
     }
+}
+
+/// Waits; `false` when somebody ends the wait. Whoever has heard signals once hears them for good.
+fn waited(after: Duration) -> Result<bool, Fault> {
+    let io = |e: std::io::Error| Fault::io(format!("cannot wait: {e}"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(io)?;
+    runtime.block_on(async {
+        let (mut int, mut term) =
+            (signal(SignalKind::interrupt()).map_err(io)?, signal(SignalKind::terminate()).map_err(io)?);
+        Ok(tokio::select! {
+            () = tokio::time::sleep(after) => true,
+            _ = int.recv() => false,
+            _ = term.recv() => false,
+        })
+    })
 }
 
 #[cfg(test)]

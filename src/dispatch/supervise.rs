@@ -14,6 +14,7 @@ use super::finish::Finish;
 use super::hooks::Running;
 use super::plan::pointer;
 use super::pool;
+use super::recover::{PIDS, where_pids_count};
 use super::surroundings::{self, Surroundings};
 use crate::domain::event::{Claim as Said, Failure, Listener, PaidBy};
 use crate::domain::outcome::Outcome;
@@ -200,7 +201,8 @@ impl Life<'_> {
                 lived.prepare_ms = prepare_ms;
                 lived
             }
-            Err(fault) => never(Outcome::SetupFailed, fault, true),
+            // It may have been started and not be watched any more.
+            Err(fault) => Lived { containment: worker::sweep_all(), ..never(Outcome::SetupFailed, fault, true) },
         }
     }
 
@@ -317,11 +319,13 @@ impl Life<'_> {
             acp: launch.acp.as_ref().map(|acp| (acp.questions.within, acp.end)),
             terminal: launch.interactive.clone().map(|i| (i, self.folder.join("terminal.cast"))),
             note: self.folder.join("launch.note"),
+            cancels_late: false,
         };
         let read_with = job.env.clone();
         let ended = worker::run(job, &mut stream, &mut recorder, control, |started: Started| {
             let body =
                 DispatchStarted { pid: started.pid, start_ticks: started.start_ticks, supervisor: std::process::id() };
+            files::replace(&self.folder.join(PIDS), where_pids_count().as_bytes())?;
             self.ledger.append(&[Entry::of(&self.plan.id, Body::DispatchStarted(body))])?;
             tell(&Progress::Started { pid: started.pid });
             Ok(())
@@ -330,6 +334,7 @@ impl Life<'_> {
         let offer = self.offer(&stream);
         let (mut said, report) = stream.finish(&ended.end);
         said.offer = offer;
+        said.fit();
         let model = said.model.clone().or_else(|| self.plan.model.clone());
         provider::prices::add_cost(&mut said.usage, model.as_deref());
         if said.usage.source.is_some() && !launch.keys.is_empty() {

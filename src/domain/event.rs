@@ -7,6 +7,11 @@ use serde::{Deserialize, Serialize};
 use super::outcome::Outcome;
 use super::patch::Offer;
 
+/// The largest count that every reader of JSON keeps (RFC 8259, section 6).
+pub const MAX_COUNT: u64 = (1 << 53) - 1;
+/// The longest name of a session or a model that is believed, in bytes.
+const MAX_NAME: usize = 512;
+
 /// Token counts and money of one dispatch. Unknown stays `None`, it is never 0.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Usage"))]
@@ -273,6 +278,20 @@ pub struct Claim {
     pub offer: Option<Offer>,
 }
 
+impl Claim {
+    /// Leaves out what no receipt takes: a CLI may say anything, and the dispatch is closed all the same.
+    pub fn fit(&mut self) {
+        let Usage { input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_micro_usd, .. } =
+            &mut self.usage;
+        for count in [input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_micro_usd] {
+            count.take_if(|count| *count > MAX_COUNT);
+        }
+        for name in [&mut self.session, &mut self.model] {
+            name.take_if(|name| name.len() > MAX_NAME);
+        }
+    }
+}
+
 /// A classified failure of a provider.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -293,8 +312,6 @@ pub struct Heard {
     pub progress: bool,
     /// It was the closing event: the process should leave soon.
     pub closing: bool,
-    /// The turn is over, but something that it started in the background is not.
-    pub busy: bool,
     /// A hook was called: what it prints, or nothing while somebody has to decide first.
     pub reply: Option<Reply>,
     /// Keys that answer a dialog.
@@ -348,8 +365,10 @@ pub trait Listener {
     fn say(&mut self, text: &str) -> Option<(Vec<String>, bool)>;
     /// What makes a worker that speaks a protocol end its turn.
     fn cancel(&mut self) -> Vec<String>;
-    /// A person decided what the worker waits for.
-    fn permit(&mut self, allow: bool) -> Permit;
+    /// A person decided what the worker waits for; `more`: another hook waits for a decision after this.
+    fn permit(&mut self, allow: bool, more: bool) -> Permit;
+    /// What a worker that speaks a protocol asks next.
+    fn asks_next(&self) -> Option<String>;
     /// The supervisor gives up on the worker, and why.
     fn gave_up(&mut self, outcome: Outcome, message: &str);
 }

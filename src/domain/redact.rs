@@ -73,6 +73,9 @@ impl Redactor {
             if escaped != value {
                 known.push((name.clone(), escaped));
             }
+            // Printed as it is, it comes line by line.
+            let lines = value.lines().map(str::trim).filter(|line| line.len() >= MIN_SECRET && *line != value);
+            known.extend(lines.map(|line| (name.clone(), line.to_owned())).collect::<Vec<_>>());
             known.push((name, value));
         }
         // Longest first, so that a secret that contains another is replaced whole.

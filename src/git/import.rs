@@ -10,6 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::objects::SYNCED;
 use super::{Git, Result, expect, unreadable};
 use crate::sys::files::{self, At, PathError};
 
@@ -143,8 +144,11 @@ impl Git {
         file.flush().map_err(broken)?;
         let read = File::open(&path).map_err(broken)?;
         // One pack, and it and the ref on the disk before anything is removed.
-        let settings = ["-c", "fastimport.unpackLimit=0", "-c", "core.fsync=all"];
-        let cmd = self.cmd().args(settings).args(["fast-import", "--force", "--quiet"]);
+        let cmd = self.cmd().args(SYNCED).args(["-c", "fastimport.unpackLimit=0"]).args([
+            "fast-import",
+            "--force",
+            "--quiet",
+        ]);
         let output = cmd.reading(read).limit(Duration::from_mins(30)).run()?;
         let _ = std::fs::remove_file(&path);
         expect("fast-import", output)?;

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::objects::SYNCED;
 use super::{FATAL, Git, GitConfig, Result, expect, refused, unreadable};
 use crate::sys::cmd::Output;
 use crate::sys::files;
@@ -185,7 +186,7 @@ impl Git {
         // A later setting counts.
         let hooks = format!("core.hooksPath={}", hooks.display());
         let args = ["-c", &hooks, "update-ref", "--no-deref", "-m", why, branch, new, old];
-        expect("update-ref", self.cmd().args(args).run()?).map(drop)
+        expect("update-ref", self.cmd().args(SYNCED).args(args).run()?).map(drop)
     }
 
     /// Where the project's hooks are: a path of its own counts from the main checkout.

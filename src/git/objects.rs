@@ -16,17 +16,22 @@ pub struct NewCommit<'a> {
     pub signed: bool,
 }
 
+/// git waits until what it writes is on the disk (from 2.36 on; older ones do not know it).
+pub(super) const SYNCED: [&str; 2] = ["-c", "core.fsync=all"];
+
 impl Git {
     /// Writes a commit and returns its id; no ref is moved. `self` is the repository.
     pub fn write_commit(&self, new: NewCommit<'_>) -> Result<String> {
+        // The ledger will tell of it, and waits for the disk itself.
+        let cmd = || self.cmd().args(SYNCED);
         let mut listing = String::new();
         for (name, content) in new.files {
-            let hash = stored("hash-object", || self.cmd().args(["hash-object", "-w", "--stdin"]).stdin(*content))?;
+            let hash = stored("hash-object", || cmd().args(["hash-object", "-w", "--stdin"]).stdin(*content))?;
             listing += &["100644 blob ", &hash, "\t", name, "\n"].concat();
         }
-        let tree = stored("mktree", || self.cmd().arg("mktree").stdin(listing.as_str()))?;
+        let tree = stored("mktree", || cmd().arg("mktree").stdin(listing.as_str()))?;
         let commit = || {
-            let mut cmd = signing(self.cmd()).args(["commit-tree", &tree]);
+            let mut cmd = signing(cmd()).args(["commit-tree", &tree]);
             if let Some(parent) = new.parent {
                 cmd = cmd.args(["-p", parent]);
             }
@@ -45,7 +50,7 @@ impl Git {
     /// Sets a ref if it still has the expected value; `None` means that it must not exist yet.
     pub fn move_ref(&self, full_name: &str, new: &str, old: Option<&str>, why: &str) -> Result<()> {
         let args = ["update-ref", "--no-deref", "-m", why, full_name, new, old.unwrap_or_default()];
-        expect("update-ref", self.cmd().args(args).run()?).map(drop)
+        expect("update-ref", self.cmd().args(SYNCED).args(args).run()?).map(drop)
     }
 
     /// The commits of a ref, newest first, first parents only.

@@ -88,13 +88,15 @@ impl Ledger {
     /// The same key with another payload is [`LedgerError::Conflict`]. After any error nothing
     /// that this call was to write is acknowledged.
     pub fn append(&self, entries: &[Entry]) -> Result<Vec<Appended>, LedgerError> {
-        let (file, done) = match self.write(entries) {
+        // What was mended is told also by the second try.
+        let mut notes = Vec::new();
+        let (file, done) = match self.write(entries, &mut notes) {
             Err(LedgerError::NotWritten { source }) if is_full(&source) && self.free_reserve() => {
-                self.write(entries)?
+                self.write(entries, &mut notes)?
             }
             other => other?,
         };
-        if entries.iter().any(|e| e.body.kind().durability() == Durability::Wait) {
+        if entries.iter().chain(&notes).any(|e| e.body.kind().durability() == Durability::Wait) {
             self.confirm(&file)?;
         }
         Ok(done)
@@ -102,7 +104,7 @@ impl Ledger {
 
     /// Mends what a crash or a failed sync has left behind, with the receipt of it.
     pub fn settle(&self) -> Result<(), LedgerError> {
-        let (file, _) = self.write(&[])?;
+        let (file, _) = self.write(&[], &mut Vec::new())?;
         self.confirm(&file)
     }
 
@@ -120,24 +122,27 @@ impl Ledger {
         })
     }
 
-    fn write(&self, entries: &[Entry]) -> Result<(Arc<File>, Vec<Appended>), LedgerError> {
+    /// `notes` are receipts of what was mended on the way, which come first.
+    fn write(&self, entries: &[Entry], notes: &mut Vec<Entry>) -> Result<(Arc<File>, Vec<Appended>), LedgerError> {
         let draft = |entry| Draft::of(entry, &self.redactor).map_err(|reason| LedgerError::Unfit { reason });
         // All that needs no lock comes before it.
         let mut drafts = entries.iter().map(|e| Ok((e, draft(e)?))).collect::<Result<Vec<_>, LedgerError>>()?;
         let mut writing = self.begin()?;
-        let mut notes = Vec::new();
         if self.poisoned().exists() {
             notes.push(self.heal(&writing.file)?);
             drop(writing);
             writing = self.begin()?;
         }
-        let mut tail = self.tail_of(&writing.file, writing.len)?;
+        // What a crash may have left is looked for until this process has written itself; after that the end is what we
+        // made it.
+        let window = if self.looked.load(Ordering::Relaxed) { 4 << 10 } else { TAIL };
+        let mut tail = self.tail_of(&writing.file, writing.len, window)?;
         if tail.torn {
             notes.push(self.repair(&writing.file, tail.head)?);
         } else if self.rotate(&mut writing, &tail)? {
             drop(writing);
             writing = self.begin()?;
-            tail = self.tail_of(&writing.file, writing.len)?;
+            tail = self.tail_of(&writing.file, writing.len, window)?;
         }
         let (mut head, start) = (tail.head, tail.head.end);
         let mut bytes = Vec::new();
@@ -171,6 +176,7 @@ impl Ledger {
             };
             return Err(LedgerError::NotWritten { source });
         }
+        self.looked.store(true, Ordering::Relaxed);
         Ok((Arc::clone(file), done.into_iter().map(|(_, a)| a).collect()))
     }
 
@@ -180,7 +186,7 @@ impl Ledger {
         // Receipts of the ledger itself tell of moments, which do not repeat.
         let Some(dispatch) = &entry.dispatch else { return Ok(None) };
         let member = |key: &str| format!(",\"key\":\"{key}\",");
-        let (key, first) = (entry.key(), format!("{dispatch}/{}/{}", Kind::DispatchRequested.word(), entry.attempt));
+        let (key, first) = (entry.key(), format!("{dispatch}/{}/{}", Kind::DispatchRequested.word(), 1));
         let (wanted, stop) = (member(&key), member(&first));
         let found = match memchr::memmem::find(new, wanted.as_bytes()) {
             Some(at) => Some((new.to_vec(), at, end)),
@@ -245,14 +251,12 @@ impl Ledger {
 
     /// The last complete line, re-hashed, and whether a torn fragment follows it.
     pub(super) fn read_tail(&self, file: &File) -> Result<Tail, LedgerError> {
-        self.tail_of(file, file.metadata().at("examine", &self.file())?.len())
+        self.tail_of(file, file.metadata().at("examine", &self.file())?.len(), TAIL)
     }
 
     /// The same of a file of which the length is known.
-    fn tail_of(&self, file: &File, len: u64) -> Result<Tail, LedgerError> {
+    fn tail_of(&self, file: &File, len: u64, mut window: u64) -> Result<Tail, LedgerError> {
         let broken = |reason: &str| LedgerError::BrokenHead { reason: reason.to_owned() };
-        // What a crash may have left is looked for once; after that the end is what we made it.
-        let mut window = if self.looked.swap(true, Ordering::Relaxed) { 4 << 10 } else { TAIL };
         loop {
             let from = len.saturating_sub(window);
             let mut tail = vec![0; usize::try_from(len - from).unwrap_or(0)];
@@ -286,7 +290,9 @@ impl Ledger {
         let mut fragment = vec![0; usize::try_from(len - head.end).unwrap_or(0)];
         disk::read(file, &mut fragment, head.end).at("read", &path)?;
         let anchor = format!("\"kind\":\"{}\"", Kind::AnchorWritten.word());
-        if memchr::memmem::find(&fragment, anchor.as_bytes()).is_some() {
+        // A line that was not written to its end was never acknowledged.
+        let whole = &fragment[..memchr::memrchr(b'\n', &fragment).map_or(0, |at| at + 1)];
+        if memchr::memmem::find(whole, anchor.as_bytes()).is_some() {
             let reason = "what follows the last sound line was anchored, so it is not cut off".to_owned();
             return Err(LedgerError::BrokenHead { reason });
         }

@@ -281,6 +281,9 @@ impl<'a> Links<'a> {
     pub fn payload(&self) -> Result<(Subject<'a>, &'a str, Body), String> {
         let (subject, key, data) = self.parts()?;
         let Subject { kind, dispatch, attempt, .. } = subject;
+        if is_spaced(data) {
+            return Err(SPACED.to_owned());
+        }
         let body = Body::from_json(kind, data).map_err(|e| format!("the payload is not a {}: {e}", kind.word()))?;
         if body.has_key(dispatch, attempt, key) { Ok((subject, key, body)) } else { Err(wrong("key")) }
     }
@@ -289,6 +292,9 @@ impl<'a> Links<'a> {
     /// ledger itself.
     pub fn check(&self) -> Result<Option<Body>, String> {
         let (Subject { kind, dispatch, attempt, .. }, key, data) = self.parts()?;
+        if is_spaced(data) {
+            return Err(SPACED.to_owned());
+        }
         let body = Body::checked(kind, data).map_err(|e| format!("the payload is not a {}: {e}", kind.word()))?;
         let fits = match &body {
             Some(body) => body.has_key(dispatch, attempt, key),
@@ -357,6 +363,30 @@ fn differently(json: &str) -> Option<&str> {
     };
     let null = NULL.find_iter(bytes).find_map(member);
     null.or_else(|| memchr::memchr_iter(b'[', bytes).filter_map(member).find(|name| !is_list(name)))
+}
+
+const SPACED: &str = "the payload has blanks between its members, which no writer puts there";
+
+/// Whether blanks stand outside of the texts of a JSON text, where the checks of the format do not look for them.
+fn is_spaced(json: &str) -> bool {
+    let bytes = json.as_bytes();
+    let mut at = 0;
+    while at < bytes.len() {
+        let quote = memchr::memchr(b'"', &bytes[at..]).map_or(bytes.len(), |next| at + next);
+        if bytes[at..quote].iter().any(u8::is_ascii_whitespace) {
+            return true;
+        }
+        at = quote + 1;
+        // To the end of the text; what follows a backslash does not end it.
+        while let Some(next) = bytes.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
+            at += next + 1;
+            if bytes[at - 1] == b'"' {
+                break;
+            }
+            at += 1;
+        }
+    }
+    false
 }
 
 /// Whether a JSON text holds an integer beyond [`MAX_INTEGER`], which not every reader keeps.

@@ -130,7 +130,8 @@ impl Ledger {
 
     /// The receipt of an import.
     fn imported(&self, sha256: &Digest) -> Result<Option<(LedgerImported, Appended)>, LedgerError> {
-        let needle = sha256.to_string();
+        // A name cannot look like this: its quotes are escaped.
+        let needle = format!("\"sha256\":\"{sha256}\"");
         let is = |line: &[u8]| {
             format::links(line).is_ok_and(|links| links.says(Kind::LedgerImported))
                 && memchr::memmem::find(line, needle.as_bytes()).is_some()

@@ -28,8 +28,11 @@ impl Ledger {
             let mut path = segment.path.clone().into_os_string();
             path.push(".zst");
             let packed_segment = Segment { path: path.into(), packed: true, ..segment.clone() };
-            disk::publish(&packed_segment.path, &bytes_packed).map_err(failed)?;
-            if packed_segment.read().at("read", &packed_segment.path)? == bytes {
+            // A copy that holds something else may be the only sound one: neither is touched, and verification tells.
+            if packed_segment.path.symlink_metadata().is_err() {
+                disk::publish(&packed_segment.path, &bytes_packed).map_err(failed)?;
+            }
+            if packed_segment.read().is_ok_and(|packed| packed == bytes) {
                 files::remove(&segment.path)?;
             }
         }

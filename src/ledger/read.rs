@@ -37,7 +37,14 @@ impl Ledger {
 
     /// Re-hashes the last complete line. The cheap health check of every dispatch.
     pub fn head(&self) -> Result<Head, LedgerError> {
-        let file = self.open_read()?;
+        let file = match self.open_read() {
+            // A writer was cut off while it began a new segment.
+            Err(LedgerError::Missing(_)) if !self.sealed()?.is_empty() => {
+                self.finish_rotation()?;
+                self.open_read()?
+            }
+            other => other?,
+        };
         let tail = self.read_tail(&file)?;
         if tail.torn {
             // The next writer repairs it, if it is one that may be.
@@ -187,6 +194,14 @@ fn backwards_in(
         let cut = if start == 0 { 0 } else { block.iter().position(|b| *b == b'\n').map_or(block.len(), |p| p + 1) };
         let rest = block.split_off(cut);
         carry = block;
+        if carry.len() > 2 * format::MAX_LINE {
+            if complete {
+                let reason = "a line is longer than the format allows".to_owned();
+                return Err(LedgerError::BrokenHead { reason });
+            }
+            // What was never written to its end is nobody's.
+            carry.clear();
+        }
         let mut lines: Vec<&[u8]> = rest.split(|b| *b == b'\n').collect();
         if !complete && !lines.is_empty() {
             // What follows the last line feed of the file: nothing, or a line being written.
@@ -235,11 +250,19 @@ impl Follow {
 
     fn next_raw(&mut self) -> Result<Option<Vec<u8>>, LedgerError> {
         loop {
+            // One byte more than a line may have.
+            let left = (format::MAX_LINE + 2).saturating_sub(self.partial.len()) as u64;
+            if left == 0 {
+                return Err(LedgerError::BrokenHead { reason: "a line is longer than the format allows".to_owned() });
+            }
             let read = match self.sealed.front_mut() {
-                Some(reader) => reader.read_until(b'\n', &mut self.partial),
-                None => self.open.read_until(b'\n', &mut self.partial),
+                Some(reader) => reader.take(left).read_until(b'\n', &mut self.partial),
+                None => (&mut self.open).take(left).read_until(b'\n', &mut self.partial),
             };
             let read = read.at("read", &self.path)?;
+            if read as u64 == left && self.partial.last() != Some(&b'\n') {
+                continue;
+            }
             if self.sealed.is_empty() {
                 self.offset += read as u64;
             }

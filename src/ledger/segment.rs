@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::append::Tail;
 use super::format;
@@ -64,6 +65,11 @@ impl Segment {
 
 /// The name of the open segment.
 pub(super) const OPEN: &str = "ledger.ndjson";
+/// The next one, until it takes its place. While it stands, the open one may be missing.
+pub(super) const NEXT: &str = "ledger.next";
+/// How often a listing is tried again, and while a segment is being sealed.
+const TRIES: u32 = 50;
+const TRIES_SEALING: u32 = 400;
 
 /// What a file holds, whether it is compressed or not.
 pub(super) fn unpacked(file: File, packed: bool) -> io::Result<Box<dyn Read + Send>> {
@@ -75,7 +81,9 @@ pub(super) fn unpacked(file: File, packed: bool) -> io::Result<Box<dyn Read + Se
 pub(super) fn open_all(folder: &Path) -> io::Result<Option<Vec<(Segment, File)>>> {
     let numbers = |all: &[Segment]| all.iter().map(|s| s.number).collect::<Vec<_>>();
     let mut tries = 0;
+    let sealing = || folder.join(NEXT).exists();
     loop {
+        let before = sealing();
         let segments = list(folder)?;
         let opened: io::Result<Vec<_>> = segments.iter().map(|s| s.open().map(|f| (s.clone(), f))).collect();
         // A listing is no snapshot: a file that is renamed meanwhile may be in it once, twice or not
@@ -83,12 +91,17 @@ pub(super) fn open_all(folder: &Path) -> io::Result<Option<Vec<(Segment, File)>>
         let whole = segments.last().is_some_and(|last| last.name().is_none() && last.number as usize == segments.len());
         match opened {
             Ok(all) if whole && numbers(&list(folder)?) == numbers(&segments) => return Ok(Some(all)),
-            Ok(all) if tries > 50 => return Ok(Some(all).filter(|all| !all.is_empty())),
-            Err(e) if tries > 50 || e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ if tries < TRIES_SEALING && (before || sealing()) => {}
+            Ok(all) if tries > TRIES => return Ok(Some(all).filter(|all| !all.is_empty())),
+            Err(e) if tries > TRIES || e.kind() != io::ErrorKind::NotFound => return Err(e),
             _ => {}
         }
         tries += 1;
-        std::thread::yield_now();
+        if tries > TRIES {
+            std::thread::sleep(Duration::from_millis(2));
+        } else {
+            std::thread::yield_now();
+        }
     }
 }
 
@@ -166,11 +179,12 @@ impl Ledger {
                 let full = || io::Error::new(io::ErrorKind::StorageFull, "short write");
                 return Err(LedgerError::NotWritten { source: result.err().or(back.err()).unwrap_or_else(full) });
             }
-            self.confirm(&writing.file)?;
             bytes.extend_from_slice(line.0.as_bytes());
             tree.push(line.1);
             head = Head { seq: head.seq + 1, hash: line.1, end: bytes.len() as u64 };
         }
+        // Also where somebody else has sealed it, who may not have lived to wait for the disk.
+        self.confirm(&writing.file)?;
         self.begin_next(number, &bytes, &tree, head)?;
         Ok(true)
     }
@@ -185,7 +199,7 @@ impl Ledger {
         };
         let (line, _) = self.line(&Entry::ledger(Body::LedgerOpened(opened)), &head)?;
         let failed = |source| LedgerError::NotWritten { source };
-        let next = self.folder.join("ledger.next");
+        let next = self.folder.join(NEXT);
         disk::publish(&next, line.as_bytes()).map_err(failed)?;
         if self.file().exists() {
             disk::rename(&self.file(), &self.sealed_path(number)).map_err(failed)?;
@@ -201,8 +215,12 @@ impl Ledger {
         let Some(last) = self.sealed()?.pop().filter(|_| !self.file().exists()) else {
             return Ok(self.file().exists());
         };
-        let bytes = last.read().at("read", &last.path)?;
         let broken = |reason: String| LedgerError::BrokenHead { reason };
+        if !self.folder.join(NEXT).exists() {
+            let what = "the open segment, which no crash takes away; put it back from a copy";
+            return Err(broken(format!("{} is gone: {what}", self.file().display())));
+        }
+        let bytes = last.read().at("read", &last.path)?;
         let text = bytes.strip_suffix(b"\n").unwrap_or_default();
         let line = &text[memchr::memrchr(b'\n', text).map_or(0, |p| p + 1)..];
         let receipt = format::parse(line).map_err(broken)?;

@@ -117,11 +117,30 @@ impl Files {
             let reason = "the ledger is empty; a ledger has at least its first receipt";
             report.fail(Status::Undecided, Flaw::Missing, reason);
         }
-        // A file that was copied alone has no imported ones beside it.
         if report.first_bad.is_none() && path.is_dir() {
+            self.ends_open(path, &mut report);
+        }
+        // A file that was copied alone has no imported ones beside it.
+        if matches!(report.status, Status::Verified | Status::TornTail) && path.is_dir() {
             check_imports(path, &mut report, imports);
         }
         report
+    }
+
+    /// A ledger ends with an open segment that has a line: nothing else shows that its last receipts are there.
+    fn ends_open(&self, folder: &Path, report: &mut Report) {
+        let Some((last, _, len)) = self.0.last() else { return };
+        if last.name().is_none() && (*len > 0 || self.0.len() == 1) {
+            return;
+        }
+        if last.name().is_some() && folder.join(segment::NEXT).exists() {
+            let reason = "a new segment was begun and not finished; the next writer does it";
+            report.fail(Status::TornTail, Flaw::Torn, reason);
+            return;
+        }
+        let what = if last.name().is_some() { "is not there" } else { "is empty" };
+        let reason = format!("the open segment {what}: {}", folder.join(segment::OPEN).display());
+        report.fail(Status::Broken, Flaw::Missing, reason);
     }
 
     /// Whether the line before where `since` ends is the last one that is proven. Where it ends with a segment, the

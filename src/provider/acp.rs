@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use serde_json::{Map, Value, json};
 
 use super::json::{count_at, text_at};
+use super::stream::{MAX_REPORT, tail};
 use crate::domain::agent::Otherwise;
 use crate::domain::event::{Event, Heard, Permit, StateSource, Usage, WorkerState};
 use crate::domain::plan::{AcpPlan, ModelBy};
@@ -35,10 +36,17 @@ impl Step {
     }
 }
 
+/// How many questions wait at the same time; an agent that asks more is denied.
+const MAX_QUESTIONS: usize = 100;
+/// How many calls of tools are remembered.
+const MAX_TOOLS: usize = 10_000;
+
 /// A permission that the agent waits for.
 #[derive(Debug)]
 struct Question {
     id: Value,
+    /// What is asked, for people.
+    asked: String,
     allow: Option<String>,
     reject: Option<String>,
 }
@@ -249,6 +257,10 @@ impl Acp {
             "agent_message_chunk" => {
                 self.moved = true;
                 self.text.push_str(text_at(update, "/content/text"));
+                if self.text.len() > 4 * MAX_REPORT {
+                    // The report has its end only, and says so.
+                    self.text = tail(&self.text, 2 * MAX_REPORT).to_owned();
+                }
             }
             "agent_thought_chunk" => {
                 heard.events.push(Event::Thinking { text: text_at(update, "/content/text").to_owned() });
@@ -261,6 +273,9 @@ impl Acp {
                     heard.events.push(Event::Text { text });
                 }
                 let name = tool(update);
+                if self.tools.len() >= MAX_TOOLS {
+                    self.tools.clear();
+                }
                 self.tools.insert(text_at(update, "/toolCallId").to_owned(), (name.clone(), subject(update)));
                 heard.events.push(Event::ToolUse { name, input: subject(update) });
             }
@@ -313,7 +328,6 @@ impl Acp {
             let one = options.iter().find(|o| text_at(o, "/kind") == kind)?;
             Some(text_at(one, "/optionId").to_owned())
         };
-        let question = Question { id, allow: option("allow_once"), reject: option("reject_once") };
         let kind = text_at(call, "/kind");
         let known = self.tools.get(text_at(call, "/toolCallId")).cloned();
         let (name, before) = known.unwrap_or_else(|| (tool(call), String::new()));
@@ -324,16 +338,21 @@ impl Acp {
         let rules = &self.plan.questions.allow;
         let allowed = self.plan.allow_kinds.iter().any(|k| k == kind)
             || [name.as_str(), alias(kind)].iter().any(|tool| rules.iter().any(|rule| rule.covers(tool, &on)));
+        let asked = format!("{name}: {on}");
+        let question = Question { id, asked, allow: option("allow_once"), reject: option("reject_once") };
         let mut heard = Heard { progress: true, ..Heard::default() };
         match (allowed, self.plan.questions.otherwise) {
             (true, _) => heard.writes.push(decide(&question, true)),
-            (false, Otherwise::Deny) => {
+            (false, otherwise) if otherwise == Otherwise::Deny || self.questions.len() >= MAX_QUESTIONS => {
                 heard.writes.push(decide(&question, false));
                 heard.events.push(Event::Denied { count: 1 });
             }
-            (false, Otherwise::Ask) => {
+            (false, _) => {
+                // One after the other: what is shown is what is answered.
+                if self.questions.is_empty() {
+                    heard.events.push(state(WorkerState::WaitingPermission, Some(question.asked.clone())));
+                }
                 self.questions.push(question);
-                heard.events.push(state(WorkerState::WaitingPermission, Some(format!("{name}: {on}"))));
             }
         }
         heard
@@ -345,6 +364,11 @@ impl Acp {
             return Permit::Nothing;
         }
         Permit::Lines(vec![decide(&self.questions.remove(0), allow)])
+    }
+
+    /// What is asked now.
+    pub(super) fn asks_next(&self) -> Option<String> {
+        self.questions.first().map(|question| question.asked.clone())
     }
 
     /// A message: what to write now, and whether it has to wait for the turn to end.

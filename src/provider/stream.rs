@@ -14,7 +14,7 @@ use crate::domain::plan::{AcpPlan, Dialect, EndPolicy, FailureRule, Interactive,
 use crate::domain::verdict::End;
 
 /// The longest report that is kept, in bytes.
-const MAX_REPORT: usize = 256 << 10;
+pub(super) const MAX_REPORT: usize = 256 << 10;
 /// The first line of a report that was longer.
 const BEGINNING_LEFT_OUT: &str = "[the beginning is left out; what came is in `vnx logs --raw`]\n";
 /// How many of the last lines of standard error are looked at for a failure.
@@ -98,7 +98,7 @@ impl Stream {
             EndPolicy::AfterReport => !self.report.trim().is_empty() || self.claim.ok == Some(false),
             EndPolicy::Manual => false,
         };
-        Heard { busy: heard.busy, reply: heard.reply, keys: heard.keys, writes: heard.writes, ..taken }
+        Heard { reply: heard.reply, keys: heard.keys, writes: heard.writes, ..taken }
     }
 
     fn fold(&mut self, event: &mut Event) {
@@ -324,14 +324,18 @@ impl Listener for Stream {
         self.turns.asks(text)
     }
 
-    fn permit(&mut self, allow: bool) -> Permit {
+    fn permit(&mut self, allow: bool, more: bool) -> Permit {
         if !allow {
             self.claim.denied += 1;
         }
         match &mut self.acp {
             Some(acp) => acp.permit(allow),
-            None => self.turns.permit(allow),
+            None => self.turns.permit(allow, more),
         }
+    }
+
+    fn asks_next(&self) -> Option<String> {
+        self.acp.as_ref().and_then(Acp::asks_next)
     }
 
     fn begin(&mut self) -> Vec<String> {
@@ -386,7 +390,7 @@ fn merge(into: &mut Usage, from: &Usage) {
 }
 
 /// The last `max` bytes of a text, cut at a character.
-fn tail(text: &str, max: usize) -> &str {
+pub(super) fn tail(text: &str, max: usize) -> &str {
     let mut start = text.len().saturating_sub(max);
     while !text.is_char_boundary(start) {
         start += 1;

@@ -220,7 +220,7 @@ fn a_turn_of_kimi_is_over_when_its_screen_says_nothing_else() {
     kimi.notice(&Notice::Progress(false));
     let asked = kimi.screen(&question);
     assert_eq!((states(&asked), asked.closing), (vec![WaitingPermission], false));
-    assert_eq!(kimi.permit(true), Permit::Keys("1".into()));
+    assert_eq!(kimi.permit(true, false), Permit::Keys("1".into()));
     assert_eq!(states(&kimi.notice(&Notice::Progress(true))), [Working]);
     kimi.notice(&Notice::Progress(false));
     let over = kimi.screen(footer);

@@ -39,6 +39,8 @@ pub(super) struct Turns {
     state: Option<WorkerState>,
     /// A hook waits for a decision.
     asked_by_hook: bool,
+    /// How many tasks went on when its last turn ended.
+    background: usize,
     /// What the screen said that a permission is asked for.
     about: Option<String>,
     /// A permission was denied by key, which ends the turn of those who are told so.
@@ -128,6 +130,9 @@ impl Turns {
     /// A state that says of itself whether a turn is over.
     fn reached(&mut self, state: WorkerState, source: StateSource, detail: Option<String>) -> Vec<Event> {
         let over = state == WorkerState::Idle && self.working;
+        if state == WorkerState::Idle && self.background > 0 {
+            return Vec::new();
+        }
         let fresh = matches!(self.state, None | Some(WorkerState::Starting));
         let state = if state == WorkerState::Idle && fresh { WorkerState::Ready } else { state };
         // What shows that a CLI is ready stays on the screen when it is more than that.
@@ -173,12 +178,13 @@ impl Turns {
         };
         match (fields.get("state").copied().unwrap_or_default(), kind) {
             ("working", _) => vec![self.to(WorkerState::Working, source, said)],
+            ("done", _) if self.background > 0 => Vec::new(),
             ("done", _) => {
                 let state = self.to(WorkerState::Idle, source, said);
                 vec![state, Event::Result { ok: true, text: String::new() }]
             }
             // After `done`, or after a person interrupted it: the turn is over, and nothing is claimed.
-            ("idle", _) if self.working => {
+            ("idle", _) if self.working && self.background == 0 => {
                 let mut events = vec![self.to(WorkerState::Idle, source, said)];
                 if self.denied {
                     events.extend(self.turn_over());
@@ -246,10 +252,14 @@ impl Turns {
             }
             "Stop" | "AfterAgent" => {
                 let report = text("last_assistant_message").or_else(|| text("prompt_response")).unwrap_or_default();
-                let tasks = value.get("background_tasks").and_then(Value::as_array).map_or(0, Vec::len);
-                heard.busy = tasks > 0;
-                let detail = (tasks > 0).then(|| format!("{tasks} tasks go on in the background"));
-                vec![Event::Result { ok: true, text: report }, self.to(WorkerState::Idle, source, detail)]
+                self.background = value.get("background_tasks").and_then(Value::as_array).map_or(0, Vec::len);
+                if self.background > 0 {
+                    // It says itself that it is not done: what goes on wakes it again.
+                    let detail = Some(format!("{} tasks go on in the background", self.background));
+                    vec![Event::Text { text: report }, self.to(WorkerState::Working, source, detail)]
+                } else {
+                    vec![Event::Result { ok: true, text: report }, self.to(WorkerState::Idle, source, None)]
+                }
             }
             "StopFailure" => {
                 let (error, message) =
@@ -334,9 +344,9 @@ impl Turns {
         self.dialogs.iter().any(|(pattern, dialog)| asks(dialog) && pattern.is_match(text))
     }
 
-    /// A person decided.
-    pub(super) fn permit(&mut self, allow: bool) -> Permit {
-        if std::mem::take(&mut self.asked_by_hook) {
+    /// A person decided; `more`: another question is held after this one.
+    pub(super) fn permit(&mut self, allow: bool, more: bool) -> Permit {
+        if std::mem::replace(&mut self.asked_by_hook, more) {
             return Permit::Hook(decision(allow, "denied by a person through vnx"));
         }
         self.about = None;

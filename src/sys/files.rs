@@ -110,13 +110,28 @@ pub fn read_end(path: &Path, most: u64) -> Result<Vec<u8>, PathError> {
 /// Replaces a file as a whole: a temporary file in the same folder, then a rename. Mode 0600.
 /// It does not sync: what must survive power loss stands in the ledger.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), PathError> {
+    replaced(path, bytes, false)
+}
+
+/// The same, and waits until it is on the disk.
+pub fn replace_synced(path: &Path, bytes: &[u8]) -> Result<(), PathError> {
+    replaced(path, bytes, true)
+}
+
+fn replaced(path: &Path, bytes: &[u8], sync: bool) -> Result<(), PathError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::with_prefix_in(TEMPORARY, folder).at("write", path)?;
     file.write_all(bytes).at("write", path)?;
     if file.as_file().metadata().at("examine", path)?.len() != bytes.len() as u64 {
         return Err(io::Error::other("it has another length than was written")).at("write", path);
     }
+    if sync {
+        file.as_file().sync_all().at("sync", path)?;
+    }
     file.persist(path).map_err(|e| e.error).at("write", path)?;
+    if sync {
+        fs::File::open(folder).and_then(|folder| folder.sync_all()).at("sync", folder)?;
+    }
     Ok(())
 }
 

@@ -40,7 +40,8 @@ impl Process {
             parent: fields.get(1)?.parse().ok()?,
             session: fields.get(3)?.parse().ok()?,
             start_ticks: fields.get(19)?.parse().ok()?,
-            zombie: *fields.first()? == "Z" || *fields.first()? == "X",
+            // One whose first thread is gone runs on in its others.
+            zombie: (*fields.first()? == "Z" || *fields.first()? == "X") && fields.get(17)?.parse::<u32>().ok()? <= 1,
             name: text.get(open + 1..close)?.chars().filter(|c| !c.is_control()).collect(),
         })
     }
@@ -64,8 +65,17 @@ impl Process {
 
     /// Whether its environment holds `NAME=value`. Unreadable (another user's) counts as no.
     pub fn has_env(&self, assignment: &str) -> bool {
-        fs::read(format!("/proc/{}/environ", self.pid))
-            .is_ok_and(|bytes| bytes.split(|b| *b == 0).any(|entry| entry == assignment.as_bytes()))
+        let holds = |bytes: &[u8]| bytes.split(|b| *b == 0).any(|entry| entry == assignment.as_bytes());
+        match fs::read(format!("/proc/{}/environ", self.pid)) {
+            Ok(bytes) if !bytes.is_empty() => holds(&bytes),
+            Err(_) => false,
+            // Its first thread is gone, and has no memory; the others have.
+            Ok(_) => fs::read_dir(format!("/proc/{}/task", self.pid))
+                .into_iter()
+                .flatten()
+                .flatten()
+                .any(|thread| fs::read(thread.path().join("environ")).is_ok_and(|bytes| holds(&bytes))),
+        }
     }
 
     /// Whether it is between two programs: during an `exec` it shows neither arguments nor

@@ -90,6 +90,7 @@ pub fn run_command(job: CommandJob<'_>) -> Result<(Ended, Spoken), Fault> {
         acp: None,
         terminal: None,
         note: file("note"),
+        cancels_late: true,
     };
     let ended = run(work, &mut lines, &mut recorder, job.control, |_| Ok(()))?;
     let good = ended.end == (End::Exited { code: 0 });
@@ -192,8 +193,11 @@ impl Listener for Lines {
     fn cancel(&mut self) -> Vec<String> {
         Vec::new()
     }
-    fn permit(&mut self, _: bool) -> Permit {
+    fn permit(&mut self, _: bool, _: bool) -> Permit {
         Permit::Nothing
+    }
+    fn asks_next(&self) -> Option<String> {
+        None
     }
     fn gave_up(&mut self, _: Outcome, _: &str) {}
 }

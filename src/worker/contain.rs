@@ -58,6 +58,15 @@ impl Sweep {
     }
 }
 
+/// Ends everything below this process at once: for a supervisor whose worker could not be watched.
+pub fn sweep_all() -> Containment {
+    let (mut sweep, begun) = (Sweep::new(), Instant::now());
+    while sweep.signal(Signal::KILL, None) > 0 && begun.elapsed() < Duration::from_secs(5) {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    sweep.prove()
+}
+
 impl Default for Sweep {
     fn default() -> Self {
         Self::new()
@@ -67,14 +76,14 @@ impl Default for Sweep {
 /// Ends what a dead supervisor left behind. Its worker died with it (parent death signal); the
 /// worker's children are found by an assignment in their environment that only they have, and by the
 /// worker's session.
-pub fn sweep_lost(marker: &str, session: Option<i32>, grace: Duration) -> Containment {
+pub fn sweep_lost(marker: Option<&str>, session: Option<i32>, grace: Duration) -> Containment {
     let spare = process::own_line();
     // Ours, and whether somebody could not be told from ours.
     let find = || {
         let all = process::all()?;
         let others: Vec<Process> = all.into_values().filter(|p| !spare.contains(&p.pid) && !p.zombie).collect();
         let (ours, rest): (Vec<Process>, Vec<Process>) =
-            others.into_iter().partition(|p| Some(p.session) == session || p.has_env(marker));
+            others.into_iter().partition(|p| Some(p.session) == session || marker.is_some_and(|mark| p.has_env(mark)));
         Some((ours, rest.iter().any(Process::is_between_programs)))
     };
     let mut proof = Containment::default();

@@ -32,8 +32,6 @@ pub(super) enum Cause {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Closing {
     pub(super) since: Instant,
-    /// Something goes on in the background.
-    pub(super) busy: bool,
     /// It was asked to leave.
     pub(super) asked: bool,
 }
@@ -43,7 +41,7 @@ impl Watch<'_> {
         let own = match (self.ending, self.closing) {
             (Some((_, kill_at)), _) => kill_at,
             (None, _) if self.cancelled.is_some() => self.cancelled.unwrap_or(self.started),
-            (None, Some(closing)) => closing.since + self.patience(closing),
+            (None, Some(closing)) => self.leaves_at(closing),
             (None, None) => self.limit().0,
         };
         let due = self.link.terminal().and_then(|t| t.due()).map(Instant::from_std);
@@ -53,11 +51,18 @@ impl Watch<'_> {
     /// How long the worker may stay after its last word.
     fn patience(&self, closing: Closing) -> Duration {
         match &self.interactive {
-            Some(interactive) if !closing.asked && !closing.busy => interactive.settle.duration(),
+            Some(interactive) if !closing.asked => interactive.settle.duration(),
             // Updates may come after the answer.
             None if self.say.is_some() => Duration::from_millis(300),
             _ => self.linger.duration(),
         }
+    }
+
+    /// When a worker that has said its last word is asked, then told to leave. It may say another one, again and again,
+    /// but not after its deadline.
+    fn leaves_at(&self, closing: Closing) -> Instant {
+        let at = closing.since + self.patience(closing);
+        if closing.asked { at } else { at.min(self.started + self.limits.deadline.duration()) }
     }
 
     /// How long a worker that can be steered may wait for others and be blocked, and when it leaves.
@@ -102,7 +107,7 @@ impl Watch<'_> {
                 self.end(Cause::Cancel);
             }
         } else if let Some(closing) = self.closing {
-            if now >= closing.since + self.patience(closing) {
+            if now >= self.leaves_at(closing) {
                 self.ask_to_leave(closing);
             }
         } else {
@@ -138,16 +143,16 @@ impl Watch<'_> {
     fn ask_to_leave(&mut self, closing: Closing) {
         if self.say.take().is_some() {
             // The end of its input is how a protocol's agent is told to leave.
-            self.closing = Some(Closing { since: Instant::now(), asked: true, ..closing });
+            self.closing = Some(Closing { since: Instant::now(), asked: true });
             self.go(WorkerState::Ending, StateSource::Process, None);
             return;
         }
         let quit = self.interactive.as_ref().map(|i| i.quit.clone()).unwrap_or_default();
-        if closing.asked || closing.busy || quit.is_empty() || self.link.terminal().is_none() {
+        if closing.asked || quit.is_empty() || self.link.terminal().is_none() {
             self.end(Cause::Linger);
             return;
         }
-        self.closing = Some(Closing { since: Instant::now(), asked: true, ..closing });
+        self.closing = Some(Closing { since: Instant::now(), asked: true });
         self.go(WorkerState::Ending, StateSource::Process, None);
         self.steering.quit(&quit);
         self.deliver();
@@ -178,7 +183,11 @@ impl Watch<'_> {
     /// Ends the worker on request; `false` when it is gone already.
     pub(super) fn cancel(&mut self, now: bool) -> bool {
         if self.state == WorkerState::Exited {
-            return false;
+            if self.cancels_late {
+                self.ending = Some((Cause::Cancel, Instant::now()));
+                self.killed |= now;
+            }
+            return self.cancels_late;
         }
         let lines = self.listener.cancel();
         if !lines.is_empty() && !now && self.ending.is_none() {

@@ -25,8 +25,6 @@ pub(super) struct Told {
     pub(super) progress: bool,
     /// The worker said its last word.
     pub(super) closing: bool,
-    /// It goes on with something in the background all the same.
-    pub(super) busy: bool,
     /// The last thing that was heard is an error that the CLI tries again after.
     pub(super) trouble: bool,
     /// The states it went through, in order, and what it waits for in each.
@@ -48,7 +46,6 @@ impl Told {
         // A turn that goes on was not over.
         let goes_on = |e: &Event| matches!(e, Event::State { state, .. } if state.is_within_a_turn());
         self.closing = heard.closing || self.closing && !heard.events.iter().any(goes_on);
-        self.busy |= heard.busy;
         self.writes.extend(heard.writes);
         self.keys = heard.keys.or(self.keys.take());
         self.reply = heard.reply.or(self.reply.take());

@@ -57,6 +57,8 @@ pub struct Recorder {
     redactor: Redactor,
     started: Instant,
     left: u64,
+    /// Who is in the middle of a private key, which has many lines.
+    in_key: Vec<Source>,
     full: bool,
     fresh: bool,
     failed: bool,
@@ -71,6 +73,7 @@ impl Recorder {
             redactor,
             started: Instant::now(),
             left: limit,
+            in_key: Vec::new(),
             full: false,
             fresh: false,
             failed: false,
@@ -96,10 +99,26 @@ impl Recorder {
             shorten(event, &self.redactor);
         }
         let t = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let recorded = Recorded { t, src, raw: self.redactor.redact(raw), events };
+        let raw = self.without_keys(src, raw);
+        let recorded = Recorded { t, src, raw, events };
         let written = serde_json::to_writer(&mut self.file, &recorded).is_ok() && self.file.write_all(b"\n").is_ok();
         self.failed = !written;
         self.fresh = true;
+    }
+
+    /// The line without its secrets, as far as they are known by what came before, too.
+    fn without_keys<'t>(&mut self, src: Source, raw: &'t str) -> Cow<'t, str> {
+        let ends = raw.contains("-----END ");
+        if self.in_key.contains(&src) {
+            if ends {
+                self.in_key.retain(|other| *other != src);
+            }
+            return Cow::Borrowed("[redacted:private-key]");
+        }
+        if raw.contains("-----BEGIN ") && raw.contains("PRIVATE KEY-----") && !ends {
+            self.in_key.push(src);
+        }
+        self.redactor.redact(raw)
     }
 
     /// Makes what was added visible to readers.

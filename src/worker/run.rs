@@ -75,6 +75,8 @@ pub struct Job {
     pub terminal: Option<(Interactive, PathBuf)>,
     /// Where the launcher leaves a note if it fails.
     pub note: PathBuf,
+    /// A cancel counts also after its exit, while what it left behind is ended: something follows that must not begin.
+    pub cancels_late: bool,
 }
 
 /// The worker that was started.
@@ -152,6 +154,7 @@ pub(super) struct Watch<'a> {
     /// What a worker that speaks a protocol is to read; closed when it is to leave.
     pub(super) say: Option<mpsc::UnboundedSender<Vec<u8>>>,
     pub(super) prompt: Option<String>,
+    pub(super) cancels_late: bool,
 }
 
 /// The worker's end of what connects it with us, and ours once it runs.
@@ -171,6 +174,8 @@ impl<'a> Watch<'a> {
         command.arg(LAUNCH).arg(std::process::id().to_string()).arg(&job.note);
         command.arg(if job.terminal.is_some() { "terminal" } else { "pipes" }).arg(&job.program).args(&job.args);
         command.env_clear().envs(&job.env).current_dir(&job.cwd);
+        // Whatever fails from here on, it does not run on without us.
+        command.kill_on_drop(true);
         let ends = connect(&mut command, job.terminal.is_some())?;
         let mut child = command.spawn().map_err(|e| {
             Fault::environment(format!("cannot start the worker: {e}"))
@@ -240,6 +245,7 @@ impl<'a> Watch<'a> {
             steering: Steering::default(),
             say,
             prompt: job.prompt,
+            cancels_late: job.cancels_late,
         };
         // Without its receipt a worker does not run on.
         if let Err(fault) = on_start(Started { pid, start_ticks }) {
@@ -310,7 +316,7 @@ impl<'a> Watch<'a> {
     ) {
         let exited = Instant::now();
         let grace = self.limits.grace.duration();
-        let mut termed = false;
+        let (mut termed, mut silent) = (false, false);
         loop {
             // Not readable counts as not empty: the loop then ends by its own bound.
             let left = self.sweep.alive(None);
@@ -328,7 +334,7 @@ impl<'a> Watch<'a> {
                     self.sweep.signal(Signal::TERM, None);
                 }
             }
-            if waited > LEAVE + grace + Duration::from_secs(5) || empty && waited > LEAVE {
+            if waited > LEAVE + grace + Duration::from_secs(5) || empty && silent && waited > LEAVE {
                 // Somebody outside our tree holds the other end, or the kernel will not let go.
                 if self.link.is_open() {
                     self.sweep.note_leak();
@@ -337,11 +343,13 @@ impl<'a> Watch<'a> {
             }
             let tick = Instant::now() + if empty { Duration::from_millis(20) } else { Duration::from_millis(10) };
             tokio::select! {
-                got = self.link.next(), if self.link.is_open() => self.got(&got),
+                // What waits to be read comes first: the last word may be in it.
+                biased;
+                got = self.link.next(), if self.link.is_open() => { silent = false; self.got(&got); }
                 Ok((stream, _)) = control.accept() => { served.spawn(serve(stream, asks.clone())); }
                 Some(ask) = asked.recv() => self.asked(ask),
                 _ = chld.recv() => {}
-                () = sleep_until(tick) => {}
+                () = sleep_until(tick) => silent = true,
             }
             self.recorder.flush();
         }
@@ -394,7 +402,7 @@ impl<'a> Watch<'a> {
             self.end(Cause::Cancel);
         }
         if told.closing && self.closing.is_none() {
-            self.closing = Some(Closing { since: Instant::now(), busy: told.busy, asked: false });
+            self.closing = Some(Closing { since: Instant::now(), asked: false });
         }
         self.settle_delivery();
         self.paste_prompt();

@@ -67,7 +67,8 @@ pub(super) async fn serve(stream: UnixStream, asks: mpsc::Sender<Ask>) {
     let mut nothing = [0; 1];
     if asks.send(Ask::Request(request, reply)).await.is_ok() {
         tokio::select! {
-            Ok(answer) = answer => { let _ = tell(&mut write, &answer).await; }
+            // Where nobody will answer any more, whoever asked is let go.
+            answer = answer => if let Ok(answer) = answer { let _ = tell(&mut write, &answer).await; },
             _ = reader.read(&mut nothing) => {}
         }
     }

@@ -87,8 +87,8 @@ pub(super) struct Steering {
     keys: VecDeque<(Instant, Vec<u8>)>,
     /// An answer of which nothing has been heard yet.
     pressed: Option<Pressed>,
-    /// Hooks that wait for a decision.
-    held: Vec<oneshot::Sender<Answer>>,
+    /// Hooks that wait for a decision, and what each asks. The first one is what is shown, and what is answered.
+    held: VecDeque<(Option<String>, oneshot::Sender<Answer>)>,
     /// What becomes of the first prompt.
     prompt: Option<oneshot::Receiver<Answer>>,
 }
@@ -216,8 +216,12 @@ impl Watch<'_> {
         self.heard(told);
         match words {
             Some(Reply::Held) => {
-                self.steering.held.retain(|held| !held.is_closed());
-                self.steering.held.push(reply);
+                self.steering.held.retain(|(_, held)| !held.is_closed());
+                self.steering.held.push_back((self.detail.clone(), reply));
+                if let Some((first, _)) = self.steering.held.front() {
+                    let first = first.clone();
+                    self.go(WorkerState::WaitingPermission, StateSource::Hook, first);
+                }
             }
             Some(Reply::Now(text)) => drop(reply.send(Answer { reply: Some(text), ..self.answer(true) })),
             None => drop(reply.send(self.answer(true))),
@@ -229,13 +233,11 @@ impl Watch<'_> {
             let ended = matches!(self.state, WorkerState::Exited | WorkerState::Ending);
             return self.refuse(if ended { Refusal::Ended } else { Refusal::NotAsking(self.state) });
         }
-        match self.listener.permit(allow) {
+        self.steering.held.retain(|(_, held)| !held.is_closed());
+        match self.listener.permit(allow, self.steering.held.len() > 1) {
             Permit::Hook(text) => {
                 let answer = Answer { reply: Some(text), ..self.answer(true) };
-                let mut told = false;
-                for held in self.steering.held.drain(..) {
-                    told |= held.send(answer.clone()).is_ok();
-                }
+                let told = self.steering.held.pop_front().is_some_and(|(_, held)| held.send(answer).is_ok());
                 if !told {
                     return self.refuse(Refusal::NoWay);
                 }
@@ -250,7 +252,13 @@ impl Watch<'_> {
             Permit::Nothing => return self.refuse(Refusal::NoWay),
         }
         self.go(WorkerState::Working, StateSource::Process, None);
-        self.answer(true)
+        let answer = self.answer(true);
+        let next = self.steering.held.front().map(|(asked, _)| (StateSource::Hook, asked.clone()));
+        let next = next.or_else(|| self.listener.asks_next().map(|asked| (StateSource::Events, Some(asked))));
+        if let Some((source, asked)) = next {
+            self.go(WorkerState::WaitingPermission, source, asked);
+        }
+        answer
     }
 
     fn refuse(&self, refusal: Refusal) -> Answer {
@@ -405,6 +413,7 @@ impl Watch<'_> {
         self.press_again(now);
         let gap = self.interactive.as_ref().map_or(Duration::ZERO, |i| i.submit_gap.duration());
         let mark = self.interactive.as_ref().and_then(|i| i.pasted.as_deref());
+        let (state, over) = (self.state, matches!(self.state, WorkerState::Ending | WorkerState::Exited));
         let Some(terminal) = self.link.terminal() else { return };
         while self.steering.keys.front().is_some_and(|(at, _)| *at <= now) {
             terminal.write(&self.steering.keys.pop_front().map(|(_, keys)| keys).unwrap_or_default());
@@ -412,6 +421,11 @@ impl Watch<'_> {
         let Some(sending) = &mut self.steering.sending else { return };
         match sending.stage {
             Stage::Writing if terminal.is_written() => sending.stage = Stage::Enter(now + gap, now),
+            // Enter would answer what came up meanwhile.
+            Stage::Enter(..) if over || state != sending.state && state.needs_somebody() => {
+                let why = "a question came up before it was submitted; it stands in the input".to_owned();
+                self.delivered(Delivery::Staged, why);
+            }
             // It is still taking the text in, and would swallow Enter: a long one takes it seconds.
             Stage::Enter(at, since)
                 if at <= now

@@ -24,6 +24,8 @@ const RESTLESS: Duration = Duration::from_secs(1);
 
 /// Viewers of another size are shown the screen at most once in this time.
 const RENDER: Duration = Duration::from_millis(30);
+/// How much a worker may leave unread, in bytes, and still be answered.
+const MAX_UNREAD: usize = 64 << 10;
 
 /// One worker's terminal.
 #[derive(Debug)]
@@ -119,7 +121,10 @@ impl Terminal {
         let fed = self.screen.feed(&self.buffer[..n]);
         self.cast.output(&self.buffer[..n]);
         self.viewers.show(&fed.shown);
-        self.outgoing.extend(fed.replies);
+        // A program that asks and does not read gets no more answers.
+        if self.outgoing.len() < MAX_UNREAD {
+            self.outgoing.extend(fed.replies);
+        }
         let now = Instant::now();
         self.changed = Some((self.changed.map_or(now, |(first, _)| first), now));
         for notice in &fed.notices {

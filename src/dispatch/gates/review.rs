@@ -2,29 +2,34 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::Duration;
 
 use super::job::Job;
 use super::runner::Found;
 use crate::dispatch::door::{self, Options};
 use crate::dispatch::request::Request;
+use crate::dispatch::steer;
 use crate::dispatch::view;
 use crate::domain::gate::check::short_ref;
 use crate::domain::gate::review::{self, Reviewed};
 use crate::domain::gate::{GateStatus, Review};
 use crate::domain::outcome::{Decision, Outcome};
 use crate::domain::span::Span;
-use crate::domain::{Fault, Name};
+use crate::domain::{DispatchId, Fault, Name};
 use crate::gate::{Reviewer, Shown, instruction};
 use crate::git::Git;
 use crate::project::{Paths, Project};
 use crate::sys::files;
 
+/// How often it is looked whether the gate was cancelled.
+const LOOK: Duration = Duration::from_millis(100);
 /// What decides who reviews, and how.
 const DECIDES: [&str; 5] =
     [".vnx/config.yaml", ".vnx/provider_constraints.yaml", ".vnx/agents", ".vnx/skills", ".vnx/providers"];
 
 /// Asks the reviewers of a gate, all at once.
-pub(super) fn review(paths: &Paths, job: &Job, asked: &Review) -> Result<Found, Fault> {
+pub(super) fn review(paths: &Paths, job: &Job, folder: &Path, asked: &Review) -> Result<Found, Fault> {
     let repository = Git::repository(&job.common_dir);
     let patch = repository.shown(&job.fork, &job.binding.head)?;
     if patch.len() as u64 > asked.max_diff.0 {
@@ -59,8 +64,12 @@ pub(super) fn review(paths: &Paths, job: &Job, asked: &Review) -> Result<Found, 
     };
     let opened: Vec<_> = providers.iter().map(|provider| open(&project, job, asked, provider.clone(), &text)).collect();
     let mut found = Found { tries: 1, ..Found::default() };
-    for (provider, opened) in providers.iter().zip(opened) {
-        let (reviewer, found_by_it, said) = heard(&project, job, provider.as_ref(), opened);
+    let ids: Vec<DispatchId> = opened.iter().flatten().map(|opened| opened.id.clone()).collect();
+    let heard: Vec<_> = while_wanted(&project, folder, &ids, || {
+        let all = providers.iter().zip(opened);
+        all.map(|(provider, opened)| heard(&project, job, provider.as_ref(), opened)).collect()
+    });
+    for (reviewer, found_by_it, said) in heard {
         // Writing to a String cannot fail.
         let _ = write!(found.report, "# {}\n\n{said}\n\n", reviewer.provider);
         found.reviewers.push(reviewer);
@@ -165,6 +174,27 @@ fn heard(
         usage: closed.usage.clone(),
     };
     (reviewer, answer, said)
+}
+
+/// Cancels the reviewers when the gate is cancelled, which its folder tells.
+fn while_wanted<T>(project: &Project, folder: &Path, ids: &[DispatchId], work: impl FnOnce() -> T) -> T {
+    let (done, ended) = std::sync::mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            while ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+                if folder.join("cancelled").exists() {
+                    // One that is over is over.
+                    for id in ids {
+                        let _ = steer::cancel(project, id, false);
+                    }
+                    return;
+                }
+            }
+        });
+        let heard = work();
+        drop(done);
+        heard
+    })
 }
 
 /// What several reviewers come to: all must say yes, and where they disagree a person decides.

@@ -110,7 +110,7 @@ impl Running<'_> {
                 Ok(found)
             }),
             Work::Ci(Ci { forge: Some(workflow), .. }) => Ok(self.ci_forge(workflow)),
-            Work::Review(asked) => review::review(self.paths, self.job, asked),
+            Work::Review(asked) => review::review(self.paths, self.job, self.folder, asked),
             Work::Ci(_) | Work::Human(_) => Ok(Found::unverified("nothing can be run for it")),
         }
     }
@@ -440,7 +440,7 @@ pub(super) fn recover(project: &Project, nonce: &str) -> Result<(), Fault> {
         return Ok(());
     }
     let job = Job::read(&folder)?;
-    let contained = sweep_lost(&Job::marker(nonce), None, Duration::from_secs(2).min(Span::duration(job.grace)));
+    let contained = sweep_lost(Some(&Job::marker(nonce)), None, Duration::from_secs(2).min(Span::duration(job.grace)));
     surroundings::clear(&folder, &DispatchId::parse(nonce)?);
     let running = Running { paths, job: &job, folder: &folder };
     let receipts = project.ledger().of_dispatch(&id)?;

@@ -18,8 +18,9 @@ pub(super) fn to(sequence: &[u8], screen: &vt100::Screen, keyboard: u16) -> Opti
         return control(body, screen).map(String::into_bytes);
     }
     if let Some(body) = text.strip_prefix("\x1b]") {
-        // The Program Status Protocol: a terminal that hears reports says the question back.
-        if body.starts_with("7501;?") {
+        // The Program Status Protocol: a terminal that hears reports says the question back. The question alone: what
+        // else a worker shows would be typed into it.
+        if matches!(body, "7501;?\x07" | "7501;?\x1b\\") {
             return Some(sequence.to_vec());
         }
         return command(body.strip_suffix("\x1b\\").or_else(|| body.strip_suffix('\x07'))?).map(String::into_bytes);
@@ -55,6 +56,10 @@ fn control(body: &str, screen: &vt100::Screen) -> Option<String> {
         ">q" | ">0q" | "20t" | "21t" => String::new(),
         _ => {
             let mode = body.strip_prefix('?')?.strip_suffix("$p")?;
+            let is_number = (1..=5).contains(&mode.len()) && mode.bytes().all(|b| b.is_ascii_digit());
+            if !is_number {
+                return None;
+            }
             format!("\x1b[?{mode};{}$y", mode_state(mode, screen))
         }
     };
@@ -131,13 +136,23 @@ mod tests {
             ("\x1b[?u", "\x1b[?0u"),
             ("\x1b[>0q", ""),
             ("\x1b]7501;?\x07", "\x1b]7501;?\x07"),
+            ("\x1b]7501;?\x1b\\", "\x1b]7501;?\x1b\\"),
             ("\x1b]52;c;?\x07", ""),
         ] {
             assert_eq!(ask(question).as_deref(), Some(answer), "{question:?}");
         }
-        for statement in
-            ["\x1b[31m", "\x1b[?25h", "\x1b]0;a?\x07", "\x1b]11;#fff\x07", "\x1b[8;3;4t", "\x1bPq#0\x1b\\", "\x1b7"]
-        {
+        for statement in [
+            "\x1b[31m",
+            "\x1b[?25h",
+            "\x1b]0;a?\x07",
+            "\x1b]11;#fff\x07",
+            "\x1b[8;3;4t",
+            "\x1bPq#0\x1b\\",
+            "\x1b7",
+            "\x1b]7501;?\rls\r\x1b\\",
+            "\x1b[?1\r2004$p",
+            "\x1b[?$p",
+        ] {
             assert_eq!(ask(statement), None, "{statement:?}");
         }
     }
