@@ -199,11 +199,14 @@ fn a_worker_without_its_first_thread_is_ended() {
 fn a_private_key_is_not_recorded_line_by_line() {
     let world = World::new();
     let key = "-----BEGIN OPENSSH PRIVATE KEY-----\\nAAAAB3NzaC1yc2EAAAADAQABAAABgQC7\\nqwertyuiopasdfghjklzxcvbnm123456\\n-----END OPENSSH PRIVATE KEY-----";
-    world.script(&format!("printf '{}\\nafter\\n'; printf '{key}\\n' > key; cat key; rm key; echo after", "before"));
+    world.script(&format!("printf '{}\\nafter\\n'; printf '%b\\n' '{key}' > key; cat key; rm key; \
+                         echo 'it begins with -----BEGIN RSA PRIVATE KEY-----'; echo 'as every, one; knows'; echo after", "before"));
     let folder = world.state().join("dispatches").join(world.last_id());
     let recorded = std::fs::read_to_string(folder.join("events.ndjson")).unwrap();
     let out: Vec<&str> = recorded.lines().filter(|line| line.contains("\"out\"")).collect();
     assert!(out.last().unwrap().contains("after"), "{out:#?}");
+    assert_eq!(out.iter().filter(|line| line.contains("redacted:private-key")).count(), 5, "{out:#?}");
+    assert!(out.iter().any(|line| line.contains("as every, one; knows")), "{out:#?}");
     assert!(!out.iter().any(|line| line.contains("qwertyuiop") || line.contains("AAAAB3Nza")), "{out:#?}");
 }
 

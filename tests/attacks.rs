@@ -105,6 +105,22 @@ fn who_speaks_here_was_not_said_by_a_worker() {
     goes(&world, &id);
 }
 
+/// What one worktree says of itself says nothing of the repository.
+#[test]
+fn a_worktree_may_have_an_identity_of_its_own() {
+    let world = project(TESTS);
+    let linked = world.root.join("linked");
+    world.git(&["config", "extensions.worktreeConfig", "true"]);
+    world.git(&["worktree", "add", "-q", "-b", "mine", linked.to_str().unwrap()]);
+    world.git_in(&linked, &["config", "--worktree", "user.email", "linked@vnx.invalid"]);
+    let script = "echo 1 > f; git add f; git commit -qm f";
+    let args = ["dispatch-agent", "--agent", "hello-world", "--provider", "shell", "--no-pane", "--base", "main"];
+    world.vnx_in(&linked, &[&args[..], &["-i", script]].concat()).expect(0);
+    let id = world.last_id();
+    world.vnx(&["gate", "run", &id]).expect(0);
+    goes(&world, &id);
+}
+
 /// A projection that lacks a row in the middle is not what a merge goes by.
 #[test]
 fn what_the_projections_leave_out_holds_all_the_same() {

@@ -93,16 +93,18 @@ pub fn snapshot(project: &Project, request: &Request) -> Snapshot {
         // Three short git processes side by side; everything else happens meanwhile.
         let version = scope.spawn(git_version);
         let base = scope.spawn(|| base(&tree, request.base.as_deref()));
-        let config = scope.spawn(|| tree.config().map_err(Fault::from));
+        let config = scope.spawn(|| {
+            let config = tree.config().map_err(Fault::from);
+            let hooks = config.as_ref().ok().map(|config| hooks_digest(project, config));
+            (config, hooks)
+        });
         let budget = scope.spawn(|| within_budget(project));
         let supplies = scope.spawn(|| supplies(project));
         let agent = agent(project, &request.agent);
         let chosen = agent.as_ref().ok().and_then(|(a, _)| a.head.provider.as_ref());
         let provider = choose_provider(project, request, chosen);
         let random = sys::random::<4>().map(u32::from_le_bytes);
-        let git_config = config.join().unwrap_or_else(|_| Err(Fault::internal("the config probe ended early")));
-        let git_hooks = git_config.as_ref().ok().map(|config| hooks_digest(project, config));
-        Snapshot {
+        let mut seen = Snapshot {
             now: sys::now(),
             // Without randomness the id can collide, and a collision is a refused claim.
             random: random.unwrap_or(0),
@@ -118,15 +120,19 @@ pub fn snapshot(project: &Project, request: &Request) -> Snapshot {
             supplies: supplies
                 .join()
                 .unwrap_or_else(|_| Err(Fault::internal("the look for ignored files ended early"))),
-            git_config,
-            git_hooks,
+            git_config: Err(Fault::internal("the config probe ended early")),
+            git_hooks: None,
+        };
+        if let Ok((config, hooks)) = config.join() {
+            (seen.git_config, seen.git_hooks) = (config, hooks);
         }
+        seen
     })
 }
 
 /// A digest of what a merge runs and says beside git's settings ([`Git::hooks_digest`]).
 pub(super) fn hooks_digest(project: &Project, config: &GitConfig) -> Digest {
-    Git::repository(&project.located.common_dir).hooks_digest(config, &project.located.main_top())
+    Git::repository(&project.located.common_dir).hooks_digest(&config.shared(), &project.located.main_top())
 }
 
 /// git's version, if it is new enough.

@@ -9,6 +9,8 @@ pub struct GitConfig {
     entries: Vec<(String, String)>,
     /// How many of them are the machine's and the person's, which come first.
     above: usize,
+    /// How many are those of every worktree, with the ones above; a worktree's own come last.
+    shared: usize,
 }
 
 impl Git {
@@ -19,7 +21,7 @@ impl Git {
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let split = |[scope, entry]: [&str; 2]| {
             let (key, value) = entry.split_once('\n').unwrap_or((entry, "true"));
-            (matches!(scope, "system" | "global"), (key.to_owned(), value.to_owned()))
+            (scope.to_owned(), (key.to_owned(), value.to_owned()))
         };
         // The command line's own settings come last and are ours, not the repository's.
         let ours = [
@@ -35,10 +37,13 @@ impl Git {
         ];
         let parts: Vec<&str> = text.split('\0').filter(|e| !e.is_empty()).collect();
         let pairs = parts.chunks_exact(2).map(|pair| split([pair[0], pair[1]]));
-        let (above, mut entries): (Vec<bool>, Vec<_>) = pairs.unzip();
+        let (mut scopes, mut entries): (Vec<String>, Vec<_>) = pairs.unzip();
         let keep = entries.len().saturating_sub(ours.len());
         entries.truncate(keep);
-        Ok(GitConfig { entries, above: above.into_iter().filter(|above| *above).count() })
+        scopes.truncate(keep);
+        let up_to = |last: &[&str]| scopes.iter().take_while(|scope| last.contains(&scope.as_str())).count();
+        let (above, shared) = (up_to(&["system", "global"]), up_to(&["system", "global", "local"]));
+        Ok(GitConfig { entries, above, shared })
     }
 }
 
@@ -59,6 +64,12 @@ impl GitConfig {
         let off = |key| self.value(key).is_some_and(|v| matches!(v, "false" | "no" | "off" | "0" | ""));
         let on = |key| self.value(key).is_some() && !off(key);
         self.converts() || off("core.symlinks") || on("core.ignorecase") || on("core.precomposeunicode")
+    }
+
+    /// Without what one worktree has for itself alone.
+    #[must_use]
+    pub fn shared(&self) -> Self {
+        Self { entries: self.entries[..self.shared].to_vec(), ..*self }
     }
 
     /// A committer identity is configured.

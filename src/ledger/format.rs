@@ -370,6 +370,25 @@ const SPACED: &str = "the payload has blanks between its members, which no write
 /// Whether blanks stand outside of the texts of a JSON text, where the checks of the format do not look for them.
 fn is_spaced(json: &str) -> bool {
     let bytes = json.as_bytes();
+    // Most blanks show by what stands around them that they are within a text.
+    memchr::memchr3_iter(b' ', b'\t', b'\r', bytes).any(|at| may_be_outside(bytes, at)) && is_spaced_somewhere(bytes)
+}
+
+/// Whether a blank could stand between two members or values.
+fn may_be_outside(bytes: &[u8], at: usize) -> bool {
+    let is_blank = |b: &u8| matches!(b, b' ' | b'\t' | b'\r');
+    let mut before = bytes[..at].iter().rev().skip_while(|b| is_blank(b)).copied();
+    let after = bytes[at..].iter().find(|b| !is_blank(b)).copied().unwrap_or(b'}');
+    let ends_value = |b: Option<u8>| b.is_none_or(|b| b.is_ascii_digit() || b"\"]}el".contains(&b));
+    match before.next() {
+        None | Some(b'{' | b'[') => true,
+        Some(b':') => before.next() == Some(b'"'),
+        Some(b',') => ends_value(before.next()) && (after.is_ascii_digit() || b"\"{[-tfn".contains(&after)),
+        value => ends_value(value) && b",:]}".contains(&after),
+    }
+}
+
+fn is_spaced_somewhere(bytes: &[u8]) -> bool {
     let mut at = 0;
     while at < bytes.len() {
         let quote = memchr::memchr(b'"', &bytes[at..]).map_or(bytes.len(), |next| at + next);

@@ -110,10 +110,15 @@ impl Recorder {
     fn without_keys<'t>(&mut self, src: Source, raw: &'t str) -> Cow<'t, str> {
         let ends = raw.contains("-----END ");
         if self.in_key.contains(&src) {
-            if ends {
+            let text = raw.trim();
+            let is_body = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/=".contains(&b));
+            let is_head = text.starts_with("Proc-Type:") || text.starts_with("DEK-Info:");
+            if ends || !is_body && !is_head {
                 self.in_key.retain(|other| *other != src);
             }
-            return Cow::Borrowed("[redacted:private-key]");
+            if ends || is_body || is_head {
+                return Cow::Borrowed("[redacted:private-key]");
+            }
         }
         if raw.contains("-----BEGIN ") && raw.contains("PRIVATE KEY-----") && !ends {
             self.in_key.push(src);

@@ -218,7 +218,9 @@ impl Watch<'_> {
             Some(Reply::Held) => {
                 self.steering.held.retain(|(_, held)| !held.is_closed());
                 self.steering.held.push_back((self.detail.clone(), reply));
-                if let Some((first, _)) = self.steering.held.front() {
+                if self.state == WorkerState::WaitingPermission
+                    && let Some((first, _)) = self.steering.held.front()
+                {
                     let first = first.clone();
                     self.go(WorkerState::WaitingPermission, StateSource::Hook, first);
                 }

@@ -94,3 +94,30 @@ fn what_is_wrong_is_named_and_what_is_the_ledgers_own_is_known() {
         assert_eq!(links(line.as_bytes()).unwrap().is_structural(), own, "{line}");
     }
 }
+
+/// Every place of a payload in which a blank may stand, and every text that looks like one.
+#[test]
+fn blanks_stand_in_texts_only() {
+    let json = r#"{"a":1,"b":[1,-2,"x"],"c":{"d":true,"e":"p, q: {r} [s] \"t\": 1 , \\"},"f":[],"g":"","h":null,"i":[{"j":false}]}"#;
+    assert!(!is_spaced(json));
+    let outside = |at: usize| {
+        let (mut inside, mut escaped) = (false, false);
+        for byte in json.bytes().take(at) {
+            (inside, escaped) = match byte {
+                b'"' if !escaped => (!inside, false),
+                b'\\' => (inside, !escaped),
+                _ => (inside, false),
+            };
+        }
+        !inside
+    };
+    for blank in [" ", "\t", "\r", "  "] {
+        for at in 1..json.len() {
+            let spaced = format!("{}{blank}{}", &json[..at], &json[at..]);
+            // Within a number or a word it would be no JSON, which the parser refuses.
+            if serde_json::from_str::<serde_json::Value>(&spaced).is_ok() {
+                assert_eq!(is_spaced(&spaced), outside(at), "{spaced}");
+            }
+        }
+    }
+}
