@@ -5,6 +5,9 @@ use std::path::PathBuf;
 
 use crate::common::World;
 
+const SHELL: [&str; 6] = ["dispatch-agent", "--provider", "shell", "--agent", "hello-world", "--no-pane"];
+const OWN: [&str; 6] = ["dispatch-agent", "--provider", "own", "--agent", "asker", "--no-pane"];
+
 /// A project with a CLI of its own: a script that gets its assignment as a file and runs it.
 fn with_cli(lane: &str, program: &str) -> World {
     let world = World::new();
@@ -31,8 +34,7 @@ fn start(world: &World, script: &str, more: &[&str]) -> String {
     let folder = world.state().join("dispatches");
     let hook = format!("hook() {{ {} __hook {}/$VNX_DISPATCH_ID; }}\n", World::binary(), folder.display());
     let script = format!("{hook}{script}");
-    let args = ["dispatch-agent", "--provider", "own", "--agent", "asker", "--no-pane", "--detach", "-i", &script];
-    world.vnx(&[&args, more].concat()).expect(0).out.trim().to_owned()
+    world.vnx(&[&OWN[..], &["--detach", "-i", &script], more].concat()).expect(0).out.trim().to_owned()
 }
 
 /// What the worker waits for, as it is shown.
@@ -171,19 +173,7 @@ fn a_worker_without_its_first_thread_is_ended() {
     let python = "import ctypes, threading, time; threading.Thread(target=lambda: time.sleep(120)).start(); ctypes.CDLL(None).pthread_exit(None)";
     let script = format!("exec python3 -c '{python}'");
     let begun = std::time::Instant::now();
-    let args = [
-        "dispatch-agent",
-        "--provider",
-        "shell",
-        "--agent",
-        "hello-world",
-        "--no-pane",
-        "--deadline",
-        "2s",
-        "-i",
-        &script,
-    ];
-    world.vnx(&args);
+    world.vnx(&[&SHELL[..], &["--deadline", "2s", "-i", &script]].concat());
     assert!(begun.elapsed() < std::time::Duration::from_mins(1));
     assert_eq!(world.last("dispatch.closed")["verdict"]["outcome"], "timeout_total");
     // Left behind by a worker that is done: found, ended and told.
@@ -215,32 +205,21 @@ fn a_private_key_is_not_recorded_line_by_line() {
 fn counts_and_names_that_no_receipt_takes() {
     let world =
         with_cli("  headless: {args: [-eu, \"{prompt_file}\"], prompt_by: file, parser: claude-stream-json}\n", "sh");
-    for (result, usage) in [
-        ("\"session_id\":\"s\",\"usage\":{\"input_tokens\":9007199254740993,\"output_tokens\":7}", true),
-        ("\"session_id\":\"LONG\",\"usage\":{\"output_tokens\":7}", true),
+    for result in [
+        "\"session_id\":\"s\",\"usage\":{\"input_tokens\":9007199254740993,\"output_tokens\":7}",
+        "\"session_id\":\"LONG\",\"usage\":{\"output_tokens\":7}",
     ] {
         let result = result.replace("LONG", &"x".repeat(600));
         let script = format!(
             "echo 1 >> f; git add f; git commit -qm f\n\
              echo '{{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,\"result\":\"done\",{result}}}'"
         );
-        let args = [
-            "dispatch-agent",
-            "--provider",
-            "own",
-            "--agent",
-            "asker",
-            "--lane",
-            "headless",
-            "--no-pane",
-            "-i",
-            &script,
-        ];
-        let run = world.vnx(&args);
+        let run = world.vnx(&[&OWN[..], &["--lane", "headless", "-i", &script]].concat());
         assert!(world.count("dispatch.closed") > 0, "{}{}", run.out, run.err);
         let closed = world.last("dispatch.closed");
         assert_eq!(closed["usage"]["output_tokens"], 7, "{closed:#}");
-        assert_eq!(usage, closed["usage"]["input_tokens"].is_null());
+        assert!(closed["usage"]["input_tokens"].is_null(), "{closed:#}");
+        assert!(closed["session"].is_null() || closed["session"] == "s", "{closed:#}");
         world.assert_nothing_left();
     }
     world.assert_verified();
@@ -253,11 +232,8 @@ fn a_cancel_while_a_hook_runs_says_what_came_of_it() {
     let left = world.root.join("left");
     let hook = format!("(trap \\\"\\\" TERM; touch {}; sleep 100) > /dev/null 2>&1 &", left.display());
     world.config(&format!("defaults: {{grace: 20s}}\nworktree: {{hooks: {{post_create: [{{run: \"{hook}\"}}]}}}}\n"));
-    let dispatch = |script: &str| {
-        let args =
-            ["dispatch-agent", "--provider", "shell", "--agent", "hello-world", "--no-pane", "--detach", "-i", script];
-        world.vnx(&args).expect(0).out.trim().to_owned()
-    };
+    let dispatch =
+        |script: &str| world.vnx(&[&SHELL[..], &["--detach", "-i", script]].concat()).expect(0).out.trim().to_owned();
     let id = dispatch("touch ../../began");
     world.until("what the hook leaves", || left.exists());
     world.until("the hook's end", || world.vnx(&["ps"]).out.contains("exited"));
@@ -280,9 +256,7 @@ fn an_interrupt_ends_the_wait_for_another_attempt() {
     let world =
         with_cli("  headless: {args: [-eu, \"{prompt_file}\"], prompt_by: file, parser: claude-stream-json}\n", "sh");
     let script = "echo '{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":true,\"api_error_status\":529,\"result\":\"API Error: 529 overloaded\"}'; exit 1";
-    let args =
-        ["dispatch-agent", "--provider", "own", "--agent", "asker", "--lane", "headless", "--no-pane", "--retry", "3"];
-    let run = world.start(&[&args[..], &["-i", script]].concat());
+    let run = world.start(&[&OWN[..], &["--lane", "headless", "--retry", "3", "-i", script]].concat());
     world.until("the end of the first attempt", || world.count("dispatch.closed") == 1);
     let outcome = world.last("dispatch.closed")["verdict"]["outcome"].clone();
     let pid = rustix::process::Pid::from_raw(i32::try_from(run.id()).unwrap()).unwrap();
@@ -314,7 +288,7 @@ fn a_question_in_between_is_not_answered_by_enter() {
     );
     let python = "import os, select, tty\ntty.setraw(0)\nos.write(1, b\"\\x1b[?2004h\\x1b]7501;state=working\\x07\")\nheard = b\"\"\n\
                   while b\"[201~\" not in heard: heard += os.read(0, 1000)\nos.write(1, b\"\\x1b]7501;state=blocked:kind=permission\\x07\")\n\
-                  there = select.select([0], [], [], 3)[0]\nopen(\"got\", \"w\").write(repr(os.read(0, 100)) if there else \"nothing\")\n";
+                  there = select.select([0], [], [], 1)[0]\nopen(\"got\", \"w\").write(repr(os.read(0, 100)) if there else \"nothing\")\n";
     let script = format!(
         "python3 -c '{python}'\ngit add got; git commit -qm got\nprintf '\\033]7501;state=done\\007'\nsleep 60\n"
     );
@@ -322,6 +296,58 @@ fn a_question_in_between_is_not_answered_by_enter() {
     world.until("it works", || world.vnx(&["ps"]).out.contains("working"));
     let sent = world.vnx(&["send", &id, "the text", "--json"]);
     assert!(sent.out.contains("\"staged\"") && sent.out.contains("a question came up"), "{}{}", sent.out, sent.err);
-    world.vnx(&["cancel", &id]);
     world.vnx(&["wait", &id]);
+    assert_eq!(world.git(&["show", &format!("vnx/{id}:got")]), "nothing");
+}
+
+fn kill_supervisor(world: &World) {
+    let supervisor = world.processes().into_iter().find(|(_, command)| command.contains(" supervise ")).unwrap().0;
+    let pid = rustix::process::Pid::from_raw(supervisor).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    world.until("its end", || !world.processes().iter().any(|(pid, _)| *pid == supervisor));
+}
+
+/// Two projects may use the same id: a recovery in one leaves the worker of the other alone.
+#[test]
+fn a_recovery_ends_nobody_elses_worker() {
+    let (lost, other) = (World::new(), World::new());
+    let dispatch = |world: &World| {
+        let script = format!("touch {0}/at; while [ ! -e {0}/go ]; do sleep 0.02; done", world.root.display());
+        world.vnx(&[&SHELL[..], &["--id", "fix1", "--detach", "-i", &script]].concat()).expect(0);
+        world.until("the worker", || world.root.join("at").exists());
+    };
+    dispatch(&lost);
+    dispatch(&other);
+    kill_supervisor(&lost);
+    lost.vnx(&["wait", "fix1"]);
+    assert_eq!(lost.last("dispatch.closed")["verdict"]["outcome"], "supervisor_lost");
+    std::fs::write(other.root.join("go"), "").unwrap();
+    other.vnx(&["wait", "fix1"]);
+    assert_eq!(other.last("dispatch.closed")["end"], serde_json::json!({"how": "exited", "code": 0}));
+    lost.assert_nothing_left();
+}
+
+/// A process id means what it meant only since the same boot: a session of then is somebody else's now.
+#[test]
+fn a_recovery_of_another_boot_ends_no_session() {
+    for same in [true, false] {
+        let world = World::new();
+        let pid = world.root.join("pid");
+        let script = format!("env -i sh -c 'echo $$ > {0}.new; mv {0}.new {0}; exec sleep 300' & wait", pid.display());
+        let id = world.vnx(&[&SHELL[..], &["--detach", "-i", &script]].concat()).expect(0).out.trim().to_owned();
+        world.until("what it starts", || pid.exists());
+        let pids = world.state().join("dispatches").join(&id).join("pids");
+        if !same {
+            let text = std::fs::read_to_string(&pids).unwrap();
+            std::fs::write(&pids, format!("another boot {text}")).unwrap();
+        }
+        kill_supervisor(&world);
+        world.vnx(&["wait", &id]);
+        let left = std::fs::read_to_string(&pid).unwrap().trim().parse().unwrap();
+        let left = rustix::process::Pid::from_raw(left).unwrap();
+        assert_eq!(run_is_over(left), same);
+        if !same {
+            rustix::process::kill_process(left, rustix::process::Signal::KILL).unwrap();
+        }
+    }
 }

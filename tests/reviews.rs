@@ -245,3 +245,23 @@ fn what_was_found_stays_until_somebody_looks_again() {
     world.vnx(&["gate", "run", &id, "review"]).expect(0);
     goes(&world, &id);
 }
+
+/// Whoever waits for reviewers may stop waiting, and they stop too.
+#[test]
+fn an_interrupt_ends_the_reviewers() {
+    let world = with_reviewers(&["one"], "");
+    let script = format!("#!/bin/sh\ntouch {}/asked\nexec sleep 100\n", world.root.display());
+    std::fs::write(world.root.join("one.sh"), script).unwrap();
+    let id = done(&world, "echo 1 > f");
+    let run = world.start(&["gate", "run", &id]);
+    world.until("the reviewer", || world.root.join("asked").exists());
+    let pid = rustix::process::Pid::from_raw(i32::try_from(run.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let begun = std::time::Instant::now();
+    run.wait_with_output().unwrap();
+    assert!(begun.elapsed() < std::time::Duration::from_secs(50));
+    holds(&world, &id, "unverified", "review");
+    let said = world.last("gate.resulted");
+    assert!(said["reason"].as_str().unwrap().contains("cancelled"), "{said}");
+    world.assert_nothing_left();
+}

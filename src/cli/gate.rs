@@ -176,7 +176,7 @@ fn run_gates(context: &Context, args: &GateRunArgs) -> Result<Answer, Fault> {
     } else if ran.is_empty() && looked.situation.gates.is_empty() {
         context.screen.story("no gate applies to this change; `vnx gate list` shows those of its target");
     } else if ran.is_empty() {
-        context.screen.story("every gate that can be run has passed for this tree; `--all` runs them again");
+        context.screen.story("every gate that can be run has passed for this commit; `--all` runs them again");
     }
     let good = ran.iter().all(|ran| ran.passed() || !ran.required);
     Ok(if good { Answer::Good } else { Answer::No })

@@ -36,7 +36,7 @@ pub(super) fn run(context: &Context, args: &MergeArgs) -> Result<Answer, Fault> 
             // The rest of a queue does not wait for one that cannot even be looked at.
             Err(fault) if args.queue && ids.len() > 1 => {
                 let (clear, reason) = (fault.next().to_owned(), fault.what);
-                Merged::Refused(Refused { dispatch: id.clone(), reason, clear })
+                Merged::Refused(Refused { dispatch: id.clone(), reason, clear, untouched: false })
             }
             other => other?,
         };
@@ -109,10 +109,9 @@ fn tell(context: &Context, merged: &Merged) {
             }
         }
         Merged::Held(held) => gate::decision(context, held),
-        Merged::Refused(Refused { dispatch, reason, clear }) => {
+        Merged::Refused(Refused { dispatch, reason, clear, untouched }) => {
             let word = toned(Tone::Bad, "refused");
-            let moved = reason.contains("was moved meanwhile");
-            let target = if moved { "" } else { "; the target is what it was" };
+            let target = if *untouched { "; the target is what it was" } else { "" };
             context.screen.answer(&format!("{word}  {dispatch}: {}{target}", printable(reason)));
             context.screen.answer(&toned(Tone::Dim, &format!("    {}", printable(clear))));
         }

@@ -92,6 +92,8 @@ pub struct Refused {
     pub reason: String,
     /// What to do next.
     pub clear: String,
+    /// The target is known to be what it was.
+    pub untouched: bool,
 }
 
 /// Why a try ended: for people, and what they can do.
@@ -212,13 +214,14 @@ impl Landing<'_> {
             Err(Ended { mut reason, clear }) => {
                 // Something that the merge ran may have done what the merge did not.
                 let now = self.repository().ref_commit(&target)?.unwrap_or_default();
-                if now != base && !reason.contains("was not moved") {
+                let untouched = now == base;
+                if !untouched && !reason.contains("was not moved") {
                     let plain = short_ref(&target);
                     reason =
                         format!("{reason}; and {plain} was moved meanwhile, from {base} to {now}, not by the merge");
                 }
                 merging.refused(self.project, &reason)?;
-                return Ok(Merged::Refused(Refused { dispatch: self.id().clone(), reason, clear }));
+                return Ok(Merged::Refused(Refused { dispatch: self.id().clone(), reason, clear, untouched }));
             }
         };
         // From here on it has landed, whatever else happens.

@@ -76,7 +76,7 @@ fn scope(looked: &Looked, spoken: &Spoken) -> Result<Scope, Fault> {
     Ok(Scope { target, head, tree, until: until(holds)? })
 }
 
-/// Approves a dispatch's tree; `settles` names a review whose reviewers disagree.
+/// Approves a dispatch's commit; `settles` names a review whose reviewers disagree.
 pub fn approve(
     project: &Project,
     looked: &Looked,
@@ -163,7 +163,7 @@ fn home(path: &str) -> PathBuf {
     }
 }
 
-/// Sets a gate aside for this tree: its name, or `verdict`, `strict`, `items`, `no-gate`, `git-config`.
+/// Sets a gate aside for this commit: its name, or `verdict`, `strict`, `items`, `no-gate`, `git-config`.
 pub fn set_aside(project: &Project, looked: &Looked, about: &Name, spoken: &Spoken) -> Result<OverrideUsed, Fault> {
     const OTHERS: [&str; 5] = ["verdict", "strict", "items", "no-gate", "git-config"];
     let (seen, by) = (&looked.situation, actor(project)?);

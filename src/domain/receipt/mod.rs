@@ -113,9 +113,9 @@ kinds! {
     DispatchClosed "dispatch.closed" Wait "What people call the receipt.";
     WorktreeUndone "worktree.undone" Wait "A removed worktree stands again.";
     AnchorWritten "anchor.written" Wait "A checkpoint of the ledger stands outside of it.";
-    GateRequested "gate.requested" Ride "A gate is asked about a tree.";
+    GateRequested "gate.requested" Ride "A gate is asked about a commit.";
     GateResulted "gate.resulted" Wait "What the gate said.";
-    ApprovalGiven "approval.given" Wait "A person approves a tree.";
+    ApprovalGiven "approval.given" Wait "A person approves a commit.";
     ItemOpened "item.opened" Wait "Something is to be done.";
     ItemClosed "item.closed" Wait "It was done, or will not be.";
     StageProposed "stage.proposed" Wait "Somebody proposes a dispatch.";
