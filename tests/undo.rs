@@ -495,6 +495,9 @@ fn submodules() {
 fn gc_undo_and_rescue_and_their_mistakes() {
     let world = World::new();
     world.script("echo u > u").expect(4);
+    assert!(world.vnx(&["worktree", "gc", "--apply", "@last"]).expect(0).out.contains("removed"));
+    world.vnx(&["worktree", "rescue", "drop", &world.last_id(), "--yes"]).expect(0);
+    world.script("echo u > u").expect(4);
     let id = world.last_id();
     let wrong = [
         (&["worktree", "gc", "nope"][..], "no worktree \"nope\""),

@@ -49,7 +49,13 @@ struct Collected {
 fn gc(context: &Context, args: &GcArgs) -> Result<Answer, Fault> {
     let project = context.project()?;
     let age = args.older_than.unwrap_or(project.config.worktree.keep);
-    let wanted = Wanted { names: args.names.clone(), age, most: args.max_total, apply: args.apply };
+    // Whole names, as this takes something away; the last one is one.
+    let whole = |name: &String| match name.as_str() {
+        "@last" => view::resolve(&project, name).map(|id| id.to_string()),
+        _ => Ok(name.clone()),
+    };
+    let wanted_names = args.names.iter().map(whole).collect::<Result<Vec<_>, _>>()?;
+    let wanted = Wanted { names: wanted_names, age, most: args.max_total, apply: args.apply };
     let rows = trees::collect_garbage(&project, &wanted)?;
     let reclaimed = rows.iter().filter(|row| row.removed).map(|row| row.bytes).sum();
     if args.json {

@@ -46,7 +46,7 @@ pub(in crate::cli) struct NewArgs {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct GcArgs {
-    /// Only these folders; one that belongs to nobody goes only when it is named
+    /// Only these folders, by their whole name or as `@last`; one that belongs to nobody goes only when it is named
     #[arg(value_name = "NAME")]
     pub(in crate::cli) names: Vec<String>,
     /// Really do it
