@@ -281,6 +281,43 @@ fn a_seal_that_was_cut_off_is_told_by_the_next_one_and_two_at_once_are_one() {
 }
 
 #[test]
+fn an_anchor_that_git_lost_comes_back_or_is_made_again_where_the_witness_remembers_it() {
+    let world = anchored();
+    let anchor = world.git(&["rev-parse", "refs/vnx/anchors"]).trim().to_owned();
+    let sealed = std::fs::read_to_string(world.ledger()).unwrap();
+    world.git(&["update-ref", "-d", "refs/vnx/anchors"]);
+    let verify = world.vnx(&["audit-chain", "verify"]).expect(3);
+    let command = format!("git update-ref refs/vnx/anchors {anchor}");
+    assert!(verify.out.contains(&command) && !verify.out.contains("find the one that was anchored"), "{}", verify.out);
+    world.git(&["update-ref", "refs/vnx/anchors", &anchor]);
+    world.vnx(&["audit-chain", "verify"]).expect(0);
+
+    // For good, as after a mirror's `fetch --prune` and a collection of git's own.
+    world.git(&["update-ref", "-d", "refs/vnx/anchors"]);
+    world.git(&["-c", "gc.reflogExpire=now", "reflog", "expire", "--expire=now", "--all"]);
+    world.git(&["prune", "--expire=now"]);
+    let verify = world.vnx(&["audit-chain", "verify"]).expect(3);
+    assert!(verify.out.contains("vnx audit-chain seal --lost"), "{}", verify.out);
+    world.vnx(&["audit-chain", "seal"]).expect(3);
+    // The file is no other than the witness has seen, or nothing is written.
+    std::fs::write(world.ledger(), rewrite(&sealed, "\"investigate\"", "\"accept\"")).unwrap();
+    world.vnx(&["audit-chain", "seal", "--lost"]).expect(3);
+    std::fs::write(world.ledger(), &sealed).unwrap();
+    // Nor without a witness.
+    let nobody = world
+        .command(World::binary())
+        .env("XDG_STATE_HOME", &world.root)
+        .args(["audit-chain", "seal", "--lost"])
+        .output()
+        .unwrap();
+    assert!(nobody.status.code() == Some(3) && !String::from_utf8_lossy(&nobody.stdout).contains("--lost"));
+    assert_eq!(world.vnx(&["audit-chain", "seal", "--lost", "--json"]).expect(0).json()["new"], true);
+    assert_eq!(world.count("anchor.written"), 2);
+    world.vnx(&["audit-chain", "verify", "--require-anchor"]).expect(0);
+    assert_eq!(world.vnx(&["audit-chain", "seal", "--lost", "--json"]).expect(0).json()["new"], false);
+}
+
+#[test]
 fn a_proof_convinces_somebody_without_the_ledger() {
     let world = anchored();
     let count = world.receipts().len();

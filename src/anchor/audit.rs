@@ -6,9 +6,10 @@ use serde::Serialize;
 
 use super::signature::Signers;
 use super::witness::{self, Files};
-use super::{ANCHORS, Anchor, AnchorError, read, repository};
+use super::{ANCHORS, Anchor, AnchorError, parse, read, repository};
 use crate::domain::checkpoint::Checkpoint;
 use crate::domain::receipt::AnchorWritten;
+use crate::git::Git;
 use crate::ledger::verify::{self, Flaw, Report, Since, Status};
 use crate::project::Project;
 
@@ -29,6 +30,8 @@ pub struct Options<'a> {
     pub packed: bool,
     /// An anchor that nobody trusted has signed is as good: for whoever is about to sign one.
     pub unsigned: bool,
+    /// The last anchor may be gone from git, where the witness remembers what it said: for whoever writes another one.
+    pub lost: bool,
     /// Hears how many bytes are done.
     pub progress: Option<&'a (dyn Fn(u64) + Sync)>,
 }
@@ -173,7 +176,7 @@ fn once(project: &Project, options: &Options<'_>) -> Audit {
             report.fail(Status::AnchorMismatch, Flaw::BadAnchor, why.as_str());
         }
         if report.status != Status::AnchorMismatch {
-            missing(&mut report, &known, options);
+            missing(&mut report, &known, options, &repository(project));
         }
         if report.status == Status::Verified {
             doubts(&mut report, &known, &anchors, options);
@@ -314,21 +317,37 @@ fn compare(report: &mut Report, known: &[&Checkpoint], from: u64, place: &str) {
 }
 
 /// The anchor that the ledger tells of last must stand in this clone's own ref, as it was told.
-fn missing(report: &mut Report, known: &Known, options: &Options<'_>) {
+fn missing(report: &mut Report, known: &Known, options: &Options<'_>, repository: &Git) {
     let Some((_, told)) = report.last_anchor.clone() else { return };
     let found = known.anchors().iter().find(|a| a.commit.id == told.commit);
+    let witnessed = known.witness.iter().flatten().any(|c| (c.size, c.root) == (told.size, told.root));
     let why = match found {
         Some(anchor) if is_of(&told, anchor) => return,
         Some(_) => format!("the receipt of the anchor of {} receipts says something else than the anchor", told.size),
         None if options.reference.is_some() || known.list.is_err() => return,
+        None if options.lost && witnessed => return,
         None => format!(
-            "the ledger tells of an anchor of {} receipts, which {ANCHORS} does not have; fetch it from where it was pushed",
-            told.size
+            "the ledger tells of an anchor of {} receipts, which {ANCHORS} does not have; {}",
+            told.size,
+            way_back(&told, witnessed, repository)
         ),
     };
     let there = found.map_or_else(|| "nothing".to_owned(), |a| a.checkpoint.root.to_string());
     let expected = found.map_or(told.commit.clone(), |_| told.root.to_string());
     report.fail(Status::AnchorMismatch, Flaw::BadAnchor, why).differs(&expected, &there);
+}
+
+/// How an anchor comes back that the ref does not have: git keeps a commit for a while that no ref names.
+fn way_back(told: &AnchorWritten, witnessed: bool, repository: &Git) -> String {
+    let commits = repository.raw_commits(std::slice::from_ref(&told.commit)).unwrap_or_default();
+    if commits.into_iter().filter_map(parse).any(|anchor| is_of(told, &anchor)) {
+        return format!("its commit is still here: git update-ref {ANCHORS} {}", told.commit);
+    }
+    let pushed = "fetch it from where it was pushed";
+    if !witnessed {
+        return pushed.to_owned();
+    }
+    format!("{pushed}, or, if it never was, as the witness knows what it said: vnx audit-chain seal --lost")
 }
 
 /// Whether this receipt tells of this anchor.

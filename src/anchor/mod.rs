@@ -16,7 +16,7 @@ mod witness;
 pub use audit::{Anchored, Audit, Options, audit, audit_file, believed, disbelieved, why_not};
 pub use export::{Export, Exported, export};
 pub use prove::{Proof, covered, prove};
-pub use seal::{Sealed, seal};
+pub use seal::{Sealed, seal, seal_lost};
 pub use signature::Signers;
 pub use witness::{NoWitness, no_witness};
 

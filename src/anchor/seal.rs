@@ -41,6 +41,16 @@ pub struct Sealed {
 /// Writes an anchor of the ledger as it is now. `Err` with the audit when the ledger does not
 /// verify: then nothing is written.
 pub fn seal(project: &Project) -> Result<Result<Sealed, Audit>, Fault> {
+    seal_by(project, &Options { unsigned: true, ..Options::default() })
+}
+
+/// [`seal`], also where the last anchor is gone from git for good and the witness remembers what it said: the
+/// receipts that it covered are held against that.
+pub fn seal_lost(project: &Project) -> Result<Result<Sealed, Audit>, Fault> {
+    seal_by(project, &Options { unsigned: true, lost: true, ..Options::default() })
+}
+
+fn seal_by(project: &Project, options: &Options<'_>) -> Result<Result<Sealed, Audit>, Fault> {
     // One at a time: the second one finds that nothing is left to do.
     let _one = lock::exclusive(&project.paths.locks().join("seal.lock"), Duration::from_mins(1))?;
     // What is to be mended comes before the anchor, and not with the receipt that tells of it. What
@@ -51,7 +61,7 @@ pub fn seal(project: &Project) -> Result<Result<Sealed, Audit>, Fault> {
     }
     // What they are before every byte of them is read.
     let files = project.ledger().packed_files().ok().flatten();
-    let audit = audit(project, &Options { unsigned: true, ..Options::default() });
+    let audit = audit(project, options);
     if audit.report.status != Status::Verified {
         return Ok(Err(audit));
     }

@@ -12,7 +12,7 @@ use crate::anchor::{self, ANCHORS, Anchored, Audit};
 use crate::domain::Fault;
 use crate::domain::checkpoint::Checkpoint;
 use crate::domain::receipt::{ImportStatus, LedgerImported};
-use crate::ledger::verify::{Report, Status};
+use crate::ledger::verify::{Flaw, Report, Status};
 use crate::sys::files;
 
 pub(super) fn run(context: &Context, command: &AuditCommand) -> Result<Answer, Fault> {
@@ -41,13 +41,14 @@ pub(super) fn run(context: &Context, command: &AuditCommand) -> Result<Answer, F
                     require: *require_anchor,
                     since: *since_anchor,
                     unsigned: false,
+                    lost: false,
                     progress: Some(&progress),
                 },
             );
             context.screen.progress("");
             Ok(show(context, &audit, *json))
         }
-        AuditCommand::Seal { json } => seal(context, *json),
+        AuditCommand::Seal { lost, json } => seal(context, *lost, *json),
         AuditCommand::Import { file, json } => import(context, file, *json),
         AuditCommand::Prove { seq } => {
             context.screen.json(&anchor::prove(&context.project_as_it_is()?, *seq)?);
@@ -211,17 +212,21 @@ fn tell(context: &Context, report: &Report, anchors: Option<&Anchored>) {
             }
         }
     }
-    if let Some(next) = next(report.status, anchors.is_some()) {
+    let about_anchor = report.first_bad.as_ref().is_some_and(|bad| bad.kind == Flaw::BadAnchor);
+    if let Some(next) = next(report.status, anchors.is_some(), about_anchor) {
         context.screen.answer(&toned(Tone::Dim, &format!("  fix: {next}")));
     }
 }
 
 /// What to do about a ledger that does not verify: the project's own, or a file from anywhere.
-fn next(status: Status, own: bool) -> Option<&'static str> {
+fn next(status: Status, own: bool, about_anchor: bool) -> Option<&'static str> {
     Some(match (status, own) {
         (Status::Verified, _) => return None,
         (Status::Broken, true) => {
             "leave the file as it is, compare it with a backup or a clone, and dispatch nothing meanwhile; nothing is merged until then"
+        }
+        (Status::AnchorMismatch, true) if about_anchor => {
+            "leave the file as it is: its chain is sound, and what is wrong is the anchor; see the line above"
         }
         (Status::AnchorMismatch, true) => {
             "leave the file as it is, find the one that was anchored (a backup, another machine), and put it back"
@@ -238,8 +243,10 @@ fn next(status: Status, own: bool) -> Option<&'static str> {
     })
 }
 
-fn seal(context: &Context, json: bool) -> Result<Answer, Fault> {
-    let sealed = match anchor::seal(&context.project_as_it_is()?)? {
+fn seal(context: &Context, lost: bool, json: bool) -> Result<Answer, Fault> {
+    let project = context.project_as_it_is()?;
+    let sealed = if lost { anchor::seal_lost(&project)? } else { anchor::seal(&project)? };
+    let sealed = match sealed {
         Ok(sealed) => sealed,
         Err(audit) => {
             context.screen.story("no anchor was written: the ledger does not verify");

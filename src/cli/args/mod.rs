@@ -368,6 +368,9 @@ pub(super) enum AuditCommand {
     /// an SSH key (gpg.format ssh, user.signingkey). Push it with
     /// `git push origin refs/vnx/anchors`.
     Seal {
+        /// The last anchor is gone from git and was never pushed: hold the ledger against the witness, and write another
+        #[arg(long)]
+        lost: bool,
         /// Print JSON
         #[arg(long)]
         json: bool,
