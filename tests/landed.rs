@@ -78,6 +78,20 @@ fn taken_back_again() {
     class_after(lines, "committed", "no");
 }
 
+/// No patch of the target is the way back, and yet nothing of the change is there.
+#[test]
+fn taken_back_in_pieces() {
+    let lines = "git merge -q --squash $B; git commit -qm squashed; git checkout -q base f; git commit -qm one; git rm -q new; git commit -qm two";
+    class_after(lines, "committed", "no");
+}
+
+/// A target whose ref git has packed, where it was and elsewhere.
+#[test]
+fn a_packed_target() {
+    class_after("git pack-refs --all", "committed", "no");
+    class_after("echo other > other; git add other; git commit -qm other; git pack-refs --all", "committed", "no");
+}
+
 /// The same lines at another depth are another change.
 #[test]
 fn only_blanks_differ() {

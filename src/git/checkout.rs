@@ -38,7 +38,8 @@ impl Git {
 
     /// Writes the files of HEAD into a registered worktree, whatever is there. `self` is the worktree.
     pub fn checkout_files(&self, workers: usize, lfs: Lfs, held: Option<File>) -> Result<()> {
-        let mut cmd = self.cmd();
+        // Of a partial clone, what is missing is fetched, as git does for whoever checks out by hand.
+        let mut cmd = self.cmd().env("GIT_NO_LAZY_FETCH", "0");
         if lfs == Lfs::Skip {
             cmd = cmd.env("GIT_LFS_SKIP_SMUDGE", "1");
         }

@@ -6,7 +6,7 @@
 //! fresh worktree all of them, at every call. The index stores nanoseconds too, and with them
 //! nearly every file is proven unchanged by its `lstat` alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::fs::Metadata;
 use std::os::unix::ffi::OsStrExt;
@@ -92,16 +92,47 @@ impl Index {
             .collect();
         let is_as_it_was = |path: &Path| {
             let Some((first, entry)) = known.get(path) else { return false };
-            let recorded = |field| first.field(entry, field);
-            std::fs::symlink_metadata(tree.join(path)).is_ok_and(|m| {
-                (recorded(8), recorded(12)) == modified(&m)
-                    && (recorded(0), recorded(4)) == changed(&m)
-                    && recorded(20) == truncate(m.ino())
-                    && recorded(36) == truncate(m.size())
-            })
+            std::fs::symlink_metadata(tree.join(path)).is_ok_and(|meta| first.is_of(entry, &meta))
         };
-        let plain = self.entries.iter().filter(|e| e.merged && !e.skip_worktree && self.mode(e) != GITLINK);
-        plain.map(|e| self.path(e)).filter(|path| !is_as_it_was(path)).map(Path::to_owned).collect()
+        self.plain().map(|e| self.path(e)).filter(|path| !is_as_it_was(path)).map(Path::to_owned).collect()
+    }
+
+    /// What stands as a file on disk.
+    fn plain(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(|e| e.merged && !e.skip_worktree && self.mode(e) != GITLINK)
+    }
+
+    /// Whether a file is the one that was looked at when the entry was written, as it was then.
+    fn is_of(&self, entry: &Entry, meta: &Metadata) -> bool {
+        let recorded = |field| self.field(entry, field);
+        (recorded(8), recorded(12)) == modified(meta)
+            && (recorded(0), recorded(4)) == changed(meta)
+            && recorded(20) == truncate(meta.ino())
+            && recorded(36) == truncate(meta.size())
+    }
+
+    /// Whether `tree` holds the files of this index as they were when it was written, and no other file, ignored ones
+    /// included.
+    pub(super) fn is_all_of(&self, tree: &Path) -> bool {
+        let known: HashMap<&Path, &Entry> = self.plain().map(|entry| (self.path(entry), entry)).collect();
+        let (mut folders, mut seen) = (vec![PathBuf::new()], 0);
+        while let Some(below) = folders.pop() {
+            let Ok(entries) = std::fs::read_dir(tree.join(&below)) else { return false };
+            for entry in entries {
+                let Ok(entry) = entry else { return false };
+                let path = below.join(entry.file_name());
+                match entry.file_type() {
+                    Ok(_) if path.as_os_str() == ".git" => {}
+                    Ok(kind) if kind.is_dir() => folders.push(path),
+                    Ok(_) => match (known.get(path.as_path()), entry.metadata()) {
+                        (Some(entry), Ok(meta)) if self.is_of(entry, &meta) => seen += 1,
+                        _ => return false,
+                    },
+                    Err(_) => return false,
+                }
+            }
+        }
+        seen == known.len()
     }
 
     /// Bytes of an object name.

@@ -29,6 +29,10 @@ impl Git {
         if changed.is_empty() {
             return Ok(false);
         }
+        // Most targets have gone on elsewhere, or not at all: there the files are as they were.
+        if self.differing(&fork, target)?.is_disjoint(&changed) {
+            return Ok(false);
+        }
         if self.differing(tip, target)?.is_disjoint(&changed) {
             return Ok(true);
         }
@@ -38,14 +42,15 @@ impl Git {
         let log = ["log", "--no-merges", COMMITS, "--format=commit %H"];
         let single = |reverse, end: &str| self.patch_ids(&log, reverse, &[&format!("{fork}..{end}")]);
         let theirs = single(false, target)?;
-        let holds = |there: &BTreeSet<String>, back: &BTreeSet<String>| {
-            !there.is_empty() && there.is_subset(&theirs) && back.is_disjoint(&theirs)
+        let holds = |change: &dyn Fn(bool) -> Result<BTreeSet<String>>| -> Result<bool> {
+            let there = change(false)?;
+            Ok(!there.is_empty() && there.is_subset(&theirs) && change(true)?.is_disjoint(&theirs))
         };
-        if holds(&whole(false)?, &whole(true)?) {
+        if holds(&whole)? {
             return Ok(true);
         }
         // A merge has a change of its own that no patch shows.
-        Ok(holds(&single(false, tip)?, &single(true, tip)?) && !self.has_merges(&format!("{fork}..{tip}"))?)
+        Ok(holds(&|reverse| single(reverse, tip))? && !self.has_merges(&format!("{fork}..{tip}"))?)
     }
 
     fn merge_base(&self, a: &str, b: &str) -> Result<Option<String>> {

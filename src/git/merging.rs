@@ -111,7 +111,7 @@ impl Git {
 
     /// Whether HEAD names a commit and no branch: what is done there moves nothing else. `self` is the worktree.
     pub fn is_detached(&self) -> bool {
-        let head = std::fs::read(self.git_dir.join("HEAD")).unwrap_or_default();
+        let head = head_of(&self.git_dir);
         let name = head.trim_ascii_end();
         matches!(name.len(), 40 | 64) && name.iter().all(u8::is_ascii_hexdigit)
     }
@@ -226,7 +226,8 @@ impl Git {
 
     /// The author of a commit, as variables for another one.
     pub fn author_of(&self, commit: &str) -> Result<Vec<(String, String)>> {
-        let args = ["log", "-1", "--format=%an%x00%ae%x00%ad", "--date=raw", "--no-show-signature", commit, "--"];
+        // Before 1973 seconds are only taken for such behind an `@` (git-commit(1)).
+        let args = ["log", "-1", "--format=%an%x00%ae%x00@%ad", "--date=raw", commit, "--"];
         let text = expect("log", self.cmd().args(args).run()?)?.text();
         let names = ["GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_AUTHOR_DATE"];
         Ok(names.iter().zip(text.split('\0')).map(|(name, value)| ((*name).to_owned(), value.to_owned())).collect())
@@ -235,8 +236,20 @@ impl Git {
 
 /// Whether HEAD names this branch.
 pub(super) fn is_on(git_dir: &Path, branch: &str) -> bool {
+    head_of(git_dir).strip_prefix(b"ref: ").is_some_and(|name| name.trim_ascii_end() == branch.as_bytes())
+}
+
+/// What HEAD says, in the form of its file. Where references are kept in tables that file says nothing, for every git
+/// that knows no tables (gitrepository-layout(5)), and git is asked.
+fn head_of(git_dir: &Path) -> Vec<u8> {
     let head = std::fs::read(git_dir.join("HEAD")).unwrap_or_default();
-    head.strip_prefix(b"ref: ").is_some_and(|name| name.trim_ascii_end() == branch.as_bytes())
+    if head.trim_ascii_end() != b"ref: refs/heads/.invalid" {
+        return head;
+    }
+    let git = Git::repository(git_dir);
+    let ask = |args: &[&str]| git.cmd().args(args).run().ok().filter(Output::ok).map(|said| said.text());
+    let name = ask(&["symbolic-ref", "--quiet", "HEAD"]).map(|name| format!("ref: {name}"));
+    name.or_else(|| ask(&["rev-parse", "--verify", "--quiet", "HEAD"])).unwrap_or_default().into_bytes()
 }
 
 fn home(rest: &str) -> PathBuf {

@@ -185,6 +185,8 @@ impl Git {
             ])
             // Two names that differ in capitals are two files here, wherever the configuration came from.
             .args(["-c", "core.ignorecase=false"])
+            // A signature is verified by the program that the configuration names.
+            .args(["-c", "log.showSignature=false"])
             .args(["-c", "gc.auto=0", "-c", "maintenance.auto=false", "-c", "core.quotePath=false"])
             // Somebody else's fetch or gc is waited for; git's own patience is a tenth of a second and a second.
             .args(["-c", "core.filesRefLockTimeout=20000", "-c", "core.packedRefsTimeout=20000"])

@@ -100,6 +100,17 @@ impl Git {
         parse(&expect("status", output)?.stdout)
     }
 
+    /// Whether nothing is in the worktree but the files of its index, as they were when that was written: nothing
+    /// untracked and nothing ignored either.
+    pub fn is_untouched(&self, hash: usize) -> Result<bool> {
+        let tree = self.work_tree.as_deref().ok_or_else(|| unreadable("status"))?;
+        if let Some(index) = Index::read(&self.git_dir.join("index"), hash) {
+            return Ok(index.is_all_of(tree));
+        }
+        let status = self.status(&self.staged(hash)?)?;
+        Ok(status.changed.is_empty() && status.untracked.is_empty() && status.ignored.is_empty())
+    }
+
     pub(super) fn hidden(&self) -> Result<Hidden> {
         let output = expect("ls-files", self.cmd().args(["ls-files", "-v", "--stage", "-z"]).run()?)?;
         let mut hidden = Hidden::default();

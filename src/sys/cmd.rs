@@ -5,7 +5,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -167,8 +167,8 @@ impl Cmd {
         self.stdin = Some(bytes.into());
         self
     }
-    /// Gives the program a file as standard input that it never reads: a lock that shall stay
-    /// held until the program ends, even if we do not live to see it.
+    /// Gives the program a lock as standard input, which stays held until the program ends, even if we do not live to
+    /// see it. Where it is to read something too ([`Self::stdin`]), that goes into the lock's file.
     #[must_use]
     pub fn holding(mut self, lock: Option<File>) -> Self {
         self.held = lock;
@@ -212,22 +212,24 @@ impl Cmd {
         let mut command = Command::new(path);
         command.args(&self.args).env_clear().envs(self.env);
         command.stdout(self.out.map_or_else(Stdio::piped, Stdio::from)).stderr(Stdio::piped());
-        command.stdin(match (self.stdin.is_some(), self.held) {
-            (true, _) => Stdio::piped(),
-            (false, Some(lock)) => Stdio::from(lock),
-            (false, None) => Stdio::null(),
-        });
+        let failed = |source| CmdError::Spawn { program: program.clone(), source };
+        let (stdin, input) = match (self.held, self.stdin) {
+            // The lock's own file takes what is to be read, so that the program holds it by reading.
+            (Some(lock), Some(input)) => (Stdio::from(filled(lock, &input).map_err(failed)?), Vec::new()),
+            (Some(lock), None) => (Stdio::from(lock), Vec::new()),
+            (None, Some(input)) => (Stdio::piped(), input),
+            (None, None) => (Stdio::null(), Vec::new()),
+        };
+        command.stdin(stdin);
         if let Some(cwd) = &self.cwd {
             command.current_dir(cwd);
         }
-        let failed = |source| CmdError::Spawn { program: program.clone(), source };
         let mut child = command.spawn().map_err(failed)?;
         let pidfd = pidfd(&child).map_err(|e| {
             let _ = child.kill().and_then(|()| child.wait());
             failed(e.into())
         })?;
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let input = self.stdin.unwrap_or_default();
         let (mut out, mut err) = (Drain::new(stdout, self.cap), Drain::new(stderr, 256 << 10));
         let ended = std::thread::scope(|scope| {
             if let Some(mut pipe) = stdin {
@@ -247,6 +249,15 @@ impl Cmd {
         }
         Ok(Output { code: status.code(), stdout: out.kept, stderr: err.kept, truncated: out.more })
     }
+}
+
+/// A file with this in it, at its beginning.
+fn filled(mut file: File, bytes: &[u8]) -> std::io::Result<File> {
+    file.set_len(0)?;
+    file.rewind()?;
+    file.write_all(bytes)?;
+    file.rewind()?;
+    Ok(file)
 }
 
 /// It is our child and not reaped yet, so the pid is still its own.

@@ -192,7 +192,15 @@ fn assemble(tree: &Tree<'_>, read: Read<'_>) -> Collected {
     } else {
         Tri::No
     };
-    let (integrated, only_content) = integrated(tree, &repository, own, tip.as_deref(), commits);
+    // Neither is asked by settings that may run programs.
+    let is_trusted = status.is_some();
+    let asked = || integrated(tree, &repository, own, tip.as_deref(), commits);
+    let (integrated, only_content) = if is_trusted { asked() } else { (Tri::Unknown, false) };
+    let on_remote = if is_trusted {
+        on_remote(&repository, own, tip.as_deref(), head.as_deref(), &mut unknown)
+    } else {
+        Tri::Unknown
+    };
     let facts = TreeFacts {
         tracked_changes: uncommitted_parts[0],
         untracked: uncommitted_parts[1],
@@ -203,7 +211,7 @@ fn assemble(tree: &Tree<'_>, read: Read<'_>) -> Collected {
         on_own_branch: attached(&|name| name == branch),
         on_foreign_branch: attached(&|name| name != branch && name.starts_with("vnx/")),
         integrated,
-        on_remote: on_remote(&repository, own, tip.as_deref(), head.as_deref(), &mut unknown),
+        on_remote,
         foreign_lock: foreign_lock(tree, git_dir),
         occupied: occupied(tree.path),
     };
@@ -332,11 +340,10 @@ fn occupied(path: &Path) -> Tri {
 /// Whether all own work is in the target branch, and whether only its content is: then its commits are on no
 /// other ref.
 fn integrated(tree: &Tree<'_>, repository: &Git, own: Tri, tip: Option<&str>, commits: Option<u64>) -> (Tri, bool) {
-    // Where the target still stands at the base, commits beyond the base are not in it; that
-    // spares the usual dispatch a git process.
+    // Where the target still stands at the base, commits beyond the base are not in it.
     let unmoved = || {
-        let loose = std::fs::read_to_string(tree.common_dir.join(tree.base_name));
-        loose.is_ok_and(|text| text.trim_end() == tree.base)
+        let at = tree.base_name.starts_with("refs/").then(|| repository.ref_commit(tree.base_name).ok().flatten());
+        at.flatten().as_deref() == Some(tree.base)
     };
     match (own, tip) {
         (Tri::No, _) => (Tri::No, false),

@@ -3,7 +3,7 @@
 //!
 //! Each is on record with git under its own name. A mark in git's folder says that it is whole; whoever
 //! takes that away, under the repository's lock, has it. What stands there without a mark is nobody's:
-//! no worker ever ran in it.
+//! no worker ever ran in it. One that is not, to the file, as it was made is handed to nobody.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -127,10 +127,18 @@ impl Pool<'_> {
             self.discard(name)?;
         }
         drop(guard);
-        let same = ready.commit == tree.base;
-        let move_on = || Ok(Git::tree(&to, tree.path).checkout_files(1, setup.lfs, held())?);
-        let done = moved.and_then(|()| if same { Ok(()) } else { move_on() });
-        if done.is_err() {
+        let git = Git::tree(&to, tree.path);
+        let finish = || -> Result<bool, Fault> {
+            // It has stood beside the worktrees of workers, who can write wherever their user can.
+            if !git.is_untouched(tree.base.len() / 2)? {
+                return Ok(false);
+            }
+            if ready.commit != tree.base {
+                git.checkout_files(1, setup.lfs, held())?;
+            }
+            Ok(true)
+        };
+        if !moved.and_then(|()| finish()).is_ok_and(|done| done) {
             // A new one is made, or that tells what is wrong.
             files::delete_tree(tree.path)?;
             let _guard = self.locked()?;
