@@ -92,6 +92,7 @@ pub fn compile(project: &Project, request: &Request, seen: Snapshot) -> Result<P
     known_overrides(request, &constraints)?;
     let ruling = rule(&constraints, taken, &request.overrides);
     refuse_if_ruled_out(&ruling)?;
+    refuse_without_its_key(&provider)?;
 
     let branch = id.branch();
     let by_answer = commits_answer(manifest, lane, &agent);
@@ -109,6 +110,7 @@ pub fn compile(project: &Project, request: &Request, seen: Snapshot) -> Result<P
     launch.env_file.clone_from(&request.env_file);
     launch.secret_names.clone_from(&project.config.redact.names);
     launch.env_set.extend(names(&id, &agent, (seen.now.micros(), seen.random, &worktree_text)));
+    launch.env_set.extend(no_housekeeping());
     if launch.prompt_by == PromptBy::Argument {
         launch.args.push(argument(&prompt, lane, &provider.manifest.name, &project.paths.dispatch(&id))?);
     }
@@ -117,7 +119,6 @@ pub fn compile(project: &Project, request: &Request, seen: Snapshot) -> Result<P
     let mut reasons = reasons(request, &provider, &base.name, git_config.has_identity(), &ruling, by_answer);
     let setup = setup(project, &agent.head.sparse, supplies, &mut reasons)?;
     launch.env_set.extend(setup.caches.clone());
-    let defaults = &project.config.defaults;
     let plan = Plan {
         v: 1,
         made: seen.now,
@@ -140,12 +141,7 @@ pub fn compile(project: &Project, request: &Request, seen: Snapshot) -> Result<P
         commit_answer,
         prompt: Digest::of(prompt.as_bytes()),
         prompt_overhead: overhead,
-        limits: Limits {
-            deadline: request.deadline.or(agent.head.deadline).unwrap_or(defaults.deadline),
-            idle: request.idle.or(agent.head.idle).unwrap_or(defaults.idle),
-            grace: defaults.grace,
-            record: project.config.limits.record,
-        },
+        limits: limits(project, request, &agent),
         setup,
         teardown: TeardownPolicy {
             reproducible: project.config.worktree.reproducible.clone(),
@@ -268,6 +264,31 @@ fn names(id: &DispatchId, agent: &Agent, run: impl std::fmt::Debug) -> [(String,
     let run = Digest::of(format!("{run:?}").as_bytes()).to_string()[..32].to_owned();
     let agent = agent.head.name.to_string();
     [("VNX_DISPATCH_ID".to_owned(), id.to_string()), ("VNX_AGENT".to_owned(), agent), (RUN.to_owned(), run)]
+}
+
+/// Without it another vendor's login would go to this endpoint.
+fn refuse_without_its_key(provider: &ProviderSeen) -> Result<(), Fault> {
+    let Some((target, source)) = &provider.unset else { return Ok(()) };
+    let what = format!("{} takes {target} from {source}, which is not set", provider.manifest.name);
+    Err(Fault::environment(what).fix(format!("export {source}, or name a file with it: --env-file")))
+}
+
+/// What was asked for counts, then what the agent says, then the project.
+fn limits(project: &Project, request: &Request, agent: &Agent) -> Limits {
+    let defaults = &project.config.defaults;
+    Limits {
+        deadline: request.deadline.or(agent.head.deadline).unwrap_or(defaults.deadline),
+        idle: request.idle.or(agent.head.idle).unwrap_or(defaults.idle),
+        grace: defaults.grace,
+        record: project.config.limits.record,
+    }
+}
+
+/// Its git does no housekeeping: what a worker leaves running is ended, so it would begin again with each commit, and
+/// never come to its end (git-config(1), `GIT_CONFIG_COUNT`).
+fn no_housekeeping() -> [(String, String); 3] {
+    [("GIT_CONFIG_COUNT", "1"), ("GIT_CONFIG_KEY_0", "maintenance.auto"), ("GIT_CONFIG_VALUE_0", "false")]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
 }
 
 /// The identity that the worker's environment gives its commits, where git's own does not reach it.

@@ -35,6 +35,8 @@ pub struct ProviderSeen {
     pub endpoint: Option<String>,
     /// Its own login pays: no key for it is in the environment.
     pub login: bool,
+    /// A variable that it must have, and the one of the caller's that is to give it and does not.
+    pub unset: Option<(String, String)>,
     /// The executables of lanes that have one of their own.
     pub lanes: BTreeMap<Lane, Found>,
 }
@@ -47,9 +49,11 @@ impl ProviderSeen {
         let said = |name: &String| env.get(name).filter(|value| !value.is_empty());
         let endpoint = manifest.endpoint.as_ref().map(|e| said(&e.variable).unwrap_or(&e.usual).clone());
         let login = !manifest.keys.iter().any(|name| said(name).is_some());
+        let unset = manifest.env.from.iter().find(|(target, _)| said(target).is_none());
+        let unset = unset.map(|(target, source)| (target.clone(), source.clone()));
         let own = manifest.lanes.iter().filter(|(_, spec)| !spec.binaries.is_empty());
         let lanes = own.map(|(lane, spec)| (*lane, look_up_any(&spec.binaries))).collect();
-        Ok(Self { manifest, found, because, endpoint, login, lanes })
+        Ok(Self { manifest, found, because, endpoint, login, unset, lanes })
     }
 }
 

@@ -126,7 +126,7 @@ pub fn build(
     }
     env.extend(given.clone());
     env.extend(set.clone());
-    // A key under another name; without it the CLI says itself that it is not logged in.
+    // A key under another name; a plan without it is refused.
     let named = from
         .iter()
         .filter_map(|(target, source)| Some((target.clone(), given.get(source).or_else(|| own.get(source))?.clone())));
