@@ -33,13 +33,14 @@ pub fn resume(project: &Project, id: &DispatchId, instruction: Option<String>) -
         Some(Resume { config_of: Some(first), .. }) => Some(first.clone()),
         _ => project.paths.dispatch(id).join("config").is_dir().then(|| id.clone()),
     };
+    let used = plan.resume.as_ref().map_or_else(|| closed.usage.clone(), |earlier| earlier.used.and(&closed.usage));
     Ok(Request {
         instruction: Some(instruction.unwrap_or_else(|| "Go on with your assignment.".to_owned())),
         provider: Some(plan.provider),
         model: plan.model,
         lane: Some(plan.lane),
         base: Some(base),
-        resume: Some(Resume { dispatch: id.clone(), session, worktree: plan.worktree, config_of }),
+        resume: Some(Resume { dispatch: id.clone(), session, worktree: plan.worktree, config_of, used }),
         env_file: plan.launch.env_file,
         paths: plan.paths,
         overrides: plan.overrides,

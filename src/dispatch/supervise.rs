@@ -259,9 +259,8 @@ impl Life<'_> {
 
     /// The prompt as it can be pasted: a text that a terminal does not take is pointed to.
     fn pasted(&self, prompt: &[u8]) -> Result<String, Fault> {
-        let text = String::from_utf8_lossy(prompt).into_owned();
-        let fits =
-            text.len() <= MAX_PASTED && !text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'));
+        let text = String::from_utf8_lossy(prompt).replace("\r\n", "\n");
+        let fits = text.len() <= MAX_PASTED && !text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\t'));
         if fits { Ok(text) } else { pointer(self.folder) }
     }
 
@@ -287,12 +286,9 @@ impl Life<'_> {
         self.write_files()?;
         let resume = self.plan.resume.as_ref().map(|r| r.session.as_str());
         let words = String::from_utf8_lossy(&prompt).into_owned();
-        let mut stream = Stream::new(launch.parser, &launch.failures).interactive(launch.interactive.as_ref()).acp(
-            launch.acp.as_ref(),
-            &self.plan.worktree,
-            &words,
-            resume,
-        );
+        let mut stream = Stream::new(launch.parser, &launch.failures)
+            .interactive(launch.interactive.as_ref(), &words)
+            .acp(launch.acp.as_ref(), &self.plan.worktree, &words, resume);
         let mut recorder =
             Recorder::create(&self.folder.join("events.ndjson"), self.plan.limits.record.0, self.redactor.clone())?;
         if let Some(first) = &launch.first_start {
@@ -336,6 +332,9 @@ impl Life<'_> {
         said.offer = offer;
         said.fit();
         let model = said.model.clone().or_else(|| self.plan.model.clone());
+        if let Some(earlier) = self.plan.resume.as_ref().filter(|_| provider::counts_the_session(&said.usage)) {
+            said.usage = said.usage.since(&earlier.used);
+        }
         provider::prices::add_cost(&mut said.usage, model.as_deref());
         if said.usage.source.is_some() && !launch.keys.is_empty() {
             let by_key = launch.keys.iter().any(|name| read_with.get(name).is_some_and(|key| !key.is_empty()));

@@ -43,6 +43,45 @@ pub struct Usage<S = String> {
     pub source: Option<S>,
 }
 
+impl Usage {
+    /// Both together. What is known of neither is not known.
+    #[must_use]
+    pub fn and(&self, more: &Self) -> Self {
+        let add = |a: Option<u64>, b: Option<u64>| a.or(b).map(|_| a.unwrap_or(0).saturating_add(b.unwrap_or(0)));
+        Self { source: more.source.clone().or(self.source.clone()), ..self.with(more, add) }
+    }
+
+    /// What came after `before`, of figures that count a whole session. Where nothing is known of what was before,
+    /// nothing is known of this; figures that are smaller began anew.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        if before.source.is_none() {
+            return Self::default();
+        }
+        let began_anew = before.output_tokens > self.output_tokens;
+        let sub = |now: Option<u64>, then: Option<u64>| now.map(|now| now.saturating_sub(then.unwrap_or(0)));
+        if began_anew { self.clone() } else { Self { source: self.source.clone(), ..self.with(before, sub) } }
+    }
+
+    fn with(&self, other: &Self, both: impl Fn(Option<u64>, Option<u64>) -> Option<u64>) -> Self {
+        Self {
+            input_tokens: both(self.input_tokens, other.input_tokens),
+            output_tokens: both(self.output_tokens, other.output_tokens),
+            cache_read_tokens: both(self.cache_read_tokens, other.cache_read_tokens),
+            cache_write_tokens: both(self.cache_write_tokens, other.cache_write_tokens),
+            cost_micro_usd: both(self.cost_micro_usd, other.cost_micro_usd),
+            cost_source: self.cost_source.clone(),
+            paid_by: self.paid_by,
+            source: None,
+        }
+    }
+
+    /// Whether nothing is known.
+    pub fn is_unknown(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// What a worker is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

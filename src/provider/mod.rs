@@ -20,6 +20,7 @@ mod turns;
 pub use first_start::prepare;
 pub use manifest::{AcpLevel, AcpSpec, LaneSpec, Manifest, Probe, VersionProbe, all, load, names};
 pub use stream::Stream;
+pub use transcript::counts_the_session;
 
 #[cfg(test)]
 mod tests;

@@ -62,8 +62,8 @@ impl Stream {
 
     /// The same for the interactive lane.
     #[must_use]
-    pub fn interactive(mut self, interactive: Option<&Interactive>) -> Self {
-        self.turns = interactive.map(Turns::new).unwrap_or_default();
+    pub fn interactive(mut self, interactive: Option<&Interactive>, prompt: &str) -> Self {
+        self.turns = interactive.map(|plan| Turns::new(plan, prompt)).unwrap_or_default();
         self.end = interactive.map(|i| i.end).unwrap_or_default();
         self
     }

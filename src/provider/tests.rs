@@ -193,9 +193,13 @@ fn the_last_word_of_kimi_is_on_standard_error() {
 }
 
 fn interactive(name: &str) -> Stream {
+    asked(name, "do it")
+}
+
+fn asked(name: &str, prompt: &str) -> Stream {
     let manifest = manifest(name);
     let lane = &manifest.lanes[&Lane::Interactive];
-    Stream::new(lane.parser, &manifest.failures).interactive(lane.interactive.as_ref())
+    Stream::new(lane.parser, &manifest.failures).interactive(lane.interactive.as_ref(), prompt)
 }
 
 fn states(heard: &Heard) -> Vec<WorkerState> {
@@ -236,6 +240,38 @@ fn a_repository_with_mcp_servers_of_its_own_is_not_trusted_by_key() {
     let heard =
         kimi.screen(" Trust this folder?\n Project MCP targets:\n   x (stdio): command=x\n ❯ Trust this folder");
     assert_eq!((states(&heard), heard.keys), (vec![WorkerState::Blocked], None));
+}
+
+/// What a worker is asked to write, reads and writes stands on its screen too.
+#[test]
+fn words_of_a_dialog_on_the_screen_of_a_worker_are_no_dialog() {
+    let working = Notice::Status("state=working:app=x".into());
+    let busy =
+        |name: &str| if name == "gemini" { Notice::Title("✦  Working… (repo)".into()) } else { working.clone() };
+    for (name, words) in [
+        ("claude", "  12  label: \"Select login method:\""),
+        ("claude", "Choose the text style"),
+        ("codex", "# Welcome to Codex"),
+        ("codex", "Update available!"),
+        ("codex", "grep 'Would you like to run the following command?' src"),
+        ("codex", "\"waiting for network\""),
+        ("gemini", "│ 3  msg = \"Usage limit reached for \" + model"),
+        ("gemini", "it says: We are currently experiencing high demand"),
+        ("gemini", "Allow execution of hooks"),
+        ("kimi", "Trust this folder?"),
+        ("kimi", "Run this command?"),
+    ] {
+        // Once it works, and before that where it was asked about these very words.
+        let mut stream = interactive(name);
+        stream.notice(&busy(name));
+        let heard = stream.screen(words);
+        assert_eq!((heard.events.as_slice(), heard.keys), ([].as_slice(), None), "{name}: {words}");
+        let heard = asked(name, &format!("Translate {words} into French.")).screen(words);
+        assert_eq!((heard.events.as_slice(), heard.keys), ([].as_slice(), None), "{name}: {words}, asked for");
+    }
+    let blocked = interactive("claude").screen("Choose the text style that looks best");
+    assert_eq!(states(&blocked), [WorkerState::Blocked]);
+    assert!(interactive("codex").screen("  Welcome to Codex, OpenAI's command-line agent").closing);
 }
 
 /// Gemini CLI tells its states by title, and how a turn failed by its screen only.

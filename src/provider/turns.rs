@@ -35,6 +35,8 @@ pub(super) struct Turns {
     reports: bool,
     /// A turn has begun and is not over.
     working: bool,
+    /// A first turn has begun.
+    begun: bool,
     /// Known so far.
     state: Option<WorkerState>,
     /// A hook waits for a decision.
@@ -52,10 +54,12 @@ pub(super) struct Turns {
 }
 
 impl Turns {
-    /// The tables of a plan; they were checked when the manifest was read.
-    pub(super) fn new(plan: &Interactive) -> Self {
+    /// The tables of a plan; they were checked when the manifest was read. A dialog whose words are in the prompt is
+    /// not looked for: a CLI shows what it was asked.
+    pub(super) fn new(plan: &Interactive, prompt: &str) -> Self {
         let compile = |pattern: &str| RegexBuilder::new(pattern).multi_line(true).build().ok();
-        let dialogs = plan.dialogs.iter().filter_map(|d| Some((compile(&d.screen)?, d.clone()))).collect();
+        let known = |d: &Dialog| Some((compile(&d.screen)?, d.clone()));
+        let dialogs = plan.dialogs.iter().filter_map(known).filter(|(words, _)| !words.is_match(prompt)).collect();
         let titles =
             plan.titles.iter().filter_map(|t| Some((compile(&format!("\\A(?:{})", t.title))?, t.state))).collect();
         Self {
@@ -78,6 +82,7 @@ impl Turns {
     fn to(&mut self, state: WorkerState, source: StateSource, detail: Option<String>) -> Event {
         self.state = Some(state);
         self.failed &= state != WorkerState::Working;
+        self.begun |= matches!(state, WorkerState::Working | WorkerState::WaitingPermission | WorkerState::Idle);
         self.working = match state {
             WorkerState::Working => true,
             WorkerState::Idle | WorkerState::Ready => false,
@@ -289,6 +294,7 @@ impl Turns {
             .dialogs
             .iter()
             .enumerate()
+            .filter(|(_, (_, dialog))| !self.begun || !dialog.at_start && dialog.keys.is_none())
             .filter(|(_, (pattern, _))| pattern.is_match(text))
             .map(|(at, (_, dialog))| (at, dialog.clone()))
             .collect();

@@ -86,6 +86,11 @@ fn resumes(cli: Cli) {
         ended(&world, &run, "done", 0);
         let next = world.last("dispatch.closed");
         assert_eq!(next["session"], first["session"], "{next}");
+        // What it used itself, whatever the CLI counts: as many answers as the first one, and not those before.
+        let used = |closed: &serde_json::Value| closed["usage"]["output_tokens"].as_u64();
+        if let (Some(before), Some(now)) = (used(&first), used(&next)) {
+            assert!(now < 2 * before && before < 2 * now, "turn {turn}: {first:#}\n{next:#}");
+        }
         let log = world.git(&["log", "--format=%s", &format!("vnx/{}", world.last_id())]);
         assert_eq!(log.matches("one more").count(), turn + 2, "{log}");
     }

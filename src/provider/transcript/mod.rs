@@ -78,6 +78,13 @@ fn find(folder: &Path, depth: usize, left: &mut usize, is_it: &dyn Fn(&Path) -> 
     None
 }
 
+/// Whether figures are of a whole session, with what it used before it was continued: those of transcripts are, and
+/// `codex exec` tells its thread's.
+pub fn counts_the_session(usage: &Usage) -> bool {
+    let of_sessions = ["claude:transcript", "codex:rollout", "codex:turn.completed", "gemini:chat", "kimi:wire"];
+    usage.source.as_deref().is_some_and(|source| of_sessions.contains(&source))
+}
+
 /// What stands behind a JSON pointer, if it is text.
 fn text(value: &Value, pointer: &str) -> Option<String> {
     value.pointer(pointer).and_then(Value::as_str).map(str::to_owned)
