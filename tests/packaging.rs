@@ -65,12 +65,17 @@ fn the_package_installs_works_and_goes() {
 fn cargo_installs_it() {
     let world = World::bare("repo");
     let source = Path::new(env!("CARGO_MANIFEST_DIR"));
-    // What the tests were built from is there already.
-    let target = Path::new(World::binary()).ancestors().nth(2).unwrap();
+    // What the tests were built from is there already. In a copy of links, without vnx itself: cargo would build it
+    // anew, and take the binary away for a moment that the other tests run.
+    let built = Path::new(World::binary()).parent().unwrap();
+    let target = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let copy = r#"mkdir "$1/debug"; cp -al deps build .fingerprint "$1/debug"; cd "$1/debug"; rm -rf deps/*vnx* build/vnx-* .fingerprint/vnx-*"#;
+    let mut sh = std::process::Command::new("sh");
+    assert!(sh.args(["-euc", copy, "sh"]).arg(target.path()).current_dir(built).status().unwrap().success());
     let output = std::process::Command::new(env!("CARGO"))
         .args(["install", "--quiet", "--locked", "--offline", "--debug", "--path", ".", "--root"])
         .arg(world.root.join("place"))
-        .env("CARGO_TARGET_DIR", target)
+        .env("CARGO_TARGET_DIR", target.path())
         .current_dir(source)
         .output()
         .unwrap();

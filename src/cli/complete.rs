@@ -133,6 +133,7 @@ fn ids(so_far: &OsStr, open: bool) -> Vec<CompletionCandidate> {
     offer(so_far, |project| {
         let folder = if open { project.paths.open() } else { project.paths.dispatches() };
         let mut names = files::names(&folder).unwrap_or_default();
+        names.retain(|name| so_far.to_str().is_some_and(|begin| name.starts_with(begin)));
         names.reverse();
         names.truncate(MANY);
         names.push("@last".to_owned());
@@ -148,9 +149,23 @@ fn providers(folder: &Path) -> Vec<String> {
     provider::names(folder).unwrap_or_default()
 }
 
+/// The project that the words on the line name, which are this process's arguments.
+fn named() -> PathBuf {
+    let mut words = std::env::args_os().skip_while(|word| word != "--");
+    let mut folder = None;
+    while let Some(word) = words.next() {
+        if word == "--project" {
+            folder = words.next().map(PathBuf::from);
+        } else if let Some(path) = word.to_str().and_then(|word| word.strip_prefix("--project=")) {
+            folder = Some(PathBuf::from(path));
+        }
+    }
+    folder.unwrap_or_else(|| PathBuf::from("."))
+}
+
 /// What of a project begins like this. Nothing is touched, and where there is no project there is nothing.
 fn offer(so_far: &OsStr, values: impl Fn(&Project) -> Vec<String>) -> Vec<CompletionCandidate> {
-    let (Some(so_far), Ok(project)) = (so_far.to_str(), Project::open(&PathBuf::from("."))) else { return Vec::new() };
+    let (Some(so_far), Ok(project)) = (so_far.to_str(), Project::open(&named())) else { return Vec::new() };
     let all = values(&project).into_iter().filter(|value| value.starts_with(so_far));
     let nth = |(n, value): (usize, String)| CompletionCandidate::new(value).display_order(Some(n));
     all.enumerate().map(nth).collect()

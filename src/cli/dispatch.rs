@@ -50,15 +50,19 @@ pub(super) fn run(context: &Context, args: DispatchArgs) -> Result<Answer, Fault
     request.check()?;
     let project = if dry_run { context.project_as_it_is()? } else { context.project()? };
     if dry_run {
-        return match dispatch::plan_only(&project, &request) {
-            Ok(planned) => {
-                print_plan(context, &planned, json);
-                Ok(Answer::Good)
-            }
-            Err(Refusal::Fault(fault) | Refusal::Policy { fault, .. }) => Err(fault),
-        };
+        return plan(context, &project, &request, json);
     }
     start(context, &project, &request, &options, retries, json)
+}
+
+fn plan(context: &Context, project: &Project, request: &Request, json: bool) -> Result<Answer, Fault> {
+    match dispatch::plan_only(project, request) {
+        Ok(planned) => {
+            print_plan(context, &planned, json);
+            Ok(Answer::Good)
+        }
+        Err(Refusal::Fault(fault) | Refusal::Policy { fault, .. }) => Err(fault),
+    }
 }
 
 /// `vnx resume`.
@@ -83,9 +87,23 @@ struct Proposed<'a> {
 
 /// `vnx stage`.
 pub(super) fn stage(context: &Context, args: DispatchArgs) -> Result<Answer, Fault> {
-    let json = args.json;
+    let (json, dry_run) = (args.json, args.dry_run);
+    let of_a_run = [
+        ("--detach", args.detach),
+        ("--retry", args.retry > 0),
+        ("--wait-slot", args.wait_slot),
+        ("--no-pane", args.no_pane),
+        ("--tmux-socket", args.tmux_socket.is_some()),
+    ];
+    if let Some((flag, _)) = of_a_run.into_iter().find(|(_, given)| *given) {
+        return Err(Fault::input(format!("{flag} is about how a dispatch runs, and a proposal does not run"))
+            .fix("leave it away; `vnx promote` has --detach and --no-pane"));
+    }
     let request = request(args)?;
     request.check()?;
+    if dry_run {
+        return plan(context, &context.project_as_it_is()?, &request, json);
+    }
     let id = stage::propose(&context.project()?, &request)?;
     if json {
         context.screen.json(&Proposed { schema: "vnx.stage/1", id: &id });
@@ -108,7 +126,12 @@ pub(super) fn promote(context: &Context, args: &PromoteArgs) -> Result<Answer, F
     let project = context.project()?;
     let Some(text) = &args.id else { return proposals(context, &project, args.json) };
     if args.withdraw {
-        context.screen.answer(&format!("withdrawn: {}", stage::withdraw(&project, text)?));
+        let id = stage::withdraw(&project, text)?;
+        if args.json {
+            context.screen.json(&Proposed { schema: "vnx.withdrawn/1", id: &id });
+        } else {
+            context.screen.answer(&format!("withdrawn: {id}"));
+        }
         return Ok(Answer::Good);
     }
     let options = Options { no_pane: args.no_pane, detach: args.detach, ..Options::default() };

@@ -11,7 +11,7 @@ use super::screen::{Tone, printable, toned};
 use super::table::Fit;
 use crate::dispatch::gates::{self, Looked, Ran, Spoken, Wanted};
 use crate::dispatch::view;
-use crate::domain::gate::check::{GateCheck, Reason, Standing, check as decide, short, short_ref};
+use crate::domain::gate::check::{GateCheck, Proof, Reason, Standing, check as decide, short, short_ref};
 use crate::domain::gate::{Gate, GateStatus, Phase, Probe, Work};
 use crate::domain::receipt::{Body, GateRequested, GateResulted, Scope};
 use crate::domain::span::{dollars, human_millis};
@@ -50,6 +50,9 @@ struct Shown<'a> {
     schema: &'static str,
     asked: &'a GateRequested,
     said: &'a GateResulted,
+    /// Why it does not count, if its files and receipts do not say the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    broken: Option<String>,
     result: serde_json::Value,
 }
 
@@ -218,19 +221,29 @@ fn show(context: &Context, id: &str, gate: &str, json: bool) -> Result<Answer, F
     });
     let asked = asked.ok_or_else(none)?;
     let dispatch = project.paths.dispatch(&id);
-    if let crate::domain::gate::check::Proof::Broken(why) = crate::gate::proof(&dispatch, &id, asked, said) {
-        context.screen.story(&toned(Tone::Bad, &format!("this result does not count: {}", printable(&why))));
-    }
+    let broken = match crate::gate::proof(&dispatch, &id, asked, said) {
+        Proof::Broken(why) => Some(why),
+        Proof::Sound => None,
+    };
+    let answer = if broken.is_some() { Answer::No } else { Answer::Good };
     let folder = crate::gate::folder(&dispatch, &said.nonce).ok_or_else(none)?;
     let read = |file: &str| files::read_capped(&folder.join(file), 64 << 20).map(Option::unwrap_or_default);
     let (report, result) = (read("report.txt")?, read("result.json")?);
     if json {
         let result = serde_json::from_slice(&result).unwrap_or_default();
-        context.screen.json(&Shown { schema: "vnx.gate-show/1", asked, said, result });
-        return Ok(Answer::Good);
+        context.screen.json(&Shown { schema: "vnx.gate-show/1", asked, said, broken, result });
+        return Ok(answer);
     }
     let tone = if said.status == GateStatus::Pass { Tone::Good } else { Tone::Bad };
-    context.screen.answer(&format!("{}  {name}: {}", toned(tone, said.status.word()), printable(&said.reason)));
+    match &broken {
+        Some(why) => {
+            context.screen.answer(&format!("{}  {name}: {}", toned(Tone::Bad, "does not count"), printable(why)));
+            context.screen.answer(&format!("  it said {}: {}", said.status.word(), printable(&said.reason)));
+        }
+        None => {
+            context.screen.answer(&format!("{}  {name}: {}", toned(tone, said.status.word()), printable(&said.reason)));
+        }
+    }
     let head = &asked.binding.head;
     context.screen.answer(&format!("  {} at {}, {}", asked.kind.word(), short(head), human_millis(said.took_ms)));
     if let Ok(evidence) = serde_json::from_slice::<crate::gate::Evidence>(&result) {
@@ -247,7 +260,7 @@ fn show(context: &Context, id: &str, gate: &str, json: bool) -> Result<Answer, F
         }
     }
     context.screen.text(&report);
-    Ok(Answer::Good)
+    Ok(answer)
 }
 
 pub(super) fn check(context: &Context, args: &GateCheckArgs) -> Result<Answer, Fault> {

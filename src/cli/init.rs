@@ -3,7 +3,7 @@
 use super::Context;
 use super::args::InitArgs;
 use super::exit::Answer;
-use super::screen::{Tone, toned};
+use super::screen::{Tone, printable, toned};
 use super::table::table;
 use crate::domain::Fault;
 use crate::project::{self, Scaffold, Written};
@@ -23,7 +23,7 @@ pub(super) fn run(context: &Context, args: &InitArgs) -> Result<Answer, Fault> {
         .filter(|item| item.written != Written::Unchanged)
         .map(|item| {
             let (tone, word) = match item.written {
-                Written::Created if args.diff => (Tone::Good, "would create"),
+                Written::WouldCreate => (Tone::Good, "would create"),
                 Written::Created => (Tone::Good, "created"),
                 Written::Replaced => (Tone::Doubt, "replaced"),
                 Written::Kept => (Tone::Dim, "kept"),
@@ -67,9 +67,9 @@ fn diff(context: &Context, path: &std::path::Path, shipped: &str) {
     let own = std::fs::read_to_string(path).unwrap_or_default();
     context.screen.answer(&toned(Tone::Strong, &format!("{} (-) and the shipped version (+)", path.display())));
     for line in own.lines().filter(|l| !shipped.lines().any(|s| s == *l)) {
-        context.screen.answer(&format!("- {line}"));
+        context.screen.answer(&format!("- {}", printable(line)));
     }
     for line in shipped.lines().filter(|l| !own.lines().any(|s| s == *l)) {
-        context.screen.answer(&format!("+ {line}"));
+        context.screen.answer(&format!("+ {}", printable(line)));
     }
 }

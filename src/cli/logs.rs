@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::Context;
 use super::args::{AttachArgs, LogsArgs};
 use super::exit::Answer;
-use super::screen::{Tone, printable, said, toned};
+use super::screen::{self, Tone, printable, said, toned};
 use crate::dispatch::view;
 use crate::domain::event::Event;
 use crate::domain::plan::{Lane, ParserKind};
@@ -69,14 +69,18 @@ pub(super) fn attach(context: &Context, args: &AttachArgs) -> Result<Answer, Fau
         // The screen is gone; what became of it comes in a moment.
         lock::wait_until_free(&lock)?;
         if !view::is_closed(&project, &id) {
-            return Err(Fault::environment(format!("the supervisor of {id} is gone"))
-                .fix(format!("`vnx show {id}` recovers the dispatch and says what became of it")));
+            return Err(lost(&id));
         }
         return verdict(context, &project, &id);
     }
     context.screen.answer(&toned(Tone::Strong, &format!("{id}  {} on {}", plan.agent, plan.provider)));
     follow(context, &project, &id, Form::People, true)?;
     verdict(context, &project, &id)
+}
+
+fn lost(id: &DispatchId) -> Fault {
+    Fault::environment(format!("the supervisor of {id} is gone"))
+        .fix(format!("`vnx show {id}` recovers the dispatch and says what became of it"))
 }
 
 /// `ctrl-x` as the character that a terminal sends for it.
@@ -152,7 +156,14 @@ fn follow(context: &Context, project: &Project, id: &DispatchId, form: Form, on:
         }
         events.read(|line| spoke |= print(context, line, form))?;
         match &watch {
-            Some(watch) if !over => watch.wait(),
+            Some(watch) if !over && !screen::unheard() => {
+                // One that died tells nobody, and only another command finishes what it had open.
+                if view::is_lost(project, id)? {
+                    plain.finish(answer);
+                    return Err(lost(id));
+                }
+                watch.wait();
+            }
             _ => break,
         }
     }

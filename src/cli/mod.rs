@@ -55,14 +55,7 @@ impl Context {
     /// Opens the project and finishes what an earlier command left half done.
     fn project(&self) -> Result<Project, Fault> {
         let project = self.project_as_it_is()?;
-        for (id, result) in crate::dispatch::tidy(&project) {
-            self.screen.story(&match result {
-                Ok(()) => format!("finished dispatch {id}, which had lost its supervisor"),
-                Err(fault) => {
-                    format!("dispatch {id} lost its supervisor and could not be finished: {fault}; {}", fault.next())
-                }
-            });
-        }
+        self.finished(crate::dispatch::tidy(&project));
         if let Some(finished) = crate::merge::tidy(&project) {
             let words = finished.unwrap_or_else(|fault| {
                 format!("a merge was cut off and could not be finished: {fault}; {}", fault.next())
@@ -72,12 +65,24 @@ impl Context {
         Ok(project)
     }
 
+    fn finished(&self, dispatches: Vec<(DispatchId, Result<(), Fault>)>) {
+        for (id, result) in dispatches {
+            self.screen.story(&match result {
+                Ok(()) => format!("finished dispatch {id}, which had lost its supervisor"),
+                Err(fault) => {
+                    format!("dispatch {id} lost its supervisor and could not be finished: {fault}; {}", fault.next())
+                }
+            });
+        }
+    }
+
     /// The same for whoever looks at what runs, or ends it: a word in the configuration that is wrong must not be in
     /// the way of that.
     fn project_to_look_at(&self) -> Result<Project, Fault> {
         self.project().or_else(|fault| match Project::without_config(&self.from) {
             Some(project) => {
                 self.screen.story(&format!("{fault}; {}", fault.next()));
+                self.finished(crate::dispatch::recover_all(&project.paths));
                 Ok(project)
             }
             None => Err(fault),

@@ -146,7 +146,7 @@ fn check(context: &Context, name: &str, live: bool, model: Option<String>, json:
         let tone = if found.level == Level::Pass { Tone::Good } else { Tone::Bad };
         context.screen.answer(&format!("{}  {}", toned(tone, found.level.word()), printable(&found.what)));
         if found.level != Level::Pass {
-            context.screen.story(&format!("fix: {}", found.fix));
+            context.screen.story(&format!("fix: {}", printable(&found.fix)));
         }
     }
     if found.level == Level::Fail || !live {

@@ -6,7 +6,7 @@ use super::Context;
 use super::args::{FilterArgs, ReceiptsCommand};
 use super::exit::Answer;
 use super::export;
-use super::screen::{Tone, printable, toned};
+use super::screen::{self, Tone, printable, toned};
 use super::table::Fit;
 use crate::dispatch::view;
 use crate::domain::gate::GateStatus;
@@ -154,6 +154,9 @@ fn tail(context: &Context, ledger: &Ledger, n: usize, follow: bool, json: bool) 
                 last = Some(shown(&line)?);
             }
         }
+        if screen::unheard() {
+            return Ok(Answer::Good);
+        }
         watch.wait();
     }
 }
@@ -221,7 +224,7 @@ pub(super) fn row(receipt: &Receipt) -> Vec<String> {
     };
     vec![
         format!("{:>6}", receipt.seq),
-        receipt.ts.clock(),
+        receipt.ts.moment(crate::sys::now()),
         receipt.dispatch.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
         toned(tone, &what),
     ]

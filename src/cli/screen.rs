@@ -1,6 +1,7 @@
 //! The only place that writes to the terminal. Standard output carries the answer, standard
 //! error the story; colour appears only on a terminal and never where `NO_COLOR` is set.
 
+use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::OnceLock;
@@ -9,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anstream::adapter::strip_str;
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
+use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::exit::fault_code;
 use super::table::{Fit, fitted};
@@ -92,9 +94,13 @@ fn wrote(result: std::io::Result<()>) {
     }
 }
 
-/// Whether nobody reads the answer any more.
+/// Whether nobody reads the answer any more: its reader closed the pipe, or the terminal is gone.
 pub(super) fn unheard() -> bool {
-    UNHEARD.load(Ordering::Relaxed)
+    let stdout = std::io::stdout();
+    let mut out = [PollFd::new(&stdout, PollFlags::empty())];
+    let asked = rustix::event::poll(&mut out, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+    let gone = asked.is_ok() && out[0].revents().intersects(PollFlags::ERR | PollFlags::HUP);
+    gone || UNHEARD.load(Ordering::Relaxed) || UNPRINTED.get().is_some()
 }
 
 /// What happened to the answer, if it is not where it was sent: whoever sent it to a file relies on that.
@@ -112,7 +118,7 @@ impl Screen {
 
     /// A line of the answer.
     pub(super) fn answer(self, line: &str) {
-        wrote(writeln!(anstream::stdout().lock(), "{line}"));
+        wrote(writeln!(anstream::stdout().lock(), "{}", harmless(line)));
     }
 
     /// Rows of the answer.
@@ -134,7 +140,7 @@ impl Screen {
         // Only colours are a matter of taste; what moves the cursor goes past their filter.
         self.bytes(if first { b"\x1b[2J\x1b[H" } else { b"\x1b[H" });
         for line in lines {
-            wrote(write!(anstream::stdout().lock(), "{line}"));
+            wrote(write!(anstream::stdout().lock(), "{}", harmless(line)));
             self.bytes(b"\x1b[K\r\n");
         }
         self.bytes(b"\x1b[J");
@@ -179,7 +185,7 @@ impl Screen {
     /// A line of the story.
     pub(super) fn story(self, line: &str) {
         if !self.quiet {
-            let _ = writeln!(anstream::stderr().lock(), "{line}");
+            let _ = writeln!(anstream::stderr().lock(), "{}", harmless(line));
         }
     }
 
@@ -223,6 +229,29 @@ pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c == '\t' || shows_itself(c) { c } else { '\u{fffd}' }).collect()
 }
 
+/// What was put together here, whoever's words are in it: of all that a terminal obeys only colours and new lines.
+fn harmless(text: &str) -> Cow<'_, str> {
+    let shows = |c: char| matches!(c, '\n' | '\t') || shows_itself(c);
+    if text.chars().all(shows) {
+        return text.into();
+    }
+    let (mut out, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(c) = rest.chars().next() {
+        let length = colour(rest).unwrap_or(c.len_utf8());
+        let is_safe = length > c.len_utf8() || shows(c);
+        out.push_str(if is_safe { &rest[..length] } else { "\u{fffd}" });
+        rest = &rest[length..];
+    }
+    out.into()
+}
+
+/// How long the sequence that sets colours is with which a text begins (ECMA-48, SGR).
+fn colour(text: &str) -> Option<usize> {
+    let args = text.strip_prefix("\u{1b}[")?;
+    let end = args.find(|c: char| !c.is_ascii_digit() && c != ';')?;
+    args[end..].starts_with('m').then_some(end + 3)
+}
+
 /// A line of what a program said, as it showed it: without its colours and without what it drew over. Not for
 /// what somebody has to judge: that is [`printable`].
 pub(super) fn said(line: &str) -> String {
@@ -237,5 +266,9 @@ mod tests {
     fn nothing_that_a_terminal_obeys_gets_through() {
         let nasty = "a\u{1b}]0;title\u{7}b\u{1b}[2K\rc\u{202e}d\u{9b}e";
         assert!(printable(nasty).chars().all(|c| !c.is_control() && c != '\u{202e}'));
+        let own = toned(Tone::Bad, "x");
+        let shown = harmless(&format!("{own}\t\n{nasty}\u{1b}[31mé\u{1b}[3")).into_owned();
+        let words = "\t\na\u{fffd}]0;title\u{fffd}b\u{fffd}[2K\u{fffd}c\u{fffd}d\u{fffd}e\u{1b}[31mé\u{fffd}[3";
+        assert_eq!(shown, format!("{own}{words}"));
     }
 }

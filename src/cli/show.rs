@@ -14,7 +14,7 @@ use super::why;
 use crate::dispatch::view;
 use crate::domain::event::PaidBy;
 use crate::domain::gate::check::{short, short_ref};
-use crate::domain::outcome::Outcome;
+use crate::domain::outcome::{Decision, Outcome};
 use crate::domain::plan::Plan;
 use crate::domain::receipt::{Body, DispatchClosed, Strategy, TreeEnd};
 use crate::domain::span::{dollars, human_millis};
@@ -52,10 +52,12 @@ pub(super) fn run(context: &Context, args: &ShowArgs) -> Result<Answer, Fault> {
         if args.json {
             context.screen.json(&Open { schema: "vnx.open/1", id: &id, plan: &plan });
         } else {
-            context.screen.answer(&format!(
-                "{id} is running: {} on {}; see `vnx ps` and `vnx logs {id} -f`",
-                plan.agent, plan.provider
-            ));
+            let state = if view::is_lost(&project, &id)? {
+                "lost its supervisor and is not finished: see `vnx doctor`"
+            } else {
+                "is running: see `vnx ps` and `vnx logs -f`"
+            };
+            context.screen.answer(&format!("{id}  {} on {}, {state}", plan.agent, plan.provider));
         }
         return Ok(Answer::Good);
     };
@@ -154,19 +156,21 @@ pub(super) fn details(project: &Project, id: &DispatchId, closed: &DispatchClose
     let t = &closed.teardown;
     let receipts = view::receipts(project, id).unwrap_or_default();
     let has_landed = receipts.iter().any(|r| matches!(r.body, Body::MergeLanded(_)));
-    // A merge puts the branch away, if it has not gone on.
-    let stands = |name: &str| Git::repository(&project.located.common_dir).ref_commit(name).is_ok_and(|c| c.is_some());
-    let branch = match t.branch_kept {
-        true if has_landed && !stands(&format!("refs/heads/{}", closed.branch)) => {
-            format!("its commits, as refs/vnx/landed/{id}")
-        }
-        true => format!("branch {}", closed.branch),
-        false => "no branch is left".to_owned(),
+    // A merge puts the branch away, if it has not gone on; a person may have taken away anything since.
+    let repository = Git::repository(&project.located.common_dir);
+    let is_gone = |name: &str| repository.ref_commit(name).is_ok_and(|commit| commit.is_none());
+    let branch_gone = !t.branch_kept || is_gone(&format!("refs/heads/{}", closed.branch));
+    let landed = format!("refs/vnx/landed/{id}");
+    let branch = match (t.branch_kept, branch_gone) {
+        (true, true) if has_landed && !is_gone(&landed) => format!("its commits, as {landed}"),
+        (true, true) => format!("nothing: the branch {} is gone since", closed.branch),
+        (true, false) => format!("branch {}", closed.branch),
+        (false, _) => "no branch is left".to_owned(),
     };
     // A kept tree may have been reclaimed since.
     let place = view::plan(project, id).map(|p| p.worktree).unwrap_or_default();
     let stands = t.tree == TreeEnd::Kept && Path::new(&place).exists();
-    rows.push(("kept", if stands { format!("{branch} and the worktree {place}") } else { branch }));
+    rows.push(("kept", if stands { format!("{branch} and the worktree {}", printable(&place)) } else { branch }));
     let left_out = receipts
         .iter()
         .find_map(|r| if let Body::WorktreeRescued(w) = &r.body { Some(w.left_out.len()) } else { None });
@@ -176,10 +180,20 @@ pub(super) fn details(project: &Project, id: &DispatchId, closed: &DispatchClose
             format!("{n} ignored paths are over worktree.rescue_ignored_max and in the kept tree only"),
         ));
     }
-    if let Some(rescue) = &t.rescue {
-        rows.push(("rescue", format!("{rescue} (git show {rescue})")));
+    let rescue = t.rescue.as_ref().map(|rescue| (rescue, is_gone(rescue)));
+    if let Some((rescue, gone)) = rescue {
+        let how = if gone { "dropped since".to_owned() } else { format!("git show {rescue}") };
+        rows.push(("rescue", format!("{rescue} ({how})")));
     }
-    rows.push(("next", next(&receipts, id, closed.verdict.outcome)));
+    let reclaimed = t.tree == TreeEnd::Kept && !stands && closed.verdict.decision != Decision::Accept && !has_landed;
+    rows.push((
+        "next",
+        match rescue {
+            Some((_, false)) if reclaimed => format!("its worktree was reclaimed; `vnx undo {id}` brings it back"),
+            _ if reclaimed && branch_gone => "its worktree, its branch and its rescue were taken away since".to_owned(),
+            _ => next(&receipts, id, closed.verdict.outcome),
+        },
+    ));
     let rows: Vec<Vec<String>> = rows.into_iter().map(|(k, v)| vec![format!("  {}", toned(Tone::Dim, k)), v]).collect();
     table(&rows)
 }
@@ -194,7 +208,7 @@ fn next(receipts: &[Receipt], id: &DispatchId, outcome: Outcome) -> String {
     });
     let (commit, target) = (short(&landed.commit), started.map_or("its target", |m| short_ref(&m.target)));
     match (&landed.behind, started.map(|m| m.strategy)) {
-        (Some(behind), _) => behind.clone(),
+        (Some(behind), _) => printable(behind),
         (None, Some(Strategy::Revert)) => format!("it was taken back from {target}, by {commit}; dispatch it again"),
         (None, _) => format!("it is on {target}, as {commit}; `vnx revert {id}` takes it back"),
     }

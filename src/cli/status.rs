@@ -69,13 +69,16 @@ pub(super) fn run(context: &Context, args: &StatusArgs) -> Result<Answer, Fault>
                     let page =
                         vec![toned(Tone::Bad, &printable(&fault.what)), format!("fix: {}", printable(fault.next()))];
                     draw(context, page, fault.what, redraws, &mut shown);
+                } else if shown.key != fault.what {
+                    context.screen.story(&format!("{}; {}", printable(&fault.what), printable(fault.next())));
+                    shown.key = fault.what;
                 }
                 true
             }
             Err(fault) => return Err(fault),
         };
         let Some(changes) = &changes else { return Ok(if believed { Answer::Good } else { Answer::No }) };
-        if screen::unprinted().is_some() || screen::unheard() {
+        if screen::unheard() {
             return Ok(Answer::Good);
         }
         changes.wait();

@@ -48,8 +48,20 @@ fn stale_locks(project: &Project) -> Option<Check> {
     Some(Check::new("git locks", Level::Warn, what, fix))
 }
 
+/// So many loose objects are a matter of git's housekeeping: twice what its own `--auto` waits for (gc.auto).
+const MANY_LOOSE: usize = 2 * 6700;
+
+/// Neither vnx nor a worker's git does housekeeping; where no person's git does, it adds up.
+fn loose_objects(project: &Project) -> Option<Check> {
+    // One of 256 folders, as git itself estimates.
+    let sample = files::names(&project.located.common_dir.join("objects/17")).unwrap_or_default();
+    let about = sample.len() * 256;
+    let what = format!("about {about} loose objects, and every git is slower for it");
+    (about > MANY_LOOSE).then(|| Check::new("git objects", Level::Warn, what, "git gc"))
+}
+
 pub(super) fn leftovers(project: &Project) -> Vec<Check> {
-    let mut rows: Vec<Check> = stale_locks(project).into_iter().collect();
+    let mut rows: Vec<Check> = stale_locks(project).into_iter().chain(loose_objects(project)).collect();
     let lost = lost(project);
     if !lost.is_empty() {
         let what = format!("{} dispatches lost their supervisor, first {}", lost.len(), lost[0]);
@@ -85,7 +97,9 @@ pub fn fix(from: &Path, apply: bool) -> Vec<Fix> {
     let Ok(located) = project::locate(from) else {
         return fixes;
     };
-    let paths = project::Paths::of(&located);
+    let Ok(paths) = project::Paths::of(&located) else {
+        return fixes;
+    };
     let missing = |p: &&str| !located.top.join(".vnx").join(p).exists();
     let absent: Vec<&str> =
         ["config.yaml", "provider_constraints.yaml", ".gitignore"].into_iter().filter(|p| missing(p)).collect();

@@ -36,7 +36,7 @@ pub use door::{Opened, Options, Progress, open, plan_only};
 pub use finish::Why;
 pub use panes::repane;
 pub use plan::{Planned, Refusal, compile};
-pub use recover::{recover_one, tidy};
+pub use recover::{recover_all, recover_one, tidy};
 pub use request::Request;
 pub use resume::resume;
 pub use snapshot::{Snapshot, snapshot};

@@ -79,17 +79,19 @@ pub struct Today {
 }
 
 impl Today {
-    fn take(&mut self, body: &Body) {
+    /// `reviews` tells whether it is of a reviewer's dispatch: what that spent counts, and its verdict is a gate's matter.
+    fn take(&mut self, body: &Body, reviews: impl Fn() -> bool) {
         match body {
             Body::DispatchClosed(DispatchClosed { verdict, usage, .. }) => {
-                match verdict.decision {
-                    Decision::Accept => self.accepted += 1,
-                    Decision::Investigate => self.investigate += 1,
-                    Decision::Reject => self.rejected += 1,
+                if !reviews() {
+                    match verdict.decision {
+                        Decision::Accept => self.accepted += 1,
+                        Decision::Investigate => self.investigate += 1,
+                        Decision::Reject => self.rejected += 1,
+                    }
                 }
                 self.spend(usage);
             }
-            Body::GateResulted(result) => result.usage.iter().for_each(|usage| self.spend(usage)),
             Body::MergeLanded(_) => self.landed += 1,
             _ => {}
         }
@@ -164,7 +166,10 @@ impl<'a> Watch<'a> {
             let counted = self.seen.filter(|(_, d)| *d == day).map(|(seq, _)| seq);
             // All of what is new, or nothing of it.
             let mut today = if counted.is_some() { self.today.clone() } else { Today::default() };
-            since(self.project, counted, head, day, |receipt| today.take(&receipt.body))?;
+            let reviews = |receipt: &Receipt| {
+                receipt.dispatch.as_ref().is_some_and(|id| view::of_gate(self.project, id).exists())
+            };
+            since(self.project, counted, head, day, |receipt| today.take(&receipt.body, || reviews(receipt)))?;
             (self.today, self.seen) = (today, Some((head, day)));
         }
         self.health = health(self.project, head);

@@ -49,7 +49,7 @@ pub fn tidy(project: &Project) -> Vec<(DispatchId, Result<(), Fault>)> {
 
 /// Finishes every dispatch that lost its supervisor; returns their ids. One that cannot be
 /// finished now stays open and is named in the error of the command that needs it.
-fn recover_all(paths: &Paths) -> Vec<(DispatchId, Result<(), Fault>)> {
+pub fn recover_all(paths: &Paths) -> Vec<(DispatchId, Result<(), Fault>)> {
     let Ok(open) = files::names(&paths.open()) else {
         return Vec::new();
     };

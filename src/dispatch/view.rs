@@ -59,11 +59,14 @@ pub fn resolve(project: &Project, text: &str) -> Result<DispatchId, Fault> {
     let names = files::names(&project.paths.dispatches())?;
     let mut ids: Vec<DispatchId> = names.iter().filter_map(|n| DispatchId::parse(n).ok()).collect();
     if text == "@last" {
-        // Ids that people chose do not sort by time; the folder's own time does.
+        // Ids that people chose do not sort by time, and clocks go back: the order is the ledger's.
+        ids.retain(|id| !of_gate(project, id).exists());
+        if let Some(last) = last_requested(project, &ids) {
+            return Ok(last);
+        }
         let made = |id: &DispatchId| {
             std::fs::metadata(project.paths.dispatch(id).join("plan.json")).and_then(|m| m.modified()).ok()
         };
-        ids.retain(|id| !of_gate(project, id).exists());
         ids.sort_by_key(|id| (made(id), id.clone()));
         return ids.pop().ok_or_else(|| {
             Fault::input("there is no dispatch yet").fix("start one: `vnx dispatch-agent --agent hello-world`")
@@ -75,6 +78,18 @@ pub fn resolve(project: &Project, text: &str) -> Result<DispatchId, Fault> {
         Some(first) => Fault::input(format!("{text:?} means {} dispatches, the first is {first}", several.len()))
             .fix("give more of the id"),
     })
+}
+
+/// The one of these that was asked for last, if the end of the ledger tells.
+fn last_requested(project: &Project, ids: &[DispatchId]) -> Option<DispatchId> {
+    let (mut found, mut left) = (None, 20_000);
+    let looked = project.ledger().newest_first(|receipt| {
+        left -= 1;
+        let requested = matches!(receipt.body, Body::DispatchRequested(_)).then_some(receipt.dispatch).flatten();
+        found = requested.filter(|id| ids.contains(id));
+        found.is_none() && left > 0
+    });
+    looked.ok().and(found)
 }
 
 /// Stands in the folder of a dispatch that a gate asked for.
@@ -224,9 +239,10 @@ pub(super) fn last_known(project: &Project, plan: &Plan, alive: bool) -> Answer 
 
 /// How many worktrees stand in which nobody works.
 pub fn kept(project: &Project) -> Result<usize, Fault> {
-    let busy = [files::names(&project.paths.open())?, files::names(&project.paths.trees())?].concat();
+    // Another project, or a person, may have folders beside.
+    let is_over = |id: &DispatchId| is_closed(project, id) && project.paths.dispatch(id).join("plan.json").exists();
     let trees = files::names(&project.worktrees())?;
-    Ok(trees.iter().filter(|name| !name.starts_with('.') && !busy.contains(name)).count())
+    Ok(trees.iter().filter_map(|name| DispatchId::parse(name).ok()).filter(is_over).count())
 }
 
 /// Blocks until a dispatch is closed; finishes it if its supervisor is lost meanwhile.
@@ -236,6 +252,13 @@ pub fn wait(project: &Project, id: &DispatchId) -> Result<(), Fault> {
         super::recover_one(&project.paths, id)?;
     }
     Ok(())
+}
+
+/// Whether a dispatch was begun, is not closed, and has no supervisor any more.
+pub fn is_lost(project: &Project, id: &DispatchId) -> Result<bool, Fault> {
+    let folder = project.paths.dispatch(id);
+    // Whoever claims it holds its lock before it writes the plan, and closes it before the lock comes free.
+    Ok(folder.join("plan.json").exists() && lock::is_free(&folder.join("lock"))? && !is_closed(project, id))
 }
 
 /// Whether a dispatch is closed.

@@ -123,12 +123,14 @@ fn scaled(number: &str, scale: u64, text: &str) -> Result<u64, String> {
         .ok_or_else(|| format!("{text:?} is too large or has no number"))
 }
 
-/// Milliseconds for people: `80 ms`, `4.2 s`, `3m 05s`.
+/// Milliseconds for people: `80 ms`, `4.2 s`, `3m 05s`, `2h 07m`, `3d 04h`.
 pub fn human_millis(ms: u64) -> String {
     match ms {
         0..1000 => format!("{ms} ms"),
         1000..60_000 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
-        _ => format!("{}m {:02}s", ms / 60_000, ms % 60_000 / 1000),
+        60_000..3_600_000 => format!("{}m {:02}s", ms / 60_000, ms % 60_000 / 1000),
+        3_600_000..86_400_000 => format!("{}h {:02}m", ms / 3_600_000, ms % 3_600_000 / 60_000),
+        _ => format!("{}d {:02}h", ms / 86_400_000, ms % 86_400_000 / 3_600_000),
     }
 }
 
@@ -173,6 +175,9 @@ mod tests {
             (59_999, "59.9 s"),
             (60_000, "1m 00s"),
             (185_900, "3m 05s"),
+            (3_599_999, "59m 59s"),
+            (7_620_000, "2h 07m"),
+            (273_600_000, "3d 04h"),
         ] {
             assert_eq!(human_millis(ms), words);
         }

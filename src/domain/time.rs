@@ -44,9 +44,14 @@ impl Timestamp {
     pub fn compact(self) -> String {
         self.0.strftime("%Y%m%d-%H%M%S").to_string()
     }
-    /// `HH:MM:SS`, for lists that show one day.
+    /// `HH:MM:SS`, UTC.
     pub fn clock(self) -> String {
         self.0.strftime("%H:%M:%S").to_string()
+    }
+    /// For lists, UTC: `HH:MM:SS`, and on another day than `now`'s `YYYY-MM-DD HH:MM`.
+    pub fn moment(self, now: Self) -> String {
+        let day = |at: Self| at.0.strftime("%Y-%m-%d").to_string();
+        if day(self) == day(now) { self.clock() } else { self.0.strftime("%Y-%m-%d %H:%M").to_string() }
     }
     /// Milliseconds from `earlier` to here, zero if the clock went back.
     pub fn millis_since(self, earlier: Self) -> u64 {
@@ -79,6 +84,8 @@ mod tests {
     fn parts_and_distances() {
         let at = Timestamp::from_micros(1_795_255_323_000_001).unwrap();
         assert_eq!((at.compact(), at.clock()), ("20261121-100203".to_owned(), "10:02:03".to_owned()));
+        let moment = |hours: i64| at.moment(Timestamp::from_micros(at.micros() + hours * 3_600_000_000).unwrap());
+        assert_eq!((moment(13), moment(14)), ("10:02:03".to_owned(), "2026-11-21 10:02".to_owned()));
         let later = Timestamp::from_micros(at.micros() + 2_500_999).unwrap();
         assert_eq!((later.millis_since(at), at.millis_since(later)), (2500, 0));
         for edge in ["0001-01-01T00:00:00.000000Z", "9998-12-31T23:59:59.999999Z"] {

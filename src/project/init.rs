@@ -16,6 +16,8 @@ use crate::sys::files::{self, At};
 pub enum Written {
     /// It was not there and is now.
     Created,
+    /// It is not there; nothing is written with `--diff`.
+    WouldCreate,
     /// It is as shipped.
     Unchanged,
     /// It differs from the shipped version and was left alone.
@@ -71,8 +73,15 @@ pub struct Scaffold<'a> {
 pub fn init(from: &Path, scaffold: Scaffold<'_>) -> Result<InitReport, Fault> {
     let located = locate(from)?;
     let folder = located.top.join(".vnx");
+    if is_link(&folder) {
+        return Err(Fault::input(format!(
+            "{} is a link, and what vnx writes must stay in the repository",
+            folder.display()
+        ))
+        .fix("put a folder in its place"));
+    }
     let id = existing_id(&folder)?.unwrap_or_else(|| id_from(&located.main_top()));
-    let paths = Paths::of(&located);
+    let paths = Paths::of(&located)?;
     let signers = "# SSH public keys trusted to sign anchors of the ledger, one `<principal> <key>` a line\n# (the format of ssh-keygen's ALLOWED SIGNERS). Empty: anchors are unsigned.\n";
     let texts = [
         ("config.yaml", config::template(&id)),
@@ -161,6 +170,11 @@ fn id_from(top: &Path) -> Name {
 fn place(folder: &Path, name: &str, text: &str, scaffold: Scaffold<'_>) -> Result<Item, Fault> {
     let path = folder.join(name);
     let mut item = Item { path: format!(".vnx/{name}"), written: Written::Unchanged, backup: None, shipped: None };
+    if [path.as_path(), path.parent().unwrap_or(folder)].into_iter().any(is_link) {
+        // Somebody else's file, wherever it is; it may not even be there.
+        item.written = Written::Kept;
+        return Ok(item);
+    }
     match files::read_capped(&path, 16 << 20)? {
         Some(old) if old == text.as_bytes() => {}
         Some(_) if scaffold.diff || !scaffold.force => {
@@ -168,10 +182,11 @@ fn place(folder: &Path, name: &str, text: &str, scaffold: Scaffold<'_>) -> Resul
             item.shipped = Some(text.to_owned());
         }
         old => {
-            item.written = if old.is_some() { Written::Replaced } else { Written::Created };
             if scaffold.diff {
+                item.written = Written::WouldCreate;
                 return Ok(item);
             }
+            item.written = if old.is_some() { Written::Replaced } else { Written::Created };
             let parent = path.parent().unwrap_or(folder);
             std::fs::create_dir_all(parent).at("create", parent)?;
             if let Some(old) = old {
@@ -179,10 +194,14 @@ fn place(folder: &Path, name: &str, text: &str, scaffold: Scaffold<'_>) -> Resul
                 files::create_new(&folder.join(&backup), &old)?;
                 item.backup = Some(format!(".vnx/{backup}"));
             }
-            std::fs::write(&path, text).at("write", &path)?;
+            files::replace_shared(&path, text.as_bytes())?;
         }
     }
     Ok(item)
+}
+
+fn is_link(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|meta| meta.is_symlink())
 }
 
 /// `.vnx/receipts` → the ledger's folder, for `tail -f .vnx/receipts/ledger.ndjson`.

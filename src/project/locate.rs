@@ -82,10 +82,33 @@ impl Located {
         }
     }
 
-    /// `<parent of the repository>/<repository>.worktrees`: the same file system, outside the
-    /// repository, so that no tool inherits its configuration and none refuses to run there.
+    /// Where worktrees are put beside, and what `worktree.root` is relative to: the same for every checkout, so it
+    /// is the main one, or what stands for it where there is none (a bare repository, a git folder elsewhere).
+    pub fn beside(&self) -> PathBuf {
+        let common = &self.common_dir;
+        if common.file_name().is_some_and(|name| name == ".git") {
+            return self.main_top();
+        }
+        // A submodule's, `<super>/.git/modules/<name>`: outside of the superproject, too.
+        let inside = common.ancestors().find(|folder| folder.ends_with(".git/modules"));
+        let main = inside.and_then(|modules| Some((modules.parent()?.parent()?, common.strip_prefix(modules).ok()?)));
+        if let Some((main, below)) = main {
+            let mut name = main.file_name().map_or_else(|| "repository".into(), std::ffi::OsStr::to_owned);
+            for part in below {
+                name.push(".");
+                name.push(part);
+            }
+            return main.with_file_name(name);
+        }
+        // A folder with a dot is none that tools look into.
+        let name = common.file_name().map(|name| name.to_string_lossy().trim_start_matches('.').to_owned());
+        common.with_file_name(name.filter(|name| !name.is_empty()).unwrap_or_else(|| "repository".to_owned()))
+    }
+
+    /// `<repository>.worktrees` beside it: the same file system, outside the repository, so that no tool inherits its
+    /// configuration and none refuses to run there.
     pub fn default_worktrees(&self) -> PathBuf {
-        let main = self.main_top();
+        let main = self.beside();
         let mut name = main.file_name().map_or_else(|| "repository".into(), std::ffi::OsStr::to_owned);
         name.push(".worktrees");
         main.with_file_name(name)

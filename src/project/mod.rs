@@ -60,7 +60,7 @@ impl Project {
         };
         let config: Config = yaml::parse(&file, &bytes)?;
         config.check(&file)?;
-        let paths = Paths::of(&located);
+        let paths = Paths::of(&located)?;
         let project = Self { located, paths, config };
         let root = project.worktrees();
         if lexically(&root).starts_with(project.located.main_top())
@@ -89,7 +89,7 @@ impl Project {
     pub fn without_config(from: &Path) -> Option<Self> {
         let located = locate(from).ok()?;
         let file = located.top.join(".vnx/config.yaml");
-        let paths = Paths::of(&located);
+        let paths = Paths::of(&located).ok()?;
         let id = Ledger::at(paths.receipts()).created().ok().filter(|_| file.exists())?.project;
         let config = yaml::parse(&file, format!("version: 1\nproject_id: {id}\n").as_bytes()).ok()?;
         Some(Self { located, paths, config })
@@ -108,7 +108,7 @@ impl Project {
     /// The folder that holds the worktrees of dispatches.
     pub fn worktrees(&self) -> PathBuf {
         match &self.config.worktree.root {
-            Some(root) => lexically(&self.located.main_top().join(root)),
+            Some(root) => lexically(&self.located.beside().join(root)),
             None => self.located.default_worktrees(),
         }
     }

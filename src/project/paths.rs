@@ -4,7 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use super::Located;
-use crate::domain::DispatchId;
+use crate::domain::line::quoted;
+use crate::domain::{DispatchId, Fault};
 
 /// The state folder and what is in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,10 +14,20 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// The state folder of a repository; `VNX_STATE_DIR` overrides it.
-    pub fn of(located: &Located) -> Self {
-        let state = std::env::var_os("VNX_STATE_DIR").filter(|v| !v.is_empty()).map(PathBuf::from);
-        Self { state: state.unwrap_or_else(|| located.common_dir.join("vnx")) }
+    /// The state folder of a repository; `VNX_STATE_DIR` overrides it. Refuses a relative one: every process of a
+    /// dispatch runs in another folder.
+    pub fn of(located: &Located) -> Result<Self, Fault> {
+        let state = match std::env::var_os("VNX_STATE_DIR").filter(|v| !v.is_empty()).map(PathBuf::from) {
+            Some(state) if state.is_relative() => {
+                let here = std::env::current_dir().unwrap_or_default().join(&state);
+                return Err(Fault::input(format!("VNX_STATE_DIR {} is not an absolute path", state.display()))
+                    .fix(format!("for example VNX_STATE_DIR={}", quoted(&here.display().to_string()))));
+            }
+            Some(state) => state,
+            None => located.common_dir.join("vnx"),
+        };
+        // The index of the ledger is opened through no link.
+        Ok(Self { state: state.canonicalize().unwrap_or(state) })
     }
     /// The state folder at a known place (a supervisor is told by its parent).
     pub fn at(state: impl Into<PathBuf>) -> Self {

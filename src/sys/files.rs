@@ -110,17 +110,24 @@ pub fn read_end(path: &Path, most: u64) -> Result<Vec<u8>, PathError> {
 /// Replaces a file as a whole: a temporary file in the same folder, then a rename. Mode 0600.
 /// It does not sync: what must survive power loss stands in the ledger.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), PathError> {
-    replaced(path, bytes, false)
+    replaced(path, bytes, 0o600, false)
 }
 
 /// The same, and waits until it is on the disk.
 pub fn replace_synced(path: &Path, bytes: &[u8]) -> Result<(), PathError> {
-    replaced(path, bytes, true)
+    replaced(path, bytes, 0o600, true)
 }
 
-fn replaced(path: &Path, bytes: &[u8], sync: bool) -> Result<(), PathError> {
+/// The same for a file that others may read: its mode is what the umask leaves of 0666.
+pub fn replace_shared(path: &Path, bytes: &[u8]) -> Result<(), PathError> {
+    replaced(path, bytes, 0o666, true)
+}
+
+fn replaced(path: &Path, bytes: &[u8], mode: u32, sync: bool) -> Result<(), PathError> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::with_prefix_in(TEMPORARY, folder).at("write", path)?;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(TEMPORARY).permissions(fs::Permissions::from_mode(mode));
+    let mut file = builder.tempfile_in(folder).at("write", path)?;
     file.write_all(bytes).at("write", path)?;
     if file.as_file().metadata().at("examine", path)?.len() != bytes.len() as u64 {
         return Err(io::Error::other("it has another length than was written")).at("write", path);

@@ -1,6 +1,7 @@
 //! Finding executables, and paths as text.
 
 use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
@@ -46,7 +47,12 @@ pub fn text(path: &Path) -> Result<String, Fault> {
     })
 }
 
-/// The running executable, for re-exec; survives that its file is replaced meanwhile.
+/// The running executable, for re-exec: where its file was replaced meanwhile, what took its place.
 pub fn own_executable() -> Result<PathBuf, Fault> {
-    std::env::current_exe().map_err(|e| Fault::environment(format!("cannot find the vnx executable: {e}")))
+    let path = std::env::current_exe()
+        .map_err(|e| Fault::environment(format!("cannot find the vnx executable: {e}")).fix("install vnx again"))?;
+    // The kernel tells of a file that is gone (proc_pid_exe(5)).
+    let replaced =
+        path.as_os_str().as_bytes().strip_suffix(b" (deleted)").map(|path| PathBuf::from(OsStr::from_bytes(path)));
+    Ok(replaced.filter(|path| path.is_file()).unwrap_or(path))
 }

@@ -89,7 +89,15 @@ pub fn run(project: &Project, looked: &Looked, wanted: &Wanted, mut tell: impl F
         let skipped = Some("it is being run already".to_owned());
         Ran { gate: a.name.clone(), required: a.required, result: None, skipped }
     };
-    let skipped: Vec<Ran> = running.iter().map(skip).collect();
+    let mut skipped: Vec<Ran> = running.iter().map(skip).collect();
+    let named = |a: &&Applied| wanted.names.contains(&a.name);
+    for Applied { name, required, gate, .. } in seen.gates.iter().filter(named).filter(|a| !is_wanted(a)) {
+        let why = match gate.work() {
+            Some(Work::Human(_)) => format!("a person says it: `vnx approve {} --gate {name}`", seen.dispatch),
+            _ => "it is asked of what the target becomes: `vnx merge` runs it".to_owned(),
+        };
+        skipped.push(Ran { gate: name.clone(), required: *required, result: None, skipped: Some(why) });
+    }
     skipped.iter().for_each(&mut tell);
     let before = seen.gates.iter().filter(|a| stands(&a.name)).map(|a| a.name.clone()).collect();
     let fork = looked.fork.clone().unwrap_or_else(|| seen.subject.base.clone());
