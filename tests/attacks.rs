@@ -395,3 +395,21 @@ fn a_line_with_blanks_is_no_line() {
         assert!(code == 1 && said.contains("blanks"), "{to}: {code} {said}");
     }
 }
+
+/// What the next worker obeys stands where a link leads to.
+#[test]
+fn what_a_strict_link_leads_to_is_strict() {
+    let world = project(TESTS);
+    on_main(
+        &world,
+        "mkdir docs ci; echo obey > docs/agents.md; ln -s docs/agents.md AGENTS.md; ln -s ci .github; echo 1 > ci/build.yml; echo 1 > free",
+    );
+    for (script, strict) in [
+        ("echo evil > docs/agents.md; touch f", true),
+        ("echo evil > ci/build.yml; touch f", true),
+        ("echo 2 > free; touch f", false),
+    ] {
+        let id = ready(&world, script);
+        assert_eq!(reasons(&world, &id).iter().any(|(_, about)| about == "strict"), strict, "{script}");
+    }
+}

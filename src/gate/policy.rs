@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::domain::gate::Gate;
 use crate::domain::gate::check::short_ref;
+use crate::domain::gate::{Gate, strict_links};
 use crate::domain::setup::Hook;
 use crate::domain::{Fault, Name};
 use crate::git::Git;
@@ -24,6 +24,8 @@ pub struct Policy {
     pub caches: BTreeMap<String, Name>,
     /// Secrets whose names do not say so.
     pub secret_names: Vec<String>,
+    /// What its strict paths lead to where they are links.
+    pub linked: Vec<String>,
     /// The keys that are trusted to sign (ssh-keygen, ALLOWED SIGNERS), where there is such a file.
     pub signers: Option<Vec<u8>>,
 }
@@ -42,12 +44,19 @@ pub fn policy(repository: &Git, target: &str, commit: &str) -> Result<Policy, Fa
     let name = format!("{plain}:{CONFIG}");
     let config: Config = yaml::parse(Path::new(&name), &bytes)?;
     config.check(Path::new(&name))?;
+    let links = repository.links_at(commit)?;
+    let paths: Vec<String> = links.keys().cloned().collect();
+    let linked = strict_links(&paths, &config.merge.strict, |wanted| {
+        let text = |link: &&str| links.get(*link).map(|oid| repository.link_text(oid)).transpose();
+        wanted.iter().map(text).collect::<Result<_, _>>()
+    })?;
     Ok(Policy {
         gates: config.gates,
         merge: config.merge,
         pre_merge: config.worktree.hooks.pre_merge,
         caches: config.worktree.caches,
         secret_names: config.redact.names,
+        linked,
         signers: files.remove(SIGNERS),
     })
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::domain::gate::{self, Gate};
 use crate::domain::glob::Glob;
@@ -53,6 +53,8 @@ pub struct Merge {
     /// The branch that they land on; `null`: the one that the dispatch began on.
     pub target: Option<String>,
     /// How.
+    #[serde(deserialize_with = "way")]
+    #[cfg_attr(test, schemars(with = "Way"))]
     pub strategy: Strategy,
     /// Agents whose work may land although no required gate applies; `*` stands for all.
     pub ungated: Vec<String>,
@@ -77,11 +79,29 @@ impl Default for Merge {
     }
 }
 
+/// The strategies that a branch lands by.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+enum Way {
+    /// A commit with both as parents.
+    Merge,
+    /// One commit with all of it.
+    Squash,
+    /// Its commits, on top of the target.
+    Rebase,
+}
+
+fn way<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Strategy, D::Error> {
+    Way::deserialize(from).map(|way| match way {
+        Way::Merge => Strategy::Merge,
+        Way::Squash => Strategy::Squash,
+        Way::Rebase => Strategy::Rebase,
+    })
+}
+
 impl Merge {
     fn fault(&self) -> Option<String> {
-        if self.strategy == Strategy::Revert {
-            return Some("strategy is merge, squash or rebase".to_owned());
-        }
         if self.approval == Span(0) {
             return Some("approval must be longer than 0s".to_owned());
         }
@@ -220,7 +240,7 @@ impl Default for Worktree {
 }
 
 /// Whether dispatches get a pane.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Panes {

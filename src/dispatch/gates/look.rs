@@ -40,7 +40,7 @@ pub struct Looked {
 impl Looked {
     /// The gates that apply to another change than the branch's own.
     pub fn about(&mut self, paths: Vec<String>) -> Result<(), Fault> {
-        let strict = !strict_paths(&paths, &self.policy.merge.strict).is_empty();
+        let strict = !strict_paths(&paths, &self.policy.merge.strict, &self.policy.linked).is_empty();
         self.situation.gates = applied(&self.policy, &self.plan, &paths, strict, &self.contract)?;
         self.paths = paths;
         Ok(())
@@ -211,7 +211,7 @@ fn without_ledger(
         receipts.iter().find_map(|r| if let Body::DispatchClosed(c) = &r.body { c.head.clone() } else { None });
     let judged = judged.filter(|judged| *judged != head);
     let tree = repository.tree_of(&head)?;
-    let strict = strict_paths(&paths, &policy.merge.strict);
+    let strict = strict_paths(&paths, &policy.merge.strict, &policy.linked);
     let gates = applied(&policy, &plan, &paths, !strict.is_empty(), &contract)?;
     let went_on = match (judged, &fork) {
         (Some(judged), Some(fork)) => went_on(repository, &plan, &judged, fork, &head, &gates)?,

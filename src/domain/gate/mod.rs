@@ -16,7 +16,7 @@ mod tests;
 use serde::{Deserialize, Serialize};
 
 pub use probe::{Probe, ProbeCheck, Ready};
-pub use risk::strict_paths;
+pub use risk::{strict_links, strict_paths};
 pub use spec::{Asked, Ci, Gate, Human, Review, When, Work, fault};
 
 use super::digest::Digest;

@@ -1,5 +1,7 @@
 //! Changes that are held to everything, whatever the configuration says of them.
 
+use std::collections::BTreeSet;
+
 use crate::domain::glob::Glob;
 
 /// Schema migrations, what a CI runs, what decides who reviews and what git runs, what the next worker or reviewer
@@ -45,13 +47,60 @@ const STRICT: [&str; 38] = [
     "githooks/**",
 ];
 
-/// Those of `paths` that make a change strict; `more` are patterns of the project's own.
-pub fn strict_paths(paths: &[String], more: &[String]) -> Vec<String> {
+/// Those of `paths` that make a change strict; `more` are patterns of the project's own, `linked` what strict links of the
+/// target lead to: whoever follows one reads that.
+pub fn strict_paths(paths: &[String], more: &[String], linked: &[String]) -> Vec<String> {
     let all = STRICT.iter().copied().chain(more.iter().map(String::as_str));
     // A file system may not tell capitals apart, and what runs there does not either.
     let globs: Vec<Glob> = all.filter_map(|text| Glob::parse(&text.to_lowercase()).ok()).collect();
-    let hit = |path: &str| globs.iter().any(|glob| glob.matches(path));
+    let is_linked = |path: &str| linked.iter().any(|led| is_at(path, &led.to_lowercase()));
+    let hit = |path: &str| globs.iter().any(|glob| glob.matches(path)) || is_linked(path);
     paths.iter().filter(|path| hit(&path.to_lowercase())).cloned().collect()
+}
+
+/// Whether a path is this one, or below it.
+fn is_at(path: &str, place: &str) -> bool {
+    path.strip_prefix(place).is_some_and(|below| below.is_empty() || below.starts_with('/'))
+}
+
+/// What the strict ones among these links lead to in the tree that they stand in, over other links too. `read` says
+/// what stands in one. One that leads out of the tree leads to nothing that a change can change.
+pub fn strict_links<E>(
+    links: &[String],
+    more: &[String],
+    read: impl Fn(&[&str]) -> Result<Vec<Option<String>>, E>,
+) -> Result<Vec<String>, E> {
+    // A link in a folder's place is strict where anything below it is.
+    let is_strict = |link: &&String| !strict_paths(&[(*link).clone(), format!("{link}/x")], more, &[]).is_empty();
+    let mut next: Vec<&str> = links.iter().filter(is_strict).map(String::as_str).collect();
+    let (mut seen, mut linked) = (BTreeSet::new(), Vec::new());
+    while !next.is_empty() {
+        seen.extend(next.iter().copied());
+        let read = read(&next)?;
+        let led: Vec<String> =
+            next.iter().zip(read).filter_map(|(link, to)| led_to(link, &to.unwrap_or_default())).collect();
+        let meets = |link: &str| led.iter().any(|led| is_at(led, link) || is_at(link, led));
+        next = links.iter().map(String::as_str).filter(|link| !seen.contains(link) && meets(link)).collect();
+        linked.extend(led);
+    }
+    Ok(linked)
+}
+
+/// Where a link leads to, as a path of the tree that it stands in.
+fn led_to(link: &str, to: &str) -> Option<String> {
+    let mut parts: Vec<&str> = link.split('/').collect();
+    parts.pop();
+    if to.starts_with('/') {
+        return None;
+    }
+    for part in to.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()?),
+            part => parts.push(part),
+        }
+    }
+    (!parts.is_empty()).then(|| parts.join("/"))
 }
 
 #[cfg(test)]
@@ -60,7 +109,8 @@ mod tests {
 
     #[test]
     fn what_is_strict_is_strict_wherever_it_lies() {
-        let strict = |path: &str| !strict_paths(&[path.to_owned()], &["deploy/**".to_owned()]).is_empty();
+        let linked = ["docs/Agents.md".to_owned(), "ci".to_owned()];
+        let strict = |path: &str| !strict_paths(&[path.to_owned()], &["deploy/**".to_owned()], &linked).is_empty();
         for path in [
             ".vnx/config.yaml",
             ".vnx/agents/x/AGENT.md",
@@ -84,6 +134,8 @@ mod tests {
             ".claude/settings.json",
             "sub/.codex/config.toml",
             ".mcp.json",
+            "docs/agents.md",
+            "ci/build.yml",
         ] {
             assert!(strict(path), "{path}");
         }
@@ -94,9 +146,33 @@ mod tests {
             "x.github",
             "README.md",
             "docs/agents/AGENTS.md.txt",
+            "docs/agents.mdx",
+            "cix",
         ] {
             assert!(!strict(path), "{path}");
         }
         assert!(STRICT.iter().all(|glob| Glob::parse(glob).is_ok()));
+    }
+
+    #[test]
+    fn strict_links_lead_over_others_and_not_out() {
+        let there = [
+            ("AGENTS.md", "docs/shared.md"),
+            ("docs", "./real/docs/"),
+            (".github", "ci"),
+            ("sub/CLAUDE.md", "../../out"),
+            ("sub/GEMINI.md", "/etc/passwd"),
+            ("sub/.mcp.json", "x/../mine.json"),
+            ("plain", "other"),
+            ("ci/round", "../ci/round"),
+        ];
+        let links: Vec<String> = there.iter().map(|(link, _)| (*link).to_owned()).collect();
+        let read = |wanted: &[&str]| -> Result<_, ()> {
+            let to = |link: &&str| there.iter().find(|(known, _)| known == link).map(|(_, to)| (*to).to_owned());
+            Ok(wanted.iter().map(to).collect())
+        };
+        let mut linked = strict_links(&links, &[], read).unwrap();
+        linked.sort();
+        assert_eq!(linked, ["ci", "ci/round", "docs/shared.md", "real/docs", "sub/mine.json"]);
     }
 }
