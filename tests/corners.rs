@@ -99,9 +99,12 @@ fn a_dispatch_that_goes_on_does_not_pay_twice() {
     world.agent("worker", "permissions: work");
     let args = ["dispatch-agent", "--provider", "counts", "--agent", "worker", "--no-pane", "-i", "x"];
     world.vnx(&args).expect(0);
-    for turn in 0..3 {
+    let first = world.last_id();
+    // On from the last one, and then from the first one again: it is the same session.
+    for turn in 0..4 {
+        let from = if turn == 3 { &first } else { "@last" };
         if turn > 0 {
-            world.vnx(&["resume", "@last", "--no-pane"]).expect(0);
+            world.vnx(&["resume", from, "--no-pane"]).expect(0);
         }
         let usage = world.last("dispatch.closed")["usage"].clone();
         assert_eq!((&usage["input_tokens"], &usage["output_tokens"]), (&1000.into(), &10.into()), "{turn}: {usage}");
@@ -333,6 +336,10 @@ fn a_workers_git_does_no_housekeeping() {
     let world = World::new();
     world.script("[ \"$(git config maintenance.auto)\" = false ]; echo 1 > f; git add f; git commit -qm f").expect(0);
     assert_eq!(world.git(&["config", "--get", "--default", "none", "--local", "maintenance.auto"]), "none");
+    // It is no secret.
+    world.script("echo maintenance.auto; echo 2 > f; git add f; git commit -qm f").expect(0);
+    let report = world.state().join("dispatches").join(world.last_id()).join("report.md");
+    assert_eq!(std::fs::read_to_string(report).unwrap().trim(), "maintenance.auto");
 }
 
 /// An upgrade while something runs.
@@ -410,6 +417,7 @@ fn a_key_that_is_missing_is_refused() {
     std::fs::create_dir_all(world.repo.join(".vnx/providers")).unwrap();
     let manifest = "version: 1\nname: mygateway\ntitle: mine\nextends: claude\nenv:\n  set: {ANTHROPIC_BASE_URL: \"https://gateway.invalid\"}\n  from: {ANTHROPIC_AUTH_TOKEN: MY_KEY}\n";
     std::fs::write(world.repo.join(".vnx/providers/mygateway.yaml"), manifest).unwrap();
+    world.set("ANTHROPIC_AUTH_TOKEN", "of-another-vendor");
     let plan = [
         "dispatch-agent",
         "--agent",

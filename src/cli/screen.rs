@@ -118,7 +118,9 @@ impl Screen {
 
     /// A line of the answer.
     pub(super) fn answer(self, line: &str) {
-        wrote(writeln!(anstream::stdout().lock(), "{}", harmless(line)));
+        // Whoever reads a pipe may need every byte, as of a path.
+        let line = if std::io::stdout().is_terminal() { harmless(line) } else { line.into() };
+        wrote(writeln!(anstream::stdout().lock(), "{line}"));
     }
 
     /// Rows of the answer.

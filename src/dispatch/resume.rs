@@ -4,10 +4,32 @@ use std::path::Path;
 
 use super::request::Request;
 use super::view;
+use crate::domain::event::Usage;
 use crate::domain::plan::Resume;
 use crate::domain::{DispatchId, Fault};
 use crate::git::Git;
 use crate::project::Project;
+use crate::sys::files;
+
+/// What a session has used so far, in every dispatch that went on with it.
+fn used_by(project: &Project, session: &str) -> Result<Usage, Fault> {
+    let mut used = Usage::default();
+    for name in files::names(&project.paths.dispatches())? {
+        let Ok(id) = DispatchId::parse(&name) else { continue };
+        // Few of many are looked at closer.
+        let named = |file: &str| {
+            let text = files::read_capped(&project.paths.dispatch(&id).join(file), 16 << 20).ok().flatten();
+            text.is_some_and(|text| memchr::memmem::find(&text, session.as_bytes()).is_some())
+        };
+        if !named("closed.json") && !named("plan.json") {
+            continue;
+        }
+        if let Some(closed) = view::closed(project, &id)?.filter(|closed| closed.session.as_deref() == Some(session)) {
+            used = used.and(&closed.usage);
+        }
+    }
+    Ok(used)
+}
 
 /// The request. It is a dispatch of its own, with a branch of its own that begins where the
 /// earlier one ended, in a worktree at the same path.
@@ -33,7 +55,7 @@ pub fn resume(project: &Project, id: &DispatchId, instruction: Option<String>) -
         Some(Resume { config_of: Some(first), .. }) => Some(first.clone()),
         _ => project.paths.dispatch(id).join("config").is_dir().then(|| id.clone()),
     };
-    let used = plan.resume.as_ref().map_or_else(|| closed.usage.clone(), |earlier| earlier.used.and(&closed.usage));
+    let used = used_by(project, &session)?;
     Ok(Request {
         instruction: Some(instruction.unwrap_or_else(|| "Go on with your assignment.".to_owned())),
         provider: Some(plan.provider),

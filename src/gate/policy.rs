@@ -44,12 +44,12 @@ pub fn policy(repository: &Git, target: &str, commit: &str) -> Result<Policy, Fa
     let name = format!("{plain}:{CONFIG}");
     let config: Config = yaml::parse(Path::new(&name), &bytes)?;
     config.check(Path::new(&name))?;
-    let links = repository.links_at(commit)?;
+    let links: BTreeMap<String, String> = repository.links_of(commit)?;
     let paths: Vec<String> = links.keys().cloned().collect();
     let linked = strict_links(&paths, &config.merge.strict, |wanted| {
-        let text = |link: &&str| links.get(*link).map(|oid| repository.link_text(oid)).transpose();
-        wanted.iter().map(text).collect::<Result<_, _>>()
-    })?;
+        let objects = wanted.iter().filter_map(|link| links.get(*link)).map(String::as_str);
+        repository.texts(objects).ok().filter(|texts| texts.len() == wanted.len())
+    });
     Ok(Policy {
         gates: config.gates,
         merge: config.merge,

@@ -29,6 +29,7 @@ impl Git {
             "core.fsmonitor",
             "core.hookspath",
             "core.ignorecase",
+            "log.showsignature",
             "gc.auto",
             "maintenance.auto",
             "core.quotepath",

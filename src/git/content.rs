@@ -1,5 +1,6 @@
 //! The files of a commit, and their way out to the disk.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{File, Metadata};
 use std::io::{self, BufRead, BufReader, PipeReader, Read};
@@ -62,6 +63,24 @@ impl Git {
     /// The same with the folders, each before what is in it.
     pub fn files_and_folders_of(&self, commit: &str) -> Result<Vec<Entry>> {
         self.listing(commit, &["-t"])
+    }
+
+    /// The symbolic links of a commit: their objects, by path.
+    pub fn links_of(&self, commit: &str) -> Result<BTreeMap<String, String>> {
+        let links = self.files_of(commit)?.into_iter().filter(Entry::is_link);
+        Ok(links.map(|link| (link.path.to_string_lossy().into_owned(), link.oid)).collect())
+    }
+
+    /// What stands in objects, as text, in order.
+    pub fn texts<'a>(&self, oids: impl IntoIterator<Item = &'a str>) -> Result<Vec<String>> {
+        let mut texts = Vec::new();
+        self.contents(oids, |_, content| {
+            let mut bytes = Vec::new();
+            content.read_to_end(&mut bytes)?;
+            texts.push(String::from_utf8_lossy(&bytes).into_owned());
+            Ok(())
+        })?;
+        Ok(texts)
     }
 
     fn listing(&self, commit: &str, options: &[&str]) -> Result<Vec<Entry>> {

@@ -32,23 +32,6 @@ impl Git {
         Ok(found)
     }
 
-    /// The symbolic links of a commit: their objects, by path.
-    pub fn links_at(&self, commit: &str) -> Result<BTreeMap<String, String>> {
-        let output = expect("ls-tree", self.cmd().args(["ls-tree", "-r", "-z", "--full-tree", commit]).run()?)?;
-        let links = output.stdout.split(|b| *b == 0).filter_map(|line| line.strip_prefix(b"120000 blob "));
-        let link = |line: &[u8]| {
-            let (oid, path) = std::str::from_utf8(line).ok()?.split_once('\t')?;
-            Some((path.to_owned(), oid.to_owned()))
-        };
-        Ok(links.filter_map(link).collect())
-    }
-
-    /// What a link says, by its object.
-    pub fn link_text(&self, oid: &str) -> Result<String> {
-        let blob = expect("cat-file", self.cmd().args(["cat-file", "blob", oid]).run()?)?;
-        Ok(String::from_utf8_lossy(&blob.stdout).into_owned())
-    }
-
     /// A digest of what a merge runs and says beside the settings: hooks (names and contents of what is no sample),
     /// attributes that no commit has, and who commits where the repository says so itself. `main` are the files of the
     /// main checkout, `self` is the repository.

@@ -1,7 +1,6 @@
 //! Bringing a branch into its target: in a checkout of our own, and then into whoever has the target checked out.
 
 use std::ffi::OsStr;
-use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -104,14 +103,13 @@ impl Git {
         let linked = self.git_dir.join("worktrees");
         let Ok(names) = files::names(&linked) else { return true };
         let places = names.iter().map(|name| linked.join(name)).chain([self.git_dir.clone()]);
-        let is_unread =
-            |place: &Path| matches!(std::fs::read(place.join("HEAD")), Err(e) if e.kind() != ErrorKind::NotFound);
+        let is_unread = |place: &Path| place.join("HEAD").symlink_metadata().is_ok() && head_of(place).is_none();
         places.into_iter().any(|place| is_on(&place, branch) || is_unread(&place))
     }
 
     /// Whether HEAD names a commit and no branch: what is done there moves nothing else. `self` is the worktree.
     pub fn is_detached(&self) -> bool {
-        let head = head_of(&self.git_dir);
+        let head = head_of(&self.git_dir).unwrap_or_default();
         let name = head.trim_ascii_end();
         matches!(name.len(), 40 | 64) && name.iter().all(u8::is_ascii_hexdigit)
     }
@@ -236,20 +234,21 @@ impl Git {
 
 /// Whether HEAD names this branch.
 pub(super) fn is_on(git_dir: &Path, branch: &str) -> bool {
-    head_of(git_dir).strip_prefix(b"ref: ").is_some_and(|name| name.trim_ascii_end() == branch.as_bytes())
+    let head = head_of(git_dir).unwrap_or_default();
+    head.strip_prefix(b"ref: ").is_some_and(|name| name.trim_ascii_end() == branch.as_bytes())
 }
 
-/// What HEAD says, in the form of its file. Where references are kept in tables that file says nothing, for every git
+/// What HEAD says, in the form of its file; `None` if that cannot be read. Where references are kept in tables that file says nothing, for every git
 /// that knows no tables (gitrepository-layout(5)), and git is asked.
-fn head_of(git_dir: &Path) -> Vec<u8> {
-    let head = std::fs::read(git_dir.join("HEAD")).unwrap_or_default();
+fn head_of(git_dir: &Path) -> Option<Vec<u8>> {
+    let head = std::fs::read(git_dir.join("HEAD")).ok()?;
     if head.trim_ascii_end() != b"ref: refs/heads/.invalid" {
-        return head;
+        return Some(head);
     }
     let git = Git::repository(git_dir);
     let ask = |args: &[&str]| git.cmd().args(args).run().ok().filter(Output::ok).map(|said| said.text());
     let name = ask(&["symbolic-ref", "--quiet", "HEAD"]).map(|name| format!("ref: {name}"));
-    name.or_else(|| ask(&["rev-parse", "--verify", "--quiet", "HEAD"])).unwrap_or_default().into_bytes()
+    name.or_else(|| ask(&["rev-parse", "--verify", "--quiet", "HEAD"])).map(String::into_bytes)
 }
 
 fn home(rest: &str) -> PathBuf {

@@ -72,6 +72,19 @@ fn finish(top: &Path, git_dir: &Path) -> Result<Located, Fault> {
     Ok(Located { top: top.to_owned(), git_dir, common_dir })
 }
 
+/// A git folder: that of a repository, or what it has of a worktree.
+fn is_of_git(path: &Path) -> bool {
+    path.join("HEAD").exists()
+}
+
+/// The main checkout of a git folder, or the folder itself where it stands alone. That of a worktree,
+/// `<git folder>/worktrees/<name>`, is its repository's.
+fn main_of(git_dir: &Path) -> &Path {
+    let above = git_dir.parent().filter(|above| above.ends_with("worktrees")).and_then(Path::parent);
+    let common = above.filter(|common| is_git_dir(common)).unwrap_or(git_dir);
+    if common.ends_with(".git") { common.parent().unwrap_or(common) } else { common }
+}
+
 impl Located {
     /// The root of the main checkout, beside which worktrees are put.
     pub fn main_top(&self) -> PathBuf {
@@ -89,10 +102,11 @@ impl Located {
         if common.file_name().is_some_and(|name| name == ".git") {
             return self.main_top();
         }
-        // A submodule's, `<super>/.git/modules/<name>`: outside of the superproject, too.
-        let inside = common.ancestors().find(|folder| folder.ends_with(".git/modules"));
-        let main = inside.and_then(|modules| Some((modules.parent()?.parent()?, common.strip_prefix(modules).ok()?)));
-        if let Some((main, below)) = main {
+        // A submodule's, `<superproject's git folder>/modules/<name>`: outside of the superproject, too.
+        let is_inside = |folder: &&Path| folder.ends_with("modules") && folder.parent().is_some_and(is_of_git);
+        let inside = common.ancestors().skip(1).filter(is_inside).last();
+        if let Some((modules, below)) = inside.and_then(|modules| Some((modules, common.strip_prefix(modules).ok()?))) {
+            let main = main_of(modules.parent().unwrap_or(modules));
             let mut name = main.file_name().map_or_else(|| "repository".into(), std::ffi::OsStr::to_owned);
             for part in below {
                 name.push(".");

@@ -111,6 +111,8 @@ pub fn build(
         std::env::vars_os().filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?))).collect();
     let mut env: BTreeMap<String, String> =
         own.iter().filter(|(name, _)| passes(pass, name)).map(|(n, v)| (n.clone(), v.clone())).collect();
+    // What the caller has under that name is another vendor's.
+    env.retain(|name, _| !from.contains_key(name));
     let mut given = BTreeMap::new();
     if let Some(file) = file {
         let path = Path::new(file);

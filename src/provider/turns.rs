@@ -294,7 +294,7 @@ impl Turns {
             .dialogs
             .iter()
             .enumerate()
-            .filter(|(_, (_, dialog))| !self.begun || !dialog.at_start && dialog.keys.is_none())
+            .filter(|(_, (_, dialog))| !self.begun || !dialog.at_start)
             .filter(|(_, (pattern, _))| pattern.is_match(text))
             .map(|(at, (_, dialog))| (at, dialog.clone()))
             .collect();
@@ -313,9 +313,12 @@ impl Turns {
                 }
             } else if let Some(keys) = &dialog.keys {
                 if self.answered.insert(at) {
-                    let detail = Some(format!("answered the dialog {:?}", dialog.name));
                     heard.keys = Some(keys.clone());
-                    heard.events.push(self.to(WorkerState::Starting, StateSource::Screen, detail));
+                    // One in the middle of its work is no new start.
+                    if !self.begun {
+                        let detail = Some(format!("answered the dialog {:?}", dialog.name));
+                        heard.events.push(self.to(WorkerState::Starting, StateSource::Screen, detail));
+                    }
                 }
             } else if let Some(state) = dialog.state {
                 let about = dialog.detail.as_deref().and_then(|pattern| capture(pattern, text));

@@ -53,37 +53,35 @@ pub fn strict_paths(paths: &[String], more: &[String], linked: &[String]) -> Vec
     let all = STRICT.iter().copied().chain(more.iter().map(String::as_str));
     // A file system may not tell capitals apart, and what runs there does not either.
     let globs: Vec<Glob> = all.filter_map(|text| Glob::parse(&text.to_lowercase()).ok()).collect();
-    let is_linked = |path: &str| linked.iter().any(|led| is_at(path, &led.to_lowercase()));
+    // What stands above the place can only be a link itself, or take a folder's place.
+    let is_linked =
+        |path: &str| linked.iter().map(|led| led.to_lowercase()).any(|led| is_at(path, &led) || is_at(&led, path));
     let hit = |path: &str| globs.iter().any(|glob| glob.matches(path)) || is_linked(path);
     paths.iter().filter(|path| hit(&path.to_lowercase())).cloned().collect()
 }
 
-/// Whether a path is this one, or below it.
+/// Whether a path is this one, or below it; everything is below the tree itself, which is called nothing.
 fn is_at(path: &str, place: &str) -> bool {
-    path.strip_prefix(place).is_some_and(|below| below.is_empty() || below.starts_with('/'))
+    place.is_empty() || path.strip_prefix(place).is_some_and(|below| below.is_empty() || below.starts_with('/'))
 }
 
 /// What the strict ones among these links lead to in the tree that they stand in, over other links too. `read` says
-/// what stands in one. One that leads out of the tree leads to nothing that a change can change.
-pub fn strict_links<E>(
-    links: &[String],
-    more: &[String],
-    read: impl Fn(&[&str]) -> Result<Vec<Option<String>>, E>,
-) -> Result<Vec<String>, E> {
+/// what stands in them, and where that cannot be read they may lead anywhere. One that leads out of the tree leads to nothing
+/// that a change can change.
+pub fn strict_links(links: &[String], more: &[String], read: impl Fn(&[&str]) -> Option<Vec<String>>) -> Vec<String> {
     // A link in a folder's place is strict where anything below it is.
     let is_strict = |link: &&String| !strict_paths(&[(*link).clone(), format!("{link}/x")], more, &[]).is_empty();
     let mut next: Vec<&str> = links.iter().filter(is_strict).map(String::as_str).collect();
     let (mut seen, mut linked) = (BTreeSet::new(), Vec::new());
     while !next.is_empty() {
         seen.extend(next.iter().copied());
-        let read = read(&next)?;
-        let led: Vec<String> =
-            next.iter().zip(read).filter_map(|(link, to)| led_to(link, &to.unwrap_or_default())).collect();
+        let Some(read) = read(&next) else { return vec![String::new()] };
+        let led: Vec<String> = next.iter().zip(read).filter_map(|(link, to)| led_to(link, &to)).collect();
         let meets = |link: &str| led.iter().any(|led| is_at(led, link) || is_at(link, led));
         next = links.iter().map(String::as_str).filter(|link| !seen.contains(link) && meets(link)).collect();
         linked.extend(led);
     }
-    Ok(linked)
+    linked
 }
 
 /// Where a link leads to, as a path of the tree that it stands in.
@@ -167,12 +165,14 @@ mod tests {
             ("ci/round", "../ci/round"),
         ];
         let links: Vec<String> = there.iter().map(|(link, _)| (*link).to_owned()).collect();
-        let read = |wanted: &[&str]| -> Result<_, ()> {
-            let to = |link: &&str| there.iter().find(|(known, _)| known == link).map(|(_, to)| (*to).to_owned());
-            Ok(wanted.iter().map(to).collect())
-        };
-        let mut linked = strict_links(&links, &[], read).unwrap();
+        let to = |link: &&str| there.iter().find(|(known, _)| known == link).map(|(_, to)| (*to).to_owned());
+        let mut linked = strict_links(&links, &[], |wanted| wanted.iter().map(to).collect());
         linked.sort();
         assert_eq!(linked, ["ci", "ci/round", "docs/shared.md", "real/docs", "sub/mine.json"]);
+        // A link on the way may be turned elsewhere, and one that cannot be read leads anywhere.
+        let strict = |path: &str, linked: &[String]| !strict_paths(&[path.to_owned()], &[], linked).is_empty();
+        assert!(strict("docs", &linked) && strict("real", &linked) && !strict("evil/shared.md", &linked));
+        let anywhere = strict_links(&links, &[], |_| None);
+        assert!(strict("src/lib.rs", &anywhere) && strict_links(&["plain".to_owned()], &[], |_| None).is_empty());
     }
 }
