@@ -300,13 +300,6 @@ fn a_question_in_between_is_not_answered_by_enter() {
     assert_eq!(world.git(&["show", &format!("vnx/{id}:got")]), "nothing");
 }
 
-fn kill_supervisor(world: &World) {
-    let supervisor = world.processes().into_iter().find(|(_, command)| command.contains(" supervise ")).unwrap().0;
-    let pid = rustix::process::Pid::from_raw(supervisor).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-    world.until("its end", || !world.processes().iter().any(|(pid, _)| *pid == supervisor));
-}
-
 /// Two projects may use the same id: a recovery in one leaves the worker of the other alone.
 #[test]
 fn a_recovery_ends_nobody_elses_worker() {
@@ -318,7 +311,7 @@ fn a_recovery_ends_nobody_elses_worker() {
     };
     dispatch(&lost);
     dispatch(&other);
-    kill_supervisor(&lost);
+    lost.kill_supervisor();
     lost.vnx(&["wait", "fix1"]);
     assert_eq!(lost.last("dispatch.closed")["verdict"]["outcome"], "supervisor_lost");
     std::fs::write(other.root.join("go"), "").unwrap();
@@ -341,7 +334,7 @@ fn a_recovery_of_another_boot_ends_no_session() {
             let text = std::fs::read_to_string(&pids).unwrap();
             std::fs::write(&pids, format!("another boot {text}")).unwrap();
         }
-        kill_supervisor(&world);
+        world.kill_supervisor();
         world.vnx(&["wait", &id]);
         let left = std::fs::read_to_string(&pid).unwrap().trim().parse().unwrap();
         let left = rustix::process::Pid::from_raw(left).unwrap();

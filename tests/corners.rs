@@ -27,14 +27,6 @@ fn let_go(world: &World) {
     std::fs::write(world.root.join("go"), "").unwrap();
 }
 
-fn kill_supervisor(world: &World) {
-    world.until("its supervisor", || world.processes().iter().any(|(_, command)| command.contains(" supervise ")));
-    let supervisor = world.processes().into_iter().find(|(_, command)| command.contains(" supervise ")).unwrap().0;
-    let pid = rustix::process::Pid::from_raw(supervisor).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-    world.until("its end", || !world.processes().iter().any(|(pid, _)| *pid == supervisor));
-}
-
 #[test]
 fn a_state_folder_has_one_place() {
     let mut world = World::new();
@@ -166,7 +158,7 @@ fn following_ends() {
         std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0]).unwrap();
         child
     });
-    kill_supervisor(&world);
+    world.kill_supervisor();
     for child in follows {
         let output = child.wait_with_output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();

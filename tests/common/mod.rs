@@ -191,6 +191,17 @@ impl World {
         !status.success()
     }
 
+    /// Kills the supervisor of the only dispatch that runs, once there is one.
+    #[track_caller]
+    pub fn kill_supervisor(&self) {
+        let its = |(_, command): &(i32, String)| command.contains(" supervise ");
+        self.until("a supervisor", || self.processes().iter().any(its));
+        let supervisor = self.processes().into_iter().find(its).unwrap().0;
+        let pid = rustix::process::Pid::from_raw(supervisor).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        self.until("its end", || !self.processes().iter().any(|(pid, _)| *pid == supervisor));
+    }
+
     #[track_caller]
     pub fn git(&self, args: &[&str]) -> String {
         self.git_in(&self.repo, args)
