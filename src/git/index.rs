@@ -114,25 +114,39 @@ impl Index {
     /// Whether `tree` holds the files of this index as they were when it was written, and no other file, ignored ones
     /// included.
     pub(super) fn is_all_of(&self, tree: &Path) -> bool {
-        let known: HashMap<&Path, &Entry> = self.plain().map(|entry| (self.path(entry), entry)).collect();
+        let known: HashMap<&[u8], &Entry> = self.plain().map(|entry| (self.name(entry), entry)).collect();
         let (mut folders, mut seen) = (vec![PathBuf::new()], 0);
-        while let Some(below) = folders.pop() {
-            let Ok(entries) = std::fs::read_dir(tree.join(&below)) else { return false };
-            for entry in entries {
-                let Ok(entry) = entry else { return false };
-                let path = below.join(entry.file_name());
-                match entry.file_type() {
-                    Ok(_) if path.as_os_str() == ".git" => {}
-                    Ok(kind) if kind.is_dir() => folders.push(path),
-                    Ok(_) => match (known.get(path.as_path()), entry.metadata()) {
-                        (Some(entry), Ok(meta)) if self.is_of(entry, &meta) => seen += 1,
-                        _ => return false,
-                    },
-                    Err(_) => return false,
-                }
+        while !folders.is_empty() {
+            let looked = in_parts(&folders, 16, |part| -> Option<Vec<_>> {
+                part.iter().map(|below| self.look_into(tree, below, &known)).collect()
+            });
+            let Some(looked) = looked.into_iter().collect::<Option<Vec<_>>>() else { return false };
+            folders.clear();
+            for (files, inside) in looked.into_iter().flatten() {
+                seen += files;
+                folders.extend(inside);
             }
         }
         seen == known.len()
+    }
+
+    /// How many files of `known` stand in the folder `below`, and the folders in it; `None` if there is anything else.
+    fn look_into(&self, tree: &Path, below: &Path, known: &HashMap<&[u8], &Entry>) -> Option<(usize, Vec<PathBuf>)> {
+        let (mut files, mut folders) = (0, Vec::new());
+        for entry in std::fs::read_dir(tree.join(below)).ok()? {
+            let entry = entry.ok()?;
+            let path = below.join(entry.file_name());
+            if path.as_os_str() == ".git" {
+                continue;
+            }
+            if entry.file_type().ok()?.is_dir() {
+                folders.push(path);
+            } else {
+                let known = known.get(path.as_os_str().as_bytes())?;
+                files += usize::from(self.is_of(known, &entry.metadata().ok()?));
+            }
+        }
+        Some((files, folders))
     }
 
     /// Bytes of an object name.
@@ -151,22 +165,12 @@ impl Index {
         if doubtful.is_empty() {
             return None;
         }
-        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(1 + doubtful.len() / 1000);
-        let unproven = std::thread::scope(|scope| {
-            let part = |part: &[&Entry]| -> Vec<usize> {
-                part.iter().filter(|e| !self.is_proven(e, tree)).map(|e| e.at).collect()
-            };
-            let size = doubtful.len().div_ceil(threads);
-            let others: Vec<_> = doubtful[size..].chunks(size).map(|p| scope.spawn(move || part(p))).collect();
-            let mut all = part(&doubtful[..size]);
-            for other in others {
-                all.extend(other.join().ok()?);
-            }
-            Some(all)
-        })?;
+        let unproven = in_parts(&doubtful, 1000, |part| -> Vec<usize> {
+            part.iter().filter(|e| !self.is_proven(e, tree)).map(|e| e.at).collect()
+        });
         let end = self.entries.last().map_or(HEADER, Entry::end);
         let mut bytes = self.bytes.get(..end)?.to_vec();
-        for at in unproven {
+        for at in unproven.into_iter().flatten() {
             // All but the mode.
             bytes.get_mut(at..at + 24)?.fill(0);
             bytes.get_mut(at + 28..at + STAT)?.fill(0);
@@ -214,8 +218,11 @@ impl Index {
     fn mode(&self, entry: &Entry) -> u32 {
         self.field(entry, 24)
     }
+    fn name(&self, entry: &Entry) -> &[u8] {
+        self.bytes.get(entry.path.0..entry.path.1).unwrap_or_default()
+    }
     fn path(&self, entry: &Entry) -> &Path {
-        Path::new(OsStr::from_bytes(self.bytes.get(entry.path.0..entry.path.1).unwrap_or_default()))
+        Path::new(OsStr::from_bytes(self.name(entry)))
     }
 }
 
@@ -224,6 +231,21 @@ impl Entry {
     fn end(&self) -> usize {
         self.at + ((self.path.1 - self.at + 8) & !7)
     }
+}
+
+/// What `work` says of every part of `items`, in their order: as many parts as there are processors, but none is smaller
+/// than `least`, which is worth a thread.
+fn in_parts<T: Sync, R: Send>(items: &[T], least: usize, work: impl Fn(&[T]) -> R + Sync) -> Vec<R> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let size = items.len().div_ceil(processors).max(least);
+    let (first, rest) = items.split_at(size.min(items.len()));
+    std::thread::scope(|scope| {
+        let work = &work;
+        let others: Vec<_> = rest.chunks(size).map(|part| (part, scope.spawn(move || work(part)))).collect();
+        let mut all = vec![work(first)];
+        all.extend(others.into_iter().map(|(part, other)| other.join().unwrap_or_else(|_| work(part))));
+        all
+    })
 }
 
 fn parse(bytes: &[u8], hash: usize) -> Option<Vec<Entry>> {
