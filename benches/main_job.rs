@@ -1,6 +1,6 @@
 //! The bars of the main job, as ratios against named baselines in the same run.
 //!
-//! `cargo bench --bench main_job [-- first|ten|size|memory|reading]`. Runs on `/dev/shm` where there is one, because a slow disk
+//! `cargo bench --bench main_job [-- first|ten|memory|reading]`. Runs on `/dev/shm` where there is one, because a slow disk
 //! hides everything; rounds of vnx and baseline alternate, so that a busy moment hits both.
 #![expect(
     clippy::unwrap_used,
@@ -217,11 +217,6 @@ fn supervisor_peak(place: &Place, script: &str) -> u64 {
     peak
 }
 
-fn size(_: &Place) {
-    let bytes = std::fs::metadata(VNX).unwrap().len();
-    alone("the binary", bytes as f64 / 1e3, "kB", "12000 kB");
-}
-
 fn memory(place: &Place) {
     let idle = supervisor_peak(place, "sleep 1");
     alone("supervisor while its worker idles", idle as f64 / 1e3, "MB", "10 MB");
@@ -238,8 +233,8 @@ fn main() {
     let place = Place::new(FILES);
     // `cargo bench --bench main_job -- ten` runs only that one.
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
-    let benches: [(&str, Bench); 5] =
-        [("first", first_instruction), ("ten", ten_at_once), ("size", size), ("memory", memory), ("reading", reading)];
+    let benches: [(&str, Bench); 4] =
+        [("first", first_instruction), ("ten", ten_at_once), ("memory", memory), ("reading", reading)];
     for (name, bench) in benches {
         if wanted.is_empty() || wanted.iter().any(|w| w == name) {
             bench(&place);

@@ -169,7 +169,7 @@ pub fn live(project: &Project) -> Result<Vec<Live>, Fault> {
         };
         let folder = project.paths.dispatch(&id);
         let answer = control::ask(&folder, &Request::Status, Duration::from_millis(500))?;
-        let alive = lock::try_exclusive(&folder.join("lock"))?.is_none();
+        let alive = !lock::is_free(&folder.join("lock"))?;
         if is_closed(project, &id) {
             continue;
         }

@@ -1,6 +1,7 @@
 //! Advisory locks (`flock`): released by the kernel when their holder dies, never deleted.
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
@@ -12,16 +13,11 @@ use crate::domain::Fault;
 
 /// Opens (and, if needed, creates) a lock file without following a link.
 pub fn open(path: &Path) -> Result<File, PathError> {
-    let no_follow = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0);
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(no_follow)
-        .open(path)
-        .at("open", path)
+    opened(path, OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600)).at("open", path)
+}
+
+fn opened(path: &Path, how: &mut OpenOptions) -> io::Result<File> {
+    how.custom_flags(i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0)).open(path)
 }
 
 /// Takes the lock now, or says that somebody holds it.
@@ -82,7 +78,13 @@ pub fn wait_until_free(path: &Path) -> Result<(), PathError> {
 
 /// Whether nobody holds the lock at this moment.
 pub fn is_free(path: &Path) -> Result<bool, PathError> {
-    match open(path)?.try_lock_shared() {
+    // One that is opened for writing wakes whoever waits for a change of its folder, and that may be who looks.
+    let file = match opened(path, OpenOptions::new().read(true)) {
+        // Nobody holds what is not there.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(true),
+        other => other.at("open", path)?,
+    };
+    match file.try_lock_shared() {
         Ok(()) => Ok(true),
         Err(TryLockError::WouldBlock) => Ok(false),
         Err(TryLockError::Error(e)) => Err(e).at("lock", path),

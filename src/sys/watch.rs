@@ -21,9 +21,6 @@ impl FolderWatch {
     pub fn on(folder: &Path) -> Self {
         let (send, events) = channel();
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            // Whoever looks opens what it reads: that is no change, and would wake it again.
-            let is_look =
-                |kind: EventKind| kind.is_access() && kind != EventKind::Access(AccessKind::Close(AccessMode::Write));
             if !event.is_ok_and(|event| is_look(event.kind)) {
                 // A receiver that is gone needs no news.
                 let _ = send.send(());
@@ -43,5 +40,38 @@ impl FolderWatch {
             return;
         }
         while self.events.try_recv().is_ok() {}
+    }
+}
+
+/// Whoever looks opens what it reads: that is no change, and would wake it again.
+fn is_look(kind: EventKind) -> bool {
+    kind.is_access() && kind != EventKind::Access(AccessKind::Close(AccessMode::Write))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::{files, lock};
+
+    #[test]
+    fn looking_is_no_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, end) = (folder.path().join("lock"), folder.path().join("end"));
+        std::fs::write(&file, "1").unwrap();
+        let _held = lock::try_exclusive(&file).unwrap();
+        let (send, events) = channel();
+        let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            let event = event.unwrap();
+            send.send((is_look(event.kind), event.paths)).unwrap();
+        })
+        .unwrap();
+        watcher.watch(folder.path(), RecursiveMode::NonRecursive).unwrap();
+        assert!(!lock::is_free(&file).unwrap());
+        assert!(lock::is_free(&folder.path().join("none")).unwrap());
+        files::read_capped(&file, 10).unwrap().unwrap();
+        files::names(folder.path()).unwrap();
+        std::fs::create_dir(&end).unwrap();
+        let before_the_end = events.iter().take_while(|(_, paths)| !paths.contains(&end));
+        assert_eq!(before_the_end.filter(|(is_look, _)| !is_look).count(), 0);
     }
 }
