@@ -427,3 +427,48 @@ fn a_key_that_is_missing_is_refused() {
     world.set("MY_KEY", "sk-test");
     world.vnx(&[&plan[..], &["mygateway"]].concat()).expect(0);
 }
+
+#[test]
+fn one_whose_plan_cannot_be_read_is_seen_while_it_runs() {
+    let world = World::new();
+    let id = waiting(&world);
+    world.until("it works", || world.vnx(&["ps"]).out.contains("working"));
+    let plan = world.repo.join(".git/vnx/dispatches").join(&id).join("plan.json");
+    let of_another_vnx = std::fs::read_to_string(&plan).unwrap().replacen('{', "{\"tomorrow\":1,", 1);
+    std::fs::write(&plan, of_another_vnx).unwrap();
+    let seen = world.vnx(&["ps", "--json"]).expect(0).json();
+    let seen = &seen["dispatches"][0];
+    assert_eq!((seen["id"].as_str(), seen["agent"].as_str()), (Some(id.as_str()), Some("hello-world")), "{seen}");
+    assert_eq!((seen["provider"].as_str(), seen["state"].as_str()), (Some("shell"), Some("working")), "{seen}");
+    let_go(&world);
+    world.until("its end", || !world.vnx(&["ps"]).out.contains(&id));
+}
+
+#[test]
+fn whoever_follows_does_not_wake_itself() {
+    let world = World::new();
+    let id = waiting(&world);
+    world.until("it works", || world.vnx(&["ps"]).out.contains("working"));
+    let mut followers: Vec<_> = [&["logs", "-f", &id][..], &["attach", &id], &["receipts", "tail", "-f"]]
+        .map(|args| world.command(World::binary()).current_dir(&world.repo).args(args).stdout(Stdio::piped()).spawn())
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
+    let reads = |pid: u32| -> u64 {
+        let io = std::fs::read_to_string(format!("/proc/{pid}/io")).unwrap();
+        io.lines().find_map(|line| line.strip_prefix("syscr: ")).unwrap().parse().unwrap()
+    };
+    // Each reads a few files when something changes, and once in a second; one that wakes itself reads 100,000 times in one.
+    for _ in 0..20 {
+        world.vnx(&["ps"]).expect(0);
+    }
+    for follower in &followers {
+        assert!(reads(follower.id()) < 5_000, "{follower:?} read {} times", reads(follower.id()));
+    }
+    let_go(&world);
+    world.until("its end", || world.processes().len() <= followers.len());
+    for follower in &mut followers {
+        let _ = follower.kill();
+        follower.wait().unwrap();
+    }
+}

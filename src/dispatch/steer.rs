@@ -58,7 +58,7 @@ impl Refused {
 }
 
 fn has_exited(project: &Project, id: &DispatchId) -> bool {
-    plan(project, id).is_ok_and(|plan| last_known(project, &plan, true).state == WorkerState::Exited)
+    plan(project, id).is_ok_and(|plan| last_known(project, id, plan.made, true).state == WorkerState::Exited)
 }
 
 /// Asks a supervisor to end its worker. `false` when there was nothing to end any more.

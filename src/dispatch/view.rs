@@ -10,7 +10,7 @@ use crate::domain::event::{StateSource, WorkerState};
 use crate::domain::id::meant;
 use crate::domain::plan::{Lane, Plan};
 use crate::domain::receipt::{Body, DispatchClosed};
-use crate::domain::{DispatchId, Fault, Timestamp};
+use crate::domain::{DispatchId, Fault, Name, Timestamp};
 use crate::ledger::{Receipt, format};
 use crate::project::Project;
 use crate::state::{State as Projections, StateError};
@@ -163,8 +163,8 @@ pub fn live(project: &Project) -> Result<Vec<Live>, Fault> {
         let Ok(id) = DispatchId::parse(&name) else {
             continue;
         };
-        // A claim that is being written has no plan yet; it appears in a moment.
-        let Ok(plan) = plan(project, &id) else {
+        // A claim that is being written has none of both yet; it appears in a moment.
+        let Some(claim) = Claim::of(project, &id) else {
             continue;
         };
         let folder = project.paths.dispatch(&id);
@@ -174,35 +174,61 @@ pub fn live(project: &Project) -> Result<Vec<Live>, Fault> {
             continue;
         }
         let answering = answer.is_some();
-        let answer = answer.unwrap_or_else(|| last_known(project, &plan, alive));
+        let answer = answer.unwrap_or_else(|| last_known(project, &id, claim.made, alive));
         let pane = files::read_capped(&folder.join("pane"), 4096)?;
         let pane = pane.map(|b| String::from_utf8_lossy(&b).trim().to_owned()).filter(|p| !p.starts_with("none"));
         live.push(Live {
             id,
-            agent: plan.agent.to_string(),
-            provider: plan.provider.to_string(),
-            since: plan.made,
+            agent: claim.agent,
+            provider: claim.provider,
+            since: claim.made,
             state: answer.state,
             answering,
             source: answer.source,
             state_since: answer.since,
             detail: answer.detail,
-            lane: plan.lane,
+            lane: claim.lane,
             pid: answer.pid,
             output_bytes: answer.output_bytes,
             pane,
-            worktree: plan.worktree,
+            worktree: claim.worktree,
         });
     }
     Ok(live)
 }
 
+/// What does not change while a dispatch is open.
+struct Claim {
+    agent: String,
+    provider: String,
+    lane: Lane,
+    made: Timestamp,
+    worktree: String,
+}
+
+impl Claim {
+    /// From the plan; where that cannot be read, as one of a newer vnx, from the receipt.
+    fn of(project: &Project, id: &DispatchId) -> Option<Self> {
+        let named = |agent: &Name, provider: &Name| (agent.to_string(), provider.to_string());
+        let ((agent, provider), lane, made, worktree) = match plan(project, id) {
+            Ok(plan) => (named(&plan.agent, &plan.provider), plan.lane, plan.made, plan.worktree),
+            Err(_) => receipts(project, id).ok()?.into_iter().find_map(|receipt| match receipt.body {
+                Body::DispatchClaimed(said) => {
+                    Some((named(&said.agent, &said.provider), said.lane, receipt.ts, said.worktree))
+                }
+                _ => None,
+            })?,
+        };
+        Some(Self { agent, provider, lane, made, worktree })
+    }
+}
+
 /// What the files tell of a dispatch whose supervisor says nothing.
-pub(super) fn last_known(project: &Project, plan: &Plan, alive: bool) -> Answer {
+pub(super) fn last_known(project: &Project, id: &DispatchId, made: Timestamp, alive: bool) -> Answer {
     let mut known = Answer {
         state: if alive { WorkerState::Starting } else { WorkerState::Lost },
         source: StateSource::Lock,
-        since: plan.made,
+        since: made,
         detail: None,
         pid: None,
         accepted: true,
@@ -211,7 +237,7 @@ pub(super) fn last_known(project: &Project, plan: &Plan, alive: bool) -> Answer 
         refusal: None,
         reply: None,
     };
-    for receipt in receipts(project, &plan.id).unwrap_or_default().into_iter().filter(|_| alive) {
+    for receipt in receipts(project, id).unwrap_or_default().into_iter().filter(|_| alive) {
         let state = match receipt.body {
             Body::DispatchStarted(started) => {
                 known.pid = Some(started.pid);
@@ -228,7 +254,7 @@ pub(super) fn last_known(project: &Project, plan: &Plan, alive: bool) -> Answer 
     }
     // The recording begins when the worker is started.
     if known.state == WorkerState::Working
-        && let Some(last) = worker::last_state(&project.paths.dispatch(&plan.id).join("events.ndjson"))
+        && let Some(last) = worker::last_state(&project.paths.dispatch(id).join("events.ndjson"))
     {
         let micros = i64::try_from(last.t).unwrap_or(0).saturating_mul(1000).saturating_add(known.since.micros());
         known.since = Timestamp::from_micros(micros).unwrap_or(known.since);
