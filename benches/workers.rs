@@ -1,6 +1,6 @@
 //! The bars of interactive workers: their terminals, viewers, messages and ends.
 //!
-//! `cargo bench --bench workers [-- throughput|attach|idle|cancel|delivery]`. `delivery` drives the real Claude Code and needs
+//! `cargo bench --bench workers [-- throughput|attach|idle|viewers|cancel|delivery]`. `delivery` drives the real Claude Code and needs
 //! `VNX_TEST_CLIS`, the folder that `tools/install-clis` prints.
 #![expect(
     clippy::unwrap_used,
@@ -100,15 +100,7 @@ fn idle(place: &Place) {
     while states(place, "working") < 50 {
         std::thread::yield_now();
     }
-    let supervisors: Vec<u32> = std::fs::read_dir("/proc")
-        .unwrap()
-        .flatten()
-        .filter_map(|e| e.file_name().to_str()?.parse().ok())
-        .filter(|pid| {
-            let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            command.contains("supervise") && command.contains(place.repo.to_str().unwrap())
-        })
-        .collect();
+    let supervisors = processes(place, "supervise");
     assert_eq!(supervisors.len(), 50);
     let memory = |key: &str| -> f64 {
         let of = |pid: &u32| {
@@ -117,23 +109,55 @@ fn idle(place: &Place) {
         };
         supervisors.iter().filter_map(of).sum::<f64>() / 1e3
     };
+    alone("50 idle interactive workers: memory of their supervisors", memory("Pss:"), "MB", "400 MB");
+    alone("50 idle interactive workers, shared pages 50 times", memory("Rss:"), "MB", "-");
+    alone("CPU of 50 idle ones over ten seconds, of one core", busy(&supervisors), "%", "2 %");
+    end_all(place);
+}
+
+/// 10 workers that do nothing, each in a pane: what those who look cost.
+fn viewers(place: &Place) {
+    let args =
+        ["-q", "dispatch-agent", "--agent", "hello-world", "--provider", "shell", "--detach", "-i", "sleep 1000"];
+    for _ in 0..10 {
+        place.run(VNX, &args);
+    }
+    while processes(place, "attach").len() < 10 || states(place, "working") < 10 {
+        std::thread::yield_now();
+    }
+    alone("CPU of 10 panes over ten seconds, of one core", busy(&processes(place, "attach")), "%", "2 %");
+    end_all(place);
+}
+
+/// Processes of vnx that work for this place, by their command.
+fn processes(place: &Place, command: &str) -> Vec<u32> {
+    let is_one = |pid: &u32| {
+        let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.starts_with(VNX) && line.contains(command) && line.contains(place.repo.to_str().unwrap())
+    };
+    let all = std::fs::read_dir("/proc").unwrap().flatten();
+    all.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_one).collect()
+}
+
+/// How much of one core they take together, in percent, over ten seconds.
+fn busy(pids: &[u32]) -> f64 {
+    // A tick is 10 ms.
     let ticks = || -> f64 {
         let of = |pid: &u32| {
             let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
             let fields: Vec<&str> = text.rsplit(')').next()?.split_whitespace().collect();
             Some(fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?)
         };
-        supervisors.iter().filter_map(of).sum()
+        pids.iter().filter_map(of).sum()
     };
-    alone("50 idle interactive workers: memory of their supervisors", memory("Pss:"), "MB", "400 MB");
-    alone("50 idle interactive workers, shared pages 50 times", memory("Rss:"), "MB", "-");
     let before = ticks();
     std::thread::sleep(Duration::from_secs(10));
-    // A tick is 10 ms.
-    alone("CPU of 50 idle ones over ten seconds, of one core", (ticks() - before) / 10.0, "%", "2 %");
-    let all = ids(place);
-    for id in &all {
-        place.command(VNX).args(["cancel", "--now", id]).output().unwrap();
+    (ticks() - before) / 10.0
+}
+
+fn end_all(place: &Place) {
+    for id in ids(place) {
+        place.command(VNX).args(["cancel", "--now", &id]).output().unwrap();
     }
 }
 
@@ -197,12 +221,13 @@ fn delivery(place: &Place) {
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|w| w == name);
-    for name in ["throughput", "attach", "idle", "cancel", "delivery"].into_iter().filter(|n| is_wanted(n)) {
+    for name in ["throughput", "attach", "idle", "viewers", "cancel", "delivery"].into_iter().filter(|n| is_wanted(n)) {
         let place = Place::new(50);
         match name {
             "throughput" => throughput(&place),
             "attach" => attach(&place),
             "idle" => idle(&place),
+            "viewers" => viewers(&place),
             "cancel" => cancel(&place),
             _ => delivery(&place),
         }
