@@ -371,6 +371,30 @@ fn a_lock_that_a_killed_git_left_is_named() {
     world.vnx(&["doctor"]).expect(0);
 }
 
+/// vnx does no housekeeping, and tells where nobody does.
+#[test]
+fn doctor_tells_of_many_packs() {
+    let world = World::new();
+    let row = |run: &crate::common::Run| {
+        run.json()["checks"].as_array().unwrap().iter().find(|c| c["id"] == "git objects").cloned()
+    };
+    let pack = "echo $n | git hash-object -w --stdin | git pack-objects -q .git/objects/pack/pack >/dev/null";
+    let make = |from: usize, to: usize| {
+        let script = format!("for n in $(seq {from} {to}); do {pack}; done");
+        assert!(world.command("sh").args(["-c", &script]).current_dir(&world.repo).status().unwrap().success());
+    };
+    make(1, 100);
+    assert_eq!(row(&world.vnx(&["doctor", "--json"])), None);
+    make(101, 101);
+    let found = row(&world.vnx(&["doctor", "--json"]).expect(0)).expect("a row of its own");
+    assert_eq!(
+        (&found["what"], &found["fix"]),
+        (&"101 packs, and every git is slower for it".into(), &"git gc".into())
+    );
+    world.git(&["gc", "-q"]);
+    assert_eq!(row(&world.vnx(&["doctor", "--json"])), None);
+}
+
 /// No other command lists the agents.
 #[test]
 fn doctor_names_the_agents() {

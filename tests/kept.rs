@@ -43,6 +43,25 @@ fn what_is_over_the_budget_of_a_rescue_stays() {
     assert_eq!(std::fs::metadata(world.worktrees().join(&id).join("fits.bin")).unwrap().len(), 65536);
 }
 
+/// Every git opens every pack: one for each rescue, and a few hundred kept worktrees make each dispatch slow.
+#[test]
+fn small_rescues_make_no_packs() {
+    let world = World::new();
+    let packs = || {
+        let counted = world.git(&["count-objects", "-v"]);
+        counted.lines().find_map(|line| line.strip_prefix("packs: ")).unwrap().parse::<usize>().unwrap()
+    };
+    let before = packs();
+    for n in 0..3 {
+        let (id, _) = kept(&world, &format!("{COMMIT} echo {n} > half; mkdir d; echo {n} > d/more"), "dirty");
+        there_and_back(&world, &id);
+    }
+    assert_eq!(packs(), before);
+    let (id, _) = kept(&world, "for n in $(seq 64); do echo $n > many-$n; done", "dirty");
+    there_and_back(&world, &id);
+    assert_eq!(packs(), before + 1, "one sync for all of them");
+}
+
 #[test]
 fn without_its_rescue_no_tree_goes() {
     let world = World::new();

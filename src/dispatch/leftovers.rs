@@ -48,20 +48,29 @@ fn stale_locks(project: &Project) -> Option<Check> {
     Some(Check::new("git locks", Level::Warn, what, fix))
 }
 
-/// So many loose objects are a matter of git's housekeeping: twice what its own `--auto` waits for (gc.auto).
+/// So many are a matter of git's housekeeping: twice what its own `--auto` waits for (gc.auto, gc.autoPackLimit).
 const MANY_LOOSE: usize = 2 * 6700;
+const MANY_PACKS: usize = 2 * 50;
 
 /// Neither vnx nor a worker's git does housekeeping; where no person's git does, it adds up.
-fn loose_objects(project: &Project) -> Option<Check> {
+fn housekeeping(project: &Project) -> Option<Check> {
+    let objects = project.located.common_dir.join("objects");
     // One of 256 folders, as git itself estimates.
-    let sample = files::names(&project.located.common_dir.join("objects/17")).unwrap_or_default();
-    let about = sample.len() * 256;
-    let what = format!("about {about} loose objects, and every git is slower for it");
-    (about > MANY_LOOSE).then(|| Check::new("git objects", Level::Warn, what, "git gc"))
+    let loose = files::names(&objects.join("17")).unwrap_or_default().len() * 256;
+    let packs = files::names(&objects.join("pack")).unwrap_or_default();
+    let with = |ending: &str| packs.iter().filter(|name| name.ends_with(ending)).count();
+    let packs = with(".pack").saturating_sub(with(".keep"));
+    let what = match (loose > MANY_LOOSE, packs > MANY_PACKS) {
+        (true, true) => format!("about {loose} loose objects and {packs} packs"),
+        (true, false) => format!("about {loose} loose objects"),
+        (false, true) => format!("{packs} packs"),
+        (false, false) => return None,
+    };
+    Some(Check::new("git objects", Level::Warn, what + ", and every git is slower for it", "git gc"))
 }
 
 pub(super) fn leftovers(project: &Project) -> Vec<Check> {
-    let mut rows: Vec<Check> = stale_locks(project).into_iter().chain(loose_objects(project)).collect();
+    let mut rows: Vec<Check> = stale_locks(project).into_iter().chain(housekeeping(project)).collect();
     let lost = lost(project);
     if !lost.is_empty() {
         let what = format!("{} dispatches lost their supervisor, first {}", lost.len(), lost[0]);

@@ -17,6 +17,11 @@ use crate::sys::files::{self, At, PathError};
 /// More parents than this go into commits of their own.
 const PARENTS: usize = 12;
 
+/// Fewer objects than this become files of their own, more of them a pack (fastimport.unpackLimit). Every git that is
+/// started opens every pack: 400 kept worktrees with a pack each made a dispatch three times as slow. A pack is
+/// synced at once, and each loose object by itself.
+const PACKED_FROM: usize = 32;
+
 /// A stream for `git fast-import` that is being written.
 #[derive(Debug)]
 pub struct Import {
@@ -143,12 +148,9 @@ impl Git {
         let mut file = file.into_inner().map_err(|_| unreadable("fast-import"))?;
         file.flush().map_err(broken)?;
         let read = File::open(&path).map_err(broken)?;
-        // One pack, and it and the ref on the disk before anything is removed.
-        let cmd = self.cmd().args(SYNCED).args(["-c", "fastimport.unpackLimit=0"]).args([
-            "fast-import",
-            "--force",
-            "--quiet",
-        ]);
+        // The objects and the ref are on the disk before anything is removed.
+        let limit = format!("fastimport.unpackLimit={PACKED_FROM}");
+        let cmd = self.cmd().args(SYNCED).args(["-c", &limit]).args(["fast-import", "--force", "--quiet"]);
         let output = cmd.reading(read).limit(Duration::from_mins(30)).run()?;
         let _ = std::fs::remove_file(&path);
         expect("fast-import", output)?;
