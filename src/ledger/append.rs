@@ -6,6 +6,7 @@
 //! covers all earlier bytes, and writers that wait at the same time share it.
 
 use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -20,7 +21,7 @@ use crate::sys::{self, lock};
 const RESERVE: u64 = 1 << 20;
 
 /// How much of the end is read to begin with; more only if no line is that short.
-pub(super) const TAIL: u64 = 64 << 10;
+const TAIL: u64 = 64 << 10;
 
 /// A receipt that was written, now or before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,13 +137,13 @@ impl Ledger {
         // What a crash may have left is looked for until this process has written itself; after that the end is what we
         // made it.
         let window = if self.looked.load(Ordering::Relaxed) { 4 << 10 } else { TAIL };
-        let mut tail = self.tail_of(&writing.file, writing.len, window)?;
+        let mut tail = tail_of(&writing.file, writing.len, window, &self.file())?;
         if tail.torn {
             notes.push(self.repair(&writing.file, tail.head)?);
         } else if self.rotate(&mut writing, &tail)? {
             drop(writing);
             writing = self.begin()?;
-            tail = self.tail_of(&writing.file, writing.len, window)?;
+            tail = tail_of(&writing.file, writing.len, window, &self.file())?;
         }
         let (mut head, start) = (tail.head, tail.head.end);
         let mut bytes = Vec::new();
@@ -251,57 +252,13 @@ impl Ledger {
 
     /// The last complete line, re-hashed, and whether a torn fragment follows it.
     pub(super) fn read_tail(&self, file: &File) -> Result<Tail, LedgerError> {
-        self.tail_of(file, file.metadata().at("examine", &self.file())?.len(), TAIL)
-    }
-
-    /// The same of a file of which the length is known.
-    fn tail_of(&self, file: &File, len: u64, mut window: u64) -> Result<Tail, LedgerError> {
-        let broken = |reason: &str| LedgerError::BrokenHead { reason: reason.to_owned() };
-        loop {
-            let from = len.saturating_sub(window);
-            let mut tail = vec![0; usize::try_from(len - from).unwrap_or(0)];
-            disk::read(file, &mut tail, from).at("read", &self.file())?;
-            tail.truncate(format::written(&tail, from));
-            let last_feed = memchr::memrchr(b'\n', &tail);
-            let before = last_feed.and_then(|end| memchr::memrchr(b'\n', &tail[..end]));
-            match (last_feed, before) {
-                (Some(end), Some(start)) => {
-                    let found = tail_at(&tail[start + 1..end], from + start as u64 + 1, len)?;
-                    return follows(&tail[..start], &tail[start + 1..end], found);
-                }
-                (Some(end), None) if from == 0 => {
-                    return tail_at(&tail[..end], 0, len);
-                }
-                _ if from == 0 => return Err(broken("there is no complete line")),
-                // A line and a fragment of the longest kind fit into this much.
-                _ if window > 4 * MAX_LINE as u64 => {
-                    return Err(broken("a line is longer than the format allows"));
-                }
-                _ => window *= 4,
-            }
-        }
-    }
-
-    /// What follows the last sound line. An error if it is more than a crash may have torn: a dispatch
-    /// is refused then, and `vnx doctor` says so.
-    pub(super) fn fragment(&self, file: &File, head: Head) -> Result<Vec<u8>, LedgerError> {
-        let path = self.file();
-        let len = file.metadata().at("examine", &path)?.len();
-        let mut fragment = vec![0; usize::try_from(len - head.end).unwrap_or(0)];
-        disk::read(file, &mut fragment, head.end).at("read", &path)?;
-        let anchor = format!("\"kind\":\"{}\"", Kind::AnchorWritten.word());
-        // A line that was not written to its end was never acknowledged.
-        let whole = &fragment[..memchr::memrchr(b'\n', &fragment).map_or(0, |at| at + 1)];
-        if memchr::memmem::find(whole, anchor.as_bytes()).is_some() {
-            let reason = "what follows the last sound line was anchored, so it is not cut off".to_owned();
-            return Err(LedgerError::BrokenHead { reason });
-        }
-        Ok(fragment)
+        tail_of(file, file.metadata().at("examine", &self.file())?.len(), TAIL, &self.file())
     }
 
     /// Moves a torn fragment into quarantine and cuts it off. Only under the lock.
     fn repair(&self, file: &File, head: Head) -> Result<Entry, LedgerError> {
-        let (path, fragment) = (self.file(), self.fragment(file, head)?);
+        let path = self.file();
+        let fragment = fragment(file, head, &path)?;
         let sha256 = Digest::of(&fragment);
         let name = format!("{}-{}.part", head.end, sha256.short());
         files::private_folder(&self.quarantine())?;
@@ -347,6 +304,56 @@ impl Ledger {
     fn poisoned(&self) -> std::path::PathBuf {
         self.folder.join("POISONED")
     }
+}
+
+/// The end of the ledger in a file of this length, of which the last `window` bytes are read at first.
+fn tail_of(file: &File, len: u64, mut window: u64, path: &Path) -> Result<Tail, LedgerError> {
+    let broken = |reason: &str| LedgerError::BrokenHead { reason: reason.to_owned() };
+    loop {
+        let from = len.saturating_sub(window);
+        let mut tail = vec![0; usize::try_from(len - from).unwrap_or(0)];
+        disk::read(file, &mut tail, from).at("read", path)?;
+        tail.truncate(format::written(&tail, from));
+        let last_feed = memchr::memrchr(b'\n', &tail);
+        let before = last_feed.and_then(|end| memchr::memrchr(b'\n', &tail[..end]));
+        match (last_feed, before) {
+            (Some(end), Some(start)) => {
+                let found = tail_at(&tail[start + 1..end], from + start as u64 + 1, len)?;
+                return follows(&tail[..start], &tail[start + 1..end], found);
+            }
+            (Some(end), None) if from == 0 => {
+                return tail_at(&tail[..end], 0, len);
+            }
+            _ if from == 0 => return Err(broken("there is no complete line")),
+            // A line and a fragment of the longest kind fit into this much.
+            _ if window > 4 * MAX_LINE as u64 => {
+                return Err(broken("a line is longer than the format allows"));
+            }
+            _ => window *= 4,
+        }
+    }
+}
+
+/// What follows the last sound line. An error if it is more than a crash may have torn: a dispatch
+/// is refused then, and `vnx doctor` says so.
+pub(super) fn fragment(file: &File, head: Head, path: &Path) -> Result<Vec<u8>, LedgerError> {
+    let len = file.metadata().at("examine", path)?.len();
+    let mut fragment = vec![0; usize::try_from(len - head.end).unwrap_or(0)];
+    disk::read(file, &mut fragment, head.end).at("read", path)?;
+    let anchor = format!("\"kind\":\"{}\"", Kind::AnchorWritten.word());
+    // A line that was not written to its end was never acknowledged.
+    let whole = &fragment[..memchr::memrchr(b'\n', &fragment).map_or(0, |at| at + 1)];
+    if memchr::memmem::find(whole, anchor.as_bytes()).is_some() {
+        let reason = "what follows the last sound line was anchored, so it is not cut off".to_owned();
+        return Err(LedgerError::BrokenHead { reason });
+    }
+    Ok(fragment)
+}
+
+/// Whether a crash tore what follows this head, so that the next writer repairs it: the verifier asks the same.
+pub(super) fn is_torn(file: &File, len: u64, head: Head, path: &Path) -> bool {
+    let tail = tail_of(file, len, TAIL, path);
+    tail.is_ok_and(|tail| tail.torn && tail.head == head) && fragment(file, head, path).is_ok()
 }
 
 fn is_full(error: &std::io::Error) -> bool {

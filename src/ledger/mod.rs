@@ -189,6 +189,8 @@ impl Ledger {
 }
 
 #[cfg(test)]
+mod around;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod segments;

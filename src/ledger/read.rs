@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::format::{self, Receipt};
 use super::segment::{self, Segment};
-use super::{Head, Ledger, LedgerError};
+use super::{Head, Ledger, LedgerError, append};
 use crate::domain::DispatchId;
 use crate::domain::receipt::{Body, Kind, LedgerCreated};
 use crate::sys::files::{self, At};
@@ -48,7 +48,7 @@ impl Ledger {
         let tail = self.read_tail(&file)?;
         if tail.torn {
             // The next writer repairs it, if it is one that may be.
-            self.fragment(&file, tail.head)?;
+            append::fragment(&file, tail.head, &self.file())?;
         }
         Ok(tail.head)
     }

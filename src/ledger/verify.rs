@@ -13,12 +13,11 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::append::TAIL;
 use super::chunk::{Chunk, End, Part, Source};
 use super::format::{self, MAX_LINE};
-use super::import;
 pub use super::report::{Fault, Flaw, Options, Position, Report, Since, Status};
 use super::segment::{self, Segment};
+use super::{Head, append, import};
 use crate::domain::Digest;
 use crate::domain::merkle::CompactRange;
 use crate::domain::receipt::{AnchorWritten, Body, Kind, LedgerImported};
@@ -42,7 +41,7 @@ pub(super) fn verify_bytes(bytes: &[u8], seq: u64, prev: Digest, options: &Optio
     report.tree = Some(CompactRange::empty(seq));
     let options = Options { roots: Some(&[]), ..*options };
     let part = Part { segment: 0, name: None, reader: Box::new(bytes), whole: true };
-    run(Source::new([part]), report, &options, bytes.len() as u64).0
+    run(Source::new([part]), report, &options, bytes.len() as u64, true).0
 }
 
 fn failed(mut report: Report, status: Status, kind: Flaw, reason: String) -> Report {
@@ -96,16 +95,16 @@ impl Files {
 
     fn verify(&self, path: &Path, mut report: Report, options: &Options<'_>) -> Report {
         let (number, offset) = options.since.map_or((0, 0), |s| (s.segment, s.offset));
-        if options.since.is_some_and(|since| !self.stands_at(since)) {
+        let Some(sealed) = options.since.map_or(Some(false), |since| self.ends_at(since)) else {
             let why = "the receipt that the anchor ends with does not stand where it stood";
             report.fail(Status::AnchorMismatch, Flaw::Rewritten, why);
             return report;
-        }
+        };
         let parts = match self.parts(number, offset) {
             Ok(parts) => parts,
             Err(e) => return failed(report, Status::Unreadable, Flaw::Unreadable, e.to_string()),
         };
-        let (mut report, doubt, imports) = run(Source::new(parts), report, options, self.len());
+        let (mut report, doubt, imports) = run(Source::new(parts), report, options, self.len(), sealed);
         if let Some(seq) = doubt {
             self.settle(&mut report, seq);
         }
@@ -143,41 +142,31 @@ impl Files {
         report.fail(Status::Broken, Flaw::Missing, reason);
     }
 
-    /// Whether the line before where `since` ends is the last one that is proven. Where it ends with a segment, the
-    /// first line of the next one has to follow it, as everywhere.
-    fn stands_at(&self, since: &Since) -> bool {
+    /// Whether what is proven ends with a segment; `None` if the line before where it ends is not the last that is proven.
+    /// Where it ends with a file, the first line of the next one has to follow it, as everywhere.
+    fn ends_at(&self, since: &Since) -> Option<bool> {
         if since.offset == 0 {
-            return true;
+            return Some(true);
         }
         let start = since.offset.saturating_sub(MAX_LINE as u64 + 2);
-        let read = || -> io::Result<Vec<u8>> {
-            let mut before = Vec::new();
-            if let Some(part) = self.parts(since.segment, start)?.into_iter().find(|p| p.segment == since.segment) {
-                part.reader.take(since.offset - start).read_to_end(&mut before)?;
-            }
-            Ok(before)
-        };
-        let before = read().unwrap_or_default();
-        let line = before.strip_suffix(b"\n").map(|b| &b[memchr::memrchr(b'\n', b).map_or(0, |at| at + 1)..]);
-        let links = line.and_then(|line| format::links(line).ok());
-        links.is_some_and(|l| l.seq + 1 == since.tree.end() && l.sound_hash() == Ok(since.head))
+        let mut before = Vec::new();
+        let part = self.parts(since.segment, start).ok()?.into_iter().find(|p| p.segment == since.segment)?;
+        part.reader.take(since.offset - start).read_to_end(&mut before).ok()?;
+        let whole = before.strip_suffix(b"\n").filter(|_| before.len() as u64 == since.offset - start)?;
+        let links = format::links(&whole[memchr::memrchr(b'\n', whole).map_or(0, |at| at + 1)..]).ok()?;
+        let proven = links.seq + 1 == since.tree.end() && links.sound_hash() == Ok(since.head);
+        proven.then(|| links.says(Kind::LedgerSealed))
     }
 
     /// Whether the first fault is a line that a crash tore: as the writer sees it, who repairs it.
     fn is_torn(&self, report: &Report) -> bool {
-        use std::os::unix::fs::FileExt;
-        let is_last = self.0.last().is_some_and(|(s, ..)| s.number == report.position.segment && !s.packed);
-        if !is_last || !report.first_bad.as_ref().is_some_and(|b| matches!(b.kind, Flaw::Format | Flaw::Edited)) {
-            return false;
-        }
-        let offset = report.position.offset;
-        let read = || -> Option<Vec<u8>> {
-            let (_, file, len) = self.0.last()?;
-            let mut bytes = vec![0; usize::try_from(len.saturating_sub(offset).min(TAIL)).ok()?];
-            file.read_exact_at(&mut bytes, offset).ok()?;
-            Some(bytes)
-        };
-        read().is_some_and(|bytes| (bytes.len() as u64) < TAIL && format::written(&bytes, offset) == 0)
+        let (Some((last, file, len)), Some(hash)) = (self.0.last(), report.head) else { return false };
+        let head = Head { seq: report.receipts.saturating_sub(1), hash, end: report.position.offset };
+        let may_be = report.first_bad.as_ref().is_some_and(|b| matches!(b.kind, Flaw::Format | Flaw::Edited));
+        may_be
+            && last.number == report.position.segment
+            && !last.packed
+            && append::is_torn(file, *len, head, &last.path)
     }
 
     /// Whether receipts are missing or only elsewhere shows in the rest of the ledger.
@@ -196,15 +185,16 @@ impl Files {
     }
 }
 
-/// Checks all chunks of a source and joins what they come to.
+/// Checks all chunks of a source and joins what they come to; `sealed`: what stands before them ends a segment.
 fn run(
     source: Source<'_>,
     report: Report,
     options: &Options<'_>,
     bytes: u64,
+    sealed: bool,
 ) -> (Report, Option<u64>, Vec<(u64, Position)>) {
     let joiner =
-        Joiner { report, options, waiting: BTreeMap::new(), next: 0, doubt: None, sealed: false, imports: Vec::new() };
+        Joiner { report, options, waiting: BTreeMap::new(), next: 0, doubt: None, sealed, imports: Vec::new() };
     let (source, joiner) = (Mutex::new(source), Mutex::new(joiner));
     let over = AtomicBool::new(false);
     let work = || {
@@ -456,7 +446,7 @@ impl Joiner<'_> {
         if let Some((prev, seq)) = piece.first {
             follows(&report.head.unwrap_or(Digest::ZERO).hex(), report.receipts, &prev, seq)?;
             // A chain that goes on must do so in the next file, and only after a seal.
-            if report.receipts > 0 && self.sealed != piece.begins && self.next > 1 {
+            if report.receipts > 0 && self.sealed != piece.begins {
                 let reason = "segments end with ledger.sealed, and nothing follows that in the same file";
                 return Err(PieceFault::broken(Flaw::Format, reason));
             }
