@@ -17,10 +17,9 @@ use crate::sys::files::{self, At, PathError};
 /// More parents than this go into commits of their own.
 const PARENTS: usize = 12;
 
-/// Fewer objects than this become files of their own, more of them a pack (fastimport.unpackLimit). Every git that is
-/// started opens every pack: 400 kept worktrees with a pack each made a dispatch three times as slow. A pack is
-/// synced at once, and each loose object by itself.
-const PACKED_FROM: usize = 32;
+/// What comes in is a pack, however small (fastimport.unpackLimit). `git prune` leaves packs alone, and git-fast-import(1)
+/// holds its own with a `.keep` until the ref stands; a loose object is lost to a prune that had read the refs before.
+const PACKED: [&str; 2] = ["-c", "fastimport.unpackLimit=0"];
 
 /// A stream for `git fast-import` that is being written.
 #[derive(Debug)]
@@ -148,9 +147,8 @@ impl Git {
         let mut file = file.into_inner().map_err(|_| unreadable("fast-import"))?;
         file.flush().map_err(broken)?;
         let read = File::open(&path).map_err(broken)?;
-        // The objects and the ref are on the disk before anything is removed.
-        let limit = format!("fastimport.unpackLimit={PACKED_FROM}");
-        let cmd = self.cmd().args(SYNCED).args(["-c", &limit]).args(["fast-import", "--force", "--quiet"]);
+        // It and the ref are on the disk before anything is removed.
+        let cmd = self.cmd().args(SYNCED).args(PACKED).args(["fast-import", "--force", "--quiet"]);
         let output = cmd.reading(read).limit(Duration::from_mins(30)).run()?;
         let _ = std::fs::remove_file(&path);
         expect("fast-import", output)?;
