@@ -131,9 +131,12 @@ fn viewers(place: &Place) {
 
 /// Processes of vnx that work for this place, by their command.
 fn processes(place: &Place, command: &str) -> Vec<u32> {
+    // They are started by what /proc/self/exe leads to.
+    let binary = std::fs::canonicalize(VNX).unwrap();
+    let binary = binary.to_str().unwrap();
     let is_one = |pid: &u32| {
         let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.starts_with(VNX) && line.contains(command) && line.contains(place.repo.to_str().unwrap())
+        line.starts_with(binary) && line.contains(command) && line.contains(place.repo.to_str().unwrap())
     };
     let all = std::fs::read_dir("/proc").unwrap().flatten();
     all.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_one).collect()

@@ -462,7 +462,8 @@ fn whoever_follows_does_not_wake_itself() {
     for _ in 0..20 {
         world.vnx(&["ps"]).expect(0);
     }
-    for follower in &followers {
+    for follower in &mut followers {
+        assert!(follower.try_wait().unwrap().is_none(), "{follower:?} is over");
         assert!(reads(follower.id()) < 5_000, "{follower:?} read {} times", reads(follower.id()));
     }
     let_go(&world);

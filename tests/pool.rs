@@ -184,6 +184,8 @@ fn one_in_which_somebody_was_is_not_used() {
     for damage in [
         "rm -rf src",
         "touch mine",
+        "mkdir -p src/empty/one",
+        "chmod 555 src",
         "git checkout -q -b x; git commit -q --allow-empty -m x",
         ": > \"$(git rev-parse --git-dir)/index\"",
         // Deep in it, as a worker beside it could.

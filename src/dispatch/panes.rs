@@ -78,6 +78,10 @@ pub fn repane(project: &Project, socket: Option<&Name>) -> Result<Vec<DispatchId
     // The server may be gone, and then so are all panes.
     let standing = place.tmux.panes(&place.session).unwrap_or_default();
     for live in view::live(project)? {
+        // A viewer could not show one whose plan it cannot read.
+        if view::plan(project, &live.id).is_err() {
+            continue;
+        }
         let note = project.paths.dispatch(&live.id).join("pane");
         let had = live.pane.as_deref().and_then(|p| p.split(' ').nth(1));
         // Pane ids start again with a new server: the name must be right as well.

@@ -140,13 +140,19 @@ impl Index {
                 continue;
             }
             if entry.file_type().ok()?.is_dir() {
+                // One in which its next worker could not write is not as git made it.
+                if entry.metadata().ok()?.mode() & 0o700 != 0o700 {
+                    return None;
+                }
                 folders.push(path);
             } else {
                 let known = known.get(path.as_os_str().as_bytes())?;
                 files += usize::from(self.is_of(known, &entry.metadata().ok()?));
             }
         }
-        Some((files, folders))
+        // git makes no empty folder, so one of those belongs to somebody.
+        let is_empty = files == 0 && folders.is_empty() && below != Path::new("");
+        (!is_empty).then_some((files, folders))
     }
 
     /// Bytes of an object name.
