@@ -65,37 +65,35 @@ impl Step<'_> {
 }
 
 fn matches_parts(parts: &[String], path: &[&str]) -> bool {
-    match (parts.split_first(), path.split_first()) {
-        (None, None) => true,
-        (Some((part, rest)), _) if part == "**" => {
-            matches_parts(rest, path) || path.split_first().is_some_and(|(_, path)| matches_parts(parts, path))
-        }
-        (Some((part, rest)), Some((name, path))) => matches_part(part, name) && matches_parts(rest, path),
-        _ => false,
-    }
+    is_match(parts, path, |part| part == "**", |part, name| matches_part(part, name))
 }
 
-/// With one place to go back to, which is enough for `*`.
 fn matches_part(part: &str, name: &str) -> bool {
     let (part, name): (Vec<char>, Vec<char>) = (part.chars().collect(), name.chars().collect());
-    let (mut p, mut n, mut star) = (0, 0, None);
-    while n < name.len() {
-        match part.get(p) {
-            Some('*') => {
-                star = Some((p, n));
+    is_match(&part, &name, |c| *c == '*', |c, of_name| *c == '?' || c == of_name)
+}
+
+/// With one place to go back to, the last that stands for any number: what an earlier one took cannot help a later one. So
+/// the time is bounded by the product of both lengths, whatever a worker calls its files.
+fn is_match<P, N>(pattern: &[P], text: &[N], is_any: impl Fn(&P) -> bool, is_one: impl Fn(&P, &N) -> bool) -> bool {
+    let (mut p, mut n, mut any) = (0, 0, None);
+    while n < text.len() {
+        match pattern.get(p) {
+            Some(one) if is_any(one) => {
+                any = Some((p, n));
                 p += 1;
             }
-            Some(c) if *c == '?' || *c == name[n] => (p, n) = (p + 1, n + 1),
-            _ => match star {
+            Some(one) if is_one(one, &text[n]) => (p, n) = (p + 1, n + 1),
+            _ => match any {
                 Some((at, taken)) => {
-                    star = Some((at, taken + 1));
+                    any = Some((at, taken + 1));
                     (p, n) = (at + 1, taken + 1);
                 }
                 None => return false,
             },
         }
     }
-    part[p..].iter().all(|c| *c == '*')
+    pattern[p..].iter().all(is_any)
 }
 
 #[cfg(test)]
@@ -118,11 +116,23 @@ mod tests {
             ("*a*b", "xaxbxb", "xaxbx"),
             ("node_modules/", "node_modules", "node_modules/x"),
             ("a/**/z", "a/z", "a/z/y"),
+            ("a/**", "a", "b/a"),
+            ("**/a/**/b/*", "x/a/y/a/b/b/c", "b/a/b"),
+            ("a/**/b/**/c", "a/c/b/c/b/c", "a/c/b"),
             ("ä*", "äöü", "a"),
         ] {
             assert!(glob(pattern).matches(yes), "{pattern} {yes}");
             assert!(!glob(pattern).matches(no), "{pattern} {no}");
         }
+    }
+
+    /// A worker names the paths, and may name them so that each `**` could stand for a hundred things.
+    #[test]
+    fn no_path_takes_time_without_end() {
+        let (pattern, path) = ("**/a/*/".repeat(120), "a/".repeat(2000));
+        assert!(!glob(&(pattern.clone() + "b")).matches(&(path.clone() + "c")));
+        assert!(glob(&(pattern + "c")).matches(&(path + "c")));
+        assert!(!glob(&"*a".repeat(400)).matches(&("a".repeat(4000) + "b")));
     }
 
     #[test]
