@@ -48,6 +48,21 @@ fn what_is_not_there_is_told_from_what_cannot_be_read() {
     let below = at(&file.join("x"));
     assert_eq!((told(&below).0, told(&below).1), (Status::Unreadable, Some(Flaw::Unreadable)));
     assert!(matches!(Ledger::at(ledger.folder().join("none")).head(), Err(LedgerError::Missing(_))));
+    let second = ledger.folder().join("0002.ndjson");
+    for in_its_place in ["folder", "link"] {
+        let away = ledger.folder().join("away");
+        fs::rename(&second, &away).unwrap();
+        if in_its_place == "folder" {
+            fs::create_dir(&second).unwrap();
+        } else {
+            std::os::unix::fs::symlink("nowhere", &second).unwrap();
+        }
+        let report = verify(&ledger);
+        assert_eq!((told(&report).0, told(&report).1), (Status::Unreadable, Some(Flaw::Unreadable)), "{in_its_place}");
+        fs::remove_dir(&second).or_else(|_| fs::remove_file(&second)).unwrap();
+        fs::rename(&away, &second).unwrap();
+    }
+    assert_eq!(verify(&ledger).status, Status::Verified);
     let error = Ledger::at(&file).head().unwrap_err();
     assert!(!matches!(error, LedgerError::Missing(_)), "{error}");
 }
