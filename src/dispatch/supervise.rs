@@ -109,8 +109,10 @@ pub(super) fn read_plan(folder: &Path) -> Result<(Plan, Digest), Fault> {
     let path = folder.join("plan.json");
     let bytes =
         files::read_capped(&path, 16 << 20)?.ok_or_else(|| Fault::io(format!("{} is missing", path.display())))?;
-    let plan =
-        serde_json::from_slice(&bytes).map_err(|e| Fault::io(format!("{} cannot be read: {e}", path.display())))?;
+    let plan = serde_json::from_slice(&bytes).map_err(|e| {
+        Fault::io(format!("{} cannot be read: {e}", path.display()))
+            .fix("use the vnx that began this dispatch; what it recorded is in `vnx receipts query --dispatch ID`")
+    })?;
     Ok((plan, Digest::of(&bytes)))
 }
 
