@@ -84,6 +84,20 @@ fn the_chain_and_the_tree_run_through_all_of_them() {
 }
 
 #[test]
+fn a_segment_is_sealed_once_it_is_that_long() {
+    for (longer, sealed) in [(1, 0), (0, 1)] {
+        let (_folder, ledger) = ledger(5);
+        let bytes = ledger.head().unwrap().end + longer;
+        let ledger = ledger.with_limit(Limit { bytes, ..Limit::default() });
+        ledger.append(&[entry(5)]).unwrap();
+        assert_eq!(ledger.sealed().unwrap().len(), sealed, "{longer} bytes are missing");
+        // It has that many now.
+        ledger.append(&[entry(6)]).unwrap();
+        assert_eq!((ledger.sealed().unwrap().len(), verify(&ledger).status), (1, Status::Verified));
+    }
+}
+
+#[test]
 fn every_line_has_its_place_whichever_segment_it_is_in() {
     let (_folder, ledger) = many();
     let long = DispatchRefused { agent: name(), rule: "x".into(), reason: "y".repeat(10_000) };
