@@ -13,7 +13,7 @@ mod place;
 use std::time::Instant;
 
 use figures::line;
-use place::{Place, VNX, median};
+use place::{Place, VNX, median, until};
 use vnx::domain::receipt::{Body, DispatchRequested, Entry};
 use vnx::domain::{Digest, DispatchId, Name};
 use vnx::ledger::Ledger;
@@ -63,9 +63,7 @@ fn decision() {
     dispatch(&place, 0);
     place.run(VNX, &["-q", "gate", "run", "@last"]);
     // The supervisor compresses the sealed segment after its dispatch has closed; the next anchor remembers its file.
-    while place.repo.join(".git/vnx/receipts/0001.ndjson").exists() {
-        std::thread::yield_now();
-    }
+    until("a segment's compression", || !place.repo.join(".git/vnx/receipts/0001.ndjson").exists());
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     let mut compare = |what: &str, against: &str, bar: &str| {
         for _ in 0..ROUNDS {

@@ -22,7 +22,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use figures::{alone, line};
-use place::{Place, STAMP, VNX, median, moment, now};
+use place::{Place, STAMP, VNX, median, moment, now, until};
 use vnx::sys::pty::{Pty, Size};
 
 const LANE: [&str; 7] = ["-q", "dispatch-agent", "--agent", "hello-world", "--lane", "interactive", "--no-pane"];
@@ -59,9 +59,7 @@ fn throughput(place: &Place) {
 fn attach(place: &Place) {
     let draw = "i=0; while [ $i -lt 49 ]; do printf '\\033[3%dm%0180d\\033[0m\\n' $((i % 8)) $i; i=$((i+1)); done; printf END; read x";
     place.run(VNX, &[&LANE[..], &["--provider", "shell", "--detach", "-i", draw]].concat());
-    while states(place, "working") == 0 {
-        std::thread::yield_now();
-    }
+    until("a worker's start", || states(place, "working") == 1);
     let mut times = Vec::new();
     for _ in 0..30 {
         let pty = Pty::open(Size::UNWATCHED).unwrap();
@@ -73,17 +71,18 @@ fn attach(place: &Place) {
         drop(command);
         let mut master = std::fs::File::from(pty.master);
         let (mut seen, mut buffer) = (Vec::new(), [0; 65536]);
-        while !seen.windows(3).any(|w| w == b"END") {
-            match master.read(&mut buffer) {
-                Ok(n) => seen.extend_from_slice(&buffer[..n]),
-                Err(_) => std::thread::yield_now(),
+        until("a screen", || {
+            if let Ok(n) = master.read(&mut buffer) {
+                seen.extend_from_slice(&buffer[..n]);
             }
-        }
+            seen.windows(3).any(|w| w == b"END")
+        });
         times.push(begun.elapsed().as_secs_f64() * 1e3);
         std::io::Write::write_all(&mut master, b"\x1c").unwrap();
-        while !matches!(child.try_wait(), Ok(Some(_))) {
+        until("a viewer's end", || {
             let _ = master.read(&mut buffer);
-        }
+            matches!(child.try_wait(), Ok(Some(_)))
+        });
     }
     alone("attach to a full screen, until all of it is there", median(times), "ms", "50 ms");
     place.command(VNX).args(["cancel", "--now", "@last"]).output().unwrap();
@@ -97,9 +96,7 @@ fn idle(place: &Place) {
     for _ in 0..50 {
         place.run(VNX, &[&LANE[..], &["--provider", "shell", "--detach", "-i", "echo ready; read x"]].concat());
     }
-    while states(place, "working") < 50 {
-        std::thread::yield_now();
-    }
+    until("50 workers' start", || states(place, "working") == 50);
     let supervisors = processes(place, "supervise");
     assert_eq!(supervisors.len(), 50);
     let memory = |key: &str| -> f64 {
@@ -122,9 +119,7 @@ fn viewers(place: &Place) {
     for _ in 0..10 {
         place.run(VNX, &args);
     }
-    while processes(place, "attach").len() < 10 || states(place, "working") < 10 {
-        std::thread::yield_now();
-    }
+    until("10 panes' start", || processes(place, "attach").len() == 10 && states(place, "working") == 10);
     alone("CPU of 10 panes over ten seconds, of one core", busy(&processes(place, "attach")), "%", "2 %");
     end_all(place);
 }
@@ -173,9 +168,7 @@ fn cancel(place: &Place) {
     for _ in 0..10 {
         place.run(VNX, &[&LANE[..], &["--provider", "shell", "--detach", "-i", script]].concat());
     }
-    while states(place, "working") < 10 {
-        std::thread::yield_now();
-    }
+    until("10 workers' start", || states(place, "working") == 10);
     let all = ids(place);
     let begun = now();
     let children: Vec<_> =

@@ -440,6 +440,10 @@ fn one_whose_plan_cannot_be_read_is_seen_while_it_runs() {
     let seen = &seen["dispatches"][0];
     assert_eq!((seen["id"].as_str(), seen["agent"].as_str()), (Some(id.as_str()), Some("hello-world")), "{seen}");
     assert_eq!((seen["provider"].as_str(), seen["state"].as_str()), (Some("shell"), Some("working")), "{seen}");
+    for command in ["show", "attach"] {
+        let err = world.vnx(&[command, &id]).expect(74).err;
+        assert!(err.contains("unknown field `tomorrow`") && err.contains(&format!("--dispatch {id}")), "{err}");
+    }
     let_go(&world);
     world.until("its end", || !world.vnx(&["ps"]).out.contains(&id));
 }

@@ -62,6 +62,26 @@ fn a_dispatch_takes_one_and_another_is_made() {
     empty(&world);
 }
 
+/// git makes an empty folder in a submodule's place, and nothing else may be there or be missing there.
+#[test]
+fn one_with_a_submodule_is_used() {
+    let world = World::new();
+    let link = format!("160000,{},lib", world.git(&["rev-parse", "HEAD"]).trim());
+    world.git(&["update-index", "--add", "--cacheinfo", &link]);
+    world.git(&["commit", "--quiet", "-m", "submodule"]);
+    world.config("worktree: {pool: 1}\n");
+    world.script("true").expect(4);
+    for (damage, is_used) in [("true", true), ("rmdir lib", false), ("mkdir lib/empty", false), ("true", true)] {
+        world.until("the pool to be filled", || ready(&world).len() == 1);
+        let before = ready(&world);
+        let tree = world.worktrees().join(".pool").join(&before[0].0);
+        assert!(world.command("sh").current_dir(&tree).args(["-c", damage]).status().unwrap().success());
+        world.script(&script(&world)).expect(0);
+        assert_eq!(took(&world, &before), is_used, "{damage}");
+    }
+    empty(&world);
+}
+
 #[test]
 fn one_of_an_older_commit_is_moved() {
     let world = filled(1);

@@ -83,18 +83,27 @@ pub fn settle(repo: &Path) {
     }
 }
 
+/// Waits until something is so, a minute at most.
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < Duration::from_mins(1), "{what} took longer than a minute");
+        std::thread::yield_now();
+    }
+}
+
 pub fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
 }
 
 /// The moment in a stamp file, once it is written.
 pub fn moment(path: &Path) -> f64 {
-    loop {
-        if let Some(nanos) = std::fs::read_to_string(path).ok().and_then(|t| t.trim().parse::<f64>().ok()) {
-            return nanos / 1e9;
-        }
-        std::thread::yield_now();
-    }
+    let mut nanos = None;
+    until(&path.display().to_string(), || {
+        nanos = std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<f64>().ok());
+        nanos.is_some()
+    });
+    nanos.unwrap() / 1e9
 }
 
 pub fn median(mut values: Vec<f64>) -> f64 {

@@ -110,8 +110,9 @@ pub(super) fn read_plan(folder: &Path) -> Result<(Plan, Digest), Fault> {
     let bytes =
         files::read_capped(&path, 16 << 20)?.ok_or_else(|| Fault::io(format!("{} is missing", path.display())))?;
     let plan = serde_json::from_slice(&bytes).map_err(|e| {
+        let id = folder.file_name().unwrap_or_default().display();
         Fault::io(format!("{} cannot be read: {e}", path.display()))
-            .fix("use the vnx that began this dispatch; what it recorded is in `vnx receipts query --dispatch ID`")
+            .fix(format!("use the vnx that began this dispatch, or look at `vnx receipts query --dispatch {id}`"))
     })?;
     Ok((plan, Digest::of(&bytes)))
 }

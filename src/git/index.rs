@@ -112,9 +112,10 @@ impl Index {
     }
 
     /// Whether `tree` holds the files of this index as they were when it was written, and no other file, ignored ones
-    /// included.
+    /// included. Submodules are as git leaves them: an empty folder.
     pub(super) fn is_all_of(&self, tree: &Path) -> bool {
-        let known: HashMap<&[u8], &Entry> = self.plain().map(|entry| (self.name(entry), entry)).collect();
+        let there = self.entries.iter().filter(|e| e.merged && !e.skip_worktree);
+        let known: HashMap<&[u8], &Entry> = there.map(|entry| (self.name(entry), entry)).collect();
         let (mut folders, mut seen) = (vec![PathBuf::new()], 0);
         while !folders.is_empty() {
             let looked = in_parts(&folders, 16, |part| -> Option<Vec<_>> {
@@ -130,7 +131,7 @@ impl Index {
         seen == known.len()
     }
 
-    /// How many files of `known` stand in the folder `below`, and the folders in it; `None` if there is anything else.
+    /// How many of `known` stand in the folder `below`, and the folders in it; `None` if there is anything else.
     fn look_into(&self, tree: &Path, below: &Path, known: &HashMap<&[u8], &Entry>) -> Option<(usize, Vec<PathBuf>)> {
         let (mut files, mut folders) = (0, Vec::new());
         for entry in std::fs::read_dir(tree.join(below)).ok()? {
@@ -150,9 +151,12 @@ impl Index {
                 files += usize::from(self.is_of(known, &entry.metadata().ok()?));
             }
         }
-        // git makes no empty folder, so one of those belongs to somebody.
-        let is_empty = files == 0 && folders.is_empty() && below != Path::new("");
-        (!is_empty).then_some((files, folders))
+        if files == 0 && folders.is_empty() && below != Path::new("") {
+            // git makes no other empty folder, so one of those belongs to somebody.
+            let link = known.get(below.as_os_str().as_bytes())?;
+            files = (self.mode(link) == GITLINK).then_some(1)?;
+        }
+        Some((files, folders))
     }
 
     /// Bytes of an object name.

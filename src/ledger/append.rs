@@ -338,7 +338,7 @@ fn tail_of(file: &File, len: u64, mut window: u64, path: &Path) -> Result<Tail, 
 /// is refused then, and `vnx doctor` says so.
 pub(super) fn fragment(file: &File, head: Head, path: &Path) -> Result<Vec<u8>, LedgerError> {
     let len = file.metadata().at("examine", path)?.len();
-    let mut fragment = vec![0; usize::try_from(len - head.end).unwrap_or(0)];
+    let mut fragment = vec![0; usize::try_from(len.saturating_sub(head.end)).unwrap_or(0)];
     disk::read(file, &mut fragment, head.end).at("read", path)?;
     let anchor = format!("\"kind\":\"{}\"", Kind::AnchorWritten.word());
     // A line that was not written to its end was never acknowledged.
