@@ -191,7 +191,9 @@ fn backwards_in(
         block.append(&mut carry);
         // Everything after the first line feed of the block is whole lines; what stands before
         // it goes with the block before.
-        let cut = if start == 0 { 0 } else { block.iter().position(|b| *b == b'\n').map_or(block.len(), |p| p + 1) };
+        let ended = block.iter().position(|b| *b == b'\n');
+        complete |= ended.is_some();
+        let cut = if start == 0 { 0 } else { ended.map_or(block.len(), |at| at + 1) };
         let rest = block.split_off(cut);
         carry = block;
         if carry.len() > 2 * format::MAX_LINE {
@@ -202,13 +204,8 @@ fn backwards_in(
             // What was never written to its end is nobody's.
             carry.clear();
         }
-        let mut lines: Vec<&[u8]> = rest.split(|b| *b == b'\n').collect();
-        if !complete && !lines.is_empty() {
-            // What follows the last line feed of the file: nothing, or a line being written.
-            lines.pop();
-            complete = !rest.is_empty();
-        }
-        for line in lines.into_iter().rev().filter(|l| !l.is_empty()) {
+        // What follows the last line feed is nothing, or a line being written.
+        for line in rest.split(|b| *b == b'\n').rev().skip(1).filter(|l| !l.is_empty()) {
             if enough(line)? {
                 return Ok(true);
             }
@@ -296,8 +293,8 @@ impl Follow {
         }
         let links = self.last.as_deref().and_then(|line| format::links(line).ok());
         let sealed = links.is_some_and(|links| links.says(Kind::LedgerSealed));
-        // A segment that was written anew after a failed sync goes on where the old one ended.
-        self.offset = if sealed { 0 } else { self.offset };
+        // A segment that was written anew after a failed sync goes on where the last line of the old one ended.
+        self.offset = if sealed { 0 } else { self.offset - self.partial.len() as u64 };
         if new.len() < self.offset {
             return Err(broken("the ledger was replaced by a shorter one while it was followed"));
         }
@@ -307,3 +304,6 @@ impl Follow {
         Ok(true)
     }
 }
+
+#[cfg(test)]
+mod tests;
