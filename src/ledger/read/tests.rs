@@ -94,10 +94,12 @@ fn a_line_longer_than_may_be_is_an_error_and_not_all_memory() {
         }
         assert_eq!(follow.next_raw().map(|line| line.unwrap().len()).ok(), is_read.then_some(length), "{length}");
     }
-    let (_folder, ledger) = ledger(3);
-    append(&ledger, &[&vec![b'x'; 5 << 20][..], b"\n"].concat());
-    let error = ledger.last_lines(9, |_| true).unwrap_err().to_string();
-    assert!(error.contains("longer than the format allows"), "{error}");
+    for after in [&b"\n"[..], b"\n{}\n"] {
+        let (_folder, ledger) = ledger(3);
+        append(&ledger, &[&vec![b'x'; 5 << 20][..], after].concat());
+        let error = ledger.last_lines(9, |_| true).unwrap_err().to_string();
+        assert!(error.contains("longer than the format allows"), "{error}");
+    }
 }
 
 /// What a writer does whose sync failed, and what nobody may do.
