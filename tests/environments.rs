@@ -257,10 +257,22 @@ fn a_broken_or_missing_ledger() {
     let at = bytes.len() - 100;
     bytes[at] ^= 1;
     std::fs::write(world.ledger(), &bytes).unwrap();
-    agree(&world, &[], &[], false, "last line does not verify");
+    agree(&world, &[], &[], false, "the ledger does not verify");
     assert_eq!(std::fs::read(world.ledger()).unwrap(), bytes, "the evidence is untouched");
     std::fs::remove_file(world.ledger()).unwrap();
     agree(&world, &[], &[], false, "no ledger");
+}
+
+/// A dispatch looks at the last line only; doctor looks at all of them.
+#[test]
+fn doctor_warns_of_an_edit_anywhere() {
+    let world = World::new();
+    world.script("true").expect(4);
+    assert!(world.vnx(&["doctor"]).expect(0).out.contains("PASS  ledger           it verifies, up to receipt "));
+    let text = std::fs::read_to_string(world.ledger()).unwrap();
+    std::fs::write(world.ledger(), text.replacen("hello-world", "other-world", 1)).unwrap();
+    let out = world.vnx(&["doctor"]).expect(0).out;
+    assert!(out.contains("WARN  ledger           the ledger does not verify: the receipt was edited"), "{out}");
 }
 
 /// A new ledger in the place of one that was taken away would verify, and hide that.

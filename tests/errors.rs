@@ -224,7 +224,19 @@ fn pages() -> (String, Vec<String>) {
 
     let mut page = Page::of(&world, "What is over, or not so far");
     world.vnx(&["dispatch-agent", "--agent", "hello-world", "--id", "done"]).expect(0);
-    world.vnx(&["dispatch-agent", "--agent", "hello-world", "--id", "left", "-i", "echo 1 > left"]).expect(4);
+    world
+        .vnx(&[
+            "dispatch-agent",
+            "--agent",
+            "hello-world",
+            "--id",
+            "left",
+            "--provider",
+            "shell",
+            "-i",
+            "echo 1 > left",
+        ])
+        .expect(4);
     page.all(
         "
         dispatch-agent --agent hello-world --id done

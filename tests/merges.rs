@@ -90,6 +90,14 @@ fn a_conflict_leaves_the_target_alone() {
         assert!(run.out.contains("it conflicts with main in \"f\""), "{}", run.out);
         untouched(&world, &before);
         assert_eq!(world.git(&["status", "--porcelain"]), "");
+        // It is known from now on, for the strategy that is configured and until something moves.
+        let known = strategy == "merge";
+        let checked = world.vnx(&["gate-check", &id]).expect(i32::from(known)).out;
+        assert_eq!(checked.contains("it conflicts with main in \"f\""), known, "{checked}");
+        world.vnx(&["merge", &id, "--strategy", strategy]).expect(1);
+        world.git(&["rm", "-q", "f"]);
+        world.git(&["commit", "-qm", "out of the way"]);
+        assert!(!world.vnx(&["gate-check", &id]).out.contains("conflicts"));
     }
 }
 

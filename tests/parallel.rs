@@ -1,5 +1,6 @@
 //! Several at once.
 
+use std::io::BufRead as _;
 use std::time::Instant;
 
 use crate::common::World;
@@ -31,11 +32,14 @@ fn the_limit_refuses_and_wait_slot_waits() {
     let first = world.vnx(&[&args[..], &[script, "--detach"]].concat()).expect(0).out.trim().to_owned();
     let refused = world.vnx(&["dispatch-agent", "--agent", "hello-world"]).expect(3);
     assert!(refused.err.contains("limits.parallel is 1") && refused.err.contains("--wait-slot"), "{}", refused.err);
-    let waiting = world.start(&["dispatch-agent", "--agent", "hello-world", "--wait-slot"]);
+    let mut waiting = world.start(&["dispatch-agent", "--agent", "hello-world", "--wait-slot"]);
+    let mut told = String::new();
+    std::io::BufReader::new(waiting.stderr.take().unwrap()).read_line(&mut told).unwrap();
+    assert!(told.contains("waiting   1 dispatch is running, and limits.parallel is 1"), "{told}");
     let tree = world.worktrees().join(&first);
     world.until("the first worker's tree", || tree.is_dir());
     std::fs::write(tree.join("go"), "").unwrap();
-    assert!(waiting.wait_with_output().unwrap().status.success());
+    assert!(waiting.wait().unwrap().success());
     world.vnx(&["wait", &first]).expect(4);
     assert_eq!(world.count("dispatch.closed"), 2);
     world.assert_verified();

@@ -45,11 +45,15 @@ fn fits(pattern: &str, line: &str) -> bool {
     rest.is_empty()
 }
 
-/// Whether lines are as the page has them, where `…` alone stands for any number of them.
+/// Whether lines are as the page has them, where `…` alone stands for any number of them, but for no error.
 fn all_fit(patterns: &[String], lines: &[&str]) -> bool {
     match patterns.split_first() {
         None => lines.is_empty(),
-        Some((first, rest)) if first == "…" => (0..=lines.len()).any(|n| all_fit(rest, &lines[n..])),
+        Some((first, rest)) if first == "…" => {
+            let is_error = |line: &&str| line.starts_with("vnx: ") || line.starts_with("error: ");
+            let most = lines.iter().position(is_error).unwrap_or(lines.len());
+            (0..=most).any(|n| all_fit(rest, &lines[n..]))
+        }
         Some((first, rest)) => lines.first().is_some_and(|line| fits(first, line)) && all_fit(rest, &lines[1..]),
     }
 }
@@ -98,6 +102,7 @@ fn what_stands_for_anything_stands_for_nothing_else() {
     assert!(!fits("a…c", "abd") && !fits("a…c", "bc") && !fits("same", "same as") && !fits("…b", "ba"));
     let page = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>();
     assert!(all_fit(&page(&["a", "…", "z"]), &["a", "b", "c", "z"]) && all_fit(&page(&["…"]), &[]));
+    assert!(!all_fit(&page(&["…"]), &["vnx: no"]) && !all_fit(&page(&["…", "z"]), &["error: no", "z"]));
     assert!(!all_fit(&page(&["a"]), &["a", "b"]) && !all_fit(&page(&["…", "z"]), &["a"]));
 }
 

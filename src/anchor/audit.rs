@@ -197,7 +197,7 @@ pub fn why_not(audit: &Audit) -> Option<String> {
         return None;
     }
     let why = audit.report.first_bad.as_ref().map_or_else(String::new, |bad| format!(": {}", bad.reason));
-    Some(format!("the ledger does not verify (exit {}){why}", audit.report.status.exit_code()))
+    Some(format!("the ledger does not verify{why}"))
 }
 
 /// The audit by that rule.

@@ -43,6 +43,7 @@ pub(super) fn run(context: &Context, args: DispatchArgs) -> Result<Answer, Fault
         socket: args.tmux_socket.as_deref().map(|s| Name::parse("socket", s)).transpose()?,
         no_pane: args.no_pane,
         wait_slot: args.wait_slot,
+        on_wait: context.screen.teller(),
         detach: args.detach,
     };
     let (dry_run, json, retries) = (args.dry_run, args.json, args.retry);
@@ -273,7 +274,9 @@ pub(super) fn text_of(reader: impl Read, what: &str) -> Result<String, Fault> {
         return Err(Fault::input(format!("{what} is longer than {MAX_INSTRUCTION} bytes"))
             .fix("put the material into a file of the repository and name it in a shorter instruction"));
     }
-    String::from_utf8(bytes).map_err(|e| {
+    // A mark at the beginning is the editor's, not the author's.
+    let text = if bytes.starts_with("\u{feff}".as_bytes()) { bytes.split_off(3) } else { bytes };
+    String::from_utf8(text).map_err(|e| {
         Fault::input(format!("{what} is not UTF-8 (byte {})", e.utf8_error().valid_up_to())).fix("save it as UTF-8")
     })
 }

@@ -266,7 +266,7 @@ fn show(context: &Context, id: &str, gate: &str, json: bool) -> Result<Answer, F
 pub(super) fn check(context: &Context, args: &GateCheckArgs) -> Result<Answer, Fault> {
     let checked = match &args.commit {
         Some(commit) => crate::merge::trace(&context.project_as_it_is()?, commit)?,
-        None => decide(&look(context, &args.which)?.1.situation),
+        None => look(context, &args.which)?.1.decide(),
     };
     if args.json {
         context.screen.json(&checked);

@@ -191,6 +191,13 @@ impl Screen {
         }
     }
 
+    /// Tells why something waits, if anybody listens.
+    pub(super) fn teller(self) -> Option<fn(&str)> {
+        (!self.quiet).then_some(|why| {
+            let _ = writeln!(anstream::stderr().lock(), "waiting   {}", harmless(why));
+        })
+    }
+
     /// Replaces the line that tells how far something is; an empty one takes it away. Only where
     /// somebody watches.
     pub(super) fn progress(self, line: &str) {

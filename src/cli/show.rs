@@ -11,10 +11,10 @@ use super::exit::Answer;
 use super::screen::{Tone, printable, toned};
 use super::table::{Fit, table};
 use super::why;
-use crate::dispatch::view;
+use crate::dispatch::{Request, view};
 use crate::domain::event::PaidBy;
 use crate::domain::gate::check::{short, short_ref};
-use crate::domain::outcome::{Decision, Outcome};
+use crate::domain::outcome::Decision;
 use crate::domain::plan::Plan;
 use crate::domain::receipt::{Body, DispatchClosed, Strategy, TreeEnd};
 use crate::domain::span::{dollars, human_millis};
@@ -23,6 +23,7 @@ use crate::domain::{DispatchId, Fault};
 use crate::git::Git;
 use crate::ledger::Receipt;
 use crate::project::Project;
+use crate::sys::now;
 
 /// The change of a dispatch, in its folder.
 const DIFF: &str = "diff.patch";
@@ -66,7 +67,12 @@ pub(super) fn run(context: &Context, args: &ShowArgs) -> Result<Answer, Fault> {
         return Ok(Answer::Good);
     }
     let verdict = &closed.verdict;
-    context.screen.answer(&toned(Tone::Strong, id.as_str()));
+    let begun = view::plan(&project, &id).map(|plan| format!("{} UTC ", plan.made.moment(now()))).unwrap_or_default();
+    let route = format!("{} on {}, {begun}from {}", closed.agent, closed.provider, short_ref(&closed.base.name));
+    context.screen.answer(&format!("{}  {}", toned(Tone::Strong, id.as_str()), printable(&route)));
+    if let Some(asked) = Request::read(&project.paths, &id).and_then(|asked| asked.title()) {
+        context.screen.answer(&toned(Tone::Dim, &printable(&asked)));
+    }
     context.screen.answer(&format!(
         "{}  {}: {}",
         toned(Tone::of(verdict.decision), verdict.decision.word()),
@@ -191,7 +197,11 @@ pub(super) fn details(project: &Project, id: &DispatchId, closed: &DispatchClose
         match rescue {
             Some((_, false)) if reclaimed => format!("its worktree was reclaimed; `vnx undo {id}` brings it back"),
             _ if reclaimed && branch_gone => "its worktree, its branch and its rescue were taken away since".to_owned(),
-            _ => next(&receipts, id, closed.verdict.outcome),
+            _ if t.branch_kept && branch_gone && !has_landed && closed.head.is_some() => {
+                let head = closed.head.as_deref().map_or("", |head| head.get(..12).unwrap_or(head));
+                format!("`git branch {} {head}` gives it its branch again", closed.branch)
+            }
+            _ => next(project, &receipts, id, closed),
         },
     ));
     let rows: Vec<Vec<String>> = rows.into_iter().map(|(k, v)| vec![format!("  {}", toned(Tone::Dim, k)), v]).collect();
@@ -199,9 +209,15 @@ pub(super) fn details(project: &Project, id: &DispatchId, closed: &DispatchClose
 }
 
 /// What a person does next: what became of its branch decides, then its outcome.
-fn next(receipts: &[Receipt], id: &DispatchId, outcome: Outcome) -> String {
+fn next(project: &Project, receipts: &[Receipt], id: &DispatchId, closed: &DispatchClosed) -> String {
     let landed = receipts.iter().rev().find_map(|r| if let Body::MergeLanded(m) = &r.body { Some(m) } else { None });
-    let Some(landed) = landed else { return outcome.hint().to_owned() };
+    let Some(landed) = landed else {
+        let name = view::short_name(project, id);
+        let has_target = closed.base.name.starts_with("refs/heads/") || project.config.merge.target.is_some();
+        let hint = closed.verdict.outcome.hint();
+        let hint = if has_target { hint.to_owned() } else { hint.replace("merge ID", "merge ID --into BRANCH") };
+        return hint.replace("ID", &name);
+    };
     let started = receipts.iter().find_map(|r| match &r.body {
         Body::MergeStarted(m) if m.nonce == landed.nonce => Some(m),
         _ => None,

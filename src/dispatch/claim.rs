@@ -36,7 +36,8 @@ pub fn claim(project: &Project, request: &Request, planned: &Planned) -> Result<
     let open = files::names(&paths.open())?.len();
     let limit = project.config.limits.parallel;
     if open >= limit as usize {
-        return Err(Fault::refused(format!("{open} dispatches are running, and limits.parallel is {limit}"))
+        let what = if open == 1 { "1 dispatch is".to_owned() } else { format!("{open} dispatches are") };
+        return Err(Fault::refused(format!("{what} running, and limits.parallel is {limit}"))
             .fix("wait for one to end (--wait-slot does), or raise limits.parallel"));
     }
     let taken = || Fault::input(format!("dispatch id {id} is taken")).fix("choose another --id, or leave it out");

@@ -58,7 +58,7 @@ pub fn plan_only(project: &Project, request: &Request) -> Result<Planned, Refusa
 }
 
 /// How a dispatch is opened.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Options {
     /// A private tmux socket instead of the configured one.
     pub socket: Option<Name>,
@@ -66,6 +66,8 @@ pub struct Options {
     pub no_pane: bool,
     /// Wait for a free place when `limits.parallel` is reached.
     pub wait_slot: bool,
+    /// Hears why, once, if it does.
+    pub on_wait: Option<fn(&str)>,
     /// Nobody will watch: the claim is on the disk before this returns.
     pub detach: bool,
 }
@@ -92,7 +94,7 @@ pub fn open(project: &Project, request: &Request, options: &Options) -> Result<O
             return Err(fault);
         }
     };
-    let claim = claim_when_free(project, request, &planned, options.wait_slot)?;
+    let claim = claim_when_free(project, request, &planned, options)?;
     let id = claim.id.clone();
     if options.detach {
         project.ledger().sync()?;
@@ -102,12 +104,18 @@ pub fn open(project: &Project, request: &Request, options: &Options) -> Result<O
     Ok(Opened { id, planned, supervisor, pane })
 }
 
-fn claim_when_free(project: &Project, request: &Request, planned: &Planned, wait: bool) -> Result<Claim, Fault> {
+fn claim_when_free(project: &Project, request: &Request, planned: &Planned, options: &Options) -> Result<Claim, Fault> {
+    let mut on_wait = options.on_wait;
     // A watch is not free (closing one waits for the kernel), so only who waits has one.
-    let watch = wait.then(|| FolderWatch::on(&project.paths.open()));
+    let watch = options.wait_slot.then(|| FolderWatch::on(&project.paths.open()));
     loop {
         match (claim(project, request, planned), &watch) {
-            (Err(fault), Some(watch)) if fault.kind == crate::domain::FaultKind::Refused => watch.wait(),
+            (Err(fault), Some(watch)) if fault.kind == crate::domain::FaultKind::Refused => {
+                if let Some(tell) = on_wait.take() {
+                    tell(&fault.what);
+                }
+                watch.wait();
+            }
             (other, _) => return other,
         }
     }

@@ -348,6 +348,18 @@ fn prompt_for(
     by_answer: bool,
 ) -> Result<(String, u64), Fault> {
     if provider.manifest.runs_assignment {
+        // What is meant for a model is no script.
+        if request.instruction.is_some() && agent.head.command.is_some() && request.provider.is_none() {
+            let name = &agent.head.name;
+            return Err(Fault::input(format!(
+                "{name} runs on {0}, which would run the instruction as a script",
+                provider.manifest.name
+            ))
+            .fix(format!(
+                "--provider {0} if it is one; else another agent (`vnx agent list`) or --provider NAME",
+                provider.manifest.name
+            )));
+        }
         let script = request.instruction.clone().or_else(|| agent.head.command.clone()).ok_or_else(|| {
             Fault::input(format!("no instruction, and agent {} has no command of its own", agent.head.name))
                 .fix("give a script with -i TEXT, -f FILE or - (standard input)")

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::domain::plan::{EndPolicy, Lane, Override, Resume};
 use crate::domain::span::Span;
 use crate::domain::{DispatchId, Fault, Name};
+use crate::project::{Paths, yaml};
+use crate::sys::files;
 
 /// The longest instruction in bytes. Every CLI that takes a prompt on standard input takes this.
 pub const MAX_INSTRUCTION: u64 = 1_000_000;
@@ -100,6 +102,21 @@ impl Request {
             deadline: Some(Span(120_000)),
             ..Self::of(agent)
         }
+    }
+
+    /// What was asked of a dispatch, if that is still known.
+    pub fn read(paths: &Paths, id: &DispatchId) -> Option<Self> {
+        let file = paths.dispatch(id).join("request.yaml");
+        yaml::parse(&file, &files::read_capped(&file, 4 << 20).ok()??).ok()
+    }
+
+    /// The first line of the instruction that says something.
+    pub fn title(&self) -> Option<String> {
+        let lines = self.instruction.as_deref()?.lines();
+        lines
+            .map(|line| line.trim_start_matches(['#', '*', '-', '>', ' ', '\t']).trim_end())
+            .find(|line| !line.is_empty())
+            .map(str::to_owned)
     }
 
     /// Checks every field that types alone do not check.

@@ -80,6 +80,13 @@ pub fn resolve(project: &Project, text: &str) -> Result<DispatchId, Fault> {
     })
 }
 
+/// What a person types for it: the last part of its id, as long as that means this one.
+pub fn short_name(project: &Project, id: &DispatchId) -> String {
+    let last = id.as_str().rsplit_once('-').map(|(_, last)| last);
+    let short = last.filter(|last| resolve(project, last).is_ok_and(|meant| meant == *id));
+    short.unwrap_or(id.as_str()).to_owned()
+}
+
 /// The one of these that was asked for last, if the end of the ledger tells.
 fn last_requested(project: &Project, ids: &[DispatchId]) -> Option<DispatchId> {
     let (mut found, mut left) = (None, 20_000);

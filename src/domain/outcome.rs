@@ -60,7 +60,7 @@ macro_rules! outcomes {
             pub fn retry(self) -> Retry {
                 match self { $(Self::$variant => $retry,)* }
             }
-            /// What to do next, one line.
+            /// What to do next, one line. `ID` in it stands for the dispatch.
             pub fn hint(self) -> &'static str {
                 match self { $(Self::$variant => $hint,)* }
             }
@@ -69,15 +69,15 @@ macro_rules! outcomes {
 }
 
 outcomes! {
-    Done "done" Retry::Never, "look at `vnx show --diff`; `vnx gate-check` says whether it may land, `vnx merge` lands it";
+    Done "done" Retry::Never, "look at `vnx show ID --diff`; `vnx gate-check ID` says whether it may land, `vnx merge ID` lands it";
     NoChangeNeeded "no_change_needed" Retry::Never, "nothing to merge";
-    Empty "empty" Retry::Never, "the worker claims success and changed nothing: read its report with `vnx show --report`";
+    Empty "empty" Retry::Never, "the worker claims success and changed nothing: read what it said with `vnx logs ID`";
     Uncommitted "uncommitted" Retry::Never, "the work is in the kept worktree: take from it what is good, or drop it (`vnx worktree gc` reclaims it, with a rescue)";
-    ContractMissing "contract_missing" Retry::Never, "what the agent must deliver is missing: read its report with `vnx show --report`";
-    ProbeFailed "probe_failed" Retry::Never, "a probe failed: read its evidence with `vnx show`";
-    GateFailed "gate_failed" Retry::Never, "a gate failed: read its findings with `vnx show`";
+    ContractMissing "contract_missing" Retry::Never, "it is not what the agent must deliver: `vnx show ID --why` says what is missing or too much";
+    ProbeFailed "probe_failed" Retry::Never, "a probe failed: read its evidence with `vnx show ID --why`";
+    GateFailed "gate_failed" Retry::Never, "a gate failed: read its findings with `vnx show ID --why`";
     TimeoutTotal "timeout_total" Retry::Never, "raise --deadline or make the task smaller";
-    TimeoutIdle "timeout_idle" Retry::After(60), "no progress until the idle limit: read `vnx logs`, raise --idle if the silence was work";
+    TimeoutIdle "timeout_idle" Retry::After(60), "no progress until the idle limit: read `vnx logs ID`, raise --idle if the silence was work";
     Cancelled "cancelled" Retry::Never, "dispatch it again when you are ready";
     Killed "killed" Retry::Never, "something outside vnx ended the worker: look at `dmesg` for the OOM killer";
     PermissionBlocked "permission_blocked" Retry::Never, "the CLI refused a tool: raise `permissions` in the agent, or narrow the task";
@@ -92,14 +92,14 @@ outcomes! {
     Network "network" Retry::After(60), "the provider cannot be reached: check the network, the proxy and the base URL";
     CliMissing "cli_missing" Retry::Never, "install the CLI or fix PATH, then `vnx doctor`";
     CliVersion "cli_version" Retry::Never, "this version of the CLI is not supported: `vnx doctor` names the range";
-    CliCrash "cli_crash" Retry::After(0), "the worker ended with an error that no pattern explains: read `vnx logs`";
+    CliCrash "cli_crash" Retry::After(0), "the worker ended with an error that no pattern explains: read `vnx logs ID`";
     CliUsage "cli_usage" Retry::Never, "the CLI refused its arguments: its version may have changed, see `vnx doctor`";
     DiskFull "disk_full" Retry::Never, "free disk space; nothing was deleted";
-    SetupFailed "setup_failed" Retry::Never, "preparing the dispatch failed: read its reason with `vnx show`";
-    WorktreeFailed "worktree_failed" Retry::After(0), "git could not create the worktree: read its reason with `vnx show`";
+    SetupFailed "setup_failed" Retry::Never, "preparing the dispatch failed: read its reason with `vnx show ID --why`";
+    WorktreeFailed "worktree_failed" Retry::After(0), "git could not create the worktree: read its reason with `vnx show ID --why`";
     PromptNotDelivered "prompt_not_delivered" Retry::After(0), "the prompt did not reach the worker: try again";
     SupervisorLost "supervisor_lost" Retry::After(0), "the supervisor died and its end was not seen: what the worker left is on the branch or in the rescue commit";
-    Unknown "unknown" Retry::Never, "not enough was seen to decide: look at the branch and at `vnx show`";
+    Unknown "unknown" Retry::Never, "not enough was seen to decide: look at the branch and at `vnx show ID --why`";
 }
 
 impl fmt::Display for Outcome {

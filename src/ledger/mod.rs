@@ -42,8 +42,8 @@ pub enum LedgerError {
     /// There is none.
     #[error("there is no ledger at {}", .0.display())]
     Missing(PathBuf),
-    /// The last complete line does not verify, so nothing may be chained to it.
-    #[error("the ledger's last line does not verify: {reason}")]
+    /// A line does not verify. If it is the last one, nothing may be chained to it.
+    #[error("the ledger does not verify: {reason}")]
     BrokenHead {
         /// What is wrong with it.
         reason: String,
@@ -97,9 +97,8 @@ impl From<LedgerError> for Fault {
         match error {
             LedgerError::Missing(_) => Self::environment(what)
                 .fix("`vnx init` makes one in a new project; in an old one, restore it from where it went"),
-            LedgerError::BrokenHead { .. } => {
-                Self::environment(what).fix("run `vnx audit-chain verify`; nothing is appended to a broken chain")
-            }
+            LedgerError::BrokenHead { .. } => Self::environment(what)
+                .fix("`vnx audit-chain verify` says which line it is and what helps; dispatch nothing meanwhile"),
             LedgerError::NotWritten { source } | LedgerError::NotSynced { source }
                 if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) =>
             {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::{Ended, Trailers};
-use crate::dispatch::gates::Looked;
+use crate::dispatch::gates::{CONFLICT, Looked, by_the_branch};
 use crate::dispatch::request::Request;
 use crate::domain::gate::check::{Subject, short, short_ref};
 use crate::domain::receipt::Strategy;
@@ -16,7 +16,7 @@ use crate::domain::span::Span;
 use crate::domain::verdict::End;
 use crate::domain::{Fault, Name};
 use crate::git::{Git, GitConfig, Joined, PINNED};
-use crate::project::{Project, yaml};
+use crate::project::Project;
 use crate::provider::{self, environment};
 use crate::sys::files;
 use crate::worker::{CommandJob, Spoken, control, run_command};
@@ -188,7 +188,7 @@ impl<'a> Integrate<'a> {
         let clear = self.by_the_branch();
         let more = if paths.len() > 1 { format!(" and {} more", paths.len() - 1) } else { String::new() };
         let first = paths.first().map_or("", String::as_str);
-        Ended::because(format!("it conflicts with {target} in {first:?}{more}"), clear)
+        Ended::because(format!("{CONFLICT}{target} in {first:?}{more}"), clear)
     }
 
     /// What helps where branch and target do not fit together.
@@ -196,9 +196,7 @@ impl<'a> Integrate<'a> {
         let (target, id) = (short_ref(&self.subject().target), &self.looked.situation.dispatch);
         match self.strategy {
             Strategy::Revert => "take it back by hand (`git revert`) and settle what has changed since".to_owned(),
-            Strategy::Merge | Strategy::Squash | Strategy::Rebase => {
-                format!("bring the branch up to {target} (a worker can: `vnx resume`), then `vnx gate run {id}`")
-            }
+            Strategy::Merge | Strategy::Squash | Strategy::Rebase => by_the_branch(target, id),
         }
     }
 
@@ -349,12 +347,7 @@ impl<'a> Integrate<'a> {
     /// What the dispatch was about, as the first line of a message.
     fn title(&self, verb: &str) -> String {
         let id = &self.looked.situation.dispatch;
-        let file = self.project.paths.dispatch(id).join("request.yaml");
-        let bytes = files::read_capped(&file, 4 << 20).ok().flatten().unwrap_or_default();
-        let request: Option<Request> = yaml::parse(&file, &bytes).ok();
-        let text = request.and_then(|r| r.instruction).unwrap_or_default();
-        let mut lines = text.lines().map(|line| line.trim_start_matches(['#', '*', '-', '>', ' ', '\t']).trim_end());
-        let first = lines.find(|line| !line.is_empty()).unwrap_or("").to_owned();
+        let first = Request::read(&self.project.paths, id).and_then(|asked| asked.title()).unwrap_or_default();
         let words = match (verb, first.as_str()) {
             ("", "") => id.to_string(),
             ("", first) => first.to_owned(),

@@ -37,7 +37,7 @@ pub fn trace(project: &Project, name: &str) -> Result<GateCheck, Fault> {
     });
     let landed = landed.ok_or_else(|| {
         Fault::refused(format!("the ledger does not know that {id} landed as {commit}"))
-            .fix("its trailers may have been copied: run `vnx audit-chain verify`")
+            .fix("ask where it was merged: another clone has a ledger of its own, and trailers can be copied")
     })?;
     let started = receipts.iter().find_map(|r| match &r.body {
         Body::MergeStarted(m) if m.nonce == landed.nonce => Some(m.clone()),

@@ -45,6 +45,15 @@ impl From<EndArg> for EndPolicy {
     }
 }
 
+/// `-`, and a word on where an instruction goes for everything else.
+fn only_stdin(text: &str) -> Result<String, &'static str> {
+    if text == "-" {
+        Ok(text.to_owned())
+    } else {
+        Err("give the instruction with -i TEXT, or `-` to read it from standard input")
+    }
+}
+
 #[derive(Debug, Args)]
 pub(in crate::cli) struct DispatchArgs {
     /// The role: an agent of the project or of vnx
@@ -57,7 +66,7 @@ pub(in crate::cli) struct DispatchArgs {
     #[arg(short, long, value_name = "FILE")]
     pub(in crate::cli) file: Option<PathBuf>,
     /// `-` reads the instruction from standard input
-    #[arg(value_name = "-", value_parser = ["-"], conflicts_with_all = ["instruction", "file"])]
+    #[arg(value_name = "-", value_parser = only_stdin, conflicts_with_all = ["instruction", "file"])]
     pub(in crate::cli) stdin: Option<String>,
     /// The CLI to use
     #[arg(long, value_name = "NAME")]

@@ -46,6 +46,32 @@ impl Looked {
         Ok(())
     }
 
+    /// Whether it may land, as far as is known: a merge that was refused for a conflict will be again.
+    pub fn decide(&self) -> GateCheck {
+        let mut checked = check::check(&self.situation);
+        if let Some(what) = self.known_conflict() {
+            let clear = by_the_branch(short_ref(&checked.subject.target), &checked.dispatch);
+            checked.hold(check::Code::Conflict, what, clear);
+        }
+        checked
+    }
+
+    /// What the last merge of just this ran into, if git could not join it.
+    fn known_conflict(&self) -> Option<&str> {
+        let Subject { target, base, head, .. } = &self.situation.subject;
+        let refused = self
+            .receipts
+            .iter()
+            .rev()
+            .find_map(|r| if let Body::MergeRefused(m) = &r.body { Some(m) } else { None })?;
+        let is_this = |m: &MergeStarted| {
+            (&m.nonce, &m.target, &m.base, &m.head) == (&refused.nonce, target, base, head)
+                && m.strategy == self.policy.merge.strategy
+        };
+        let of_this = self.receipts.iter().any(|r| matches!(&r.body, Body::MergeStarted(m) if is_this(m)));
+        (of_this && refused.reason.starts_with(CONFLICT)).then_some(refused.reason.as_str())
+    }
+
     /// A path that a commit changes in its target, and that nobody was asked about: git may bring a change to where its
     /// file has been moved to meanwhile.
     pub fn beyond(&self, repository: &Git, base: &str, commit: &str) -> Result<Option<String>, Fault> {
@@ -56,7 +82,17 @@ impl Looked {
 
 /// Whether a dispatch may land.
 pub fn check(project: &Project, id: &DispatchId, into: Option<&str>) -> Result<GateCheck, Fault> {
-    Ok(check::check(&look(project, id, into)?.situation))
+    Ok(look(project, id, into)?.decide())
+}
+
+/// How a reason begins for which a merge refuses what git cannot join.
+pub const CONFLICT: &str = "it conflicts with ";
+
+/// What helps where branch and target do not fit together.
+pub fn by_the_branch(target: &str, id: &DispatchId) -> String {
+    format!(
+        "`vnx undo {id}`, `git merge {target}` in the worktree that it brings back, commit; then `vnx gate run {id}`"
+    )
 }
 
 /// Reads the situation of a dispatch. `into` names another branch than the one that is configured.

@@ -103,9 +103,7 @@ fn unlike_the_target(repository: &Git, main: &Path, base: &str) -> Result<Option
 
 /// What had been asked of whoever wrote the change.
 fn assignment(paths: &Paths, job: &Job) -> Option<String> {
-    let bytes = files::read_capped(&paths.dispatch(&job.dispatch).join("request.yaml"), 4 << 20).ok()??;
-    let request: Request = crate::project::yaml::parse(Path::new("request.yaml"), &bytes).ok()?;
-    request.instruction
+    Request::read(paths, &job.dispatch)?.instruction
 }
 
 fn open(

@@ -48,6 +48,8 @@ pub enum Code {
     Approval,
     /// An item holds it.
     Item,
+    /// The last merge of just this ran into a conflict.
+    Conflict,
 }
 
 /// One reason to hold.
@@ -164,6 +166,12 @@ pub struct GateCheck {
 }
 
 impl GateCheck {
+    /// One more reason to hold.
+    pub fn hold(&mut self, code: Code, what: impl Into<String>, clear: impl Into<String>) {
+        self.go = false;
+        self.reasons.push(Reason { code, about: "branch".to_owned(), what: what.into(), clear: clear.into() });
+    }
+
     /// Required gates that do not stand well, for the verdict. A person's word is no evidence, and is not among them.
     pub fn held_by(&self) -> Vec<HeldBy> {
         let rows = self.gates.iter();
@@ -306,7 +314,8 @@ impl Holds<'_> {
         }
         let required = seen.gates.iter().any(|applied| applied.required);
         if !required && !seen.ungated && !self.is_set_aside("no-gate") {
-            let clear = "add one to `gates` in the target's .vnx/config.yaml, or name the agent in merge.ungated";
+            let clear =
+                "commit one on the target, under `gates` in .vnx/config.yaml, or name the agent in merge.ungated there";
             self.hold(Code::NoGate, "no-gate", "no required gate applies to it", clear);
         }
     }
