@@ -1,16 +1,23 @@
 //! Worktrees that are made ahead.
 
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use crate::common::{World, names};
 
-/// Those that are ready, with the inode of a file in each, by which it is known again elsewhere.
-fn ready(world: &World) -> Vec<(String, u64)> {
+/// Those that are ready, with inode and time of a file in each, by which it is known again elsewhere: the inode alone
+/// may be given to what is made in the place of one that was taken away.
+fn ready(world: &World) -> Vec<(String, String)> {
     let listed = world.vnx(&["worktree", "list", "--json"]).expect(0).json();
     let of_pool = listed["worktrees"].as_array().unwrap().iter().filter(|one| one["owner"] == "pool");
-    let inode = |path: &str| Some(std::fs::metadata(format!("{path}/README.md")).ok()?.ino());
-    let pair = |one: &serde_json::Value| Some((one["id"].as_str()?.to_owned(), inode(one["path"].as_str()?)?));
+    let pair =
+        |one: &serde_json::Value| Some((one["id"].as_str()?.to_owned(), file(Path::new(one["path"].as_str()?))?));
     of_pool.filter_map(pair).collect()
+}
+
+fn file(tree: &Path) -> Option<String> {
+    let meta = std::fs::metadata(tree.join("README.md")).ok()?;
+    Some(format!("{} {}.{:09}", meta.ino(), meta.mtime(), meta.mtime_nsec()))
 }
 
 fn filled(worktrees: usize) -> World {
@@ -32,16 +39,16 @@ fn empty(world: &World) {
 
 fn script(world: &World) -> String {
     format!(
-        "stat -c %i README.md > {}/inode; git status --porcelain > {0}/status; echo 1 > f; git add f; git commit -qm f",
+        "stat -c '%i %.9Y' README.md > {}/file; git status --porcelain > {0}/status; echo 1 > f; git add f; git commit -qm f",
         world.root.display()
     )
 }
 
 /// Whether the last script ran in one of these, which then is not ready any more.
-fn took(world: &World, before: &[(String, u64)]) -> bool {
-    let inode: u64 = std::fs::read_to_string(world.root.join("inode")).unwrap().trim().parse().unwrap();
+fn took(world: &World, before: &[(String, String)]) -> bool {
+    let file = std::fs::read_to_string(world.root.join("file")).unwrap();
     let now = ready(world);
-    before.iter().any(|one| one.1 == inode && !now.contains(one))
+    before.iter().any(|one| one.1 == file.trim() && !now.contains(one))
 }
 
 #[test]
@@ -71,12 +78,15 @@ fn one_with_a_submodule_is_used() {
     world.git(&["commit", "--quiet", "-m", "submodule"]);
     world.config("worktree: {pool: 1}\n");
     world.script("true").expect(4);
+    let mut before = Vec::new();
     for (damage, is_used) in [("true", true), ("rmdir lib", false), ("mkdir lib/empty", false), ("true", true)] {
-        world.until("the pool to be filled", || ready(&world).len() == 1);
-        let before = ready(&world);
+        // One that was not used is there until it is swept away.
+        let is_new = |now: &[_]| now.len() == 1 && now != before;
+        world.until("the pool to be filled anew", || is_new(&ready(&world)));
+        before = ready(&world);
         let tree = world.worktrees().join(".pool").join(&before[0].0);
         assert!(world.command("sh").current_dir(&tree).args(["-c", damage]).status().unwrap().success());
-        world.script(&script(&world)).expect(0);
+        world.script(&format!("rmdir lib; mkdir lib; {}", script(&world))).expect(0);
         assert_eq!(took(&world, &before), is_used, "{damage}");
     }
     empty(&world);
@@ -177,7 +187,7 @@ fn a_person_takes_one_as_well() {
     let world = filled(1);
     let before = ready(&world);
     let path = world.vnx(&["worktree", "new", "mine"]).expect(0).out.trim().to_owned();
-    assert_eq!(before[0].1, std::fs::metadata(format!("{path}/README.md")).unwrap().ino());
+    assert_eq!(Some(&before[0].1), file(Path::new(&path)).as_ref());
     assert_eq!(world.git_in(path.as_ref(), &["symbolic-ref", "HEAD"]), "refs/heads/mine");
     assert_eq!(world.git_in(path.as_ref(), &["status", "--porcelain"]), "");
     world.git(&["worktree", "remove", &path]);
