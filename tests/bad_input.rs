@@ -179,7 +179,7 @@ fn a_broken_configuration_does_not_keep_a_worker_running() {
         let run = world.vnx(&args).expect(0);
         assert!(run.err.contains("typo"), "{args:?}: {}", run.err);
     }
-    world.vnx(&["dispatch-agent", "--agent", "hello-world", "-i", "x"]).expect(2);
+    world.vnx(&["dispatch-agent", "--agent", "hello-world", "--provider", "shell", "-i", "x"]).expect(2);
     world.vnx(&["cancel", &id]).expect(0);
     assert_eq!(child.wait().unwrap().code(), Some(130));
     world.assert_nothing_left();

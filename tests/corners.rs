@@ -266,7 +266,7 @@ fn the_last_one_is_the_ledgers_to_tell() {
     }
     let plan = world.state().join("dispatches/one/plan.json");
     sh(&world, &format!("touch -d 2020-01-01 {}", plan.display()));
-    assert!(world.vnx(&["show"]).expect(0).out.starts_with("one\n"));
+    assert!(world.vnx(&["show"]).expect(0).out.starts_with("one  hello-world on shell, "));
     // A folder of nobody is no kept worktree.
     sh(&world, "mkdir -p ../repo.worktrees/notes");
     assert_eq!(world.vnx(&["status", "--json"]).expect(0).json()["kept"], 0);
@@ -440,6 +440,8 @@ fn one_whose_plan_cannot_be_read_is_seen_while_it_runs() {
     let seen = &seen["dispatches"][0];
     assert_eq!((seen["id"].as_str(), seen["agent"].as_str()), (Some(id.as_str()), Some("hello-world")), "{seen}");
     assert_eq!((seen["provider"].as_str(), seen["state"].as_str()), (Some("shell"), Some("working")), "{seen}");
+    world.vnx(&["ps", "--repane"]).expect(0);
+    assert_eq!(world.vnx(&["ps", "--json"]).expect(0).json()["dispatches"][0]["pane"], serde_json::json!(null));
     for command in ["show", "attach"] {
         let err = world.vnx(&[command, &id]).expect(74).err;
         assert!(err.contains("unknown field `tomorrow`") && err.contains(&format!("--dispatch {id}")), "{err}");

@@ -102,6 +102,19 @@ fn a_conflict_leaves_the_target_alone() {
 }
 
 #[test]
+fn ctrl_c_ends_a_whole_queue() {
+    let world = project("gates:\n  slow: {command: 'sleep 100; true'}\n");
+    let ids = ["echo 1 > f", "echo 1 > g"].map(|script| done(&world, script));
+    let before = main(&world);
+    let mut queue = world.start(&["merge", "--queue", &ids[0], &ids[1]]);
+    world.until("a gate to run", || world.processes().iter().any(|(_, command)| command.contains("sleep 100")));
+    let pid = rustix::process::Pid::from_child(&queue);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert_eq!(queue.wait().unwrap().code(), Some(130));
+    assert_eq!((main(&world), world.count("gate.requested")), (before, 1));
+}
+
+#[test]
 fn green_alone_and_broken_together() {
     let world = project("gates:\n  tests: {command: 'test ! -e f || test ! -e g'}\n");
     let one = ready(&world, "echo 1 > f");

@@ -12,6 +12,7 @@ use crate::anchor::{self, ANCHORS, Anchored, Audit};
 use crate::domain::Fault;
 use crate::domain::checkpoint::Checkpoint;
 use crate::domain::receipt::{ImportStatus, LedgerImported};
+use crate::domain::span::counted;
 use crate::ledger::verify::{Flaw, Report, Status};
 use crate::sys::files;
 
@@ -173,7 +174,11 @@ fn tell(context: &Context, report: &Report, anchors: Option<&Anchored>) {
         Status::Unreadable => (Tone::Bad, "unreadable"),
     };
     let head = report.head.map(|h| format!(", head {}", h.short())).unwrap_or_default();
-    context.screen.answer(&format!("{}  {} receipts are sound{head}", toned(tone, word), report.receipts));
+    context.screen.answer(&format!(
+        "{}  {} sound{head}",
+        toned(tone, word),
+        if report.receipts == 1 { "1 receipt is".to_owned() } else { format!("{} receipts are", report.receipts) }
+    ));
     if let Some(anchors) = anchors {
         let signer = anchors.signer.as_ref().map(|s| format!(", signed by {}", printable(s))).unwrap_or_default();
         context.screen.answer(&match (anchors.count, anchors.unanchored) {
@@ -182,7 +187,7 @@ fn tell(context: &Context, report: &Report, anchors: Option<&Anchored>) {
             }
             (count, 0) => format!("  anchors: {count}, the last one covers all of it{signer}"),
             (count, n) => {
-                let after = if n > 0 { format!("; {n} receipts lie after it") } else { String::new() };
+                let after = if n > 0 { format!("; after it: {}", counted(n, "receipt")) } else { String::new() };
                 format!("  anchors: {count}, the last one covers {}{signer}{after}", anchors.size)
             }
         });
@@ -197,9 +202,8 @@ fn tell(context: &Context, report: &Report, anchors: Option<&Anchored>) {
         context.screen.answer(&format!("  the first {skipped} were not read again: the signed anchor covers them"));
     }
     if report.recoveries > 0 {
-        context
-            .screen
-            .answer(&format!("  {} torn tails were recovered in its history, each with a receipt", report.recoveries));
+        let torn = counted(report.recoveries, "torn tail");
+        context.screen.answer(&format!("  recovered in its history: {torn}, each with a receipt"));
     }
     for imported in &report.imported {
         context.screen.answer(&format!("  imported: {}", older(imported)));
@@ -261,9 +265,9 @@ fn seal(context: &Context, lost: bool, json: bool) -> Result<Answer, Fault> {
     let signed = if sealed.signed { "signed" } else { "unsigned" };
     let commit = &sealed.commit[..sealed.commit.len().min(12)];
     context.screen.answer(&format!(
-        "{}  {} receipts, root {}, {signed} commit {commit} on {ANCHORS}",
+        "{}  {}, root {}, {signed} commit {commit} on {ANCHORS}",
         toned(Tone::Good, word),
-        sealed.size,
+        counted(sealed.size, "receipt"),
         sealed.root.short()
     ));
     if let Some(why) = &sealed.unwitnessed {

@@ -182,7 +182,11 @@ fn run_gates(context: &Context, args: &GateRunArgs) -> Result<Answer, Fault> {
         context.screen.story("every gate that can be run has passed for this commit; `--all` runs them again");
     }
     let good = ran.iter().all(|ran| ran.passed() || !ran.required);
-    Ok(if good { Answer::Good } else { Answer::No })
+    Ok(match good {
+        _ if ran.iter().any(|ran| ran.cancelled) => Answer::Own(130),
+        true => Answer::Good,
+        false => Answer::No,
+    })
 }
 
 /// One line for a gate that is over.

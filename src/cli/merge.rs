@@ -9,6 +9,7 @@ use super::{Context, gate};
 use crate::dispatch::view;
 use crate::domain::Fault;
 use crate::domain::gate::check::{short, short_ref};
+use crate::domain::receipt::Strategy;
 use crate::merge::{self, Landed, Merged, Options, Refused};
 
 #[derive(Serialize)]
@@ -30,9 +31,15 @@ pub(super) fn run(context: &Context, args: &MergeArgs) -> Result<Answer, Fault> 
         strategy: args.strategy.map(Into::into),
         run_gates: args.gates || args.queue,
     };
-    let mut merges = Vec::new();
+    let (mut merges, mut cancelled) = (Vec::new(), false);
     for id in &ids {
-        let one = match merge::merge(&project, id, &options, |ran| gate::tell(context, ran)) {
+        if cancelled {
+            break;
+        }
+        let one = match merge::merge(&project, id, &options, |ran| {
+            cancelled |= ran.cancelled;
+            gate::tell(context, ran);
+        }) {
             // The rest of a queue does not wait for one that cannot even be looked at.
             Err(fault) if args.queue && ids.len() > 1 => {
                 let (clear, reason) = (fault.next().to_owned(), fault.what);
@@ -45,7 +52,7 @@ pub(super) fn run(context: &Context, args: &MergeArgs) -> Result<Answer, Fault> 
         }
         merges.push(one);
     }
-    let answer = answer(&merges);
+    let answer = if cancelled { Answer::Own(130) } else { answer(&merges) };
     if args.json {
         context.screen.json(&All { schema: "vnx.merge/1", merges });
     }
@@ -91,9 +98,9 @@ fn answer(merges: &[Merged]) -> Answer {
 
 fn tell(context: &Context, merged: &Merged) {
     match merged {
-        Merged::Landed(Landed { dispatch, target, base, commit, behind, unrecorded, anchored, .. }) => {
+        Merged::Landed(Landed { dispatch, strategy, target, base, commit, behind, unrecorded, anchored }) => {
             let target = printable(short_ref(target));
-            let word = toned(Tone::Good, "landed");
+            let word = toned(Tone::Good, if *strategy == Strategy::Revert { "taken back" } else { "landed" });
             context.screen.answer(&format!("{word}  {dispatch} on {target}: {} -> {}", short(base), short(commit)));
             if let Some(why) = behind {
                 context.screen.answer(&toned(Tone::Doubt, &format!("  {}", printable(why))));

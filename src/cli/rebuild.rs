@@ -18,7 +18,7 @@ pub(super) fn run(context: &Context, args: &JsonArgs) -> Result<Answer, Fault> {
             "dispatches": rebuilt.dispatches,
         }));
     } else {
-        context.screen.answer(&format!("{} receipts of {} dispatches", rebuilt.receipts, rebuilt.dispatches));
+        context.screen.answer(&format!("receipts: {}, dispatches: {}", rebuilt.receipts, rebuilt.dispatches));
     }
     Ok(Answer::Good)
 }

@@ -17,7 +17,7 @@ use crate::domain::gate::check::{short, short_ref};
 use crate::domain::outcome::Decision;
 use crate::domain::plan::Plan;
 use crate::domain::receipt::{Body, DispatchClosed, Strategy, TreeEnd};
-use crate::domain::span::{dollars, human_millis};
+use crate::domain::span::{counted, dollars, human_millis};
 use crate::domain::tree::Tri;
 use crate::domain::{DispatchId, Fault};
 use crate::git::Git;
@@ -45,7 +45,7 @@ pub(super) fn run(context: &Context, args: &ShowArgs) -> Result<Answer, Fault> {
         [(args.prompt, "prompt.md", "prompt"), (args.report, "report.md", "report"), (args.diff, DIFF, "change")]
     {
         if wanted {
-            return file(context, &project, &id, name, what);
+            return file(context, &project, &id, (name, what), args.json);
         }
     }
     let Some(closed) = view::closed(&project, &id)? else {
@@ -103,8 +103,19 @@ fn of_diff(line: &str) -> Option<Tone> {
     }
 }
 
-fn file(context: &Context, project: &Project, id: &DispatchId, name: &str, what: &str) -> Result<Answer, Fault> {
+fn file(
+    context: &Context,
+    project: &Project,
+    id: &DispatchId,
+    (name, what): (&str, &str),
+    json: bool,
+) -> Result<Answer, Fault> {
     if let Some(bytes) = view::file(project, id, name)? {
+        if json {
+            let text = String::from_utf8_lossy(&bytes);
+            context.screen.json(&serde_json::json!({ "schema": "vnx.text/1", "id": id, "what": what, "text": text }));
+            return Ok(Answer::Good);
+        }
         let tone: fn(&str) -> Option<Tone> = if name == DIFF { of_diff } else { |_| None };
         context.screen.read(&bytes, tone);
         return Ok(Answer::Good);
@@ -134,10 +145,15 @@ pub(super) fn details(project: &Project, id: &DispatchId, closed: &DispatchClose
     ));
     if let Some(diff) = closed.diff.as_ref().filter(|d| d.files > 0) {
         let commits = closed.commits.unwrap_or(0);
-        let many = |n: u64, word: &str| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
         rows.push((
             "change",
-            format!("{}, {}, +{} -{}", many(commits, "commit"), many(diff.files, "file"), diff.added, diff.removed),
+            format!(
+                "{}, {}, +{} -{}",
+                counted(commits, "commit"),
+                counted(diff.files, "file"),
+                diff.added,
+                diff.removed
+            ),
         ));
     }
     let usage = &closed.usage;

@@ -14,7 +14,7 @@ use super::screen::{self, Tone, printable, toned};
 use super::table::{Fit, fitted, width};
 use crate::dispatch::overview::{Overview, Today, Watch};
 use crate::domain::receipt::Kind;
-use crate::domain::span::dollars;
+use crate::domain::span::{counted, dollars};
 use crate::domain::{Fault, Timestamp};
 use crate::ledger::{Receipt, format};
 use crate::project::Project;
@@ -195,11 +195,12 @@ fn head(overview: &Overview) -> Vec<Vec<String>> {
         let trees = if *kept == 1 { "worktree" } else { "worktrees" };
         rows.push((toned(Tone::Dim, "kept"), format!("{kept} {trees}; see `vnx worktree list`")));
     }
+    let receipts = counted(ledger.receipts, "receipt");
     let health = match (&ledger.disbelieved, ledger.unanchored) {
         (Some(why), _) => toned(Tone::Bad, &format!("{}; run `vnx audit-chain verify`", printable(why))),
-        (None, None) => format!("{} receipts, verified, never anchored", ledger.receipts),
-        (None, Some(0)) => format!("{} receipts, verified, all anchored", ledger.receipts),
-        (None, Some(n)) => format!("{} receipts, verified, {n} since the last anchor", ledger.receipts),
+        (None, None) => format!("{receipts}, verified, never anchored"),
+        (None, Some(0)) => format!("{receipts}, verified, all anchored"),
+        (None, Some(n)) => format!("{receipts}, verified, {n} since the last anchor"),
     };
     rows.push((toned(Tone::Dim, "ledger"), health));
     rows.into_iter().map(|(name, what)| vec![name, what]).collect()

@@ -134,6 +134,11 @@ pub fn human_millis(ms: u64) -> String {
     }
 }
 
+/// So many of a thing, as people write it: `1 receipt`, `2 receipts`.
+pub fn counted(n: u64, thing: &str) -> String {
+    format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
+}
+
 /// Millionths of a US dollar as people write them: `$0.053100`.
 pub fn dollars(micros: u64) -> String {
     format!("${}.{:06}", micros / 1_000_000, micros % 1_000_000)

@@ -225,7 +225,7 @@ pub struct Follow {
     path: PathBuf,
     sealed: VecDeque<BufReader<Box<dyn Read + Send>>>,
     open: BufReader<File>,
-    /// How much of the open segment was read.
+    /// Where the next line of the open segment begins.
     offset: u64,
     partial: Vec<u8>,
     /// The last line that was handed out.
@@ -270,16 +270,25 @@ impl Follow {
                 return Ok(Some(line));
             }
             if self.sealed.pop_front().is_some() {
+                if !self.partial.is_empty() {
+                    return Err(LedgerError::BrokenHead { reason: "a sealed segment ends within a line".to_owned() });
+                }
                 continue;
             }
-            if !self.reopened()? {
+            // A line that has no end yet may be cut off and written anew: it is read again.
+            let end = self.offset;
+            self.offset -= self.partial.len() as u64;
+            self.partial.clear();
+            if !self.reopened(end)? {
+                self.open.seek(SeekFrom::Start(self.offset)).at("read", &self.path)?;
                 return Ok(None);
             }
         }
     }
 
-    /// At the end: whether another file has taken the open segment's place, which is then read on.
-    fn reopened(&mut self) -> Result<bool, LedgerError> {
+    /// At the end, all of whose bytes were seen: whether another file has taken the open segment's place, which is then
+    /// read on.
+    fn reopened(&mut self, end: u64) -> Result<bool, LedgerError> {
         let broken = |reason: &str| LedgerError::BrokenHead { reason: reason.to_owned() };
         let len = self.open.get_ref().metadata().at("examine", &self.path)?.len();
         if len < self.offset {
@@ -288,17 +297,16 @@ impl Follow {
         let Ok(file) = files::open_regular(&self.path) else { return Ok(false) };
         let (new, old) = (file.metadata().at("examine", &self.path)?, self.open.get_ref().metadata());
         let old = old.at("examine", &self.path)?;
-        if (new.dev(), new.ino()) == (old.dev(), old.ino()) || len > self.offset {
+        if (new.dev(), new.ino()) == (old.dev(), old.ino()) || len > end {
             return Ok(false);
         }
         let links = self.last.as_deref().and_then(|line| format::links(line).ok());
         let sealed = links.is_some_and(|links| links.says(Kind::LedgerSealed));
         // A segment that was written anew after a failed sync goes on where the last line of the old one ended.
-        self.offset = if sealed { 0 } else { self.offset - self.partial.len() as u64 };
+        self.offset = if sealed { 0 } else { self.offset };
         if new.len() < self.offset {
             return Err(broken("the ledger was replaced by a shorter one while it was followed"));
         }
-        self.partial.clear();
         self.open = BufReader::with_capacity(256 << 10, file);
         self.open.seek(SeekFrom::Start(self.offset)).at("read", &self.path)?;
         Ok(true)

@@ -49,6 +49,9 @@ pub struct Ran {
     /// Why it was not run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skipped: Option<String>,
+    /// Somebody had it ended.
+    #[serde(skip)]
+    pub cancelled: bool,
 }
 
 impl Ran {
@@ -87,7 +90,7 @@ pub fn run(project: &Project, looked: &Looked, wanted: &Wanted, mut tell: impl F
     // Two of the same would get into each other's way.
     let skip = |a: &&Applied| {
         let skipped = Some("it is being run already".to_owned());
-        Ran { gate: a.name.clone(), required: a.required, result: None, skipped }
+        Ran { gate: a.name.clone(), required: a.required, result: None, skipped, cancelled: false }
     };
     let mut skipped: Vec<Ran> = running.iter().map(skip).collect();
     let named = |a: &&Applied| wanted.names.contains(&a.name);
@@ -96,7 +99,13 @@ pub fn run(project: &Project, looked: &Looked, wanted: &Wanted, mut tell: impl F
             Some(Work::Human(_)) => format!("a person says it: `vnx approve {} --gate {name}`", seen.dispatch),
             _ => "it is asked of what the target becomes: `vnx merge` runs it".to_owned(),
         };
-        skipped.push(Ran { gate: name.clone(), required: *required, result: None, skipped: Some(why) });
+        skipped.push(Ran {
+            gate: name.clone(),
+            required: *required,
+            result: None,
+            skipped: Some(why),
+            cancelled: false,
+        });
     }
     skipped.iter().for_each(&mut tell);
     let before = seen.gates.iter().filter(|a| stands(&a.name)).map(|a| a.name.clone()).collect();
@@ -204,7 +213,7 @@ impl Asking<'_> {
                 ended = running.join_next() => {
                     let Some(Ok(nonce)) = ended else { continue };
                     let Some(applied) = nonces.remove(&nonce) else { continue };
-                    let ran = self.heard(applied, &nonce)?;
+                    let ran = Ran { cancelled, ..self.heard(applied, &nonce)? };
                     if ran.passed() {
                         good.insert(applied.name.clone());
                     }
@@ -220,7 +229,13 @@ impl Asking<'_> {
             let why = missing
                 .filter(|_| !cancelled)
                 .map_or_else(|| "cancelled".to_owned(), |b| format!("gate {b} does not pass"));
-            let ran = Ran { gate: applied.name.clone(), required: applied.required, result: None, skipped: Some(why) };
+            let ran = Ran {
+                gate: applied.name.clone(),
+                required: applied.required,
+                result: None,
+                skipped: Some(why),
+                cancelled,
+            };
             tell(&ran);
             done.push(ran);
         }
@@ -317,7 +332,13 @@ impl Asking<'_> {
                 run.result.map(|said| GateResulted { status: GateStatus::Unverified, reason, ..said })
             }
         });
-        Ok(Ran { gate: applied.name.clone(), required: applied.required, result: said, skipped: None })
+        Ok(Ran {
+            gate: applied.name.clone(),
+            required: applied.required,
+            result: said,
+            skipped: None,
+            cancelled: false,
+        })
     }
 
     fn cancel(&self, running: &BTreeMap<String, &Applied>, now: bool) {

@@ -102,6 +102,38 @@ fn a_line_longer_than_may_be_is_an_error_and_not_all_memory() {
     }
 }
 
+/// What every writer does that comes after one that was cut off.
+#[test]
+fn a_torn_tail_that_is_cut_off_under_a_follower_is_not_read_on() {
+    let (_folder, ledger) = ledger(3);
+    let mut follow = ledger.all().unwrap();
+    let all = |follow: &mut Follow| std::iter::from_fn(|| follow.next_line().unwrap()).map(|(seq, _)| seq).collect();
+    for first in [0, 5] {
+        append(&ledger, b"{\"torn\":");
+        let seen: Vec<u64> = all(&mut follow);
+        assert_eq!(seen, if first == 0 { vec![0, 1, 2] } else { vec![] });
+        ledger.append(&[entry(first + 10)]).unwrap();
+        let seen: Vec<u64> = all(&mut follow);
+        assert_eq!(
+            seen,
+            if first == 0 { [3, 4] } else { [5, 6] },
+            "what was torn is on record, and what came after it"
+        );
+    }
+    // It is nobody's only as long as nobody ends it.
+    let bytes = fs::read(ledger.file()).unwrap();
+    ledger.append(&[entry(30)]).unwrap();
+    let more = fs::read(ledger.file()).unwrap();
+    for end in bytes.len()..more.len() {
+        fs::write(ledger.file(), &more[..end]).unwrap();
+        let seen: Vec<u64> = all(&mut follow);
+        assert_eq!(seen, [0; 0], "{end}");
+    }
+    fs::write(ledger.file(), &more).unwrap();
+    let seen: Vec<u64> = all(&mut follow);
+    assert_eq!(seen, [7]);
+}
+
 /// What a writer does whose sync failed, and what nobody may do.
 #[test]
 fn a_file_that_is_replaced_is_followed_where_the_old_one_ended() {
