@@ -224,19 +224,8 @@ fn pages() -> (String, Vec<String>) {
 
     let mut page = Page::of(&world, "What is over, or not so far");
     world.vnx(&["dispatch-agent", "--agent", "hello-world", "--id", "done"]).expect(0);
-    world
-        .vnx(&[
-            "dispatch-agent",
-            "--agent",
-            "hello-world",
-            "--id",
-            "left",
-            "--provider",
-            "shell",
-            "-i",
-            "echo 1 > left",
-        ])
-        .expect(4);
+    let args = ["dispatch-agent", "--provider", "shell", "--agent", "hello-world", "--id", "left", "-i"];
+    world.vnx(&[&args[..], &["echo 1 > left"]].concat()).expect(4);
     page.all(
         "
         dispatch-agent --agent hello-world --id done

@@ -103,7 +103,9 @@ fn a_conflict_leaves_the_target_alone() {
 
 #[test]
 fn ctrl_c_ends_a_whole_queue() {
-    let world = project("gates:\n  slow: {command: 'sleep 100; true'}\n");
+    let world = World::new();
+    let quick = world.root.join("quick");
+    commit(&world, &format!("gates:\n  slow: {{command: 'test -e {} || sleep 100; true'}}\n", quick.display()));
     let ids = ["echo 1 > f", "echo 1 > g"].map(|script| done(&world, script));
     let before = main(&world);
     let mut queue = world.start(&["merge", "--queue", &ids[0], &ids[1]]);
@@ -112,6 +114,21 @@ fn ctrl_c_ends_a_whole_queue() {
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     assert_eq!(queue.wait().unwrap().code(), Some(130));
     assert_eq!((main(&world), world.count("gate.requested")), (before, 1));
+    // What nobody looked at is nothing to close, and the same command asks again.
+    std::fs::write(&quick, "").unwrap();
+    world.vnx(&["merge", "--gates", &ids[0]]).expect(0);
+    // Nor does one land whose gate did not have to pass.
+    for phase in ["pre_merge", "post_merge"] {
+        let slow = format!("slow: {{command: 'sleep 100; true', required: false, phase: {phase}}}");
+        commit(&world, &format!("gates:\n  tests: {{command: 'true'}}\n  {slow}\n"));
+        let before = main(&world);
+        let mut merge = world.start(&["merge", "--gates", &ids[1]]);
+        world.until("the gate to run", || world.processes().iter().any(|(_, command)| command.contains("sleep 100")));
+        let pid = rustix::process::Pid::from_child(&merge);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        assert_eq!((merge.wait().unwrap().code(), main(&world)), (Some(130), before), "{phase}");
+    }
+    assert_eq!(world.count("item.opened"), 0);
 }
 
 #[test]

@@ -103,19 +103,8 @@ fn a_lost_supervisor_is_told_with_what_to_do() {
     let world = World::new();
     // A command in the foreground would finish it itself.
     let script = "while :; do sleep 0.05; done";
-    world
-        .vnx(&[
-            "dispatch-agent",
-            "--agent",
-            "hello-world",
-            "--provider",
-            "shell",
-            "--no-pane",
-            "--detach",
-            "-i",
-            script,
-        ])
-        .expect(0);
+    let args = ["dispatch-agent", "--provider", "shell", "--agent", "hello-world", "--no-pane", "--detach", "-i"];
+    world.vnx(&[&args[..], &[script]].concat()).expect(0);
     world.until("the worker", || world.vnx(&["status", "--json"]).json()["dispatches"][0]["state"] == "working");
     let said = world.root.join("said");
     let mut watch = world.command(World::binary());

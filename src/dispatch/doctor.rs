@@ -163,11 +163,12 @@ fn rows_of(project: &Project, seen: &Snapshot, checks: &mut Vec<Check>) {
         Err(fault) => Check::new("identity", Level::Fail, &fault.what, fault.next()),
     });
     checks.push(Check::of("constraints", &seen.constraints, |c| format!("{} rules", c.constraints.len())));
-    checks.push(match (&seen.ledger, &seen.ledger.is_ok().then(|| anchor::disbelieved(project, true)).flatten()) {
-        (Ok(_), Some(why)) => {
+    let doubt = seen.ledger.is_ok().then(|| anchor::disbelieved(project, true)).flatten();
+    checks.push(match doubt {
+        Some(why) => {
             Check::new("ledger", Level::Warn, why, "`vnx audit-chain verify` says where; nothing lands until it holds")
         }
-        (looked, _) => Check::of("ledger", looked, |h| format!("it verifies, up to receipt {}", h.seq)),
+        None => Check::of("ledger", &seen.ledger, |head| format!("it verifies, up to receipt {}", head.seq)),
     });
     checks.push(Check::of("writable", &seen.writable, |()| "state and worktrees can be written".to_owned()));
     checks.extend(witness_row(project));

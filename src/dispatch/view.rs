@@ -80,9 +80,11 @@ pub fn resolve(project: &Project, text: &str) -> Result<DispatchId, Fault> {
     })
 }
 
-/// What a person types for it: the last part of its id, as long as that means this one.
+/// What a person types for it: the last part of an id that vnx made, as long as that means this one. That of an id which
+/// a person chose (`fix-2`) may be how later ones begin.
 pub fn short_name(project: &Project, id: &DispatchId) -> String {
-    let last = id.as_str().rsplit_once('-').map(|(_, last)| last);
+    let is_ours = id.as_str().len() > 16 && id.as_str().bytes().take(8).all(|b| b.is_ascii_digit());
+    let last = id.as_str().rsplit_once('-').map(|(_, last)| last).filter(|_| is_ours);
     let short = last.filter(|last| resolve(project, last).is_ok_and(|meant| meant == *id));
     short.unwrap_or(id.as_str()).to_owned()
 }

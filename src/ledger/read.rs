@@ -270,7 +270,7 @@ impl Follow {
                 return Ok(Some(line));
             }
             if self.sealed.pop_front().is_some() {
-                if !self.partial.is_empty() {
+                if !std::mem::take(&mut self.partial).is_empty() {
                     return Err(LedgerError::BrokenHead { reason: "a sealed segment ends within a line".to_owned() });
                 }
                 continue;

@@ -107,6 +107,11 @@ impl Ended {
     fn because(reason: impl Into<String>, clear: impl Into<String>) -> Self {
         Self { reason: reason.into(), clear: clear.into() }
     }
+
+    /// Nothing lands that somebody meant to stop, whether the gate that was ended is required or not.
+    fn cancelled() -> Self {
+        Self::because("it was cancelled", "merge it again when you are ready")
+    }
 }
 
 impl From<Fault> for Ended {
@@ -128,7 +133,11 @@ pub fn merge(
     let into = options.into.as_deref();
     let mut looked = gates::look(project, id, into)?;
     if options.run_gates && runnable(&check(&looked.situation)) {
-        gates::run(project, &looked, &Wanted::default(), &mut tell)?;
+        let ran = gates::run(project, &looked, &Wanted::default(), &mut tell)?;
+        if ran.iter().any(|ran| ran.cancelled) {
+            let Ended { reason, clear } = Ended::cancelled();
+            return Ok(Merged::Refused(Refused { dispatch: id.clone(), reason, clear, untouched: true }));
+        }
         looked = gates::look(project, id, into)?;
     }
     if let Some(held) = strictly(project, &mut looked) {
@@ -146,8 +155,10 @@ pub fn merge(
 
 /// Only gates are missing, so that running them could help.
 fn runnable(checked: &GateCheck) -> bool {
-    let helps =
-        |code| matches!(code, Code::Missing | Code::Stale | Code::Evidence | Code::GateRunning | Code::Approval);
+    let helps = |code| {
+        use Code::{Approval, Evidence, GateRunning, Missing, Stale, Unverified};
+        matches!(code, Missing | Stale | Evidence | GateRunning | Unverified | Approval)
+    };
     checked.reasons.iter().all(|r| helps(r.code)) && checked.reasons.iter().any(|r| r.code != Code::Approval)
 }
 
@@ -159,13 +170,8 @@ fn strictly(project: &Project, looked: &mut Looked) -> Option<GateCheck> {
 
 fn broken(looked: &Looked) -> GateCheck {
     let mut checked = check(&looked.situation);
-    checked.go = false;
-    checked.reasons.push(Reason {
-        code: Code::Ledger,
-        about: "ledger".to_owned(),
-        what: "the ledger was changed while it was looked at".to_owned(),
-        clear: "run `vnx audit-chain verify`; nothing sets this aside".to_owned(),
-    });
+    let what = "the ledger was changed while it was looked at";
+    checked.hold(Code::Ledger, "ledger", what, "run `vnx audit-chain verify`; nothing sets this aside");
     checked
 }
 
@@ -282,6 +288,9 @@ impl Landing<'_> {
         let Subject { target, base, .. } = self.looked.situation.subject.clone();
         let subject = Subject { target, base, head: integrated.commit.clone(), tree: integrated.tree.clone() };
         let ran = gates::post_merge(self.project, self.looked, &subject, tell)?;
+        if ran.iter().any(|ran| ran.cancelled) {
+            return Err(Ended::cancelled());
+        }
         let Some(bad) = ran.iter().find(|ran| ran.required && !ran.passed()) else { return Ok(()) };
         let why =
             bad.result.as_ref().map(|said| said.reason.clone()).or_else(|| bad.skipped.clone()).unwrap_or_default();

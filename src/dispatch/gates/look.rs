@@ -51,7 +51,7 @@ impl Looked {
         let mut checked = check::check(&self.situation);
         if let Some(what) = self.known_conflict() {
             let clear = by_the_branch(short_ref(&checked.subject.target), &checked.dispatch);
-            checked.hold(check::Code::Conflict, what, clear);
+            checked.hold(check::Code::Conflict, "branch", what, clear);
         }
         checked
     }

@@ -79,9 +79,13 @@ impl Running<'_> {
         At { job: self.job, repo_lock: self.paths.repo_lock() }
     }
 
+    fn is_cancelled(&self) -> bool {
+        self.folder.join("cancelled").exists()
+    }
+
     fn work(&self) -> Result<Found, Fault> {
         let Some(work) = self.job.gate.work() else { return Ok(Found::unverified("the gate says nothing")) };
-        if self.folder.join("cancelled").exists() {
+        if self.is_cancelled() {
             return Ok(Found::unverified("cancelled"));
         }
         match work {
@@ -316,7 +320,8 @@ impl Running<'_> {
         };
         let mut entries = vec![Entry::of(&job.dispatch, Body::GateResulted(body))];
         let receipts = ledger.of_dispatch(&job.dispatch)?;
-        let failed = job.claim.as_deref().filter(|_| status != GateStatus::Pass);
+        // One that was cancelled has found nothing.
+        let failed = job.claim.as_deref().filter(|_| status != GateStatus::Pass && !self.is_cancelled());
         // What the target would have become is nobody's to mend: the merge is refused, and that is on record.
         if job.phase == Phase::PreMerge {
             let (gate, looked) = (&job.binding.gate, status != GateStatus::Unverified);

@@ -167,9 +167,9 @@ pub struct GateCheck {
 
 impl GateCheck {
     /// One more reason to hold.
-    pub fn hold(&mut self, code: Code, what: impl Into<String>, clear: impl Into<String>) {
+    pub fn hold(&mut self, code: Code, about: &str, what: impl Into<String>, clear: impl Into<String>) {
         self.go = false;
-        self.reasons.push(Reason { code, about: "branch".to_owned(), what: what.into(), clear: clear.into() });
+        self.reasons.push(Reason { code, about: about.to_owned(), what: what.into(), clear: clear.into() });
     }
 
     /// Required gates that do not stand well, for the verdict. A person's word is no evidence, and is not among them.
