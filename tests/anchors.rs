@@ -292,6 +292,19 @@ fn an_anchor_that_git_lost_comes_back_or_is_made_again_where_the_witness_remembe
     world.git(&["update-ref", "refs/vnx/anchors", &anchor]);
     world.vnx(&["audit-chain", "verify"]).expect(0);
 
+    // Its commit is gone, and the ref is not.
+    let object = world.repo.join(".git/objects").join(&anchor[..2]).join(&anchor[2..]);
+    let lost = std::fs::read(&object).unwrap();
+    std::fs::remove_file(&object).unwrap();
+    let verify = world.vnx(&["audit-chain", "verify"]).expect(3);
+    assert!(verify.out.contains("which git has lost: `git update-ref -d refs/vnx/anchors`"), "{}", verify.out);
+    world.vnx(&["audit-chain", "seal"]).expect(3);
+    world.git(&["update-ref", "-d", "refs/vnx/anchors"]);
+    assert!(world.vnx(&["audit-chain", "verify"]).expect(3).out.contains("vnx audit-chain seal --lost"));
+    std::fs::write(&object, lost).unwrap();
+    world.git(&["update-ref", "refs/vnx/anchors", &anchor]);
+    world.vnx(&["audit-chain", "verify"]).expect(0);
+
     // For good, as after a mirror's `fetch --prune` and a collection of git's own.
     world.git(&["update-ref", "-d", "refs/vnx/anchors"]);
     world.git(&["-c", "gc.reflogExpire=now", "reflog", "expire", "--expire=now", "--all"]);

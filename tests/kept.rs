@@ -3,14 +3,11 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use rustix::process::{Pid, Signal, kill_process};
-use sha1::{Digest as _, Sha1};
-
 use crate::common::World;
 use crate::undo::COMMIT;
 
 /// A script whose worktree stays; its id and its folder.
-fn kept(world: &World, script: &str, class: &str) -> (String, PathBuf) {
+pub fn kept(world: &World, script: &str, class: &str) -> (String, PathBuf) {
     world.script(script);
     let closed = world.last("dispatch.closed");
     let id = world.last_id();
@@ -19,7 +16,7 @@ fn kept(world: &World, script: &str, class: &str) -> (String, PathBuf) {
     (id, tree)
 }
 
-fn collected(world: &World, id: &str) -> String {
+pub fn collected(world: &World, id: &str) -> String {
     world.vnx(&["worktree", "gc", "--apply", id]).expect(0).out
 }
 
@@ -44,32 +41,6 @@ fn what_is_over_the_budget_of_a_rescue_stays() {
     let (id, _) = kept(&world, &ignored("head -c 65536 /dev/zero > fits.bin"), "dirty");
     there_and_back(&world, &id);
     assert_eq!(std::fs::metadata(world.worktrees().join(&id).join("fits.bin")).unwrap().len(), 65536);
-}
-
-/// A prune takes what its references did not lead to when it began, and that was before there was this rescue.
-#[test]
-fn a_prune_that_had_begun_before_takes_nothing_of_a_rescue() {
-    let world = World::new();
-    let (id, tree) = kept(&world, "echo precious > half", "dirty");
-    // The first thing that it takes away: there it is held.
-    let is_first = |text: &String| Sha1::digest(format!("blob {}\0{text}", text.len()))[0] == 0;
-    let blob = (0..10_000).map(|n| format!("{n}\n")).find(is_first).unwrap();
-    std::fs::write(world.root.join("blob"), &blob).unwrap();
-    world.git(&["hash-object", "-w", world.root.join("blob").to_str().unwrap()]);
-    let log = world.root.join("strace.log");
-    let mut prune = world.command("strace");
-    prune.args(["-f", "-q", "-o", log.to_str().unwrap(), "-e", "trace=unlink"]);
-    prune.args(["-e", "inject=unlink:signal=SIGSTOP:when=1", "git", "prune", "--expire=now"]).current_dir(&world.repo);
-    let mut prune = prune.spawn().unwrap();
-    let said = || std::fs::read_to_string(&log).unwrap_or_default();
-    world.until("the prune to hold", || said().contains("stopped by SIGSTOP"));
-    assert!(collected(&world, &id).contains("removed") && !tree.exists());
-    let stopped = said().lines().find(|line| line.contains("stopped by")).unwrap().to_owned();
-    let pid: i32 = stopped.split_whitespace().next().unwrap().parse().unwrap();
-    kill_process(Pid::from_raw(pid).unwrap(), Signal::CONT).unwrap();
-    assert!(prune.wait().unwrap().success());
-    world.vnx(&["undo", &id]).expect(0);
-    assert_eq!(std::fs::read_to_string(tree.join("half")).unwrap(), "precious\n");
 }
 
 #[test]

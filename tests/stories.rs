@@ -27,6 +27,7 @@ mod documentation;
 mod environments;
 mod errors;
 mod gates;
+mod housekeeping;
 mod imports;
 mod kept;
 mod kills;

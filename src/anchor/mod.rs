@@ -84,10 +84,14 @@ fn parse(commit: Commit) -> Option<Anchor> {
 
 /// The anchors of a ref, newest first; `None` where the ref does not exist.
 fn read(repository: &Git, reference: &str) -> Result<Option<Vec<Anchor>>, AnchorError> {
-    if repository.ref_commit(reference)?.is_none() {
-        return Ok(None);
-    }
-    let ids = repository.first_parents(reference)?;
+    let Some(newest) = repository.ref_commit(reference)? else { return Ok(None) };
+    let ids = match repository.first_parents(reference) {
+        Err(_) if repository.resolve(&newest)?.is_none() => {
+            let way = format!("`git update-ref -d {reference}`, and `vnx audit-chain verify` says how it comes back");
+            return Err(AnchorError::Bad(format!("{reference} names {newest}, which git has lost: {way}")));
+        }
+        ids => ids?,
+    };
     let mut anchors: Vec<Anchor> = Vec::new();
     for commit in repository.raw_commits(&ids)? {
         let id = commit.id.clone();

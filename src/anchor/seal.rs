@@ -150,5 +150,14 @@ fn write(
         let fix = e.about_lock().unwrap_or_else(|| "run `vnx audit-chain seal` again".to_owned());
         Fault::busy(format!("{ANCHORS} was moved meanwhile: {e}")).fix(fix)
     })?;
+    if let Err(e) = repository.secure(&[&commit], &parent.into_iter().collect::<Vec<_>>()) {
+        // Nobody has been told of it yet.
+        match parent {
+            Some(parent) => repository.move_ref(ANCHORS, parent, Some(&commit), "vnx: taken back")?,
+            None => repository.delete_ref(ANCHORS, &commit)?,
+        }
+        return Err(Fault::busy(format!("somebody collects garbage, and the new anchor went with it: {e}"))
+            .fix("run `vnx audit-chain seal` when it is over"));
+    }
     Ok(anchor)
 }

@@ -20,6 +20,7 @@ mod landing;
 mod merging;
 mod objects;
 mod rests;
+mod secure;
 mod status;
 mod submodules;
 #[cfg(test)]

@@ -250,6 +250,7 @@ impl Landing<'_> {
         let work = Integrate::begin(project, self.looked, merging.nonce(), &trailers, self.strategy)?;
         let integrated = integrate(&work)?;
         merging.integrated(&self.repository(), &integrated.commit)?;
+        self.repository().secure(&[&integrated.commit], &[&subject.base]).map_err(Fault::from)?;
         if let Some(path) = self.looked.beyond(&self.repository(), &subject.base, &integrated.commit)? {
             return Err(Ended::because(
                 format!("it would land in {path:?}, which its branch does not change, so nobody was asked about it"),

@@ -120,6 +120,21 @@ pub fn anyone_in(folder: &Path) -> Option<bool> {
     Some(pids.map(|e| e.path().join("cwd")).any(|cwd| fs::read_link(cwd).is_ok_and(|c| c.starts_with(folder))))
 }
 
+/// Whether a program whose name begins with `program` runs and has one of these words among its arguments. `None` where
+/// `/proc` does not show every process (proc(5), `hidepid`).
+pub fn anyone_runs(program: &str, words: &[&str]) -> Option<bool> {
+    // One that nobody may read is the first.
+    fs::read("/proc/1/cmdline").ok()?;
+    let says = |pid: i32| {
+        let name = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+        name.starts_with(program.as_bytes())
+            && fs::read(format!("/proc/{pid}/cmdline"))
+                .is_ok_and(|line| line.split(|b| *b == 0).any(|arg| words.iter().any(|word| arg == word.as_bytes())))
+    };
+    let entries = fs::read_dir("/proc").ok()?;
+    Some(entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).any(says))
+}
+
 /// Everything below `root`, nearest first. As `root` is a child subreaper, nothing that it
 /// started can leave this set while it lives.
 pub fn descendants(root: i32) -> Option<Vec<Process>> {

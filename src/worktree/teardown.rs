@@ -51,6 +51,10 @@ pub fn teardown(tree: &Tree<'_>, class: TreeClass, collected: &Collected) -> Res
         }
     }
     if action.tree == TreeFate::Remove && done.kept_because.is_none() {
+        let held = secure(tree, collected, done.rescue.as_ref().map(|(_, commit)| commit));
+        done.kept_because = held.err().map(|fault| format!("{}; {fault}", class.word()));
+    }
+    if action.tree == TreeFate::Remove && done.kept_because.is_none() {
         remove(tree)?;
         done.removed = true;
         if action.branch == BranchFate::Delete
@@ -66,6 +70,14 @@ pub fn teardown(tree: &Tree<'_>, class: TreeClass, collected: &Collected) -> Res
         let _ = tree.repository().worktree_lock(tree.path, &format!("{}: kept, {because}", tree.lock_reason()));
     }
     Ok(done)
+}
+
+/// What the tree has in commits alone stays when it goes, whoever is collecting garbage.
+fn secure(tree: &Tree<'_>, collected: &Collected, rescue: Option<&String>) -> Result<(), Fault> {
+    let commits: Vec<&str> =
+        [collected.tip.as_ref(), collected.head.as_ref(), rescue].into_iter().flatten().map(String::as_str).collect();
+    let held = tree.repository().secure(&commits, &[tree.base]);
+    held.map_err(|e| Fault::environment(format!("its commits could not be secured: {e}")))
 }
 
 /// Finishes the removal of a tree whose folder is already in the trash (a crash came between).
@@ -133,6 +145,7 @@ pub fn reclaim(tree: &Tree<'_>, class: TreeClass, collected: &Collected) -> Resu
         done.kept_because = Some("it was changed while it was rescued".to_owned());
         return Ok(done);
     }
+    secure(tree, collected, Some(&commit))?;
     files::replace(&git_dir.join(GOING), class.word().as_bytes())?;
     let gone = kept_tree_gone(tree, class, collected.tip.as_deref())?;
     Ok(Done { removed: true, branch_deleted: gone.branch_deleted, ..done })
