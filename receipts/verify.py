@@ -103,9 +103,11 @@ def ledger(path, checkpoints):
         first = True
         while line := file.readline((1 << 20) + 2):
             try:
-                if not line.endswith(b"\n") and len(line) > 1 << 20 or torn:
-                    raise Broken("too long, or after an incomplete line")
+                if torn:
+                    raise Broken("after an incomplete line")
                 if torn := not line.endswith(b"\n"):
+                    if file.readline(15 << 20).endswith(b"\n") or file.read(1):
+                        raise Broken("too long")
                     continue
                 seq, kind, data, prev, digest = receipt(line[:-1])
                 begins = kind in ("ledger.created", "ledger.opened")

@@ -350,10 +350,10 @@ pub(super) fn fragment(file: &File, head: Head, path: &Path) -> Result<Vec<u8>, 
     Ok(fragment)
 }
 
-/// Whether a crash tore what follows this head, so that the next writer repairs it: the verifier asks the same.
-pub(super) fn is_torn(file: &File, len: u64, head: Head, path: &Path) -> bool {
-    let tail = tail_of(file, len, TAIL, path);
-    tail.is_ok_and(|tail| tail.torn && tail.head == head) && fragment(file, head, path).is_ok()
+/// What follows this head if a crash tore it, so that the next writer repairs it: the verifier asks the same.
+pub(super) fn torn(file: &File, len: u64, head: Head, path: &Path) -> Option<Vec<u8>> {
+    let tail = tail_of(file, len, TAIL, path).ok()?;
+    fragment(file, head, path).ok().filter(|_| tail.torn && tail.head == head)
 }
 
 fn is_full(error: &std::io::Error) -> bool {

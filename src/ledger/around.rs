@@ -186,6 +186,18 @@ fn a_verification_goes_on_where_an_anchor_ends_and_nowhere_else() {
     let from = |since: &Since| {
         super::verify::verify(ledger.folder(), &Options { since: Some(since), roots: Some(&[]), ..Options::default() })
     };
+    // What is wrong further down has the same place, wherever the reading begins.
+    for path in fs::read_dir(ledger.folder()).unwrap().map(|e| e.unwrap().path()) {
+        let Some(bytes) = fs::read(&path).ok().filter(|bytes| bytes.ends_with(b"\"}\n")) else { continue };
+        let mut edited = bytes.clone();
+        edited[bytes.len() - 5] ^= 1;
+        fs::write(&path, &edited).unwrap();
+        let bad = super::verify::verify(ledger.folder(), &Options::default()).first_bad.unwrap();
+        for since in after.iter().filter(|since| from(since).first_bad.is_some_and(|bad| bad.kind == Flaw::Edited)) {
+            assert_eq!(from(since).first_bad.as_ref(), Some(&bad), "{since:?}");
+        }
+        fs::write(&path, bytes).unwrap();
+    }
     for packed in [false, true] {
         if packed {
             ledger.pack().unwrap();
@@ -208,6 +220,19 @@ fn a_verification_goes_on_where_an_anchor_ends_and_nowhere_else() {
             }
         }
     }
+}
+
+/// A writer that repairs a torn tail while it is read leaves lines of halves to the reader, and a sound ledger.
+#[test]
+fn what_is_repaired_while_it_is_read_is_read_again() {
+    let (_folder, ledger) = ledger(3);
+    let sound = fs::read(ledger.file()).unwrap();
+    fs::write(ledger.file(), [&sound[..], b"half a line"].concat()).unwrap();
+    let once = std::sync::Once::new();
+    let repair = |_| once.call_once(|| drop(Ledger::at(ledger.folder()).append(&[entry(9)]).unwrap()));
+    let options = Options { progress: Some(&repair), ..Options::default() };
+    let report = super::verify::verify(ledger.folder(), &options);
+    assert_eq!((report.status, report.recoveries), (Status::Verified, 1), "{report:?}");
 }
 
 /// Sectors that a crash lost are a torn tail for the verifier where they are one for the writer, however many they are.

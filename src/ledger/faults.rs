@@ -271,6 +271,15 @@ fn what_is_no_line_is_cut_off_only_behind_a_sound_one() {
         fs::write(ledger.file(), [sound, &vec![b'x'; junk]].concat()).unwrap();
         Ledger::at(ledger.folder()).append(&[entry(9)]).map(|done| done[0].seq).map_err(|e| e.to_string())
     };
+    for junk in [100, 2 << 20] {
+        fs::write(ledger.file(), [&whole[..], &vec![b'x'; junk]].concat()).unwrap();
+        let report = verify::verify(ledger.folder(), &verify::Options::default());
+        let reason = report.first_bad.unwrap().reason;
+        assert_eq!(
+            (report.status, reason),
+            (Status::TornTail, format!("the last {junk} bytes are an incomplete line"))
+        );
+    }
     assert_eq!(with(&whole, 5 << 20), Ok(3), "after the receipt of the recovery");
     assert!(with(&whole, 20 << 20).unwrap_err().contains("a line is longer than the format allows"));
     assert!(with(b"", 100).unwrap_err().contains("there is no complete line"));

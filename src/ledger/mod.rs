@@ -10,6 +10,7 @@ mod filter;
 pub mod format;
 mod import;
 pub mod older;
+mod opened;
 mod pack;
 mod packed;
 mod place;

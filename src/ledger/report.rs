@@ -191,11 +191,7 @@ impl Report {
             recoveries: 0,
             imported: Vec::new(),
             first_bad: None,
-            position: since.map_or_else(Position::default, |s| Position {
-                segment: s.segment,
-                offset: s.offset,
-                ..Position::default()
-            }),
+            position: Position::default(),
             last_anchor: None,
             roots: BTreeMap::new(),
             tree: options.roots.map(|_| since.map_or_else(|| CompactRange::empty(0), |s| s.tree.clone())),

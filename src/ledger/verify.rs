@@ -7,30 +7,46 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::chunk::{Chunk, End, Part, Source};
-use super::format::{self, MAX_LINE};
+use super::format;
+use super::opened::Files;
 pub use super::report::{Fault, Flaw, Options, Position, Report, Since, Status};
-use super::segment::{self, Segment};
+use super::segment;
 use super::{Head, append, import};
 use crate::domain::Digest;
 use crate::domain::merkle::CompactRange;
 use crate::domain::receipt::{AnchorWritten, Body, Kind, LedgerImported};
 
+/// How often a ledger that somebody writes is read again before it is called bad.
+const PATIENCE: u32 = 2;
+
 /// Verifies the ledger at `path`: a folder with its segments, or one file.
 pub fn verify(path: &Path, options: &Options<'_>) -> Report {
-    let report = Report::new(options);
-    match Files::open(path) {
-        Ok(Some(files)) => files.verify(path, report, options),
-        Ok(None) => {
-            failed(report, Status::Undecided, Flaw::Missing, format!("there is no ledger at {}", path.display()))
+    let mut tries = 0;
+    loop {
+        let report = Report::new(options);
+        let files = match Files::open(path) {
+            Ok(Some(files)) => files,
+            Ok(None) => {
+                let reason = format!("there is no ledger at {}", path.display());
+                return failed(report, Status::Undecided, Flaw::Missing, reason);
+            }
+            Err(e) => {
+                let reason = format!("cannot read {}: {e}", path.display());
+                return failed(report, Status::Unreadable, Flaw::Unreadable, reason);
+            }
+        };
+        let report = files.verify(path, report, options);
+        // A writer that cuts off a torn tail and goes on leaves a line of halves to who reads at that moment.
+        if report.first_bad.is_none() || tries == PATIENCE || !files.have_changed() {
+            return report;
         }
-        Err(e) => failed(report, Status::Unreadable, Flaw::Unreadable, format!("cannot read {}: {e}", path.display())),
+        tries += 1;
     }
 }
 
@@ -44,55 +60,16 @@ pub(super) fn verify_bytes(bytes: &[u8], seq: u64, prev: Digest, options: &Optio
     run(Source::new([part]), report, &options, bytes.len() as u64, true).0
 }
 
+fn incomplete(bytes: usize) -> String {
+    format!("the last {bytes} bytes are an incomplete line")
+}
+
 fn failed(mut report: Report, status: Status, kind: Flaw, reason: String) -> Report {
     report.fail(status, kind, reason);
     report
 }
 
-/// The files of a ledger, opened once: what is sealed or appended meanwhile changes nothing.
-struct Files(Vec<(Segment, File, u64)>);
-
 impl Files {
-    fn open(path: &Path) -> io::Result<Option<Self>> {
-        let all = if path.is_dir() {
-            segment::open_all(path)?
-        } else {
-            let packed = path.extension().is_some_and(|e| e == "zst");
-            let only = Segment { number: 0, path: path.to_owned(), packed };
-            match only.open() {
-                Ok(file) => Some(vec![(only, file)]),
-                Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-                Err(e) => return Err(e),
-            }
-        };
-        let Some(all) = all else { return Ok(None) };
-        let measured = all.into_iter().map(|(s, f)| f.metadata().map(|m| (s, f, m.len())));
-        measured.collect::<io::Result<Vec<_>>>().map(|files| Some(Self(files)))
-    }
-
-    fn len(&self) -> u64 {
-        self.0.iter().map(|(_, _, len)| len).sum()
-    }
-
-    /// What is to be read, from byte `offset` of segment `number` on.
-    fn parts(&self, number: u32, offset: u64) -> io::Result<Vec<Part<'_>>> {
-        let from = self.0.iter().filter(|(s, ..)| s.number >= number);
-        from.map(|(segment, file, len)| {
-            let skip = if segment.number == number { offset } else { 0 };
-            let mut file = file.try_clone()?;
-            file.seek(SeekFrom::Start(if segment.packed { 0 } else { skip }))?;
-            let reader: Box<dyn Read + Send> = if segment.packed {
-                let mut reader = segment::unpacked(file, true)?;
-                io::copy(&mut reader.by_ref().take(skip), &mut io::sink())?;
-                reader
-            } else {
-                Box::new(file.take(len.saturating_sub(skip)))
-            };
-            Ok(Part { segment: segment.number, name: segment.name(), reader, whole: skip == 0 })
-        })
-        .collect()
-    }
-
     fn verify(&self, path: &Path, mut report: Report, options: &Options<'_>) -> Report {
         let (number, offset) = options.since.map_or((0, 0), |s| (s.segment, s.offset));
         let Some(sealed) = options.since.map_or(Some(false), |since| self.ends_at(since)) else {
@@ -100,6 +77,9 @@ impl Files {
             report.fail(Status::AnchorMismatch, Flaw::Rewritten, why);
             return report;
         };
+        if let Some(since) = options.since {
+            report.position = self.within(since);
+        }
         let parts = match self.parts(number, offset) {
             Ok(parts) => parts,
             Err(e) => return failed(report, Status::Unreadable, Flaw::Unreadable, e.to_string()),
@@ -108,8 +88,10 @@ impl Files {
         if let Some(seq) = doubt {
             self.settle(&mut report, seq);
         }
-        if self.is_torn(&report) {
-            let reason = "the last bytes were never written: a crash lost sectors of them";
+        if let Some(rest) = self.torn(&report) {
+            let lost =
+                rest.contains(&0).then(|| "the last bytes were never written: a crash lost sectors of them".to_owned());
+            let reason = lost.unwrap_or_else(|| incomplete(rest.len()));
             report.fail(Status::TornTail, Flaw::Torn, reason);
         }
         if report.receipts == 0 && report.first_bad.is_none() {
@@ -142,31 +124,13 @@ impl Files {
         report.fail(Status::Broken, Flaw::Missing, reason);
     }
 
-    /// Whether what is proven ends with a segment; `None` if the line before where it ends is not the last that is proven.
-    /// Where it ends with a file, the first line of the next one has to follow it, as everywhere.
-    fn ends_at(&self, since: &Since) -> Option<bool> {
-        if since.offset == 0 {
-            return Some(true);
-        }
-        let start = since.offset.saturating_sub(MAX_LINE as u64 + 2);
-        let mut before = Vec::new();
-        let part = self.parts(since.segment, start).ok()?.into_iter().find(|p| p.segment == since.segment)?;
-        part.reader.take(since.offset - start).read_to_end(&mut before).ok()?;
-        let whole = before.strip_suffix(b"\n").filter(|_| before.len() as u64 == since.offset - start)?;
-        let links = format::links(&whole[memchr::memrchr(b'\n', whole).map_or(0, |at| at + 1)..]).ok()?;
-        let proven = links.seq + 1 == since.tree.end() && links.sound_hash() == Ok(since.head);
-        proven.then(|| links.says(Kind::LedgerSealed))
-    }
-
-    /// Whether the first fault is a line that a crash tore: as the writer sees it, who repairs it.
-    fn is_torn(&self, report: &Report) -> bool {
-        let (Some((last, file, len)), Some(hash)) = (self.0.last(), report.head) else { return false };
-        let head = Head { seq: report.receipts.saturating_sub(1), hash, end: report.position.offset };
-        let may_be = report.first_bad.as_ref().is_some_and(|b| matches!(b.kind, Flaw::Format | Flaw::Edited));
-        may_be
-            && last.number == report.position.segment
-            && !last.packed
-            && append::is_torn(file, *len, head, &last.path)
+    /// The rest of the ledger if the first fault is a line that a crash tore: as the writer sees it, who repairs it.
+    fn torn(&self, report: &Report) -> Option<Vec<u8>> {
+        let (last, file, len) = self.0.last()?;
+        let head = Head { seq: report.receipts.saturating_sub(1), hash: report.head?, end: report.position.offset };
+        let may_be = matches!(report.first_bad.as_ref()?.kind, Flaw::Format | Flaw::Edited);
+        let is_open = last.number == report.position.segment && !last.packed;
+        (may_be && is_open).then(|| append::torn(file, *len, head, &last.path)).flatten()
     }
 
     /// Whether receipts are missing or only elsewhere shows in the rest of the ledger.
@@ -319,11 +283,7 @@ impl Piece {
         piece.fault = match chunk.end {
             End::Clean => None,
             End::Cut(_) => Some(PieceFault::broken(Flaw::Format, "a sealed segment ends in the middle of a line")),
-            End::Torn(bytes) => Some(PieceFault::new(
-                Status::TornTail,
-                Flaw::Torn,
-                format!("the last {bytes} bytes are an incomplete line"),
-            )),
+            End::Torn(bytes) => Some(PieceFault::new(Status::TornTail, Flaw::Torn, incomplete(bytes))),
             End::Endless => Some(PieceFault::broken(Flaw::Format, "the line is longer than the format allows")),
         };
         piece
@@ -422,6 +382,10 @@ struct Joiner<'a> {
 impl Joiner<'_> {
     /// Takes a piece; `false` when nothing after it matters.
     fn take(&mut self, index: u64, piece: Piece) -> bool {
+        // Of another thread, which had it in its hands when the first fault was found.
+        if self.report.first_bad.is_some() {
+            return false;
+        }
         self.waiting.insert(index, piece);
         while let Some(piece) = self.waiting.remove(&self.next) {
             self.next += 1;
@@ -464,7 +428,6 @@ impl Joiner<'_> {
         }
         for (receipts, bytes, imported) in piece.imports {
             let Position { segment, name, offset, before } = report.position.clone();
-
             let line = report.receipts - before + receipts + 1;
             self.imports.push((line, Position { segment, name, offset: offset + bytes, before }));
             report.imported.push(imported);
