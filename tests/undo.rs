@@ -561,7 +561,7 @@ fn undo_leaves_a_branch_alone_that_is_checked_out_elsewhere() {
     world.git(&["worktree", "unlock", tree.to_str().unwrap()]);
     world.git(&["worktree", "move", tree.to_str().unwrap(), elsewhere.to_str().unwrap()]);
     let run = world.vnx(&["undo", &id]).expect(2);
-    assert!(run.err.contains("at another place") && run.err.contains("git worktree list"), "{}", run.err);
+    assert!(run.err.contains("at another place") && run.err.contains("vnx worktree gc"), "{}", run.err);
 }
 
 /// The same for a branch of the worker's own, with a rescue and without.
@@ -629,6 +629,65 @@ fn a_moved_or_emptied_worktree_keeps_what_git_has_of_it() {
     world.vnx(&["undo", &id]).expect(0);
     assert_eq!(world.git_in(&tree, &["rev-parse", "HEAD"]), commit);
     assert!(!tree.join("README.md").exists());
+}
+
+/// The commands that a line names, typed.
+fn as_told(world: &World, line: &str) {
+    for command in line.split('`').skip(1).step_by(2) {
+        let done = world.command("sh").args(["-c", command]).current_dir(&world.repo).output().unwrap();
+        assert!(done.status.success(), "{command}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+}
+
+/// git and vnx have absolute places on record.
+#[test]
+fn a_repository_that_is_moved_finds_its_worktrees_again() {
+    let mut world = World::new();
+    world.script("echo precious > half").expect(4);
+    let id = world.last_id();
+    let kept_alone = world.worktrees();
+    for with_worktrees in [false, true] {
+        let (repo, trees) = (world.repo.clone(), world.worktrees());
+        world.repo = world.root.join(format!("moved {with_worktrees}"));
+        std::fs::rename(repo, &world.repo).unwrap();
+        if with_worktrees {
+            std::fs::rename(trees, world.worktrees()).unwrap();
+        } else {
+            let shown = world.vnx(&["show", &id]).expect(0).out;
+            assert!(shown.contains(&format!("is gone: `vnx worktree gc {id}` says how")), "{shown}");
+            assert!(world.vnx(&["undo", &id]).expect(2).err.contains(&format!("`vnx worktree gc {id}`")));
+        }
+        assert!(world.vnx(&["doctor"]).out.contains("not where git has it on record"));
+        let said = world.vnx(&["worktree", "gc", "--apply", &id]).expect(0).out;
+        assert!(said.contains("stays"), "{said}");
+        as_told(&world, &said);
+        assert!(!world.vnx(&["doctor"]).out.contains("not where git has it on record"));
+        assert!(world.vnx(&["worktree", "gc", "--apply", &id]).expect(0).out.contains("removed"));
+        world.vnx(&["undo", &id]).expect(0);
+        assert_eq!(std::fs::read_to_string(world.worktrees().join(&id).join("half")).unwrap(), "precious\n");
+    }
+    assert!(!kept_alone.join(&id).exists());
+}
+
+/// A copy is a repository of its own: what it does with its worktrees is not done to the other one's.
+#[test]
+fn a_copy_leaves_the_worktrees_of_its_original_alone() {
+    let mut world = World::new();
+    world.script("echo precious > half").expect(4);
+    let id = world.last_id();
+    let tree = world.worktrees().join(&id);
+    let copy = world.root.join("copy");
+    assert!(world.command("cp").arg("-a").args([&world.repo, &copy]).status().unwrap().success());
+    world.repo = copy;
+    let said = world.vnx(&["worktree", "gc", "--apply", &id]).expect(0).out;
+    assert!(said.contains("a copy of: it stays there") && !said.contains("mv"), "{said}");
+    world.vnx(&["undo", &id]).expect(2);
+    assert_eq!(std::fs::read_to_string(tree.join("half")).unwrap(), "precious\n");
+    world.git(&["worktree", "unlock", tree.to_str().unwrap()]);
+    std::fs::remove_dir_all(world.repo.join(".git/worktrees")).unwrap();
+    world.vnx(&["undo", &id]).expect(0);
+    assert_eq!(std::fs::read_to_string(world.worktrees().join(&id).join("half")).unwrap(), "precious\n");
+    assert!(world.worktrees().join(&id) != tree && tree.join("half").exists());
 }
 
 /// Too much together: the oldest go first, however young they are, and only as many as must.

@@ -212,9 +212,14 @@ pub(super) fn details(project: &Project, id: &DispatchId, closed: &DispatchClose
         rows.push(("rescue", format!("{rescue} ({how})")));
     }
     let reclaimed = t.tree == TreeEnd::Kept && !stands && closed.verdict.decision != Decision::Accept && !has_landed;
+    let name = Path::new(&place).file_name().unwrap_or_default();
+    let is_recorded = !matches!(Git::worktree_recorded(&project.located.common_dir, name), Ok(None));
     rows.push((
         "next",
         match rescue {
+            _ if reclaimed && is_recorded => {
+                format!("{} is gone: `vnx worktree gc {id}` says how it comes back", printable(&place))
+            }
             Some((_, false)) if reclaimed => format!("its worktree was reclaimed; `vnx undo {id}` brings it back"),
             _ if reclaimed && branch_gone => "its worktree, its branch and its rescue were taken away since".to_owned(),
             _ if t.branch_kept && branch_gone && !has_landed && closed.head.is_some() => {

@@ -11,6 +11,7 @@ use super::leftovers::{Fix, leftovers};
 use super::plan::Refusal;
 use super::request::Request;
 use super::snapshot::{Snapshot, look_up, snapshot};
+use super::trees;
 use crate::anchor::{self, NoWitness};
 use crate::domain::{DispatchId, Fault, Name};
 use crate::git::Git;
@@ -172,6 +173,7 @@ fn rows_of(project: &Project, seen: &Snapshot, checks: &mut Vec<Check>) {
     });
     checks.push(Check::of("writable", &seen.writable, |()| "state and worktrees can be written".to_owned()));
     checks.extend(witness_row(project));
+    checks.extend(trees::misplaced(project).map(|(what, fix)| Check::new("worktrees", Level::Warn, what, fix)));
     checks.push(Check::of("disk", &seen.disk, |free| format!("{} MiB free", free >> 20)));
 }
 

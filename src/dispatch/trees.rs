@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::supervise::read_plan;
 use super::{own, view};
+use crate::domain::line::quoted;
 use crate::domain::receipt::{Body, DispatchClosed, Entry, TreeEnd, WorktreeRemoved, WorktreeRescued, WorktreeUndone};
 use crate::domain::span::{Size, Span};
 use crate::domain::tree::{TreeClass, TreeFacts, TreeFate, classify};
@@ -33,7 +33,7 @@ pub struct Undone {
 /// Makes the worktree of a dispatch that is over again.
 pub fn undo(project: &Project, id: &DispatchId) -> Result<Undone, Fault> {
     let over = Over::read(project, id)?;
-    let (plan, _) = read_plan(&over.folder)?;
+    let plan = view::plan(project, id)?;
     let tree = Tree::of(&plan, &over.folder, &over.repo_lock);
     let repository = Git::repository(&plan.git_common_dir);
     let (source, commit) = match repository.ref_commit(&id.rescue_ref())? {
@@ -173,14 +173,60 @@ pub fn collect_garbage(project: &Project, wanted: &Wanted) -> Result<Vec<Kept>, 
     Ok(rows)
 }
 
-/// Worktrees that git has on record below the root, and whose folders somebody took away.
+/// Worktrees of ours that git has on record, and whose folders are not where they belong.
 fn gone(project: &Project) -> Vec<String> {
     let (common_dir, root) = (&project.located.common_dir, project.worktrees());
     let recorded = files::names(&common_dir.join("worktrees")).unwrap_or_default();
     let stands = |name: &String| root.join(name).symlink_metadata().is_ok();
-    let is_ours = |name: &String| matches!(Git::worktree_git_dir(common_dir, &root.join(name)), Ok(Some(_)));
+    let is_ours = |name: &String| {
+        let at = Git::worktree_recorded(common_dir, name.as_ref()).ok().flatten();
+        at.is_some_and(|at| at == root.join(name)) || moved(project, name).is_some()
+    };
     let open = |name: &String| DispatchId::parse(name).is_ok_and(|id| project.paths.open_marker(&id).exists());
     recorded.into_iter().filter(|name| !stands(name) && !open(name) && is_ours(name)).collect()
+}
+
+/// Where git has a worktree of ours on record, if that is another place than where it belongs: somebody moved it, or the
+/// repository.
+fn moved(project: &Project, name: &str) -> Option<PathBuf> {
+    let common_dir = &project.located.common_dir;
+    let id = own::holder(common_dir, name)?;
+    let at = Git::worktree_recorded(common_dir, name.as_ref()).ok()??;
+    let is_here = || Git::worktree_git_dir(common_dir, &project.worktrees().join(name)).is_ok();
+    (project.paths.dispatch(&id).is_dir() && !is_here()).then_some(at)
+}
+
+/// Those that are not where git has them on record, and what is to be done for the first one; absent where there are none.
+pub(super) fn misplaced(project: &Project) -> Option<(String, String)> {
+    let recorded = files::names(&project.located.common_dir.join("worktrees")).unwrap_or_default();
+    let all: Vec<String> = recorded.into_iter().filter(|name| moved(project, name).is_some()).collect();
+    let first = all.first()?;
+    let more = if all.len() > 1 { format!(" and {} more", all.len() - 1) } else { String::new() };
+    let way = way_back(project, first, &moved(project, first)?);
+    Some((format!("{first}{more}: not where git has it on record, so nothing of it can be told"), way))
+}
+
+/// How the folder of a worktree and git's record of it come together again.
+fn way_back(project: &Project, name: &str, at: &Path) -> String {
+    let here = project.worktrees().join(name);
+    let said = |path: &Path| quoted(&path.display().to_string()).into_owned();
+    let repair = format!("`git worktree repair {}`", said(&here));
+    if here.exists() {
+        return format!("it was moved, and git does not know: {repair}");
+    }
+    let link = files::read_capped(&at.join(".git"), 4096).ok().flatten().unwrap_or_default();
+    let leads_to = String::from_utf8_lossy(&link).trim().strip_prefix("gitdir: ").map(PathBuf::from);
+    if leads_to.is_some_and(|other| other.exists() && !other.starts_with(&project.located.common_dir)) {
+        return format!("{} is of the repository that this one is a copy of: it stays there", said(at));
+    }
+    if at.exists() {
+        let (root, from, to) = (said(&project.worktrees()), said(at), said(&here));
+        return format!("git has it at {from}: `mkdir -p {root}`, `mv {from} {to}` and {repair}");
+    }
+    let path = said(&here);
+    format!(
+        "its folder is gone: `git worktree repair PATH` if it was moved, else `git worktree unlock {path}` and `git worktree prune`"
+    )
 }
 
 /// The oldest kept ones of which there are too many bytes.
@@ -214,10 +260,9 @@ fn look_at(project: &Project, name: &str, wanted: &Wanted) -> Kept {
         because: String::new(),
         rescue: None,
     };
-    if row.worktree.symlink_metadata().is_err() {
-        row.because.push_str(
-            "its folder is gone: `git worktree repair PATH` if it was moved, else `git worktree unlock` and `git worktree prune`",
-        );
+    let moved = moved(project, name);
+    if moved.is_some() || row.worktree.symlink_metadata().is_err() {
+        row.because = way_back(project, name, &moved.unwrap_or_else(|| row.worktree.clone()));
         return row;
     }
     let looked = match own::holder(&project.located.common_dir, name) {
@@ -241,7 +286,7 @@ fn of_dispatch(project: &Project, id: &DispatchId, wanted: &Wanted, row: &mut Ke
         return Ok(());
     }
     let over = Over::read(project, id)?;
-    let (plan, _) = read_plan(&over.folder)?;
+    let plan = view::plan(project, id)?;
     let tree = Tree::of(&plan, &over.folder, &over.repo_lock);
     if tree.path != row.worktree {
         row.because = format!("that dispatch had its worktree at {}", tree.path.display());
@@ -318,7 +363,7 @@ pub(super) fn finish_removals(project: &Project) {
 
 fn finish_removal(project: &Project, id: &DispatchId, git_dir: &Path) -> Result<(), Fault> {
     let over = Over::read(project, id)?;
-    let (plan, _) = read_plan(&over.folder)?;
+    let plan = view::plan(project, id)?;
     let tree = Tree::of(&plan, &over.folder, &over.repo_lock);
     let Some(class) = worktree::going(&tree) else {
         // The removal never began; later nobody shall take its mark for one that did.

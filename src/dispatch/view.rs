@@ -1,6 +1,6 @@
 //! Reading dispatches back: which there are, what became of them, what they are doing now.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -14,8 +14,7 @@ use crate::domain::{DispatchId, Fault, Name, Timestamp};
 use crate::ledger::{Receipt, format};
 use crate::project::Project;
 use crate::state::{State as Projections, StateError};
-use crate::sys::files;
-use crate::sys::lock;
+use crate::sys::{files, lock, path};
 use crate::worker;
 use crate::worker::control::{self, Answer, Request};
 
@@ -155,9 +154,17 @@ pub fn receipts(project: &Project, id: &DispatchId) -> Result<Vec<Receipt>, Faul
     lines.iter().map(parse).collect()
 }
 
-/// The plan of a dispatch.
+/// The plan of a dispatch; where the repository was moved or copied since, with the places that are its own now.
 pub fn plan(project: &Project, id: &DispatchId) -> Result<Plan, Fault> {
-    read_plan(&project.paths.dispatch(id)).map(|(plan, _)| plan)
+    let (mut plan, _) = read_plan(&project.paths.dispatch(id))?;
+    let common = &project.located.common_dir;
+    let is_here =
+        Path::new(&plan.git_common_dir).canonicalize().is_ok_and(|then| Some(then) == common.canonicalize().ok());
+    if !is_here && let Some(name) = Path::new(&plan.worktree).file_name() {
+        plan.worktree = path::text(&project.worktrees().join(name))?;
+        plan.git_common_dir = path::text(common)?;
+    }
+    Ok(plan)
 }
 
 /// A file of a dispatch's folder, if it is there.

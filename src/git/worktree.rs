@@ -1,11 +1,12 @@
 //! Linked worktrees: the registration half. What may be removed is decided elsewhere.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Git, GitError, Result, expect, refused, unreadable};
+use super::{Git, Result, expect, refused, unreadable};
 use crate::sys::files::{self, At, PathError};
 
 /// How often a worktree is registered again after a failure that left nothing.
@@ -151,16 +152,23 @@ impl Git {
     /// record: the folder's own `.git` file belongs to the worker and is not asked.
     pub fn worktree_git_dir(common_dir: &Path, path: &Path) -> Result<Option<PathBuf>> {
         let name = path.file_name().ok_or_else(|| unreadable("worktree"))?;
+        match Self::worktree_recorded(common_dir, name)? {
+            Some(recorded) if same_folder(&recorded, path) => Ok(Some(common_dir.join("worktrees").join(name))),
+            Some(_) => Err(unreadable("worktree")),
+            None => Ok(None),
+        }
+    }
+
+    /// Where the repository has the worktree of this name on record.
+    pub fn worktree_recorded(common_dir: &Path, name: &OsStr) -> Result<Option<PathBuf>> {
         let own = common_dir.join("worktrees").join(name);
         match std::fs::read_to_string(own.join("gitdir")) {
             Ok(text) => {
-                let recorded = Path::new(text.trim_end_matches('\n'));
-                let recorded = if recorded.is_absolute() { recorded.to_owned() } else { own.join(recorded) };
-                let same = recorded.parent().is_some_and(|p| same_folder(p, path));
-                if same { Ok(Some(own)) } else { Err(unreadable("worktree")) }
+                let recorded = own.join(text.trim_end_matches('\n'));
+                recorded.parent().map(|folder| Some(folder.to_owned())).ok_or_else(|| unreadable("worktree"))
             }
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
-            Err(_) => Err(GitError::Unreadable { verb: "worktree".into() }),
+            Err(_) => Err(unreadable("worktree")),
         }
     }
 }

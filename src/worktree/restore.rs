@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use super::rescue::{OTHER_FORM, STATE, State};
 use super::{Tree, nested};
 use crate::domain::Fault;
+use crate::domain::line::quoted;
 use crate::domain::setup::Lfs;
 use crate::git::{Entry, Git, WriteError};
 use crate::sys::files::{self, At};
@@ -40,14 +41,16 @@ pub fn restore(tree: &Tree<'_>, source: &Source) -> Result<(), Fault> {
     }
     let recorded = Git::worktree_git_dir(tree.common_dir, tree.path).map_err(|_| {
         Fault::input(format!("git has the worktree {} on record at another place", tree.id))
-            .fix("it was moved: `git worktree list` says where it stands")
+            .fix(format!("it was moved: `vnx worktree gc {}` says how it comes back", tree.id))
     })?;
     if recorded.is_some() {
         // Its index, its HEAD and its reflog may be of a folder that somebody moved and works in.
-        return Err(Fault::input(format!("the folder {} is gone, but git has it on record", tree.path.display())).fix(
-            "if it was moved: `git worktree repair NEW_PATH`; if it was deleted: `git worktree unlock` and `git worktree prune` \
-             give up what git keeps of it, then undo again",
-        ));
+        let path = tree.path.display().to_string();
+        return Err(Fault::input(format!("the folder {path} is gone, but git has it on record")).fix(format!(
+            "if it was moved: `git worktree repair NEW_PATH`; if it was deleted: `git worktree unlock {}` and \
+             `git worktree prune` give up what git keeps of it, then undo again",
+            quoted(&path)
+        )));
     }
     is_free(tree, &tree.branch_ref())?;
     // What a removal that was cut off has left of git's folder, which git itself no more takes for one.
