@@ -222,6 +222,40 @@ fn a_verification_goes_on_where_an_anchor_ends_and_nowhere_else() {
     }
 }
 
+/// Several threads read a long ledger, and each has lines in its hands when one of them finds the first fault.
+#[test]
+fn the_first_fault_is_named_whichever_thread_finds_it() {
+    let (_folder, ledger) = ledger(1);
+    let reason = "z".repeat(2000);
+    let refused = |n: usize| {
+        let rule = format!("r{n}");
+        Entry::ledger(Body::DispatchRefused(DispatchRefused {
+            agent: super::tests::name(),
+            rule,
+            reason: reason.clone(),
+        }))
+    };
+    ledger.append(&(0..1500).map(refused).collect::<Vec<_>>()).unwrap();
+    let sound = fs::read(ledger.file()).unwrap();
+    assert!(sound.len() > 3 << 20);
+    for part in 1..24 {
+        let spot = sound.len() * part / 24;
+        // Two of them: the second one stands a little further down.
+        let mut edited = sound.clone();
+        for spot in [spot, spot + (100 << 10)] {
+            if let Some(byte) = edited.get_mut(spot).filter(|byte| **byte != b'\n') {
+                *byte ^= 1;
+            }
+        }
+        fs::write(ledger.file(), &edited).unwrap();
+        let line = 1 + memchr::memchr_iter(b'\n', &sound[..spot]).count() as u64;
+        let report = verify(&ledger);
+        let bad = report.first_bad.unwrap();
+        assert!(matches!(bad.kind, Flaw::Edited | Flaw::Format), "{bad:?}");
+        assert_eq!((report.status, bad.line), (Status::Broken, line), "{bad:?}");
+    }
+}
+
 /// A writer that repairs a torn tail while it is read leaves lines of halves to the reader, and a sound ledger.
 #[test]
 fn what_is_repaired_while_it_is_read_is_read_again() {
