@@ -257,6 +257,26 @@ fn show_tells_what_is_left() {
     assert!(shown.contains("the branch vnx/three is gone since"), "{shown}");
 }
 
+/// What a worker committed elsewhere is named, so that it can be looked at.
+#[test]
+fn commits_elsewhere_are_named() {
+    let world = World::new();
+    let commit = "echo $VNX_DISPATCH_ID > f; git add f; git commit -qm f";
+    for (script, place) in [
+        (format!("git checkout -q -b feature; {commit}"), "on the dispatch branch: on feature, at HEAD"),
+        (format!("git checkout -q --detach; {commit}; git checkout -q -"), "branch: HEAD, which is on no branch"),
+        ("git checkout -q --detach; git branch -qD vnx/$VNX_DISPATCH_ID".to_owned(), "the dispatch branch is gone"),
+    ] {
+        world.script(&format!("{script}; git rev-parse HEAD@{{1}} HEAD > {}/heads", world.root.display())).expect(4);
+        let heads = std::fs::read_to_string(world.root.join("heads")).unwrap();
+        let verdict = world.last("dispatch.closed")["verdict"].clone();
+        let named = heads
+            .lines()
+            .any(|head| verdict["reason"].as_str().unwrap().ends_with(&place.replace("HEAD", &head[..12])));
+        assert!(named, "{verdict} {heads}");
+    }
+}
+
 /// The last one is the last that was asked for, whatever clocks and copies did.
 #[test]
 fn the_last_one_is_the_ledgers_to_tell() {

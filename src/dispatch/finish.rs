@@ -13,6 +13,7 @@ use super::hooks::Running;
 use super::surroundings;
 use crate::domain::agent::Deliverable;
 use crate::domain::event::{Claim as Said, Usage};
+use crate::domain::gate::check::{short, short_ref};
 use crate::domain::patch::{Offer, Patched};
 use crate::domain::plan::{Base, Plan};
 use crate::domain::receipt::{
@@ -245,8 +246,7 @@ impl Finish<'_> {
                 commits: c.commits,
                 uncommitted: c.uncommitted,
                 on_own_branch: c.facts.on_own_branch,
-                elsewhere: c.commits == Some(0)
-                    && (c.facts.own_commits == Tri::Yes || c.facts.stray_commits == Tri::Yes || c.tip.is_none()),
+                elsewhere: elsewhere(c),
                 empty_diff: empty_diff(c),
             },
             // No tree was made: nothing can be in it.
@@ -254,7 +254,7 @@ impl Finish<'_> {
                 commits: Some(0),
                 uncommitted: Tri::No,
                 on_own_branch: Tri::Unknown,
-                elsewhere: false,
+                elsewhere: None,
                 empty_diff: Tri::Yes,
             },
         };
@@ -335,4 +335,19 @@ impl Finish<'_> {
             let _ = files::replace(&folder.join("claim.json"), redactor.redact(&json).as_bytes());
         }
     }
+}
+
+/// What is to be said of a dispatch branch that has no commits, where others were made or it is gone.
+fn elsewhere(seen: &Collected) -> Option<String> {
+    let at = |commit: &String| short(commit).to_owned();
+    let place = match (&seen.on, &seen.head, seen.stray.first()) {
+        _ if seen.commits != Some(0) => return None,
+        (Some(on), Some(head), _) if seen.facts.own_commits == Tri::Yes => {
+            format!("on {}, at {}", short_ref(on), at(head))
+        }
+        (_, _, Some(stray)) if seen.facts.stray_commits == Tri::Yes => format!("{}, which is on no branch", at(stray)),
+        (_, Some(head), _) if seen.facts.own_commits == Tri::Yes => at(head),
+        _ => return seen.tip.is_none().then(|| "the dispatch branch is gone".to_owned()),
+    };
+    Some(format!("commits were made, but not on the dispatch branch: {place}"))
 }

@@ -215,8 +215,8 @@ fn without_commits(seen: &Evidence) -> bool {
 }
 
 fn elsewhere(seen: &Evidence) -> Option<Ruling> {
-    let there = without_commits(seen) && seen.git.elsewhere;
-    if there { investigates(Outcome::Unknown, "commits were made, but not on the dispatch branch") } else { None }
+    let why = seen.git.elsewhere.as_ref().filter(|_| without_commits(seen))?;
+    investigates(Outcome::Unknown, why)
 }
 
 fn refused_tools(seen: &Evidence) -> Option<Ruling> {
@@ -350,7 +350,7 @@ mod tests {
                                                 commits,
                                                 uncommitted,
                                                 on_own_branch: own,
-                                                elsewhere,
+                                                elsewhere: elsewhere.then(|| "on x".to_owned()),
                                                 empty_diff,
                                             },
                                             delivers,

@@ -130,8 +130,8 @@ pub struct GitEvidence {
     pub uncommitted: Tri,
     /// HEAD is on the dispatch branch.
     pub on_own_branch: Tri,
-    /// The dispatch branch has no commits, but commits were made elsewhere.
-    pub elsewhere: bool,
+    /// The dispatch branch has no commits, but commits were made elsewhere, or it is gone: what is to be said of it.
+    pub elsewhere: Option<String>,
     /// The net change of those commits is empty.
     pub empty_diff: Tri,
 }
@@ -266,7 +266,7 @@ mod tests {
                 commits: Some(1),
                 uncommitted: Tri::No,
                 on_own_branch: Tri::Yes,
-                elsewhere: false,
+                elsewhere: None,
                 empty_diff: Tri::No,
             },
             delivers: Deliverable::Commit,
@@ -293,7 +293,7 @@ mod tests {
             "committed elsewhere",
             |s| {
                 s.git.commits = Some(0);
-                s.git.elsewhere = true;
+                s.git.elsewhere = Some("on x".to_owned());
             },
             Investigate,
             Outcome::Unknown,

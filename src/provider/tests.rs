@@ -76,7 +76,7 @@ fn every_sample_has_its_outcome() {
                     commits: Some(1),
                     uncommitted: Tri::No,
                     on_own_branch: Tri::Yes,
-                    elsewhere: false,
+                    elsewhere: None,
                     empty_diff: Tri::No,
                 },
                 delivers: Deliverable::Commit,
