@@ -73,7 +73,7 @@ fn three_ways_to_land() {
         world.vnx(&["audit-chain", "verify", "--require-anchor"]).expect(0);
         settled(&world);
         let again = world.vnx(&["merge", &id]).expect(1);
-        assert!(again.out.contains("it has landed"), "{}", again.out);
+        assert!(again.out.contains("it has landed") && !again.out.contains("stale"), "{}", again.out);
     }
 }
 

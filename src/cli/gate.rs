@@ -11,7 +11,7 @@ use super::screen::{Tone, printable, toned};
 use super::table::Fit;
 use crate::dispatch::gates::{self, Looked, Ran, Spoken, Wanted};
 use crate::dispatch::view;
-use crate::domain::gate::check::{GateCheck, Proof, Reason, Standing, check as decide, short, short_ref};
+use crate::domain::gate::check::{Code, GateCheck, Proof, Reason, Standing, check as decide, short, short_ref};
 use crate::domain::gate::{Gate, GateStatus, Phase, Probe, Work};
 use crate::domain::receipt::{Body, GateRequested, GateResulted, Scope};
 use crate::domain::span::{dollars, human_millis};
@@ -302,6 +302,9 @@ pub(super) fn decision(context: &Context, checked: &GateCheck) {
 }
 
 pub(super) fn gate_rows(context: &Context, checked: &GateCheck) {
+    if checked.reasons.iter().any(|r| r.code == Code::Nothing) {
+        return;
+    }
     let tone = |standing: Standing| match standing {
         Standing::Pass => Tone::Good,
         Standing::Fail | Standing::Broken => Tone::Bad,

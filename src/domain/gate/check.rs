@@ -197,6 +197,11 @@ pub fn check(seen: &Situation) -> GateCheck {
     let gates: Vec<GateRow> = seen.gates.iter().map(|applied| holds.gate(applied)).collect();
     holds.persons();
     holds.items();
+    if seen.nothing.is_some() {
+        // What gates and persons would have to say is of no use to anybody.
+        use Code::{Contract, GitConfig, Ledger, Nothing, Running};
+        holds.reasons.retain(|r| matches!(r.code, Ledger | Contract | Running | Nothing | GitConfig));
+    }
     let word = |by: String, scope: &str, reason: &str, until: Timestamp| Word {
         by,
         scope: scope.to_owned(),
