@@ -408,6 +408,26 @@ fn doctor_tells_of_many_packs() {
 }
 
 /// No other command lists the agents.
+/// It would show when somebody merges.
+#[test]
+fn doctor_names_what_gates_and_merges_ask_for_in_vain() {
+    let world = World::new();
+    world.config(
+        "gates:\n  look: {review: {agent: reader, providers: [nonesuch]}}\n  t: {command: 'true', when: {agents: [nobody]}}\nmerge: {target: nowhere}\n",
+    );
+    let said = world.vnx(&["doctor"]).out;
+    for what in [
+        "gate look: unknown provider \"nonesuch\"",
+        "gate look: unknown agent \"reader\"",
+        "gate t: unknown agent \"nobody\"",
+        "merge.target: there is no branch nowhere",
+    ] {
+        assert!(said.contains(what), "{what}: {said}");
+    }
+    world.config("gates:\n  look: {review: {providers: [shell]}}\nmerge: {target: main}\n");
+    assert!(!world.vnx(&["doctor"]).out.contains(" config "));
+}
+
 #[test]
 fn doctor_names_the_agents() {
     let world = World::new();

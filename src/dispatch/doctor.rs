@@ -133,7 +133,29 @@ fn examine_project(project: &Project, wanted: Option<&Name>, checks: &mut Vec<Ch
     checks.push(tmux.unwrap_or_else(|_| crashed("tmux")));
     checks.extend(providers.unwrap_or_else(|_| vec![crashed("providers")]));
     checks.push(examine_agents(project));
+    checks.extend(examine_names(project));
     checks.extend(leftovers(project));
+}
+
+/// What gates and merges name, and there is none of: it would show when somebody merges.
+fn examine_names(project: &Project) -> Vec<Check> {
+    let (folder, mut faults) = (project.folder(), Vec::new());
+    for (name, gate) in &project.config.gates {
+        let review = gate.review.iter();
+        let providers = review.clone().flat_map(|r| &r.providers).filter_map(|p| provider::load(&folder, p).err());
+        let agents = review.map(|r| &r.agent).chain(&gate.when.agents);
+        let agents = agents.filter_map(|agent| crate::prompt::agent(&folder, agent).err());
+        let of_gate = |fault: Fault| (format!("gate {name}: {}", fault.what), fault.next().to_owned());
+        faults.extend(providers.chain(agents).map(of_gate));
+    }
+    if let Some(target) = &project.config.merge.target {
+        let repository = Git::repository(&project.located.common_dir);
+        if matches!(repository.ref_commit(&format!("refs/heads/{target}")), Ok(None)) {
+            let fix = "make it, or correct merge.target in .vnx/config.yaml";
+            faults.push((format!("merge.target: there is no branch {target}"), fix.to_owned()));
+        }
+    }
+    faults.into_iter().map(|(what, fix)| Check::new("config", Level::Warn, what, fix)).collect()
 }
 
 /// The plan that a dispatch would get: what the door refuses for any other reason shows here.
