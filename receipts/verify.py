@@ -98,7 +98,7 @@ def segments(path):
 
 
 def ledger(path, checkpoints):
-    head, size, stack, torn, other, origin, last = "0" * 64, 0, [], False, None, None, None
+    head, size, stack, torn, other, origin, last, before = "0" * 64, 0, [], False, None, None, None, 0
     for file in segments(pathlib.Path(path)):
         first = True
         while line := file.readline((1 << 20) + 2):
@@ -106,7 +106,7 @@ def ledger(path, checkpoints):
                 if torn:
                     raise Broken("after an incomplete line")
                 if torn := not line.endswith(b"\n"):
-                    if file.readline(15 << 20).endswith(b"\n") or file.read(1):
+                    if (more := file.readline(1 << 24)).endswith(b"\n") or before + len(line) + len(more) >= 1 << 24:
                         raise Broken("too long")
                     continue
                 seq, kind, data, prev, digest = receipt(line[:-1])
@@ -116,7 +116,7 @@ def ledger(path, checkpoints):
                     raise Broken("does not follow the line before it")
             except Broken as why:
                 raise Broken(f"line {size + 1}: {why}") from why
-            head, size, first, last, origin = digest, size + 1, False, kind, origin or f"vnx/{data.get('ledger')}"
+            head, size, first, last, before, origin = digest, size + 1, False, kind, len(line), origin or f"vnx/{data.get('ledger')}"
             push(stack, 0, bytes.fromhex(digest))
             if kind == "ledger.imported" and pathlib.Path(path).is_dir():
                 copy = pathlib.Path(path, "imported", f"{data['sha256']}.ndjson")

@@ -284,7 +284,6 @@ fn a_seal_that_was_cut_off_is_told_by_the_next_one_and_two_at_once_are_one() {
 fn an_anchor_that_git_lost_comes_back_or_is_made_again_where_the_witness_remembers_it() {
     let world = anchored();
     let anchor = world.git(&["rev-parse", "refs/vnx/anchors"]).trim().to_owned();
-    let sealed = std::fs::read_to_string(world.ledger()).unwrap();
     world.git(&["update-ref", "-d", "refs/vnx/anchors"]);
     let verify = world.vnx(&["audit-chain", "verify"]).expect(3);
     let command = format!("git update-ref refs/vnx/anchors {anchor}");
@@ -304,6 +303,17 @@ fn an_anchor_that_git_lost_comes_back_or_is_made_again_where_the_witness_remembe
     std::fs::write(&object, lost).unwrap();
     world.git(&["update-ref", "refs/vnx/anchors", &anchor]);
     world.vnx(&["audit-chain", "verify"]).expect(0);
+
+    // An older one is gone.
+    world.script("true").expect(4);
+    world.vnx(&["audit-chain", "seal"]).expect(0);
+    let lost = std::fs::read(&object).unwrap();
+    std::fs::remove_file(&object).unwrap();
+    let verify = world.vnx(&["audit-chain", "verify"]).expect(3);
+    assert!(verify.out.contains(&format!("leads to {anchor}, which git has lost")), "{}", verify.out);
+    std::fs::write(&object, lost).unwrap();
+    world.vnx(&["audit-chain", "verify"]).expect(0);
+    let sealed = std::fs::read_to_string(world.ledger()).unwrap();
 
     // For good, as after a mirror's `fetch --prune` and a collection of git's own.
     world.git(&["update-ref", "-d", "refs/vnx/anchors"]);
@@ -325,7 +335,7 @@ fn an_anchor_that_git_lost_comes_back_or_is_made_again_where_the_witness_remembe
         .unwrap();
     assert!(nobody.status.code() == Some(3) && !String::from_utf8_lossy(&nobody.stdout).contains("--lost"));
     assert_eq!(world.vnx(&["audit-chain", "seal", "--lost", "--json"]).expect(0).json()["new"], true);
-    assert_eq!(world.count("anchor.written"), 2);
+    assert_eq!(world.count("anchor.written"), 3);
     world.vnx(&["audit-chain", "verify", "--require-anchor"]).expect(0);
     assert_eq!(world.vnx(&["audit-chain", "seal", "--lost", "--json"]).expect(0).json()["new"], false);
 }

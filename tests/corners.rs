@@ -277,6 +277,22 @@ fn commits_elsewhere_are_named() {
     }
 }
 
+/// A collection that began before its commits and ended before its worker took an object: the worktree has the only copy.
+#[test]
+fn what_git_has_lost_is_not_accepted() {
+    let world = World::new();
+    for lost in ["HEAD:f", "HEAD^{tree}", "HEAD~:f"] {
+        let objects = world.repo.join(".git/objects");
+        let name = format!("o=$(git rev-parse '{lost}'); rm -f {}/${{o%${{o#??}}}}/${{o#??}}", objects.display());
+        let commits = "for n in 1 2; do echo $VNX_DISPATCH_ID $n > f; git add f; git commit -qm $n; done";
+        world.script(&format!("{commits}; {name}")).expect(4);
+        let closed = world.last("dispatch.closed");
+        assert_eq!(closed["verdict"]["reason"], "git could not be read completely", "{lost}: {closed}");
+        let tree = world.worktrees().join(world.last_id());
+        assert_eq!(std::fs::read_to_string(tree.join("f")).unwrap(), format!("{} 2\n", world.last_id()), "{lost}");
+    }
+}
+
 /// The last one is the last that was asked for, whatever clocks and copies did.
 #[test]
 fn the_last_one_is_the_ledgers_to_tell() {

@@ -82,15 +82,30 @@ fn parse(commit: Commit) -> Option<Anchor> {
     Some(Anchor { commit, checkpoint, resume })
 }
 
+/// The first of the commits from this one back, first parents only, that is not there.
+fn lost(repository: &Git, newest: String) -> Result<Option<String>, GitError> {
+    let mut next = Some(newest);
+    while let Some(id) = next {
+        if repository.resolve(&id)?.is_none() {
+            return Ok(Some(id));
+        }
+        next = repository.raw_commits(&[id])?.pop().and_then(|commit| commit.parents.into_iter().next());
+    }
+    Ok(None)
+}
+
 /// The anchors of a ref, newest first; `None` where the ref does not exist.
 fn read(repository: &Git, reference: &str) -> Result<Option<Vec<Anchor>>, AnchorError> {
     let Some(newest) = repository.ref_commit(reference)? else { return Ok(None) };
     let ids = match repository.first_parents(reference) {
-        Err(_) if repository.resolve(&newest)?.is_none() => {
-            let way = format!("`git update-ref -d {reference}`, and `vnx audit-chain verify` says how it comes back");
-            return Err(AnchorError::Bad(format!("{reference} names {newest}, which git has lost: {way}")));
+        Err(e) => {
+            return Err(lost(repository, newest)?.map_or(AnchorError::Git(e), |commit| {
+                let way =
+                    format!("`git update-ref -d {reference}`, and `vnx audit-chain verify` says how it comes back");
+                AnchorError::Bad(format!("{reference} leads to {commit}, which git has lost: {way}"))
+            }));
         }
-        ids => ids?,
+        Ok(ids) => ids,
     };
     let mut anchors: Vec<Anchor> = Vec::new();
     for commit in repository.raw_commits(&ids)? {

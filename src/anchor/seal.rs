@@ -10,7 +10,7 @@ use super::{ANCHORS, Anchor, Audit, CHECKPOINT, Options, audit, message, parse, 
 use crate::domain::checkpoint::{Checkpoint, Resume};
 use crate::domain::receipt::{AnchorWritten, Body, Entry};
 use crate::domain::{Digest, Fault};
-use crate::git::NewCommit;
+use crate::git::{self, NewCommit};
 use crate::ledger::LedgerError;
 use crate::ledger::verify::{self, Status};
 use crate::project::Project;
@@ -129,6 +129,7 @@ fn write(
         )
         .fix("git config --global gpg.format ssh; git config --global user.signingkey <public key file>"));
     }
+    let collected = git::anyone_collects();
     let message = message(checkpoint, resume)?;
     let text = checkpoint.to_text();
     let files = [(CHECKPOINT, text.as_bytes())];
@@ -150,14 +151,16 @@ fn write(
         let fix = e.about_lock().unwrap_or_else(|| "run `vnx audit-chain seal` again".to_owned());
         Fault::busy(format!("{ANCHORS} was moved meanwhile: {e}")).fix(fix)
     })?;
-    if let Err(e) = repository.secure(&[&commit], &parent.into_iter().collect::<Vec<_>>()) {
-        // Nobody has been told of it yet.
-        match parent {
-            Some(parent) => repository.move_ref(ANCHORS, parent, Some(&commit), "vnx: taken back")?,
-            None => repository.delete_ref(ANCHORS, &commit)?,
-        }
-        return Err(Fault::busy(format!("somebody collects garbage, and the new anchor went with it: {e}"))
-            .fix("run `vnx audit-chain seal` when it is over"));
+    let secured = repository.secure(&[&commit], &parent.into_iter().collect::<Vec<_>>(), collected);
+    let Err(e) = secured else { return Ok(anchor) };
+    if repository.resolve(&commit)?.is_some() {
+        return Err(e.into());
     }
-    Ok(anchor)
+    // Nobody has been told of it yet.
+    match parent {
+        Some(parent) => repository.move_ref(ANCHORS, parent, Some(&commit), "vnx: taken back")?,
+        None => repository.delete_ref(ANCHORS, &commit)?,
+    }
+    Err(Fault::busy("somebody collects garbage, and the new anchor went with it")
+        .fix("run `vnx audit-chain seal` when it is over"))
 }

@@ -41,6 +41,7 @@ pub use held::{BehindError, Held};
 pub use import::{Found, Import};
 pub use merging::{CheckedOut, Joined, PINNED};
 pub use objects::{Commit, NewCommit};
+pub use secure::anyone_collects;
 pub use status::{Changed, HeadAt, Hidden, Staged, Status};
 pub use submodules::Submodule;
 
@@ -259,10 +260,13 @@ impl Git {
         }
     }
 
-    /// The commits of `tip` that `base` does not reach.
+    /// The commits of `tip` that `base` does not reach. An error if anything of them is not there.
     pub fn commits_since(&self, base: &str, tip: &str) -> Result<Vec<String>> {
-        let output = expect("rev-list", self.cmd().args(["rev-list", tip, "--not", base, "--"]).run()?)?;
-        Ok(output.text().lines().map(str::to_owned).collect())
+        let args = ["rev-list", "--objects", "--exclude-promisor-objects", tip, "--not", base, "--"];
+        let output = expect("rev-list", self.cmd().args(args).run()?)?;
+        // Whatever else there is has its path behind a blank.
+        let lines = output.stdout.split(|b| *b == b'\n').filter(|line| !line.is_empty() && !line.contains(&b' '));
+        Ok(lines.map(|line| String::from_utf8_lossy(line).into_owned()).collect())
     }
 
     /// Commits among `tips` (and their ancestors) that no branch, tag or remote ref reaches. A rescue does not count:

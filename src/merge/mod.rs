@@ -29,7 +29,7 @@ use crate::domain::gate::check::{Code, GateCheck, Reason, Situation, Subject, ch
 use crate::domain::gate::nonce;
 use crate::domain::receipt::{Body, Entry, MergeLanded, MergeStarted, Strategy};
 use crate::domain::{DispatchId, Fault};
-use crate::git::{BehindError, CheckedOut, Git, Held};
+use crate::git::{self, BehindError, CheckedOut, Git, Held};
 use crate::project::Project;
 use crate::sys::{self, lock};
 
@@ -248,9 +248,10 @@ impl Landing<'_> {
         let (project, subject) = (self.project, &self.looked.situation.subject);
         let trailers = Trailers::of(self.looked, self.sealed, project)?;
         let work = Integrate::begin(project, self.looked, merging.nonce(), &trailers, self.strategy)?;
+        let collected = git::anyone_collects();
         let integrated = integrate(&work)?;
         merging.integrated(&self.repository(), &integrated.commit)?;
-        self.repository().secure(&[&integrated.commit], &[&subject.base]).map_err(Fault::from)?;
+        self.repository().secure(&[&integrated.commit], &[&subject.base], collected).map_err(Fault::from)?;
         if let Some(path) = self.looked.beyond(&self.repository(), &subject.base, &integrated.commit)? {
             return Err(Ended::because(
                 format!("it would land in {path:?}, which its branch does not change, so nobody was asked about it"),

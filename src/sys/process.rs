@@ -120,19 +120,19 @@ pub fn anyone_in(folder: &Path) -> Option<bool> {
     Some(pids.map(|e| e.path().join("cwd")).any(|cwd| fs::read_link(cwd).is_ok_and(|c| c.starts_with(folder))))
 }
 
-/// Whether a program whose name begins with `program` runs and has one of these words among its arguments. `None` where
+/// Whether a program runs whose name begins with `program` and whose arguments, each before a NUL, are such. `None` where
 /// `/proc` does not show every process (proc(5), `hidepid`).
-pub fn anyone_runs(program: &str, words: &[&str]) -> Option<bool> {
+pub fn anyone(program: &str, is_such: impl Fn(&[u8]) -> bool) -> Option<bool> {
     // One that nobody may read is the first.
     fs::read("/proc/1/cmdline").ok()?;
-    let says = |pid: i32| {
+    let is_one = |pid: i32| {
         let name = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
         name.starts_with(program.as_bytes())
             && fs::read(format!("/proc/{pid}/cmdline"))
-                .is_ok_and(|line| line.split(|b| *b == 0).any(|arg| words.iter().any(|word| arg == word.as_bytes())))
+                .is_ok_and(|line| is_such(line.strip_suffix(b"\0").unwrap_or(&line)))
     };
     let entries = fs::read_dir("/proc").ok()?;
-    Some(entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).any(says))
+    Some(entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).any(is_one))
 }
 
 /// Everything below `root`, nearest first. As `root` is a child subreaper, nothing that it

@@ -9,7 +9,7 @@ use super::nested::Beyond;
 use super::rescue::{Seen, is_passing};
 use crate::domain::receipt::DiffStat;
 use crate::domain::tree::{TreeFacts, Tri};
-use crate::git::{Forms, Git, GitError, HeadAt, Hidden, Status};
+use crate::git::{self, Forms, Git, GitError, HeadAt, Hidden, Status};
 use crate::sys::process;
 
 /// How long a remote may take to say what it has.
@@ -41,6 +41,8 @@ pub struct Collected {
     pub seen: Option<Seen>,
     /// Whether tracked or untracked files are uncommitted: what the verdict cares about.
     pub uncommitted: Tri,
+    /// Somebody may have been collecting garbage before its objects were looked at.
+    pub garbage: bool,
 }
 
 impl Collected {
@@ -57,6 +59,7 @@ impl Collected {
             rescue_first: true,
             seen: None,
             uncommitted: Tri::Unknown,
+            garbage: true,
         }
     }
 }
@@ -73,6 +76,7 @@ pub fn collect(tree: &Tree<'_>) -> Collected {
     if !tree.path.is_dir() {
         return Collected::unknown(vec![format!("the folder {} is gone", tree.path.display())]);
     }
+    let garbage = git::anyone_collects();
     let git = Git::tree(&git_dir, tree.path);
     let repository = tree.repository();
     let ((status, hidden), stray, (tip, commits, diff)) = std::thread::scope(|scope| {
@@ -141,7 +145,8 @@ pub fn collect(tree: &Tree<'_>) -> Collected {
     });
     let commits = commits.map_err(|e| unknown.push(format!("commits: {e}"))).ok().map(|list| list.len() as u64);
     let diff = diff.map_err(|e| unknown.push(format!("diff: {e}"))).ok().flatten();
-    assemble(tree, Read { git_dir: &git_dir, repository, status, forms, stray, hidden, tip, commits, diff, unknown })
+    let read = Read { git_dir: &git_dir, repository, status, forms, stray, hidden, tip, commits, diff, unknown };
+    Collected { garbage, ..assemble(tree, read) }
 }
 
 struct Read<'a> {
@@ -242,6 +247,7 @@ fn assemble(tree: &Tree<'_>, read: Read<'_>) -> Collected {
         rescue_first,
         seen,
         uncommitted,
+        garbage: true,
     }
 }
 

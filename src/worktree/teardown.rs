@@ -76,7 +76,7 @@ pub fn teardown(tree: &Tree<'_>, class: TreeClass, collected: &Collected) -> Res
 fn secure(tree: &Tree<'_>, collected: &Collected, rescue: Option<&String>) -> Result<(), Fault> {
     let commits: Vec<&str> =
         [collected.tip.as_ref(), collected.head.as_ref(), rescue].into_iter().flatten().map(String::as_str).collect();
-    let held = tree.repository().secure(&commits, &[tree.base]);
+    let held = tree.repository().secure(&commits, &[tree.base], collected.garbage);
     held.map_err(|e| Fault::environment(format!("its commits could not be secured: {e}")))
 }
 
