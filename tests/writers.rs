@@ -217,7 +217,7 @@ fn system_calls_that_fail_or_never_return() {
     let all: &[&str] = &["signal=SIGKILL", "error=EIO", "error=ENOSPC"];
     let write: &[&str] = &["signal=SIGKILL", "error=EIO", "error=ENOSPC", "retval=10"];
     std::thread::scope(|scope| {
-        for (call, faults) in [("write", write), ("fdatasync", all), ("pread64", all), ("flock", kill), ("close", kill)]
+        for (call, faults) in [("write", write), ("fdatasync", all), ("pread64", all), ("flock", kill), ("wait4", kill)]
         {
             scope.spawn(move || faults.iter().for_each(|what| injected(call, what, "seal")));
         }
