@@ -408,7 +408,7 @@ fn a_commit_of_1970_lands() {
     assert_eq!(world.git(&["log", "-1", "--format=%at", &main(&world)]), "0");
 }
 
-/// Where references are kept in tables, HEAD is no file.
+/// Where references are kept in tables, HEAD is no file, and what reflogs name is not known.
 #[test]
 fn a_repository_with_reference_tables_merges() {
     let world = World::new();
@@ -428,6 +428,9 @@ fn a_repository_with_reference_tables_merges() {
     world
         .vnx_in(&tables, &[&SHELL[..], &["--id", "t1", "-i", "echo 1 > f; git add f; git commit -qm f"]].concat())
         .expect(0);
+    let show = world.vnx_in(&tables, &["show", "t1"]).expect(0);
+    assert!(show.out.contains("references are kept in tables"), "{}", show.out);
+    assert!(world.vnx_in(&tables, &["doctor"]).expect(0).out.contains("every worktree is kept"));
     world.vnx_in(&tables, &["merge", "t1"]).expect(0);
     assert!(tables.join("f").exists(), "the checkout that has the target is brought along");
 }

@@ -233,7 +233,8 @@ impl Stage {
         std::fs::write(&readme, "# A project\n\nNothing here yet.\n").at("write", &readme)?;
         // Whoever runs the demo need not have told git who they are.
         let identity = self.root.join("home/.gitconfig");
-        let text = "[user]\n\tname = demo\n\temail = demo@vnx.invalid\n[init]\n\tdefaultBranch = main\n";
+        let text = "[user]\n\tname = demo\n\temail = demo@vnx.invalid\n\
+                    [init]\n\tdefaultBranch = main\n\tdefaultRefFormat = files\n";
         std::fs::write(&identity, text).at("write", &identity)?;
         self.must(&[&["init", "--quiet"], &["add", "."], &["commit", "--quiet", "--message", "the first commit"]])
     }

@@ -226,6 +226,10 @@ fn budget_row(project: &Project, seen: &Snapshot) -> Option<Check> {
 /// Our own discovery reads files; git has the last word.
 fn agrees_with_git(project: &Project) -> Check {
     let located = &project.located;
+    if located.common_dir.join("reftable").is_dir() {
+        let what = "references are kept in tables (reftable), which vnx does not read: every worktree is kept";
+        return Check::new("repository", Level::Warn, what, "work in a `git clone --ref-format=files` of it");
+    }
     match Git::examine(&located.top) {
         Ok((false, common, own, top)) => {
             let same = |a: &Path, b: &Path| a.canonicalize().ok() == b.canonicalize().ok();

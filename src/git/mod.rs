@@ -78,6 +78,9 @@ pub enum GitError {
         /// The subcommand.
         verb: String,
     },
+    /// References and their logs are compressed (git's `reftable`): what they name cannot be looked for in bytes.
+    #[error("references are kept in tables (reftable), which vnx does not read")]
+    Tables,
 }
 
 impl GitError {
@@ -94,6 +97,9 @@ impl From<GitError> for Fault {
     fn from(error: GitError) -> Self {
         let fix = match &error {
             GitError::Call(CmdError::Missing { .. }) => "install git 2.34 or newer".to_owned(),
+            GitError::Refused { complaint, .. } if is_loss(complaint) => {
+                "`git fsck` tells what is lost; fetch it again, or restore it from a copy".to_owned()
+            }
             _ => error.about_lock().unwrap_or_else(|| "run `vnx doctor`".to_owned()),
         };
         Self::environment(error.to_string()).fix(fix)
@@ -312,8 +318,7 @@ impl Git {
         let mut names = BTreeSet::new();
         for path in self.own_files(other).map_err(broken)? {
             if path.starts_with("reftable") {
-                // Compressed: what it names cannot be looked for in its bytes.
-                return Err(unreadable("reftable"));
+                return Err(GitError::Tables);
             }
             let bytes = files::read_capped(&self.git_dir.join(path), 256 << 20).map_err(broken)?;
             names.extend(names_in(&bytes.unwrap_or_default(), hash));
@@ -471,6 +476,13 @@ fn expect(verb: &str, output: Output) -> Result<Output> {
 
 fn refused(verb: &str, output: &Output) -> GitError {
     GitError::Refused { verb: verb.to_owned(), code: output.code.unwrap_or(-1), complaint: output.complaint() }
+}
+
+/// Whether git complains of an object that ought to be there.
+fn is_loss(complaint: &str) -> bool {
+    ["missing blob", "missing object", "bad object", "bad tree object", "unable to read tree"]
+        .iter()
+        .any(|words| complaint.contains(words))
 }
 
 fn unreadable(verb: &str) -> GitError {

@@ -364,3 +364,21 @@ fn names_that_git_refuses_are_never_written() {
     assert!(!linked(&repo, "door").write_plain(&repo.tree.join(".git"), &commit).unwrap());
     assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
 }
+
+/// What git has lost, a blob, a tree or a commit, is named with what finds out about it.
+#[test]
+fn what_is_lost_leads_to_fsck() {
+    for lost in ["HEAD:f0", "HEAD^{tree}", "HEAD"] {
+        let repo = Repo::new(1, "sha1");
+        let base = said(&repo.git, &["rev-parse", "HEAD"]);
+        std::fs::write(repo.tree.join("f0"), "2").unwrap();
+        said(&repo.git, &["commit", "-qam", "two"]);
+        let tip = said(&repo.git, &["rev-parse", "HEAD"]);
+        assert_eq!(repo.git.commits_since(&base, &tip).unwrap(), [tip.as_str()]);
+        let object = said(&repo.git, &["rev-parse", lost]);
+        let objects = repo.tree.join(".git/objects");
+        std::fs::remove_file(objects.join(&object[..2]).join(&object[2..])).unwrap();
+        let fault = crate::domain::Fault::from(repo.git.commits_since(&base, &tip).unwrap_err());
+        assert!(fault.next().contains("git fsck"), "{lost}: {fault:?}");
+    }
+}

@@ -70,7 +70,8 @@ impl World {
             std::fs::create_dir(root.join(folder)).unwrap();
         }
         std::fs::create_dir_all(&repo).unwrap();
-        let gitconfig = "[user]\n\tname = Test\n\temail = test@vnx.invalid\n[init]\n\tdefaultBranch = main\n";
+        let init = "[init]\n\tdefaultBranch = main\n\tdefaultRefFormat = files\n";
+        let gitconfig = format!("[user]\n\tname = Test\n\temail = test@vnx.invalid\n{init}");
         std::fs::write(root.join("home/.gitconfig"), gitconfig).unwrap();
         let mut env = BTreeMap::new();
         for name in ["PATH", "LANG", "CARGO_HOME"] {
