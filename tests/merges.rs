@@ -86,7 +86,8 @@ fn a_conflict_leaves_the_target_alone() {
         world.git(&["add", "f"]);
         world.git(&["commit", "-qm", "other"]);
         let before = main(&world);
-        let run = world.vnx(&["merge", &id, "--gates", "--strategy", strategy]).expect(1);
+        world.vnx(&["gate", "run", &id]).expect(0);
+        let run = world.vnx(&["merge", &id, "--strategy", strategy]).expect(1);
         assert!(run.out.contains("it conflicts with main in \"f\""), "{}", run.out);
         untouched(&world, &before);
         assert_eq!(world.git(&["status", "--porcelain"]), "");
@@ -99,6 +100,66 @@ fn a_conflict_leaves_the_target_alone() {
         world.git(&["commit", "-qm", "out of the way"]);
         assert!(!world.vnx(&["gate-check", &id]).out.contains("conflicts"));
     }
+}
+
+/// Gates take time and money: what would not land whatever they say asks none, and attributes may settle a conflict.
+#[test]
+fn what_cannot_land_asks_no_gate() {
+    let world = project(TESTS);
+    let id = done(&world, "echo 1 > f; echo '# Changed' > README.md");
+    let before = main(&world);
+    std::fs::write(world.repo.join("README.md"), "mine\n").unwrap();
+    let run = world.vnx(&["merge", "--queue", &id]).expect(1);
+    assert!(run.out.contains("repo is in the way: README.md; the target is what it was"), "{}", run.out);
+    assert_eq!(std::fs::read_to_string(world.repo.join("README.md")).unwrap(), "mine\n");
+    untouched(&world, &before);
+    world.git(&["checkout", "-q", "README.md"]);
+    std::fs::write(world.repo.join("f"), "other\n").unwrap();
+    world.git(&["add", "f"]);
+    world.git(&["commit", "-qm", "other"]);
+    let before = main(&world);
+    for strategy in ["rebase", "squash", "merge"] {
+        let run = world.vnx(&["merge", &id, "--gates", "--strategy", strategy]).expect(1);
+        assert!(run.out.contains("it conflicts with main in \"f\""), "{}", run.out);
+        untouched(&world, &before);
+    }
+    assert!(world.vnx(&["gate-check", &id]).expect(1).out.contains("it conflicts with main in \"f\""));
+    assert_eq!(world.count("gate.requested"), 0);
+    std::fs::write(world.repo.join(".gitattributes"), "f merge=union\n").unwrap();
+    world.git(&["add", ".gitattributes"]);
+    world.git(&["commit", "-qm", "both lines"]);
+    world.vnx(&["merge", &id, "--gates"]).expect(0);
+    assert_eq!(world.git(&["show", "main:f"]).lines().count(), 2);
+    assert!(world.count("gate.requested") > 0);
+    settled(&world);
+}
+
+/// Killed at any rename until the first gate is asked, nothing of ours stays with who has the target checked out.
+#[test]
+fn killed_before_a_gate_is_asked() {
+    let world = project(TESTS);
+    let id = done(&world, "echo 1 > f");
+    let (before, lock) = (main(&world), world.repo.join(".git/index.lock"));
+    let mut held = 0;
+    for n in 1.. {
+        let inject = format!("inject=rename:signal=SIGKILL:when={n}");
+        let mut strace = world.command("strace");
+        strace.args(["-q", "-o", "/dev/null", "-e", "trace=rename", "-e", &inject]);
+        strace.args([World::binary(), "merge", "--gates", &id]).output().unwrap();
+        held += usize::from(lock.exists());
+        world.vnx(&["ps"]).expect(0);
+        if world.count("gate.requested") > 0 {
+            break;
+        }
+        assert!(!lock.exists(), "at {n}");
+        untouched(&world, &before);
+    }
+    assert!(held > 0, "it was never killed while it held the index");
+    world.until("the gate to be over", || world.count("gate.resulted") > 0);
+    if main(&world) == before {
+        world.vnx(&["merge", "--gates", &id]).expect(0);
+    }
+    settled(&world);
 }
 
 #[test]

@@ -147,7 +147,7 @@ impl<'a> Held<'a> {
         let args = ["read-tree", "-m", "-u", "-n", "--end-of-options", from, to];
         let output = self.with_copy().args(args).run().map_err(super::GitError::from)?;
         if !output.ok() {
-            let said = output.complaint();
+            let said = self.changed_in(from, to)?.unwrap_or_else(|| output.complaint());
             return Err(BehindError::InUse(format!(
                 "what is not committed in {} is in the way: {said}",
                 self.place.path.display()
@@ -188,6 +188,18 @@ impl<'a> Held<'a> {
             }
         }
         None
+    }
+
+    /// The paths that are changed there and between two commits, in words.
+    fn changed_in(&self, from: &str, to: &str) -> Result<Option<String>> {
+        let args = ["diff-index", "--name-only", "-z", "--no-renames", "--ignore-submodules=none", from, "--"];
+        let here: BTreeSet<PathBuf> =
+            paths_of(&expect("diff-index", self.with_copy().args(args).run()?)?).into_iter().collect();
+        let differing = differing(&self.git, from, to)?;
+        let mut both = differing.iter().filter(|d| here.contains(&d.path));
+        let first = both.next().map(|d| d.path.display().to_string());
+        let more = both.count();
+        Ok(first.map(|path| if more == 0 { path } else { format!("{path} and {more} more") }))
     }
 
     /// Paths that the second commit has and the first has not.

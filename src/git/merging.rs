@@ -52,7 +52,28 @@ pub enum Joined {
     Conflict(Vec<String>),
 }
 
+/// What a merge would come to, by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Foreseen {
+    /// This tree, or nearly: attributes and drivers for merges may make it another one.
+    Tree(String),
+    /// A conflict, unless attributes know better.
+    Conflict,
+}
+
 impl Git {
+    /// What a merge of two commits would come to, without a checkout; `None` where git is older than 2.38 or cannot say.
+    pub fn foresee(&self, base: &str, head: &str) -> Option<Foreseen> {
+        let settings = PINNED.iter().flat_map(|setting| ["-c", setting]);
+        let args = ["merge-tree", "--write-tree", "--name-only", "--no-messages", base, head];
+        let output = self.cmd().args(settings).args(args).limit(LIMIT).run().ok()?;
+        match output.code {
+            Some(0) => Some(Foreseen::Tree(output.text())),
+            Some(1) => Some(Foreseen::Conflict),
+            _ => None,
+        }
+    }
+
     /// Whether the project has hooks that git would run: a folder of its own for them, or one that is executable.
     pub fn has_hooks(&self, common_dir: &Path, config: &GitConfig) -> bool {
         use std::os::unix::fs::PermissionsExt;

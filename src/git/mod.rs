@@ -39,7 +39,7 @@ pub use content::{Entry, WriteError};
 pub use forms::{Attributes, FIRST_INDEX, Forms};
 pub use held::{BehindError, Held};
 pub use import::{Found, Import};
-pub use merging::{CheckedOut, Joined, PINNED};
+pub use merging::{CheckedOut, Foreseen, Joined, PINNED};
 pub use objects::{Commit, NewCommit};
 pub use secure::anyone_collects;
 pub use status::{Changed, HeadAt, Hidden, Staged, Status};

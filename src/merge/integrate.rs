@@ -131,8 +131,32 @@ impl<'a> Integrate<'a> {
         }
     }
 
+    /// Joins it as `branch` does, and makes no commit that could land: whether git can.
+    pub(super) fn joins(&self) -> Result<(), Ended> {
+        if self.strategy == Strategy::Rebase {
+            return self.onto().map(drop);
+        }
+        let args = words(&["merge", "--no-ff", "--no-stat", "--no-commit", &self.subject().head]);
+        self.clean(self.git.join(&args, &[]))
+    }
+
     /// Its commits on top of the target; the last one carries the trailers.
     fn rebased(&self) -> Result<Integrated, Ended> {
+        let tip = self.onto()?;
+        if tip == self.subject().base {
+            return Err(Ended::because("nothing of it is left on top of the target", "its change is there already"));
+        }
+        let expected = self.git.tree_of(&tip).map_err(Fault::from)?;
+        let said = self.git.message_of(&tip).map_err(Fault::from)?;
+        let message = self.written(&said)?;
+        let parent = self.git.resolve(&format!("{tip}^")).map_err(Fault::from)?.unwrap_or_default();
+        let args = words(&["commit", "--amend", "--no-edit", "--allow-empty", "--cleanup=verbatim", "-F", &message]);
+        let done = self.concluded(None, &args, &[], &[&parent])?;
+        if done.tree == expected { Ok(done) } else { Err(hook_changed()) }
+    }
+
+    /// The commit that its commits end with when they are put on top of the target.
+    fn onto(&self) -> Result<String, Ended> {
         let Subject { base, head, .. } = self.subject();
         let fork = self.looked.fork.clone().unwrap_or_else(|| base.clone());
         let (_, merges) = self.git.commits_between(&fork, head).map_err(Fault::from)?;
@@ -146,16 +170,7 @@ impl<'a> Integrate<'a> {
         let rebase = words(&["rebase", "--quiet", "--no-autostash", "--no-stat", "--onto", base, &fork]);
         self.clean(self.git.join(&rebase, &[]))?;
         let (tip, _) = self.git.head().map_err(Fault::from)?.unwrap_or_default();
-        if tip == *base {
-            return Err(Ended::because("nothing of it is left on top of the target", "its change is there already"));
-        }
-        let expected = self.git.tree_of(&tip).map_err(Fault::from)?;
-        let said = self.git.message_of(&tip).map_err(Fault::from)?;
-        let message = self.written(&said)?;
-        let parent = self.git.resolve(&format!("{tip}^")).map_err(Fault::from)?.unwrap_or_default();
-        let args = words(&["commit", "--amend", "--no-edit", "--allow-empty", "--cleanup=verbatim", "-F", &message]);
-        let done = self.concluded(None, &args, &[], &[&parent])?;
-        if done.tree == expected { Ok(done) } else { Err(hook_changed()) }
+        Ok(tip)
     }
 
     /// Takes back what had landed: `commits`, newest first, the first of which may be a merge.

@@ -107,6 +107,11 @@ impl<'a> Merging<'a> {
     /// From the next step on the target may have the commit.
     pub(super) fn about_to_move(&mut self, commit: &str, places: &[CheckedOut]) -> Result<(), Fault> {
         self.entry.commit = Some(commit.to_owned());
+        self.about_to_hold(places)
+    }
+
+    /// From the next step on our locks may stand there.
+    pub(super) fn about_to_hold(&mut self, places: &[CheckedOut]) -> Result<(), Fault> {
         self.entry.places = places.iter().map(|p| (p.path.clone(), p.git_dir.clone())).collect();
         self.journal.write(&self.entry)
     }
@@ -125,7 +130,7 @@ impl<'a> Merging<'a> {
     }
 
     /// Takes away what only the merge needed.
-    fn clear(&self) -> Result<(), Fault> {
+    pub(super) fn clear(&self) -> Result<(), Fault> {
         clear(self.project, &self.entry)
     }
 }

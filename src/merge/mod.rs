@@ -3,6 +3,7 @@
 //! The target moves in one step, by compare-and-swap, after everything else has been proven on the very commit
 //! that it moves to. Until then it is what it was; what a crash leaves is finished by the next command.
 
+mod foresee;
 mod integrate;
 mod journal;
 mod pr;
@@ -132,7 +133,11 @@ pub fn merge(
     journal::recover(project, &one)?;
     let into = options.into.as_deref();
     let mut looked = gates::look(project, id, into)?;
+    let strategy = options.strategy.unwrap_or(looked.policy.merge.strategy);
     if options.run_gates && runnable(&check(&looked.situation)) {
+        if let Some(merged) = foresee::refused(project, &looked, strategy, &one)? {
+            return Ok(merged);
+        }
         let ran = gates::run(project, &looked, &Wanted::default(), &mut tell)?;
         if ran.iter().any(|ran| ran.cancelled) {
             let Ended { reason, clear } = Ended::cancelled();
@@ -148,7 +153,6 @@ pub fn merge(
         return Ok(Merged::Held(Box::new(checked)));
     }
     let Ok(sealed) = anchor::seal(project)? else { return Ok(Merged::Held(Box::new(broken(&looked)))) };
-    let strategy = options.strategy.unwrap_or(looked.policy.merge.strategy);
     let landing = Landing { project, looked: &looked, strategy, sealed: &sealed, lock: &one };
     landing.run(&mut tell, |integrate| integrate.branch(strategy))
 }
@@ -175,6 +179,11 @@ fn broken(looked: &Looked) -> GateCheck {
     checked
 }
 
+fn begin<'a>(project: &'a Project, looked: &Looked, strategy: Strategy) -> Result<Merging<'a>, Fault> {
+    let name = nonce(sys::random::<16>()?);
+    Merging::begin(project, &looked.situation.dispatch, &name, &looked.situation.subject, strategy)
+}
+
 /// One try.
 struct Landing<'a> {
     project: &'a Project,
@@ -194,41 +203,38 @@ impl Landing<'_> {
         Git::repository(&self.project.located.common_dir)
     }
 
+    fn started(&self, merging: &Merging<'_>) -> Result<(), Fault> {
+        let Subject { target, base, head, .. } = self.looked.situation.subject.clone();
+        let Sealed { size, root, .. } = *self.sealed;
+        let (nonce, strategy) = (merging.nonce().to_owned(), self.strategy);
+        let started = MergeStarted { nonce, strategy, target, base, head, size, root };
+        Ok(self.project.ledger().append(&[Entry::of(self.id(), Body::MergeStarted(started))]).map(drop)?)
+    }
+
+    fn refused(&self, merging: &Merging<'_>, Ended { mut reason, clear }: Ended) -> Result<Merged, Fault> {
+        let Subject { target, base, .. } = &self.looked.situation.subject;
+        // Something that the merge ran may have done what the merge did not.
+        let now = self.repository().ref_commit(target)?.unwrap_or_default();
+        let untouched = now == *base;
+        if !untouched && !reason.contains("was not moved") {
+            let plain = short_ref(target);
+            reason = format!("{reason}; and {plain} was moved meanwhile, from {base} to {now}, not by the merge");
+        }
+        merging.refused(self.project, &reason)?;
+        Ok(Merged::Refused(Refused { dispatch: self.id().clone(), reason, clear, untouched }))
+    }
+
     fn run(
         &self,
         tell: &mut impl FnMut(&Ran),
         integrate: impl FnOnce(&Integrate<'_>) -> Result<Integrated, Ended>,
     ) -> Result<Merged, Fault> {
-        let Subject { target, base, head, .. } = self.looked.situation.subject.clone();
-        let name = nonce(sys::random::<16>()?);
-        let mut merging =
-            Merging::begin(self.project, self.id(), &name, &self.looked.situation.subject, self.strategy)?;
-        let Sealed { size, root, .. } = *self.sealed;
-        let started = MergeStarted {
-            nonce: name.clone(),
-            strategy: self.strategy,
-            target: target.clone(),
-            base: base.clone(),
-            head,
-            size,
-            root,
-        };
-        self.project.ledger().append(&[Entry::of(self.id(), Body::MergeStarted(started))])?;
-        let tried = self.tried(&mut merging, tell, integrate);
-        let landed = match tried {
+        let Subject { target, base, .. } = self.looked.situation.subject.clone();
+        let mut merging = begin(self.project, self.looked, self.strategy)?;
+        self.started(&merging)?;
+        let landed = match self.tried(&mut merging, tell, integrate) {
             Ok(landed) => landed,
-            Err(Ended { mut reason, clear }) => {
-                // Something that the merge ran may have done what the merge did not.
-                let now = self.repository().ref_commit(&target)?.unwrap_or_default();
-                let untouched = now == base;
-                if !untouched && !reason.contains("was not moved") {
-                    let plain = short_ref(&target);
-                    reason =
-                        format!("{reason}; and {plain} was moved meanwhile, from {base} to {now}, not by the merge");
-                }
-                merging.refused(self.project, &reason)?;
-                return Ok(Merged::Refused(Refused { dispatch: self.id().clone(), reason, clear, untouched }));
-            }
+            Err(ended) => return self.refused(&merging, ended),
         };
         // From here on it has landed, whatever else happens.
         let recorded = merging.landed(self.project, landed.clone());
