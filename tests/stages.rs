@@ -15,9 +15,13 @@ fn a_proposal_begins_when_a_person_says_so() {
     world.vnx(&["gate-check", &id]).expect(2);
     let listed = world.vnx(&["promote", "--json"]).expect(0).json();
     assert_eq!(listed["proposals"][0]["request"]["instruction"], script, "{listed:#}");
+    let status = world.vnx(&["status"]).expect(0).out;
+    assert!(status.contains("1 dispatch waits for a person; see `vnx promote`"), "{status}");
+    assert_eq!(world.vnx(&["status", "--json"]).expect(0).json()["proposed"], 1);
     world.vnx(&["promote", "@last", "--reason", "it is due"]).expect(0);
     assert_eq!(world.last("stage.promoted")["by"]["email"], "test@vnx.invalid");
     assert_eq!(world.last_id(), id);
+    assert!(!world.vnx(&["status"]).expect(0).out.contains("waits for a person"));
     assert!(world.vnx(&["promote"]).expect(0).err.contains("nothing is proposed"));
     world.vnx(&["promote", &id]).expect(2);
     world.assert_nothing_left();

@@ -133,6 +133,22 @@ fn cancel_ends_a_worker_and_keeps_its_work() {
 }
 
 #[test]
+fn several_are_cancelled_at_once() {
+    let world = World::new();
+    let start = || world.vnx(&dispatch("echo ready; sleep 1000", &["--detach"])).expect(0).out.trim().to_owned();
+    let ids = [start(), start(), start()];
+    // One that cannot be meant ends none.
+    world.vnx(&["cancel", &ids[0], "nothing"]).expect(2);
+    assert_eq!(world.count("dispatch.closed"), 0);
+    world.vnx(&["cancel", &ids[0], "--now"]).expect(0);
+    let run = world.vnx(&["cancel", "--json", "--now", &ids[2], &ids[0], &ids[1], &ids[1]]).expect(1).json();
+    let told = [(&ids[2], true), (&ids[0], false), (&ids[1], true)]
+        .map(|(id, accepted)| serde_json::json!({"id": id, "accepted": accepted}));
+    assert_eq!(run["dispatches"], serde_json::Value::from(told.to_vec()), "{run:#}");
+    world.assert_nothing_left();
+}
+
+#[test]
 fn control_c_cancels_and_a_second_one_skips_the_grace() {
     let world = World::new();
     grace(&world, "60s");

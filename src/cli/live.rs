@@ -1,5 +1,7 @@
 //! `vnx ps`, `vnx wait`, `vnx cancel`.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use super::Context;
@@ -13,6 +15,7 @@ use crate::domain::event::WorkerState as State;
 use crate::domain::receipt::DispatchClosed;
 use crate::domain::span::human_millis;
 use crate::domain::{DispatchId, Fault, Name, Outcome, Timestamp};
+use crate::project::Project;
 
 #[derive(Serialize)]
 struct Ps {
@@ -148,26 +151,55 @@ pub(super) fn wait(context: &Context, args: &WaitArgs) -> Result<Answer, Fault> 
 #[derive(Serialize)]
 struct Cancelled {
     schema: &'static str,
+    dispatches: Vec<CancelledOne>,
+}
+
+#[derive(Serialize)]
+struct CancelledOne {
     id: DispatchId,
     accepted: bool,
 }
 
+/// Exit 0 only if every one is cancelled.
 pub(super) fn cancel(context: &Context, args: &CancelArgs) -> Result<Answer, Fault> {
     let project = context.project_to_look_at()?;
-    let id = view::resolve(&project, &args.id)?;
-    let ended = steer::cancel(&project, &id, args.now)?;
+    let mut ids = args.ids.iter().map(|text| view::resolve(&project, text)).collect::<Result<Vec<_>, _>>()?;
+    let mut seen = BTreeSet::new();
+    ids.retain(|id| seen.insert(id.clone()));
+    // At once: each may take its grace, and one whose supervisor does not answer keeps no other from its end.
+    let ended: Vec<Result<bool, Fault>> = std::thread::scope(|scope| {
+        let asked: Vec<_> = ids.iter().map(|id| scope.spawn(|| cancelled(&project, id, args.now))).collect();
+        let failed = |_| Err(Fault::internal("a thread ended early"));
+        asked.into_iter().map(|one| one.join().unwrap_or_else(failed)).collect()
+    });
+    let (mut dispatches, mut fault) = (Vec::new(), None);
+    for (id, ended) in ids.into_iter().zip(ended) {
+        match ended {
+            Ok(accepted) => dispatches.push(CancelledOne { id, accepted }),
+            Err(other) => fault = fault.or(Some(other)),
+        }
+    }
+    let all = dispatches.iter().all(|one| one.accepted);
+    if args.json {
+        context.screen.json(&Cancelled { schema: "vnx.cancel/1", dispatches });
+    } else {
+        for CancelledOne { id, accepted } in dispatches {
+            let over = || format!("{id} was over already; `vnx show {id}` tells how");
+            context.screen.answer(&if accepted { format!("{id} is cancelled") } else { over() });
+        }
+    }
+    match fault {
+        Some(fault) => Err(fault),
+        None => Ok(if all { Answer::Good } else { Answer::No }),
+    }
+}
+
+fn cancelled(project: &Project, id: &DispatchId, now: bool) -> Result<bool, Fault> {
+    let ended = steer::cancel(project, id, now)?;
     if ended {
-        view::wait(&project, &id)?;
+        view::wait(project, id)?;
     }
     // What ran after a worker that was done can be ended too: the dispatch is what it was.
     let is = |closed: DispatchClosed| closed.verdict.outcome == Outcome::Cancelled;
-    let cancelled = ended && view::closed(&project, &id)?.is_none_or(is);
-    if args.json {
-        context.screen.json(&Cancelled { schema: "vnx.cancel/1", id, accepted: cancelled });
-    } else if cancelled {
-        context.screen.answer(&format!("{id} is cancelled"));
-    } else {
-        context.screen.answer(&format!("{id} was over already; `vnx show {id}` tells how"));
-    }
-    Ok(if cancelled { Answer::Good } else { Answer::No })
+    Ok(ended && view::closed(project, id)?.is_none_or(is))
 }

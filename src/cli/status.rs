@@ -114,7 +114,14 @@ fn print(context: &Context, overview: Overview, lines: &[Vec<u8>], shown: &mut S
 /// What is news where pages stand one below the other: not how long something has been so.
 fn key(overview: &Overview, lines: &[Vec<u8>]) -> String {
     let states: Vec<_> = overview.dispatches.iter().map(|d| (&d.id, d.state, &d.detail)).collect();
-    format!("{:?}{:?}{}{states:?}{:?}", overview.ledger, overview.today, overview.kept, lines.last())
+    format!(
+        "{:?}{:?}{}/{}{states:?}{:?}",
+        overview.ledger,
+        overview.today,
+        overview.kept,
+        overview.proposed,
+        lines.last()
+    )
 }
 
 /// Shows a page: over the last one on a terminal that redraws, otherwise below it if it tells something else.
@@ -182,7 +189,7 @@ fn page(overview: &Overview, lines: &[Vec<u8>], redraws: bool) -> Vec<String> {
 }
 
 fn head(overview: &Overview) -> Vec<Vec<String>> {
-    let Overview { project, at, ledger, slots, today, kept, .. } = overview;
+    let Overview { project, at, ledger, slots, today, kept, proposed, .. } = overview;
     let mut rows = vec![
         (toned(Tone::Strong, "vnx"), format!("{}  {} UTC", toned(Tone::Strong, &printable(project)), at.clock())),
         (toned(Tone::Dim, "running"), format!("{} of {}", slots.used, slots.of)),
@@ -194,6 +201,10 @@ fn head(overview: &Overview) -> Vec<Vec<String>> {
     if *kept > 0 {
         let trees = if *kept == 1 { "worktree" } else { "worktrees" };
         rows.push((toned(Tone::Dim, "kept"), format!("{kept} {trees}; see `vnx worktree list`")));
+    }
+    if *proposed > 0 {
+        let waits = if *proposed == 1 { "dispatch waits" } else { "dispatches wait" };
+        rows.push((toned(Tone::Dim, "proposed"), format!("{proposed} {waits} for a person; see `vnx promote`")));
     }
     let receipts = counted(ledger.receipts, "receipt");
     let health = match (&ledger.disbelieved, ledger.unanchored) {

@@ -30,6 +30,8 @@ pub struct Overview {
     pub today: Today,
     /// Worktrees that stand and in which nobody works.
     pub kept: usize,
+    /// Dispatches that are proposed and wait for a person.
+    pub proposed: usize,
     /// What runs.
     pub dispatches: Vec<Live>,
 }
@@ -151,6 +153,7 @@ impl<'a> Watch<'a> {
             slots: Slots { used: files::names(&project.paths.open())?.len(), of: project.config.limits.parallel },
             today: self.today.clone(),
             kept: view::kept(project)?,
+            proposed: files::names(&project.paths.staged())?.len(),
             dispatches,
         })
     }

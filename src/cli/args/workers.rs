@@ -211,8 +211,9 @@ pub(in crate::cli) struct WaitArgs {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct CancelArgs {
-    /// The dispatch: its id, a unique prefix, its last part, or @last
-    pub(in crate::cli) id: String,
+    /// Dispatch ids, unique prefixes, last parts, or @last
+    #[arg(required = true, value_name = "ID")]
+    pub(in crate::cli) ids: Vec<String>,
     /// Skip the time between SIGTERM and SIGKILL
     #[arg(long)]
     pub(in crate::cli) now: bool,
