@@ -1,7 +1,5 @@
 //! `vnx ps`, `vnx wait`, `vnx cancel`.
 
-use std::collections::BTreeSet;
-
 use serde::Serialize;
 
 use super::Context;
@@ -123,7 +121,7 @@ struct WaitedOne {
 /// Exit 0 only if every one was accepted; otherwise the code of the first that was not.
 pub(super) fn wait(context: &Context, args: &WaitArgs) -> Result<Answer, Fault> {
     let project = context.project_to_look_at()?;
-    let ids: Vec<DispatchId> = args.ids.iter().map(|t| view::resolve(&project, t)).collect::<Result<_, _>>()?;
+    let ids = view::resolve_all(&project, &args.ids)?;
     let mut waited = Vec::new();
     let mut answer = Answer::Good;
     for id in ids {
@@ -163,9 +161,7 @@ struct CancelledOne {
 /// Exit 0 only if every one is cancelled.
 pub(super) fn cancel(context: &Context, args: &CancelArgs) -> Result<Answer, Fault> {
     let project = context.project_to_look_at()?;
-    let mut ids = args.ids.iter().map(|text| view::resolve(&project, text)).collect::<Result<Vec<_>, _>>()?;
-    let mut seen = BTreeSet::new();
-    ids.retain(|id| seen.insert(id.clone()));
+    let ids = view::resolve_all(&project, &args.ids)?;
     // At once: each may take its grace, and one whose supervisor does not answer keeps no other from its end.
     let ended: Vec<Result<bool, Fault>> = std::thread::scope(|scope| {
         let asked: Vec<_> = ids.iter().map(|id| scope.spawn(|| cancelled(&project, id, args.now))).collect();

@@ -23,9 +23,7 @@ pub(super) fn run(context: &Context, args: &MergeArgs) -> Result<Answer, Fault> 
     if args.ids.len() > 1 && !args.queue {
         return Err(Fault::input("several dispatches are named").fix("add --queue to land them one after the other"));
     }
-    let mut ids = args.ids.iter().map(|id| view::resolve(&project, id)).collect::<Result<Vec<_>, _>>()?;
-    let mut seen = std::collections::BTreeSet::new();
-    ids.retain(|id| seen.insert(id.clone()));
+    let ids = view::resolve_all(&project, &args.ids)?;
     let options = Options {
         into: args.into.clone(),
         strategy: args.strategy.map(Into::into),

@@ -1,5 +1,6 @@
 //! Reading dispatches back: which there are, what became of them, what they are doing now.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -77,6 +78,14 @@ pub fn resolve(project: &Project, text: &str) -> Result<DispatchId, Fault> {
         Some(first) => Fault::input(format!("{text:?} means {} dispatches, the first is {first}", several.len()))
             .fix("give more of the id"),
     })
+}
+
+/// The same of several, each once and in the order in which they were named first.
+pub fn resolve_all(project: &Project, texts: &[String]) -> Result<Vec<DispatchId>, Fault> {
+    let mut ids = texts.iter().map(|text| resolve(project, text)).collect::<Result<Vec<_>, _>>()?;
+    let mut seen = BTreeSet::new();
+    ids.retain(|id| seen.insert(id.clone()));
+    Ok(ids)
 }
 
 /// What a person types for it: the last part of an id that vnx made, as long as that means this one. That of an id which
