@@ -34,7 +34,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::FromArgMatches;
 
 use args::{Command, Top};
 use exit::Answer;
@@ -109,7 +109,7 @@ pub fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     crate::sys::process::survive_file_limit();
-    let top = match Top::try_parse_from(std::env::args_os()) {
+    let top = match args::command().try_get_matches().and_then(|found| Top::from_arg_matches(&found)) {
         Ok(top) => top,
         Err(error) => {
             // Help and version are answers; everything else is a usage error.

@@ -6,10 +6,10 @@
 use std::fmt::Write;
 use std::path::PathBuf;
 
-use clap::{Arg, Command, CommandFactory};
+use clap::{Arg, Command};
 use serde_json::Value;
 
-use super::args::Top;
+use super::args;
 use crate::domain::Outcome;
 use crate::domain::outcome::Retry;
 use crate::domain::receipt::Kind;
@@ -37,7 +37,7 @@ fn cell(text: &str) -> String {
 #[test]
 fn commands() {
     let mut page = "# Commands\n\nWhat `vnx COMMAND --help` prints. The exit codes are those of [the table](reference-outcomes.md).\n".to_owned();
-    let mut top = Top::command();
+    let mut top = args::command();
     top.build();
     page += "\nEvery command takes:\n\n| flag | what |\n|---|---|\n";
     for arg in top.get_arguments().filter(|arg| is_everywhere(arg)) {
@@ -226,7 +226,7 @@ fn outcomes() {
         writeln!(page, "| `{}` | {} | {again} |", outcome.word(), cell(outcome.hint())).unwrap();
     }
     page += "\n## Exit codes\n\n| code | meaning |\n|---|---|\n";
-    let help = Top::command().render_long_help().to_string();
+    let help = args::command().render_help().to_string();
     let codes = help.split("Exit codes:").nth(1).unwrap();
     for line in codes.lines().map(str::trim).filter(|line| line.starts_with(|c: char| c.is_ascii_digit())) {
         let (code, meaning) = line.split_once(' ').unwrap();

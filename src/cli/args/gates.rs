@@ -11,7 +11,7 @@ pub(in crate::cli) struct WhichArgs {
     /// The dispatch: its id, a unique prefix, its last part, or @last
     #[arg(default_value = "@last")]
     pub(in crate::cli) id: String,
-    /// The branch that it shall land on [default: merge.target, or the one that it began on]
+    /// The branch to land on [default: merge.target, or the one it began on]
     #[arg(long, value_name = "BRANCH")]
     pub(in crate::cli) into: Option<String>,
 }
@@ -27,9 +27,9 @@ pub(in crate::cli) enum GateCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Run the gates of a dispatch that have not passed for its tree
+    /// Run the gates of a dispatch that have not passed for its commit
     Run(GateRunArgs),
-    /// Show how the gates of a dispatch stand
+    /// Show the state of a dispatch's gates
     Status {
         #[command(flatten)]
         which: WhichArgs,
@@ -37,7 +37,7 @@ pub(in crate::cli) enum GateCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Show the last result of a gate: what it said and why
+    /// Show a gate's last result: what it said and why
     Show {
         /// The dispatch: its id, a unique prefix, its last part, or @last
         id: String,
@@ -47,10 +47,10 @@ pub(in crate::cli) enum GateCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Set a gate aside for a dispatch's tree, in your name
+    /// Override a gate for a dispatch's commit, in your name
     ///
-    /// Beside gates: verdict (which is not accept), strict (paths that need a person), items, no-gate, git-config.
-    /// The ledger's audit cannot be set aside.
+    /// GATE may also be verdict (not accept), strict (paths that need a person), items, no-gate or git-config.
+    /// The audit of the ledger cannot be overridden.
     Override {
         /// The dispatch: its id, a unique prefix, its last part, or @last
         id: String,
@@ -62,7 +62,7 @@ pub(in crate::cli) enum GateCommand {
         /// For how long, for example 24h [default: merge.approval]
         #[arg(long = "for", value_name = "SPAN")]
         holds: Option<Span>,
-        /// The branch that it shall land on
+        /// The branch to land on [default: merge.target, or the one it began on]
         #[arg(long, value_name = "BRANCH")]
         into: Option<String>,
         /// Print JSON
@@ -75,13 +75,13 @@ pub(in crate::cli) enum GateCommand {
 pub(in crate::cli) struct GateRunArgs {
     #[command(flatten)]
     pub(in crate::cli) which: WhichArgs,
-    /// These gates, whatever they said before
+    /// Run these gates, whatever they said before
     #[arg(value_name = "GATE")]
     pub(in crate::cli) gates: Vec<String>,
-    /// Also those that have passed
+    /// Also run those that have passed
     #[arg(long)]
     pub(in crate::cli) all: bool,
-    /// How many at a time [default: as many as there are processors]
+    /// How many at a time [default: one per processor]
     #[arg(short, long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     pub(in crate::cli) jobs: usize,
     /// Print JSON
@@ -93,7 +93,7 @@ pub(in crate::cli) struct GateRunArgs {
 pub(in crate::cli) struct GateCheckArgs {
     #[command(flatten)]
     pub(in crate::cli) which: WhichArgs,
-    /// The dispatch that this commit landed, by its trailers
+    /// Instead check what let this commit land, by its trailers
     #[arg(long, value_name = "SHA", conflicts_with_all = ["id", "into"])]
     pub(in crate::cli) commit: Option<String>,
     /// Print JSON
@@ -114,7 +114,7 @@ pub(in crate::cli) struct ApproveArgs {
     /// Sign it with the SSH key that git signs with
     #[arg(long)]
     pub(in crate::cli) sign: bool,
-    /// Settle this review, whose reviewers disagree
+    /// Settle this review gate, whose reviewers disagree
     #[arg(long, value_name = "GATE")]
     pub(in crate::cli) gate: Option<String>,
     /// Print JSON
@@ -124,9 +124,9 @@ pub(in crate::cli) struct ApproveArgs {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(in crate::cli) enum DestinationArg {
-    /// It holds the merge
+    /// The merge
     Merge,
-    /// It holds nothing
+    /// Nothing: for later
     Later,
 }
 
@@ -141,18 +141,18 @@ impl From<DestinationArg> for Destination {
 
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum ItemsCommand {
-    /// List what is to be done
+    /// List open items
     List {
         /// Of this dispatch: its id, a unique prefix, its last part, or @last
         id: Option<String>,
-        /// Also what is closed
+        /// Also closed ones
         #[arg(long)]
         all: bool,
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Note something about a dispatch
+    /// Add an item to a dispatch
     Add {
         /// The dispatch: its id, a unique prefix, its last part, or @last
         id: String,
@@ -203,16 +203,17 @@ pub(in crate::cli) struct MergeArgs {
     /// Dispatch ids, unique prefixes, last parts, or @last; several need --queue
     #[arg(value_name = "ID", default_value = "@last")]
     pub(in crate::cli) ids: Vec<String>,
-    /// The branch that they shall land on [default: merge.target, or the one that each began on]
+    /// The branch to land on [default: merge.target, or the one each began on]
     #[arg(long, value_name = "BRANCH")]
     pub(in crate::cli) into: Option<String>,
-    /// How [default: merge.strategy]
+    /// How to integrate [default: merge.strategy]
     #[arg(long)]
     pub(in crate::cli) strategy: Option<StrategyArg>,
-    /// Run the gates first that have not passed for what the target is now
+    /// First run the gates that have not passed for what the target is now
     #[arg(long)]
     pub(in crate::cli) gates: bool,
-    /// One after the other; each is checked again on what the target has become. One that is held lets the rest go on
+    /// Land several, one after the other; each is checked again on what the target has become. One that
+    /// is held does not stop the rest
     #[arg(long)]
     pub(in crate::cli) queue: bool,
     /// Print JSON
@@ -222,15 +223,15 @@ pub(in crate::cli) struct MergeArgs {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct PromoteArgs {
-    /// A proposal: its id, a unique prefix or its last part; without one they are listed
+    /// The proposal: its id, a unique prefix or its last part; without one, proposals are listed
     pub(in crate::cli) id: Option<String>,
     /// Why
     #[arg(long, value_name = "WHY")]
     pub(in crate::cli) reason: Option<String>,
-    /// Give it up instead
+    /// Withdraw it instead
     #[arg(long, requires = "id", conflicts_with = "reason")]
     pub(in crate::cli) withdraw: bool,
-    /// Return after the claim, with the id
+    /// Print the id and return at once
     #[arg(long)]
     pub(in crate::cli) detach: bool,
     /// Open no tmux pane

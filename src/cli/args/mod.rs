@@ -2,20 +2,25 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 mod gates;
+mod help;
 mod trees;
 mod workers;
 
 pub(super) use gates::{
     ApproveArgs, GateCheckArgs, GateCommand, GateRunArgs, ItemsCommand, MergeArgs, PromoteArgs, RevertArgs, WhichArgs,
 };
+pub(super) use help::command;
 pub(super) use trees::{GcArgs, NewArgs, RescueCommand, UndoArgs, WorktreeCommand};
 pub(super) use workers::{
     AttachArgs, CancelArgs, DispatchArgs, LogsArgs, PermitArg, PermitArgs, PsArgs, ResumeArgs, SendArgs, StatusArgs,
     WaitArgs,
 };
+
+/// What every command takes.
+const EVERYWHERE: &str = "Global options";
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -33,69 +38,86 @@ Exit codes:
 
 /// A local control plane for the coding CLIs on your machine
 #[derive(Debug, Parser)]
-#[command(name = "vnx", version, about, after_help = EXIT_CODES, propagate_version = true, disable_help_subcommand = true)]
+#[command(name = "vnx", version, after_help = EXIT_CODES)]
+#[command(disable_help_subcommand = true, disable_help_flag = true, disable_version_flag = true)]
 pub(super) struct Top {
     /// Run as if started in DIR
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR", help_heading = EVERYWHERE)]
     pub(super) project: Option<PathBuf>,
-    /// Say only the answer
-    #[arg(short, long, global = true)]
+    /// Print only the answer
+    #[arg(short, long, global = true, help_heading = EVERYWHERE)]
     pub(super) quiet: bool,
-    /// Tell more of the story: why the plan is as it is, the evidence of the verdict
-    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    /// Tell more: the reasons of the plan, the evidence of the verdict
+    #[arg(short, long, global = true, conflicts_with = "quiet", help_heading = EVERYWHERE)]
     pub(super) verbose: bool,
+    /// Print help
+    #[arg(short, long, global = true, action = ArgAction::HelpShort, help_heading = EVERYWHERE)]
+    help: Option<bool>,
+    /// Print the version
+    #[arg(short = 'V', long, action = ArgAction::Version, help_heading = EVERYWHERE)]
+    version: Option<bool>,
     #[command(subcommand)]
     pub(super) command: Command,
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Scaffold a project in this repository; a second run changes nothing
+    /// Set this repository up for vnx; a second run changes nothing
     Init(InitArgs),
     /// Predict whether a dispatch will succeed
     Doctor(DoctorArgs),
-    /// Dispatch an agent: worktree, worker, verdict, receipt
+    /// Dispatch an agent into a worktree of its own
     #[command(visible_alias = "dispatch")]
     DispatchAgent(Box<DispatchArgs>),
-    /// Propose a dispatch, which a person lets begin: it takes what dispatch-agent takes
+    /// Propose a dispatch for a person to promote
+    ///
+    /// Takes the arguments of dispatch-agent and starts nothing.
     Stage(Box<DispatchArgs>),
-    /// Let a proposed dispatch begin, in your name
+    /// Start a proposed dispatch, in your name
     Promote(PromoteArgs),
-    /// Everything on one screen: what runs, what was done today, the ledger
+    /// Show what runs, what was done today, and the ledger's health
     Status(StatusArgs),
-    /// List the dispatches that run
+    /// List running dispatches
     Ps(PsArgs),
     /// Show one dispatch: verdict, evidence, facts
     Show(ShowArgs),
     /// Print what a worker said
     Logs(LogsArgs),
-    /// Look at a worker: its screen, or its stream in the headless lane
+    /// Open a worker's screen, or follow its event stream
+    ///
+    /// An interactive worker has a screen; a headless one is followed as `vnx logs -f` does.
     Attach(AttachArgs),
-    /// Give an interactive worker a message
+    /// Send a message to a running worker
+    ///
+    /// For the lanes interactive and acp. Says whether it was delivered.
     Send(SendArgs),
-    /// Answer what a worker asks a permission for
+    /// Answer a worker's request for permission
     Permit(PermitArgs),
-    /// Continue the CLI session of a dispatch that is over, as a new dispatch
+    /// Continue the CLI session of a closed dispatch in a new one
     Resume(Box<ResumeArgs>),
     /// Wait until dispatches are closed
     Wait(WaitArgs),
-    /// End a dispatch; its work is kept as teardown finds it
+    /// Cancel dispatches; what they did until then is kept
     Cancel(CancelArgs),
-    /// Bring a removed worktree back: its files, its index, its branch, its HEAD
+    /// Bring back a removed worktree: files, index, branch, HEAD
     Undo(UndoArgs),
-    /// Worktrees: all of them, your own, those that were kept, and the rescues of those that were not
+    /// List, create and reclaim worktrees; manage rescues
     #[command(subcommand)]
     Worktree(WorktreeCommand),
-    /// What must hold before a branch lands
+    /// List, run, inspect and override gates
     #[command(subcommand)]
     Gate(GateCommand),
-    /// Say whether a dispatch may land: GO, or HOLD with every reason and how it is cleared
+    /// Say GO, or HOLD with every reason and how to clear it
     GateCheck(GateCheckArgs),
-    /// Approve a dispatch's tree, in your name
+    /// Approve a dispatch's change, in your name
     Approve(ApproveArgs),
-    /// Land a dispatch's branch on its target: audit, gates, compare-and-swap, anchor
+    /// Land a dispatch's branch on its target, whole or not at all
+    ///
+    /// Audit, gates, compare-and-swap, receipt, anchor: a failure at any step leaves the target as it was.
     Merge(MergeArgs),
-    /// Push a dispatch's branch and open or update its pull request, through `gh`
+    /// Push a dispatch's branch and open or update its pull request
+    ///
+    /// Through the `gh` command. It decides nothing.
     Pr {
         #[command(flatten)]
         which: WhichArgs,
@@ -103,32 +125,36 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Take back what a dispatch had landed
+    /// Revert what a dispatch has landed
     Revert(RevertArgs),
-    /// What is to be done about dispatches
+    /// List, add and close follow-ups of dispatches
     #[command(subcommand)]
     Items(ItemsCommand),
-    /// The CLIs that can be workers
+    /// List, show and check the CLIs that can be workers
     #[command(subcommand)]
     Provider(ProviderCommand),
     /// Read the ledger
     #[command(subcommand)]
     Receipts(ReceiptsCommand),
-    /// Prove the ledger
+    /// Verify, anchor and prove the ledger
     #[command(subcommand)]
     AuditChain(AuditCommand),
-    /// Make the projections (state.db) anew from the ledger
+    /// Rebuild the projections (state.db) from the ledger
     Rebuild(JsonArgs),
-    /// Print where things are
+    /// Print where vnx keeps things
     Path(PathArgs),
-    /// The whole story in a throw-away repository, without account or network
+    /// Run the whole story in a throw-away repository, offline
     Demo(DemoArgs),
-    /// Print what makes a shell complete vnx, ids included: `source <(vnx completions bash)`
+    /// Print a shell's completion script
+    ///
+    /// It completes commands, flags and live ids: `source <(vnx completions bash)`.
     Completions {
         /// The shell
         shell: ShellArg,
     },
-    /// Show the manual page of a command, for example `vnx man gate run`; into a pipe or a file its source
+    /// Show the manual page of a command
+    ///
+    /// For example `vnx man gate run`. Into a pipe or a file it prints the page's source.
     Man(ManArgs),
     #[command(hide = true)]
     Supervise(SuperviseArgs),
@@ -171,16 +197,16 @@ pub(super) struct InitArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct DoctorArgs {
-    /// Show what can be mended; with --yes, mend it
+    /// Show what can be repaired; with --yes, repair it
     #[arg(long)]
     pub(super) fix: bool,
-    /// Really do what --fix shows
+    /// Do what --fix shows
     #[arg(long, requires = "fix")]
     pub(super) yes: bool,
     /// Warnings count as failures
     #[arg(long)]
     pub(super) strict: bool,
-    /// This provider must work
+    /// Require that this provider works
     #[arg(long, value_name = "NAME")]
     pub(super) provider: Option<String>,
     /// Print JSON
@@ -193,10 +219,10 @@ pub(super) struct ShowArgs {
     /// The dispatch: its id, a unique prefix, its last part, or @last
     #[arg(default_value = "@last")]
     pub(super) id: String,
-    /// Print how the verdict came about: every rule and what came of it, then what the gates say
+    /// Explain the verdict: every rule and its result, then the gates
     #[arg(long, conflicts_with_all = ["prompt", "report", "diff"])]
     pub(super) why: bool,
-    /// Print the prompt that the worker got
+    /// Print the prompt the worker got
     #[arg(long, conflicts_with_all = ["report", "diff"])]
     pub(super) prompt: bool,
     /// Print the worker's report
@@ -226,14 +252,14 @@ pub(super) enum ProviderCommand {
         #[arg(long)]
         json: bool,
     },
-    /// See whether one works
+    /// Check whether one works
     Check {
         /// Its name
         name: String,
-        /// Ask it something, through a dispatch: proves login, model and network, and costs a few tokens
+        /// Ask it something in a real dispatch: proves login, model and network; costs a few tokens
         #[arg(long)]
         live: bool,
-        /// Ask this model of it
+        /// The model to ask for
         #[arg(long, value_name = "MODEL", requires = "live")]
         model: Option<String>,
         /// Print JSON
@@ -257,7 +283,7 @@ pub(super) struct FilterArgs {
     /// Of dispatches on this provider
     #[arg(long)]
     pub(super) provider: Option<String>,
-    /// Of dispatches that came out like this, for example empty
+    /// Of dispatches with this outcome, for example empty
     #[arg(long)]
     pub(super) outcome: Option<String>,
     /// Written since then: a time (2026-11-21T00:00:00Z) or how long ago (90s, 10m, 2h)
@@ -282,19 +308,19 @@ pub(super) enum ReceiptsCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Print the last receipts, and with -f those to come
+    /// Print the last receipts; with -f, new ones as they come
     Tail {
         /// How many
         #[arg(short, default_value_t = 10)]
         n: usize,
-        /// Go on until interrupted
+        /// Follow until interrupted
         #[arg(short, long)]
         follow: bool,
         /// Print JSON, one receipt a line
         #[arg(long)]
         json: bool,
     },
-    /// Find receipts: everything that is named must hold
+    /// Find receipts that match all the given conditions
     Query {
         #[command(flatten)]
         filter: FilterArgs,
@@ -305,14 +331,14 @@ pub(super) enum ReceiptsCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Copy receipts for somebody else: redacted, with proofs against the last anchor
+    /// Export receipts for somebody else: redacted, with proofs against the last anchor
     ///
-    /// `receipts/verify.py --proof EXPORT CHECKPOINT` checks the JSON; the Markdown ends with it.
+    /// `receipts/verify.py --proof EXPORT CHECKPOINT` checks the JSON, which also ends the Markdown.
     Export {
         #[command(flatten)]
         filter: FilterArgs,
-        /// Also replace what this regular expression matches in a text; may be repeated. What is short
-        /// can be guessed from the hash all the same
+        /// Also replace what this regular expression matches; may be repeated. A short text can still be
+        /// guessed from its hash
         #[arg(long, value_name = "REGEX", allow_hyphen_values = true)]
         redact: Vec<String>,
         /// Write Markdown instead of JSON
@@ -340,7 +366,7 @@ pub(super) enum AuditCommand {
         /// Verify this file instead of the project's ledger
         #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,
-        /// Hold the file against this checkpoint (three lines: origin, size, base64 root)
+        /// Compare the file with this checkpoint (three lines: origin, size, base64 root)
         #[arg(long, value_name = "CHECKPOINT", requires = "file")]
         against: Vec<PathBuf>,
         /// Check hashes and links only; do not parse payloads
@@ -362,24 +388,24 @@ pub(super) enum AuditCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Write an anchor: a signed checkpoint outside of the ledger
+    /// Write an anchor: a checkpoint outside the ledger, signed where git has an SSH key
     ///
     /// It goes to refs/vnx/anchors of this repository, signed if git is configured to sign with
     /// an SSH key (gpg.format ssh, user.signingkey). Push it with
     /// `git push origin refs/vnx/anchors`.
     Seal {
-        /// The last anchor is gone from git and was never pushed: hold the ledger against the witness, and write another
+        /// Where git has lost the last anchor and it was never pushed: check the ledger against the witness and write another
         #[arg(long)]
         lost: bool,
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Take over a ledger of the Python VNX (t0_receipts.ndjson)
+    /// Import a ledger of the Python VNX (t0_receipts.ndjson)
     ///
-    /// Its bytes are kept as they are, beside the segments; a receipt holds their digest and what
-    /// their own rules say of them: unchained, verified, segmented or broken. All of them are taken
-    /// over. The same bytes are taken over once.
+    /// Its bytes are kept unchanged beside the segments; a receipt holds their digest and what their
+    /// own rules say of them: unchained, verified, segmented or broken. All of them are imported, and
+    /// the same bytes only once.
     Import {
         /// The older ledger's file, which stays where it is
         file: PathBuf,
@@ -387,7 +413,7 @@ pub(super) enum AuditCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Prove that a receipt is in the ledger, for somebody who has only a checkpoint
+    /// Prove that a receipt is in the ledger to somebody who has only a checkpoint
     ///
     /// Prints JSON that receipts/verify.py checks.
     Prove {
@@ -406,9 +432,9 @@ pub(super) enum ShellArg {
 
 #[derive(Debug, Args)]
 pub(super) struct ManArgs {
-    /// The command; without one it is that of vnx itself
+    /// The command [default: vnx itself]
     pub(super) command: Vec<String>,
-    /// Write the pages of all commands into this folder
+    /// Write the pages of all commands to this folder
     #[arg(long, conflicts_with = "command")]
     pub(super) dir: Option<PathBuf>,
 }
@@ -435,7 +461,7 @@ pub(super) struct PathArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct DemoArgs {
-    /// Keep the repository and say where it is
+    /// Keep the repository and print where it is
     #[arg(long)]
     pub(super) keep: bool,
 }

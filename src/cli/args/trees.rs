@@ -16,27 +16,27 @@ pub(in crate::cli) struct UndoArgs {
 
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum WorktreeCommand {
-    /// List the worktrees of dispatches and of persons
+    /// List all worktrees: those of dispatches and your own
     List(JsonArgs),
-    /// Make a worktree of your own: the same steps as for a dispatch, on a new branch
+    /// Create a worktree of your own on a new branch, as for a dispatch
     ///
-    /// It lies beside the others and is yours: nothing of vnx removes it. `git worktree remove` does.
+    /// It stands beside the others and is yours: vnx never removes it; `git worktree remove` does.
     New(NewArgs),
-    /// Say what may go and why, or with --apply reclaim it
+    /// Say which worktrees may go and why; with --apply, reclaim them
     ///
-    /// Of a dispatch's worktree nothing is lost: `vnx undo` brings it back. A folder that belongs to nobody known
-    /// goes only when it is named, and for good.
+    /// `vnx undo` brings a dispatch's worktree back. A folder that belongs to no dispatch goes only when it
+    /// is named, and for good.
     Gc(GcArgs),
-    /// The rescues: what was in worktrees that are gone
+    /// List, show and drop rescues
     #[command(subcommand)]
     Rescue(RescueCommand),
 }
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct NewArgs {
-    /// The new branch; its folder is called alike
+    /// The new branch; its folder gets the same name
     pub(in crate::cli) name: String,
-    /// Begin at this commit, branch or tag instead of the current one
+    /// The commit, branch or tag to start from [default: the current commit]
     #[arg(long, value_name = "REV")]
     pub(in crate::cli) base: Option<String>,
     /// Print JSON
@@ -46,17 +46,17 @@ pub(in crate::cli) struct NewArgs {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct GcArgs {
-    /// Only these folders, by their whole name or as `@last`; one that belongs to nobody goes only when it is named
+    /// Only these folders, by full name or as `@last`; one that belongs to no dispatch goes only when it is named
     #[arg(value_name = "NAME")]
     pub(in crate::cli) names: Vec<String>,
-    /// Really do it
+    /// Reclaim them
     #[arg(long)]
     pub(in crate::cli) apply: bool,
-    /// Kept worktrees that nothing was done to for at least this long, as 14d [default: worktree.keep]; those that
-    /// are named go in any case
+    /// Kept worktrees untouched for at least this long, for example 14d [default: worktree.keep]; named ones go at
+    /// any age
     #[arg(long, value_name = "AGE")]
     pub(in crate::cli) older_than: Option<Span>,
-    /// And the oldest of the others, until all worktrees together take no more than this, as 20GiB
+    /// Also the oldest others, until all worktrees together take no more than this, for example 20GiB
     #[arg(long, value_name = "SIZE")]
     pub(in crate::cli) max_total: Option<Size>,
     /// Print JSON
@@ -72,7 +72,7 @@ pub(in crate::cli) enum RescueCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Name the files in one
+    /// List the files in one
     Show {
         /// The dispatch: its id, a unique prefix, its last part, or @last
         id: String,
@@ -80,11 +80,11 @@ pub(in crate::cli) enum RescueCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Give one up for good
+    /// Delete one for good
     Drop {
         /// The dispatch: its whole id
         id: String,
-        /// Say that it is really meant
+        /// Confirm
         #[arg(long)]
         yes: bool,
         /// Print JSON

@@ -31,7 +31,7 @@ pub(in crate::cli) enum EndArg {
     AfterTurn,
     /// When its turn is over and it has left a report
     AfterReport,
-    /// When you end it
+    /// Not at all: you end it
     Manual,
 }
 
@@ -56,43 +56,43 @@ fn only_stdin(text: &str) -> Result<String, &'static str> {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct DispatchArgs {
-    /// The role: an agent of the project or of vnx
+    /// The agent: one of the project's or one that vnx ships
     #[arg(long, value_name = "NAME")]
     pub(in crate::cli) agent: String,
     /// The instruction
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true, conflicts_with = "file")]
     pub(in crate::cli) instruction: Option<OsString>,
-    /// A file with the instruction
+    /// Read the instruction from a file
     #[arg(short, long, value_name = "FILE")]
     pub(in crate::cli) file: Option<PathBuf>,
-    /// `-` reads the instruction from standard input
+    /// Read the instruction from standard input
     #[arg(value_name = "-", value_parser = only_stdin, conflicts_with_all = ["instruction", "file"])]
     pub(in crate::cli) stdin: Option<String>,
     /// The CLI to use
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = "Worker")]
     pub(in crate::cli) provider: Option<String>,
     /// The model to ask the CLI for
-    #[arg(long, value_name = "MODEL", allow_hyphen_values = true)]
+    #[arg(long, value_name = "MODEL", allow_hyphen_values = true, help_heading = "Worker")]
     pub(in crate::cli) model: Option<String>,
     /// How the worker is connected
-    #[arg(long)]
+    #[arg(long, help_heading = "Worker")]
     pub(in crate::cli) lane: Option<LaneArg>,
     /// The commit to start from [default: the current checkout's]
     #[arg(long, value_name = "REF", allow_hyphen_values = true)]
     pub(in crate::cli) base: Option<String>,
     /// End the worker after this long, for example 30m
-    #[arg(long, value_name = "SPAN")]
+    #[arg(long, value_name = "SPAN", help_heading = "Limits")]
     pub(in crate::cli) deadline: Option<Span>,
     /// End the worker after this long without progress
-    #[arg(long, value_name = "SPAN")]
+    #[arg(long, value_name = "SPAN", help_heading = "Limits")]
     pub(in crate::cli) idle: Option<Span>,
-    /// When an interactive worker is asked to leave [default: after-turn]
-    #[arg(long)]
+    /// When to ask an interactive worker to leave [default: after-turn]
+    #[arg(long, help_heading = "Limits")]
     pub(in crate::cli) end: Option<EndArg>,
-    /// Try again so many times where the outcome allows it: after a minute, or when a limit resets
-    #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "detach")]
+    /// Retry up to N times where the outcome allows it: after a minute, or when a limit resets
+    #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "detach", help_heading = "Limits")]
     pub(in crate::cli) retry: u32,
-    /// Return after the claim, with the id
+    /// Print the id and return at once
     #[arg(long)]
     pub(in crate::cli) detach: bool,
     /// Print the plan and stop
@@ -101,26 +101,26 @@ pub(in crate::cli) struct DispatchArgs {
     /// Choose the dispatch id
     #[arg(long, value_name = "ID")]
     pub(in crate::cli) id: Option<String>,
-    /// NAME=value lines for the worker's environment
-    #[arg(long, value_name = "FILE")]
+    /// Add the NAME=value lines of this file to the worker's environment
+    #[arg(long, value_name = "FILE", help_heading = "Worker")]
     pub(in crate::cli) env_file: Option<PathBuf>,
     /// The change must stay within these globs; may be repeated
     #[arg(long, value_name = "GLOB", allow_hyphen_values = true)]
     pub(in crate::cli) path: Vec<String>,
-    /// The planned work that it belongs to; gates can ask for it
+    /// The planned work it belongs to; gates can select by it
     #[arg(long, value_name = "NAME")]
     pub(in crate::cli) track: Option<String>,
-    /// Set a constraint aside: ID=REASON; may be repeated
-    #[arg(long = "override", value_name = "ID=REASON")]
+    /// Override a constraint, with a reason; may be repeated
+    #[arg(long = "override", value_name = "ID=REASON", help_heading = "Worker")]
     pub(in crate::cli) overrides: Vec<String>,
-    /// Wait for a free place instead of being refused
-    #[arg(long)]
+    /// Wait for a free slot instead of being refused
+    #[arg(long, help_heading = "Limits")]
     pub(in crate::cli) wait_slot: bool,
     /// Open no tmux pane
-    #[arg(long)]
+    #[arg(long, help_heading = "Pane")]
     pub(in crate::cli) no_pane: bool,
     /// Use a private tmux server (`tmux -L NAME`)
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = "Pane")]
     pub(in crate::cli) tmux_socket: Option<String>,
     /// Print JSON
     #[arg(long)]
@@ -132,7 +132,7 @@ pub(in crate::cli) struct AttachArgs {
     /// The dispatch: its id, a unique prefix, its last part, or @last
     #[arg(default_value = "@last")]
     pub(in crate::cli) id: String,
-    /// Only look: keys are not passed on, and this terminal's size does not count
+    /// Only watch: pass no keys on, and ignore this terminal's size
     #[arg(short, long)]
     pub(in crate::cli) read_only: bool,
     /// The key that detaches [default: ctrl-\]
@@ -159,7 +159,7 @@ pub(in crate::cli) struct SendArgs {
 pub(in crate::cli) struct ResumeArgs {
     /// The dispatch: its id, a unique prefix, its last part, or @last
     pub(in crate::cli) id: String,
-    /// What to do next [default: go on with the assignment]
+    /// What to do next [default: continue the assignment]
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(in crate::cli) instruction: Option<OsString>,
     /// How the worker is connected [default: as before]
@@ -168,10 +168,10 @@ pub(in crate::cli) struct ResumeArgs {
     /// End the worker after this long, for example 30m
     #[arg(long, value_name = "SPAN")]
     pub(in crate::cli) deadline: Option<Span>,
-    /// When an interactive worker is asked to leave [default: after-turn]
+    /// When to ask an interactive worker to leave [default: after-turn]
     #[arg(long)]
     pub(in crate::cli) end: Option<EndArg>,
-    /// Return after the claim, with the id
+    /// Print the id and return at once
     #[arg(long)]
     pub(in crate::cli) detach: bool,
     /// Open no tmux pane
@@ -214,7 +214,7 @@ pub(in crate::cli) struct CancelArgs {
     /// Dispatch ids, unique prefixes, last parts, or @last
     #[arg(required = true, value_name = "ID")]
     pub(in crate::cli) ids: Vec<String>,
-    /// Skip the time between SIGTERM and SIGKILL
+    /// Send SIGKILL at once, without the grace after SIGTERM
     #[arg(long)]
     pub(in crate::cli) now: bool,
     /// Print JSON
@@ -227,7 +227,7 @@ pub(in crate::cli) struct LogsArgs {
     /// The dispatch: its id, a unique prefix, its last part, or @last
     #[arg(default_value = "@last")]
     pub(in crate::cli) id: String,
-    /// Go on until the dispatch is closed
+    /// Follow until the dispatch is closed
     #[arg(short, long)]
     pub(in crate::cli) follow: bool,
     /// Print the worker's original lines
@@ -240,7 +240,7 @@ pub(in crate::cli) struct LogsArgs {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct StatusArgs {
-    /// Leave it open: shown again whenever something changes
+    /// Stay open and redraw whenever something changes
     #[arg(short, long)]
     pub(in crate::cli) watch: bool,
     /// Print JSON; with --watch one object a line
@@ -250,7 +250,7 @@ pub(in crate::cli) struct StatusArgs {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct PsArgs {
-    /// Open a pane for each that has lost its own
+    /// Reopen panes that were lost
     #[arg(long)]
     pub(in crate::cli) repane: bool,
     /// Use a private tmux server (`tmux -L NAME`)

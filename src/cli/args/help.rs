@@ -1,0 +1,80 @@
+//! What `vnx --help` and `vnx COMMAND --help` look like: commands by what one wants to do, in one line each.
+
+use std::fmt::Write;
+
+use clap::{Command, CommandFactory};
+
+use super::Top;
+
+/// The commands by what they are for; a test holds them against the commands that there are.
+const GROUPS: [(&str, &[&str]); 7] = [
+    ("Set up", &["init", "doctor", "provider", "demo"]),
+    ("Dispatch", &["dispatch-agent", "resume", "stage", "promote"]),
+    ("Watch and steer", &["status", "ps", "show", "logs", "attach", "send", "permit", "wait", "cancel"]),
+    ("Land", &["gate", "gate-check", "approve", "merge", "revert", "pr", "items"]),
+    ("Worktrees", &["worktree", "undo"]),
+    ("Ledger", &["receipts", "audit-chain", "rebuild"]),
+    ("Shell", &["path", "completions", "man"]),
+];
+
+/// The command line with its help as it is printed. Manual pages and completions are made from [`Top`] itself.
+pub(in crate::cli) fn command() -> Command {
+    let top = with_paragraphs(Top::command());
+    let template = format!(
+        "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n{}\n{{options}}{{after-help}}",
+        groups(&top)
+    );
+    top.help_template(template)
+}
+
+/// Short help leaves out what follows the first line of a command's description; here it comes at the end.
+fn with_paragraphs(command: Command) -> Command {
+    let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+    let command = names.into_iter().fold(command, |command, name| command.mut_subcommand(name, with_paragraphs));
+    let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+    match command.get_long_about().map(ToString::to_string) {
+        Some(long) if command.get_after_help().is_none() => {
+            let rest = long.strip_prefix(about.as_str()).unwrap_or(&long).trim().to_owned();
+            command.after_help(rest)
+        }
+        _ => command,
+    }
+}
+
+fn groups(top: &Command) -> String {
+    let heading = top.get_styles().get_header();
+    let literal = top.get_styles().get_literal();
+    let mut text = String::new();
+    for (group, names) in GROUPS {
+        let _ = write!(text, "\n{heading}{group}:{heading:#}\n");
+        for sub in names.iter().filter_map(|name| top.find_subcommand(name)) {
+            let about = sub.get_about().map(ToString::to_string).unwrap_or_default();
+            let alias = sub.get_visible_aliases().next().map(|alias| format!(" [alias: {alias}]")).unwrap_or_default();
+            let _ = writeln!(text, "  {literal}{:<15}{literal:#} {about}{alias}", sub.get_name());
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{GROUPS, command};
+
+    #[test]
+    fn every_command_is_in_one_group() {
+        let top = command();
+        let mut grouped: Vec<&str> = GROUPS.iter().flat_map(|(_, names)| names.iter().copied()).collect();
+        let mut there: Vec<&str> = top.get_subcommands().filter(|s| !s.is_hide_set()).map(|s| s.get_name()).collect();
+        grouped.sort_unstable();
+        there.sort_unstable();
+        assert_eq!(grouped, there);
+    }
+
+    #[test]
+    fn the_help_of_vnx_fits_eighty_columns() {
+        let help = command().term_width(80).render_help().to_string();
+        for line in help.lines().take_while(|line| !line.starts_with("Exit codes")) {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
+    }
+}
