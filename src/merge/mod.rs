@@ -157,12 +157,11 @@ pub fn merge(
     landing.run(&mut tell, |integrate| integrate.branch(strategy))
 }
 
-/// Only gates are missing, so that running them could help.
+/// Only gates are missing, so that running them could help. One that has looked and could not say yes is not asked until
+/// it does: where reviewers disagree a person decides.
 fn runnable(checked: &GateCheck) -> bool {
-    let helps = |code| {
-        use Code::{Approval, Evidence, GateRunning, Missing, Stale, Unverified};
-        matches!(code, Missing | Stale | Evidence | GateRunning | Unverified | Approval)
-    };
+    let helps =
+        |code| matches!(code, Code::Missing | Code::Stale | Code::Evidence | Code::GateRunning | Code::Approval);
     checked.reasons.iter().all(|r| helps(r.code)) && checked.reasons.iter().any(|r| r.code != Code::Approval)
 }
 

@@ -12,7 +12,7 @@ use crate::dispatch::surroundings::{self, Surroundings};
 use crate::domain::event::Usage;
 use crate::domain::gate::counts::Tests;
 use crate::domain::gate::review::Finding;
-use crate::domain::gate::{Ci, GateStatus, Phase, Work};
+use crate::domain::gate::{CANCELLED, Ci, GateStatus, Phase, Work};
 use crate::domain::line::summary;
 use crate::domain::receipt::{Body, Entry, GateResulted};
 use crate::domain::redact::Redactor;
@@ -86,7 +86,7 @@ impl Running<'_> {
     fn work(&self) -> Result<Found, Fault> {
         let Some(work) = self.job.gate.work() else { return Ok(Found::unverified("the gate says nothing")) };
         if self.is_cancelled() {
-            return Ok(Found::unverified("cancelled"));
+            return Ok(Found::unverified(CANCELLED));
         }
         match work {
             Work::Command(line) => self.tried(|env, nth| {
@@ -285,7 +285,8 @@ impl Running<'_> {
         let status = found.status.unwrap_or(GateStatus::Unverified);
         let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         let redactor = Redactor::default();
-        let reason = summary(&redactor.redact(&found.reason));
+        let cancelled = status == GateStatus::Unverified && self.is_cancelled();
+        let reason = if cancelled { CANCELLED.to_owned() } else { summary(&redactor.redact(&found.reason)) };
         let usage = sum(&found.reviewers);
         let evidence = Evidence {
             schema: "vnx.gate/1".to_owned(),
@@ -321,7 +322,7 @@ impl Running<'_> {
         let mut entries = vec![Entry::of(&job.dispatch, Body::GateResulted(body))];
         let receipts = ledger.of_dispatch(&job.dispatch)?;
         // One that was cancelled has found nothing.
-        let failed = job.claim.as_deref().filter(|_| status != GateStatus::Pass && !self.is_cancelled());
+        let failed = job.claim.as_deref().filter(|_| status != GateStatus::Pass && !cancelled);
         // What the target would have become is nobody's to mend: the merge is refused, and that is on record.
         if job.phase == Phase::PreMerge {
             let (gate, looked) = (&job.binding.gate, status != GateStatus::Unverified);

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 pub use super::situation::{Applied, Approved, Proof, Run, Situation, Subject};
 use super::spec::{Human, Work};
-use super::{Binding, GateKind, GateStatus, Phase};
+use super::{Binding, CANCELLED, GateKind, GateStatus, Phase};
 use crate::domain::outcome::Decision;
 use crate::domain::receipt::{GateOverride, ItemOpened, Scope};
 use crate::domain::verdict::HeldBy;
@@ -199,8 +199,8 @@ pub fn check(seen: &Situation) -> GateCheck {
     holds.items();
     if seen.nothing.is_some() {
         // What gates and persons would have to say is of no use to anybody.
-        use Code::{Contract, GitConfig, Ledger, Nothing, Running};
-        holds.reasons.retain(|r| matches!(r.code, Ledger | Contract | Running | Nothing | GitConfig));
+        use Code::{Contract, GitConfig, Ledger, Nothing, Running, Verdict};
+        holds.reasons.retain(|r| matches!(r.code, Ledger | Contract | Running | Nothing | Verdict | GitConfig));
     }
     let word = |by: String, scope: &str, reason: &str, until: Timestamp| Word {
         by,
@@ -375,6 +375,9 @@ impl Holds<'_> {
                 GateStatus::Fail => {
                     let clear = format!("read `vnx gate show {id} {name}`; mend it on the branch, then {again}");
                     (Standing::Fail, Code::Failed, result.reason.clone(), clear)
+                }
+                GateStatus::Unverified if result.reason == CANCELLED => {
+                    (Standing::Missing, Code::Missing, "it was cancelled".to_owned(), again)
                 }
                 GateStatus::Unverified => self.settled(applied).unwrap_or_else(|| {
                     let clear = format!("read `vnx gate show {id} {name}`, then {again}, or `vnx gate override {id} {name} --reason WHY`");

@@ -64,6 +64,9 @@ pub enum Phase {
     PostMerge,
 }
 
+/// The reason in the receipt of a gate that somebody cancelled: nobody was asked to the end, so it may be asked again.
+pub const CANCELLED: &str = "cancelled";
+
 /// What came of a gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
