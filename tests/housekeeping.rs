@@ -70,12 +70,23 @@ fn nothing_is_lost(world: &World, dirty: &(String, PathBuf), held: &Held<'_>) {
     world.git_in(tree, &["commit", "-q", "--allow-empty", "-m", "by hand"]);
     std::fs::write(tree.join("half"), "precious\n").unwrap();
     assert!(collected(world, id).contains("removed") && !tree.exists());
+    // A tree that stays has its commits in the repository alone.
+    world.git(&["config", "core.excludesFile", world.root.join("ignored").to_str().unwrap()]);
+    std::fs::write(world.root.join("ignored"), "secret.env\n").unwrap();
+    let commits = "echo then > kept; git add kept; git commit -qm then; echo now > kept; git commit -qam now";
+    let trees =
+        ["echo K=1 > secret.env", "echo half > half"].map(|more| kept(world, &format!("{commits}; {more}"), "dirty"));
     let [stays, lands] = ["echo stays > stays", "echo lands > lands"].map(|script| done(world, script));
     world.vnx(&["merge", "--gates", &lands]).expect(0);
     held.go_on();
     world.git(&["fsck", "--strict"]);
     assert_eq!(world.git(&["show", &format!("vnx/{stays}:stays"), "main:lands"]), "stays\nlands");
     world.vnx(&["audit-chain", "verify", "--require-anchor"]).expect(0);
+    for (id, tree) in trees {
+        let revisions = [format!("vnx/{id}~:kept"), format!("refs/vnx/rescue/{id}:kept")];
+        assert_eq!(revisions.map(|revision| world.git(&["show", &revision])), ["then", "now"]);
+        assert!(collected(world, &id).contains("removed") && !tree.exists());
+    }
     world.vnx(&["undo", id]).expect(0);
     assert_eq!(std::fs::read_to_string(tree.join("half")).unwrap(), "precious\n");
 }

@@ -15,25 +15,15 @@ const HOUSEKEEPERS: [&str; 4] = ["gc", "maintenance", "prune", "repack"];
 /// Whether somebody may be collecting garbage, in whatever repository. One that begins after this sees the references of
 /// this moment.
 pub fn anyone_collects() -> bool {
-    process::anyone("git", |line| command(line).is_some_and(|word| HOUSEKEEPERS.contains(&word))) != Some(false)
+    process::anyone("git", may_collect) != Some(false)
 }
 
-/// The command of a git: the first word that is no option, or what follows `git-` in its own name.
-fn command(line: &[u8]) -> Option<&str> {
+/// Whether the words of a git's command line have a housekeeper among them, in whatever place: which option takes a word
+/// after it is git's to know, and a pack too many costs less than one too few.
+fn may_collect(line: &[u8]) -> bool {
     let mut words = line.split(|b| *b == 0).map(|word| std::str::from_utf8(word).unwrap_or_default());
-    let name = words.next()?.rsplit('/').next()?;
-    if let Some(command) = name.strip_prefix("git-") {
-        return Some(command);
-    }
-    loop {
-        match words.next()? {
-            "-c" | "-C" | "--git-dir" | "--work-tree" | "--namespace" | "--config-env" | "--super-prefix" => {
-                words.next()?;
-            }
-            option if option.starts_with('-') => {}
-            command => return Some(command),
-        }
-    }
+    let own = words.next().and_then(|name| name.rsplit('/').next()).unwrap_or_default();
+    own.strip_prefix("git-").into_iter().chain(words).any(|word| HOUSEKEEPERS.contains(&word))
 }
 
 impl Git {
@@ -58,22 +48,24 @@ impl Git {
 
 #[cfg(test)]
 mod tests {
-    use super::command;
+    use super::may_collect;
 
     #[test]
-    fn the_command_of_a_git_is_its_first_word() {
-        for (line, word) in [
-            ("git gc", Some("gc")),
-            ("git -c a.b=c -C /x --no-pager prune --expire=now", Some("prune")),
-            ("/usr/lib/git-core/git --git-dir /x repack -a", Some("repack")),
-            ("/usr/lib/git-core/git-prune --expire=now", Some("prune")),
-            ("git-gc", Some("gc")),
-            ("git commit -m gc", Some("commit")),
-            ("git worktree prune", Some("worktree")),
-            ("git", None),
-            ("", None),
+    fn who_may_collect_garbage_is_known_by_a_word() {
+        for (line, may) in [
+            ("git gc", true),
+            ("git -c a.b=c -C /x --no-pager prune --expire=now", true),
+            ("git --attr-source HEAD prune", true),
+            ("/usr/lib/git-core/git --git-dir /x repack -a", true),
+            ("/usr/lib/git-core/git-prune --expire=now", true),
+            ("git-gc", true),
+            ("git worktree prune", true),
+            ("git commit -m why", false),
+            ("/srv/gc/git status", false),
+            ("git", false),
+            ("", false),
         ] {
-            assert_eq!(command(line.replace(' ', "\0").as_bytes()), word, "{line}");
+            assert_eq!(may_collect(line.replace(' ', "\0").as_bytes()), may, "{line}");
         }
     }
 }

@@ -120,14 +120,14 @@ pub fn anyone_in(folder: &Path) -> Option<bool> {
     Some(pids.map(|e| e.path().join("cwd")).any(|cwd| fs::read_link(cwd).is_ok_and(|c| c.starts_with(folder))))
 }
 
-/// Whether a program runs whose name begins with `program` and whose arguments, each before a NUL, are such. `None` where
+/// Whether a program runs whose name has `program` in it (some systems wrap it: `.git-wrapped`) and whose arguments, each before a NUL, are such. `None` where
 /// `/proc` does not show every process (proc(5), `hidepid`).
 pub fn anyone(program: &str, is_such: impl Fn(&[u8]) -> bool) -> Option<bool> {
     // One that nobody may read is the first.
     fs::read("/proc/1/cmdline").ok()?;
     let is_one = |pid: i32| {
         let name = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
-        name.starts_with(program.as_bytes())
+        name.windows(program.len()).any(|part| part == program.as_bytes())
             && fs::read(format!("/proc/{pid}/cmdline"))
                 .is_ok_and(|line| is_such(line.strip_suffix(b"\0").unwrap_or(&line)))
     };

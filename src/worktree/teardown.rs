@@ -50,9 +50,12 @@ pub fn teardown(tree: &Tree<'_>, class: TreeClass, collected: &Collected) -> Res
             }
         }
     }
-    if action.tree == TreeFate::Remove && done.kept_because.is_none() {
+    // Also of a tree that stays: its rescue and its branch lead to commits that a collection may not have seen.
+    if action.tree != TreeFate::LeaveAlone && done.kept_because.is_none() {
         let held = secure(tree, collected, done.rescue.as_ref().map(|(_, commit)| commit));
-        done.kept_because = held.err().map(|fault| format!("{}; {fault}", class.word()));
+        let goes = action.tree == TreeFate::Remove;
+        let because = || if goes { class.word().to_owned() } else { reason(class, collected) };
+        done.kept_because = held.err().map(|fault| format!("{}; {fault}", because()));
     }
     if action.tree == TreeFate::Remove && done.kept_because.is_none() {
         remove(tree)?;
