@@ -690,6 +690,28 @@ fn a_copy_leaves_the_worktrees_of_its_original_alone() {
     assert!(world.worktrees().join(&id) != tree && tree.join("half").exists());
 }
 
+/// What runs in the original is not the copy's to end, nor to tidy up.
+#[test]
+fn a_copy_leaves_the_workers_of_its_original_alone() {
+    let mut world = World::new();
+    let go = world.root.join("go");
+    let wait = format!("until [ -e {} ]; do sleep 0.02; done; echo 1 > f; git add f; git commit -qm f", go.display());
+    let running = world.start_script(&wait);
+    world.until("the worker", || world.count("dispatch.started") == 1);
+    let (id, original, copy) = (world.last_id(), world.repo.clone(), world.root.join("copy"));
+    assert!(world.command("cp").arg("-a").args([&original, &copy]).status().unwrap().success());
+    world.repo = copy;
+    world.vnx(&["status"]).expect(0);
+    let closed = world.last("dispatch.closed");
+    assert_eq!(closed["verdict"]["outcome"], "supervisor_lost", "{closed}");
+    assert!(world.vnx(&["show", &id]).expect(0).out.contains("was copied while it ran"));
+    world.repo = original;
+    std::fs::write(go, "").unwrap();
+    assert_eq!(running.wait_with_output().unwrap().status.code(), Some(0));
+    assert_eq!(world.git(&["show", &format!("vnx/{id}:f")]), "1");
+    world.assert_nothing_left();
+}
+
 /// Too much together: the oldest go first, however young they are, and only as many as must.
 #[test]
 fn gc_reclaims_the_oldest_until_the_rest_fits() {

@@ -25,6 +25,7 @@ use crate::domain::verdict::{Containment, End, Verdict};
 use crate::domain::{Decision, Digest, DispatchId, Fault};
 use crate::git::Git;
 use crate::ledger::{Ledger, Receipt};
+use crate::project::paths::STATE;
 use crate::project::{Paths, Project};
 use crate::sys::{files, lock};
 use crate::worker::sweep_lost;
@@ -93,12 +94,25 @@ pub fn recover_one(paths: &Paths, id: &DispatchId) -> Result<bool, Fault> {
         return Ok(true);
     }
     let Ok((plan, plan_digest)) = read_plan(&folder) else {
-        return recover_without_plan(paths, id, &ledger, &receipts);
+        // Without a plan nobody knows the mark of its processes.
+        surroundings::clear(&folder, id);
+        return close_untouched(paths, id, &ledger, &receipts, &Untouched::NO_PLAN);
     };
+    if is_copied(paths, &plan) {
+        return close_untouched(paths, id, &ledger, &receipts, &Untouched::COPIED);
+    }
     let lost =
         Lost { lock: &lock, paths, ledger: &ledger, plan: &plan, plan_digest, folder: &folder, receipts: &receipts };
     lost.finish()?;
     Ok(true)
+}
+
+/// Whether this is a copy of the repository in which the dispatch was begun, and where it may still run: its processes,
+/// its worktree and its temporary folder are the original's. A repository that was moved has left nothing behind.
+fn is_copied(paths: &Paths, plan: &Plan) -> bool {
+    let theirs = Paths::at(Path::new(&plan.git_common_dir).join(STATE));
+    let is_here = || matches!((theirs.state().canonicalize(), paths.state().canonicalize()), (Ok(a), Ok(b)) if a == b);
+    theirs.dispatch(&plan.id).join("plan.json").exists() && !is_here()
 }
 
 /// A claim that got no further than its marker or its empty folder. The claim lock makes sure
@@ -300,7 +314,34 @@ impl Lost<'_> {
 }
 
 /// The plan is gone (power loss, a careless hand): keep everything and say so.
-fn recover_without_plan(paths: &Paths, id: &DispatchId, ledger: &Ledger, receipts: &[Receipt]) -> Result<bool, Fault> {
+/// Why a dispatch is closed without a look at anything of it.
+struct Untouched {
+    reason: &'static str,
+    evidence: &'static str,
+    /// Its worktree, if there is one, is this repository's.
+    has_tree: bool,
+}
+
+impl Untouched {
+    const NO_PLAN: Self = Self {
+        reason: "the supervisor and its plan are gone; the tree and the branch were left as they are",
+        evidence: "plan.json: missing or unreadable",
+        has_tree: true,
+    };
+    const COPIED: Self = Self {
+        reason: "this repository was copied while it ran; it goes on, or ends, where it was begun",
+        evidence: "plan.json: names another repository, which has this dispatch too",
+        has_tree: false,
+    };
+}
+
+fn close_untouched(
+    paths: &Paths,
+    id: &DispatchId,
+    ledger: &Ledger,
+    receipts: &[Receipt],
+    why: &Untouched,
+) -> Result<bool, Fault> {
     let claimed = receipts.iter().find_map(|r| match &r.body {
         Body::DispatchClaimed(claimed) => Some(claimed.clone()),
         _ => None,
@@ -311,18 +352,15 @@ fn recover_without_plan(paths: &Paths, id: &DispatchId, ledger: &Ledger, receipt
         files::remove(&paths.open_marker(id))?;
         return Ok(true);
     };
-    // Without a plan nobody knows the mark of its processes.
-    let containment = Containment::default();
-    surroundings::clear(&paths.dispatch(id), id);
-    let closed = closed_without_plan(claimed, containment);
+    let closed = closed_untouched(claimed, why);
     ledger.append(&[Entry::of(id, Body::DispatchClosed(closed))])?;
     files::remove(&paths.open_marker(id))?;
     Ok(true)
 }
 
-fn closed_without_plan(claimed: DispatchClaimed, containment: Containment) -> DispatchClosed {
+fn closed_untouched(claimed: DispatchClaimed, why: &Untouched) -> DispatchClosed {
     use crate::domain::receipt::{Durations, Teardown, TreeEnd};
-    let tree_exists = Path::new(&claimed.worktree).exists();
+    let tree_exists = why.has_tree && Path::new(&claimed.worktree).exists();
     DispatchClosed {
         request: None,
         plan: claimed.plan,
@@ -337,13 +375,13 @@ fn closed_without_plan(claimed: DispatchClaimed, containment: Containment) -> Di
         commits: None,
         diff: None,
         end: End::Lost,
-        containment,
+        containment: Containment::default(),
         usage: crate::domain::event::Usage::default(),
         verdict: Verdict {
             decision: Decision::Investigate,
             outcome: Outcome::SupervisorLost,
-            reason: "the supervisor and its plan are gone; the tree and the branch were left as they are".to_owned(),
-            evidence: vec!["plan.json: missing or unreadable".to_owned()],
+            reason: why.reason.to_owned(),
+            evidence: vec![why.evidence.to_owned()],
         },
         teardown: Teardown {
             class: TreeClass::Unknown,

@@ -7,6 +7,9 @@ use super::Located;
 use crate::domain::line::quoted;
 use crate::domain::{DispatchId, Fault};
 
+/// The folder of the state in a repository's common git folder.
+pub const STATE: &str = "vnx";
+
 /// The state folder and what is in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Paths {
@@ -24,7 +27,7 @@ impl Paths {
                     .fix(format!("for example VNX_STATE_DIR={}", quoted(&here.display().to_string()))));
             }
             Some(state) => state,
-            None => located.common_dir.join("vnx"),
+            None => located.common_dir.join(STATE),
         };
         // The index of the ledger is opened through no link.
         Ok(Self { state: state.canonicalize().unwrap_or(state) })
