@@ -311,6 +311,12 @@ fn an_anchor_that_git_lost_comes_back_or_is_made_again_where_the_witness_remembe
     std::fs::remove_file(&object).unwrap();
     let verify = world.vnx(&["audit-chain", "verify"]).expect(3);
     assert!(verify.out.contains(&format!("leads to {anchor}, which git has lost")), "{}", verify.out);
+    // What is said then does not lead back here: the newest one alone cannot be read.
+    let newest = world.git(&["rev-parse", "refs/vnx/anchors"]).trim().to_owned();
+    world.git(&["update-ref", "-d", "refs/vnx/anchors"]);
+    let verify = world.vnx(&["audit-chain", "verify"]).expect(3);
+    assert!(verify.out.contains("seal --lost") && !verify.out.contains("still here"), "{}", verify.out);
+    world.git(&["update-ref", "refs/vnx/anchors", &newest]);
     std::fs::write(&object, lost).unwrap();
     world.vnx(&["audit-chain", "verify"]).expect(0);
     let sealed = std::fs::read_to_string(world.ledger()).unwrap();

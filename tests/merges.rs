@@ -102,6 +102,24 @@ fn a_conflict_leaves_the_target_alone() {
     }
 }
 
+/// How a file is joined may be its attributes' to say: what is foreseen without them refuses nothing.
+#[test]
+fn a_driver_decides_what_is_in_the_way() {
+    let world = project(TESTS);
+    std::fs::write(world.repo.join(".gitattributes"), "LOG merge=ours\n").unwrap();
+    std::fs::write(world.repo.join("LOG"), "one\ntwo\nthree\nfour\n").unwrap();
+    world.git(&["config", "merge.ours.driver", "true"]);
+    world.git(&["add", "."]);
+    world.git(&["commit", "-qm", "a log"]);
+    let id = done(&world, "echo 1 > f; sed -i 's/one/worker/' LOG");
+    std::fs::write(world.repo.join("LOG"), "one\ntwo\nthree\ntarget\n").unwrap();
+    world.git(&["commit", "-qam", "target"]);
+    std::fs::write(world.repo.join("LOG"), "one\ntwo\nthree\ntarget\nmine\n").unwrap();
+    world.vnx(&["merge", "--gates", &id]).expect(0);
+    assert_eq!(std::fs::read_to_string(world.repo.join("LOG")).unwrap(), "one\ntwo\nthree\ntarget\nmine\n");
+    assert_eq!(world.git(&["show", "main:LOG"]), "one\ntwo\nthree\ntarget");
+}
+
 /// Gates take time and money: what would not land whatever they say asks none, and attributes may settle a conflict.
 #[test]
 fn what_cannot_land_asks_no_gate() {

@@ -340,7 +340,9 @@ fn missing(report: &mut Report, known: &Known, options: &Options<'_>, repository
 /// How an anchor comes back that the ref does not have: git keeps a commit for a while that no ref names.
 fn way_back(told: &AnchorWritten, witnessed: bool, repository: &Git) -> String {
     let commits = repository.raw_commits(std::slice::from_ref(&told.commit)).unwrap_or_default();
-    if commits.into_iter().filter_map(parse).any(|anchor| is_of(told, &anchor)) {
+    // With those before it: a chain with a gap cannot be read.
+    let is_whole = || repository.first_parents(&told.commit).is_ok();
+    if commits.into_iter().filter_map(parse).any(|anchor| is_of(told, &anchor)) && is_whole() {
         return format!("its commit is still here: git update-ref {ANCHORS} {}", told.commit);
     }
     let pushed = "fetch it from where it was pushed";

@@ -156,6 +156,9 @@ struct Cancelled {
 struct CancelledOne {
     id: DispatchId,
     accepted: bool,
+    /// Why nothing can be said of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
 }
 
 /// Exit 0 only if every one is cancelled.
@@ -168,23 +171,26 @@ pub(super) fn cancel(context: &Context, args: &CancelArgs) -> Result<Answer, Fau
         let failed = |_| Err(Fault::internal("a thread ended early"));
         asked.into_iter().map(|one| one.join().unwrap_or_else(failed)).collect()
     });
-    let (mut dispatches, mut fault) = (Vec::new(), None);
+    let (mut dispatches, mut faults) = (Vec::new(), Vec::new());
     for (id, ended) in ids.into_iter().zip(ended) {
-        match ended {
-            Ok(accepted) => dispatches.push(CancelledOne { id, accepted }),
-            Err(other) => fault = fault.or(Some(other)),
-        }
+        let error = ended.as_ref().err().map(ToString::to_string);
+        dispatches.push(CancelledOne { id, accepted: *ended.as_ref().unwrap_or(&false), error });
+        faults.extend(ended.err());
     }
     let all = dispatches.iter().all(|one| one.accepted);
     if args.json {
         context.screen.json(&Cancelled { schema: "vnx.cancel/1", dispatches });
     } else {
-        for CancelledOne { id, accepted } in dispatches {
+        for CancelledOne { id, accepted, .. } in dispatches.into_iter().filter(|one| one.error.is_none()) {
             let over = || format!("{id} was over already; `vnx show {id}` tells how");
             context.screen.answer(&if accepted { format!("{id} is cancelled") } else { over() });
         }
     }
-    match fault {
+    let last = faults.pop();
+    for fault in faults {
+        let _ = context.screen.fault(&fault);
+    }
+    match last {
         Some(fault) => Err(fault),
         None => Ok(if all { Answer::Good } else { Answer::No }),
     }

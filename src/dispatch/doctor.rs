@@ -13,6 +13,7 @@ use super::request::Request;
 use super::snapshot::{Snapshot, look_up, snapshot};
 use super::trees;
 use crate::anchor::{self, NoWitness};
+use crate::domain::gate::check::short_ref;
 use crate::domain::{DispatchId, Fault, Name};
 use crate::git::Git;
 use crate::project::Project;
@@ -148,7 +149,7 @@ fn examine_names(project: &Project) -> Vec<Check> {
         let of_gate = |fault: Fault| (format!("gate {name}: {}", fault.what), fault.next().to_owned());
         faults.extend(providers.chain(agents).map(of_gate));
     }
-    if let Some(target) = &project.config.merge.target {
+    if let Some(target) = project.config.merge.target.as_deref().map(short_ref) {
         let repository = Git::repository(&project.located.common_dir);
         if matches!(repository.ref_commit(&format!("refs/heads/{target}")), Ok(None)) {
             let fix = "make it, or correct merge.target in .vnx/config.yaml";

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::stage;
 use super::view::{self, Live};
 use crate::anchor;
 use crate::domain::event::{PaidBy, Usage};
@@ -153,7 +154,7 @@ impl<'a> Watch<'a> {
             slots: Slots { used: files::names(&project.paths.open())?.len(), of: project.config.limits.parallel },
             today: self.today.clone(),
             kept: view::kept(project)?,
-            proposed: files::names(&project.paths.staged())?.len(),
+            proposed: stage::waiting(project)?,
             dispatches,
         })
     }

@@ -59,6 +59,15 @@ pub fn staged(project: &Project) -> Result<Vec<Staged>, Fault> {
     Ok(ids.filter_map(|id| read(project, &id).ok()).map(|(staged, _)| staged).collect())
 }
 
+/// How many are proposed, without a look at whether they can be promoted.
+pub fn waiting(project: &Project) -> Result<usize, Fault> {
+    let names = files::names(&project.paths.staged())?;
+    let is_one = |name: &&String| {
+        DispatchId::parse(name).is_ok() && project.paths.staged().join(name.as_str()).join(FILE).exists()
+    };
+    Ok(names.iter().filter(is_one).count())
+}
+
 fn read(project: &Project, id: &DispatchId) -> Result<(Staged, Digest), Fault> {
     let path = project.paths.staged().join(id.as_str()).join(FILE);
     let none = || Fault::input(format!("nothing is proposed as {id}")).fix("`vnx promote` lists what is");

@@ -37,6 +37,11 @@ pub struct CheckedOut {
 }
 
 impl CheckedOut {
+    /// Whether a git works there at this moment.
+    pub fn is_locked(&self) -> bool {
+        self.git_dir.join("index.lock").exists()
+    }
+
     /// Whether it still has this branch checked out, by its full name.
     pub fn is_on(&self, branch: &str) -> bool {
         is_on(&self.git_dir, branch)

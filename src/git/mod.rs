@@ -55,6 +55,8 @@ pub const MIN_VERSION: (u32, u32) = (2, 34);
 
 /// The exit code of git where it could not do what it was told, as against one that says no.
 const FATAL: i32 = 128;
+/// How long git may take to look at every object of a change.
+const EVERY_OBJECT: Duration = Duration::from_mins(30);
 
 /// A git call that did not do what was needed.
 #[derive(Debug, thiserror::Error)]
@@ -266,13 +268,16 @@ impl Git {
         }
     }
 
-    /// The commits of `tip` that `base` does not reach. An error if anything of them is not there.
+    /// The commits of `tip` that `base` does not reach. An error if anything of them is not there, and a partial clone
+    /// cannot fetch it again.
     pub fn commits_since(&self, base: &str, tip: &str) -> Result<Vec<String>> {
-        let args = ["rev-list", "--objects", "--exclude-promisor-objects", tip, "--not", base, "--"];
-        let output = expect("rev-list", self.cmd().args(args).run()?)?;
-        // Whatever else there is has its path behind a blank.
-        let lines = output.stdout.split(|b| *b == b'\n').filter(|line| !line.is_empty() && !line.contains(&b' '));
-        Ok(lines.map(|line| String::from_utf8_lossy(line).into_owned()).collect())
+        let listed = expect("rev-list", self.cmd().args(["rev-list", tip, "--not", base, "--"]).run()?)?;
+        let commits: Vec<String> = listed.text().lines().map(str::to_owned).collect();
+        if !commits.is_empty() {
+            let args = ["rev-list", "--objects", "--quiet", "--missing=allow-promisor", tip, "--not", base, "--"];
+            expect("rev-list", self.cmd().args(args).limit(EVERY_OBJECT).run()?)?;
+        }
+        Ok(commits)
     }
 
     /// Commits among `tips` (and their ancestors) that no branch, tag or remote ref reaches. A rescue does not count:
@@ -480,9 +485,17 @@ fn refused(verb: &str, output: &Output) -> GitError {
 
 /// Whether git complains of an object that ought to be there.
 fn is_loss(complaint: &str) -> bool {
-    ["missing blob", "missing object", "bad object", "bad tree object", "unable to read tree"]
-        .iter()
-        .any(|words| complaint.contains(words))
+    [
+        "missing blob",
+        "missing object",
+        "bad object",
+        "bad tree object",
+        "unable to read tree",
+        "Not a valid commit name",
+        "Blob not found",
+    ]
+    .iter()
+    .any(|words| complaint.contains(words))
 }
 
 fn unreadable(verb: &str) -> GitError {

@@ -10,7 +10,7 @@ use crate::dispatch::gates::Looked;
 use crate::domain::Fault;
 use crate::domain::gate::check::Subject;
 use crate::domain::receipt::Strategy;
-use crate::git::{Foreseen, Git};
+use crate::git::{CheckedOut, Foreseen, Git};
 use crate::project::Project;
 
 /// A refusal, on record as any other, because git cannot join the branch with its target or who has the target checked
@@ -29,30 +29,34 @@ pub(super) fn refused(
         return Ok(None);
     }
     let mut merging = super::begin(project, looked, strategy)?;
-    let in_the_way = match foreseen {
-        Foreseen::Conflict => None,
-        Foreseen::Tree(tree) => {
-            merging.about_to_hold(&places)?;
-            match hold(&places, target, merging.nonce(), lock, base, &tree) {
-                Ok(_) => return merging.clear().map(|()| None),
-                Err(ended) => Some(ended),
-            }
+    let comes_along = |merging: &mut Merging<'_>, tree: &str| -> Result<(), Ended> {
+        // Somebody's git works there at this moment, and it says nothing of the next.
+        if places.iter().any(CheckedOut::is_locked) {
+            return Ok(());
         }
+        merging.about_to_hold(&places)?;
+        hold(&places, target, merging.nonce(), lock, base, tree).map(drop)
     };
+    if let Foreseen::Tree(tree) = &foreseen
+        && comes_along(&mut merging, tree).is_ok()
+    {
+        return merging.clear().map(|()| None);
+    }
     let Ok(sealed) = anchor::seal(project)? else {
         merging.clear()?;
         return Ok(Some(Merged::Held(Box::new(broken(looked)))));
     };
     let landing = Landing { project, looked, strategy, sealed: &sealed, lock };
-    let tried = in_the_way.map_or_else(|| landing.joins(&merging), Err);
+    let tried = landing.joins(&merging).and_then(|tree| comes_along(&mut merging, &tree));
     let Err(ended) = tried else { return merging.clear().map(|()| None) };
     landing.started(&merging)?;
     landing.refused(&merging, ended).map(Some)
 }
 
 impl Landing<'_> {
-    /// Attributes may settle what looks like a conflict; a checkout has them.
-    fn joins(&self, merging: &Merging<'_>) -> Result<(), Ended> {
+    /// The tree that it comes to. Attributes may settle what looks like a conflict, or make another one of it; a checkout
+    /// has them.
+    fn joins(&self, merging: &Merging<'_>) -> Result<String, Ended> {
         let trailers = Trailers::of(self.looked, self.sealed, self.project)?;
         Integrate::begin(self.project, self.looked, merging.nonce(), &trailers, self.strategy)?.joins()
     }

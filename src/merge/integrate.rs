@@ -115,8 +115,7 @@ impl<'a> Integrate<'a> {
             Strategy::Merge => {
                 let message = self.message(&self.title("Merge"), "")?;
                 let args = words(&["merge", "--no-ff", "--no-stat", "--no-edit", "--no-log", "-F", &message, head]);
-                let plain = words(&["merge", "--no-ff", "--no-stat", "--no-commit", head]);
-                self.concluded(Some(&plain), &args, &[], &[base, head])
+                self.concluded(Some(&self.without_commit()), &args, &[], &[base, head])
             }
             Strategy::Squash => {
                 let body = self.commits()?;
@@ -131,13 +130,17 @@ impl<'a> Integrate<'a> {
         }
     }
 
-    /// Joins it as `branch` does, and makes no commit that could land: whether git can.
-    pub(super) fn joins(&self) -> Result<(), Ended> {
+    /// Joins it as `branch` does, and makes no commit that could land: the tree that it would have.
+    pub(super) fn joins(&self) -> Result<String, Ended> {
         if self.strategy == Strategy::Rebase {
-            return self.onto().map(drop);
+            return Ok(self.git.tree_of(&self.onto()?).map_err(Fault::from)?);
         }
-        let args = words(&["merge", "--no-ff", "--no-stat", "--no-commit", &self.subject().head]);
-        self.clean(self.git.join(&args, &[]))
+        self.clean(self.git.join(&self.without_commit(), &[]))?;
+        Ok(self.git.staged_tree().map_err(Fault::from)?)
+    }
+
+    fn without_commit(&self) -> Vec<String> {
+        words(&["merge", "--no-ff", "--no-stat", "--no-commit", &self.subject().head])
     }
 
     /// Its commits on top of the target; the last one carries the trailers.

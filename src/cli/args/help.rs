@@ -20,10 +20,8 @@ const GROUPS: [(&str, &[&str]); 7] = [
 /// The command line with its help as it is printed. Manual pages and completions are made from [`Top`] itself.
 pub(in crate::cli) fn command() -> Command {
     let top = with_paragraphs(Top::command());
-    let template = format!(
-        "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n{}\n{{options}}{{after-help}}",
-        groups(&top)
-    );
+    let template =
+        format!("{{about-with-newline}}\n{{usage-heading}} {{usage}}\n{}\n{{options}}{{after-help}}", groups(&top));
     top.help_template(template)
 }
 
@@ -64,7 +62,8 @@ mod tests {
     fn every_command_is_in_one_group() {
         let top = command();
         let mut grouped: Vec<&str> = GROUPS.iter().flat_map(|(_, names)| names.iter().copied()).collect();
-        let mut there: Vec<&str> = top.get_subcommands().filter(|s| !s.is_hide_set()).map(|s| s.get_name()).collect();
+        let mut there: Vec<&str> =
+            top.get_subcommands().filter(|s| !s.is_hide_set()).map(clap::Command::get_name).collect();
         grouped.sort_unstable();
         there.sort_unstable();
         assert_eq!(grouped, there);
