@@ -177,7 +177,11 @@ fn tell(context: &Context, report: &Report, anchors: Option<&Anchored>) {
     context.screen.answer(&format!(
         "{}  {} sound{head}",
         toned(tone, word),
-        if report.receipts == 1 { "1 receipt is".to_owned() } else { format!("{} receipts are", report.receipts) }
+        match (report.receipts, report.status) {
+            (1, _) => "1 receipt is".to_owned(),
+            (n, Status::Broken) => format!("the first {n} receipts are"),
+            (n, _) => format!("{n} receipts are"),
+        }
     ));
     if let Some(anchors) = anchors {
         let signer = anchors.signer.as_ref().map(|s| format!(", signed by {}", printable(s))).unwrap_or_default();
@@ -185,7 +189,9 @@ fn tell(context: &Context, report: &Report, anchors: Option<&Anchored>) {
             (0, _) => {
                 "  no anchor: whoever can write the file can rewrite all of it (`vnx audit-chain seal`)".to_owned()
             }
-            (count, 0) => format!("  anchors: {count}, the last one covers all of it{signer}"),
+            (count, 0) if report.status == Status::Verified => {
+                format!("  anchors: {count}, the last one covers all of it{signer}")
+            }
             (count, n) => {
                 let after = if n > 0 { format!("; after it: {}", counted(n, "receipt")) } else { String::new() };
                 format!("  anchors: {count}, the last one covers {}{signer}{after}", anchors.size)

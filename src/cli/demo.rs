@@ -220,7 +220,7 @@ impl Stage {
             ("vnx dispatch-agent --agent backend-developer -i 'TASK'", "with claude or codex, whichever is installed"),
             ("vnx ps; vnx logs -f; vnx attach", "watch; a pane waits in tmux session vnx-<project>"),
             ("vnx show; vnx show --diff; vnx receipts list", "what it did, and the proof"),
-            ("vnx gate-check; vnx merge --gates; vnx revert", "from done to landed, and back"),
+            ("vnx gate-check; vnx merge --gates; vnx revert ID --reason WHY", "from done to landed, and back"),
         ] {
             self.screen.answer(&format!("  {command:<56} {}", toned(Tone::Dim, what)));
         }

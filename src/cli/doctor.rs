@@ -41,10 +41,11 @@ pub(super) fn run(context: &Context, args: &DoctorArgs) -> Result<Answer, Fault>
         context.screen.answer("fix: there is nothing that vnx can mend by itself");
     }
     let fails = report.checks.iter().filter(|c| c.level == Level::Fail).count();
-    context.screen.story(&match (fails, warned) {
-        (0, false) => "a dispatch will work".to_owned(),
-        (0, true) => "a dispatch will work; mind the warnings".to_owned(),
-        (n, _) => format!("a dispatch will not work: {n} FAIL"),
+    context.screen.answer(&match (fails, warned, args.strict) {
+        (0, false, _) => "ready".to_owned(),
+        (0, true, false) => "ready; mind the warnings".to_owned(),
+        (0, true, true) => "not ready: with --strict a warning counts".to_owned(),
+        (n, ..) => format!("not ready: {n} FAIL"),
     });
     Ok(if good { Answer::Good } else { Answer::No })
 }

@@ -66,6 +66,9 @@ pub(super) fn run(context: &Context, command: GateCommand) -> Result<Answer, Fau
             if json {
                 context.screen.json(&checked);
             } else {
+                for why in checked.reasons.iter().filter(|r| r.code == Code::Nothing) {
+                    context.screen.answer(&format!("nothing to land: {}", printable(&why.what)));
+                }
                 gate_rows(context, &checked);
             }
             Ok(Answer::Good)

@@ -16,7 +16,7 @@ use crate::domain::plan::{Lane, ParserKind};
 use crate::domain::{DispatchId, Fault};
 use crate::project::Project;
 use crate::sys::watch::FolderWatch;
-use crate::sys::{files, lock};
+use crate::sys::{files, lock, process};
 use crate::worker::{self, Left, Plain, Recorded, Source, drawn};
 
 /// The key that detaches unless another is named, as in dtach and abduco.
@@ -73,7 +73,11 @@ pub(super) fn attach(context: &Context, args: &AttachArgs) -> Result<Answer, Fau
         }
         return verdict(context, &project, &id);
     }
+    process::leave_on_quit();
     context.screen.answer(&toned(Tone::Strong, &format!("{id}  {} on {}", plan.agent, plan.provider)));
+    if !args.pane && !view::is_closed(&project, &id) {
+        context.screen.story("ctrl-\\ leaves; the worker goes on");
+    }
     follow(context, &project, &id, Form::People, true)?;
     verdict(context, &project, &id)
 }
@@ -173,6 +177,8 @@ fn follow(context: &Context, project: &Project, id: &DispatchId, form: Form, on:
         let report = files::read_capped(&folder.join("report.md"), 4 << 20)?.unwrap_or_default();
         if !report.is_empty() {
             context.screen.answer(&block(&String::from_utf8_lossy(&report), said));
+        } else if view::is_closed(project, id) {
+            context.screen.story("the worker said nothing");
         }
     }
     Ok(())

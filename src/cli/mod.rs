@@ -1,6 +1,7 @@
 //! The command line: one file for each command, arguments → one call → render. No decisions
 //! here, and the only room that prints.
 
+mod agent;
 mod args;
 mod audit;
 mod complete;
@@ -31,10 +32,12 @@ mod why;
 mod worktree;
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::FromArgMatches;
+use clap::error::ErrorKind;
 
 use args::{Command, Top};
 use exit::Answer;
@@ -114,7 +117,12 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Help and version are answers; everything else is a usage error.
             let code = if error.use_stderr() { 2 } else { 0 };
-            let _ = error.print();
+            if error.kind() == ErrorKind::MissingSubcommand {
+                // Which commands there are is what help is for.
+                let _ = write!(anstream::stderr(), "{}", args::command().render_help().ansi());
+            } else {
+                let _ = error.print();
+            }
             return ExitCode::from(code);
         }
     };
@@ -153,6 +161,7 @@ fn run(context: &Context, command: Command) -> Result<Answer, Fault> {
         Command::Pr { which, json } => merge::pr(context, &which, json),
         Command::Revert(args) => merge::revert(context, &args),
         Command::Items(command) => items::run(context, command),
+        Command::Agent(command) => agent::run(context, &command),
         Command::Provider(command) => provider::run(context, command),
         Command::Receipts(args) => receipts::run(context, &args),
         Command::AuditChain(args) => audit::run(context, &args),

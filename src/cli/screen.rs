@@ -167,7 +167,11 @@ impl Screen {
     /// place of vnx, where it is longer than the terminal.
     pub(super) fn read(self, bytes: &[u8], tone: impl Fn(&str) -> Option<Tone>) {
         if !std::io::stdout().is_terminal() {
-            return self.bytes(bytes);
+            self.bytes(bytes);
+            // What comes next begins on a line of its own.
+            return if bytes.last().is_some_and(|last| *last != b'\n') {
+                self.bytes(b"\n")
+            };
         }
         let text = String::from_utf8_lossy(bytes);
         // Every byte shows: in a diff nothing may hide behind what is drawn over it.

@@ -251,7 +251,7 @@ fn next(project: &Project, receipts: &[Receipt], id: &DispatchId, closed: &Dispa
     match (&landed.behind, started.map(|m| m.strategy)) {
         (Some(behind), _) => printable(behind),
         (None, Some(Strategy::Revert)) => format!("it was taken back from {target}, by {commit}; dispatch it again"),
-        (None, _) => format!("it is on {target}, as {commit}; `vnx revert {id}` takes it back"),
+        (None, _) => format!("it is on {target}, as {commit}; `vnx revert {id} --reason WHY` takes it back"),
     }
 }
 

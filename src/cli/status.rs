@@ -15,7 +15,7 @@ use super::table::{Fit, fitted, width};
 use crate::dispatch::overview::{Overview, Today, Watch};
 use crate::domain::receipt::Kind;
 use crate::domain::span::{counted, dollars};
-use crate::domain::{Fault, Timestamp};
+use crate::domain::{DispatchId, Fault, Timestamp};
 use crate::ledger::{Receipt, format};
 use crate::project::Project;
 use crate::sys::watch::FolderWatch;
@@ -34,6 +34,8 @@ const NEWS: [Kind; 9] = [
 ];
 /// How many of them are shown, where the terminal does not say that there is less room.
 const LAST: usize = 8;
+/// Terminals with fewer columns show of an id what is not its time.
+const NARROW: usize = 110;
 
 #[derive(Serialize)]
 struct Status {
@@ -183,7 +185,15 @@ fn page(overview: &Overview, lines: &[Vec<u8>], redraws: bool) -> Vec<String> {
     }
     let used: usize = page.iter().map(|line| rows_of(line, columns.unwrap_or(usize::MAX))).sum();
     let room = screen::rows().filter(|_| redraws).map_or(LAST, |rows| rows.saturating_sub(used + 1).clamp(1, LAST));
-    let rows: Vec<Vec<String>> = last[last.len().saturating_sub(room)..].iter().map(row).collect();
+    let mut rows: Vec<Vec<String>> = last[last.len().saturating_sub(room)..].iter().map(row).collect();
+    if columns.is_some_and(|columns| columns < NARROW) {
+        // The time stands beside it, and what came of it needs the room.
+        let short =
+            |id: &str| DispatchId::parse(id).ok().and_then(|id| id.without_time().map(|rest| format!("…{rest}")));
+        for row in &mut rows {
+            row[2] = short(&row[2]).unwrap_or_else(|| row[2].clone());
+        }
+    }
     page.extend(fitted(&rows, Fit::Cut, columns));
     page
 }
@@ -223,6 +233,7 @@ fn today_words(today: &Today) -> String {
         (today.investigate, Tone::Doubt, "investigate"),
         (today.rejected, Tone::Bad, "reject"),
         (today.landed, Tone::Good, "landed"),
+        (today.reverted, Tone::Doubt, "reverted"),
     ];
     let told: Vec<String> = words
         .into_iter()

@@ -64,7 +64,8 @@ pub(super) fn run(context: &Context, project: &Project, id: &DispatchId, json: b
     if let (Some(checked), Some(now)) = (&gates, &with_gates) {
         gate_rows(context, checked);
         if *now != verdict {
-            tell(now, ", with what the gates say");
+            context.screen.answer(&toned(Tone::Dim, "with its gates, as they stand now:"));
+            tell(now, "");
         }
     }
     Ok(Answer::Good)

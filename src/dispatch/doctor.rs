@@ -190,7 +190,9 @@ fn rows_of(project: &Project, seen: &Snapshot, checks: &mut Vec<Check>) {
     let doubt = seen.ledger.is_ok().then(|| anchor::disbelieved(project, true)).flatten();
     checks.push(match doubt {
         Some(why) => {
-            Check::new("ledger", Level::Warn, why, "`vnx audit-chain verify` says where; nothing lands until it holds")
+            let fix =
+                "`vnx audit-chain verify` says where; dispatch nothing meanwhile, and nothing lands until it holds";
+            Check::new("ledger", Level::Fail, why, fix)
         }
         None => Check::of("ledger", &seen.ledger, |head| format!("it verifies, up to receipt {}", head.seq)),
     });

@@ -1,6 +1,7 @@
 //! Everything at a glance: what runs, what was done today, whether the ledger is believed. For a screen that
 //! somebody leaves open, so what has not changed is not read again.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -10,7 +11,7 @@ use super::view::{self, Live};
 use crate::anchor;
 use crate::domain::event::{PaidBy, Usage};
 use crate::domain::outcome::Decision;
-use crate::domain::receipt::{Body, DispatchClosed};
+use crate::domain::receipt::{Body, DispatchClosed, Strategy};
 use crate::domain::{Fault, Timestamp};
 use crate::ledger::Receipt;
 use crate::project::Project;
@@ -69,6 +70,13 @@ pub struct Today {
     pub rejected: u64,
     /// Merges.
     pub landed: u64,
+    /// Of those, merges that take back what another one landed.
+    pub reverted: u64,
+    /// Merges that have landed, and reverts that have begun, by their nonces.
+    #[serde(skip)]
+    landings: BTreeSet<String>,
+    #[serde(skip)]
+    reverting: BTreeSet<String>,
     /// Tokens that were read, caches included.
     pub input_tokens: u64,
     /// Tokens that were written.
@@ -95,7 +103,20 @@ impl Today {
                 }
                 self.spend(usage);
             }
-            Body::MergeLanded(_) => self.landed += 1,
+            Body::MergeStarted(m) if m.strategy == Strategy::Revert => {
+                // Newest first, but the rest of a merge may only come with the next look.
+                if self.landings.remove(&m.nonce) {
+                    self.landed -= 1;
+                    self.reverted += 1;
+                } else {
+                    self.reverting.insert(m.nonce.clone());
+                }
+            }
+            Body::MergeLanded(m) if self.reverting.remove(&m.nonce) => self.reverted += 1,
+            Body::MergeLanded(m) => {
+                self.landings.insert(m.nonce.clone());
+                self.landed += 1;
+            }
             _ => {}
         }
     }

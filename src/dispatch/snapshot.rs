@@ -163,8 +163,8 @@ pub(super) fn base(tree: &Git, asked: Option<&str>) -> Result<Base, Fault> {
     }
     match tree.head()? {
         Some((commit, branch)) => Ok(Base { name: branch.unwrap_or_else(|| "HEAD".to_owned()), commit }),
-        None => Err(Fault::environment("the repository has no commit yet, so there is nothing to start from")
-            .fix("make the first commit: git add . && git commit")),
+        None => Err(Fault::environment("there is no commit here yet to start from")
+            .fix("make the first commit of this branch: git add . && git commit; or name another base: --base REF")),
     }
 }
 

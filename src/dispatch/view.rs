@@ -91,8 +91,7 @@ pub fn resolve_all(project: &Project, texts: &[String]) -> Result<Vec<DispatchId
 /// What a person types for it: the last part of an id that vnx made, as long as that means this one. That of an id which
 /// a person chose (`fix-2`) may be how later ones begin.
 pub fn short_name(project: &Project, id: &DispatchId) -> String {
-    let is_ours = id.as_str().len() > 16 && id.as_str().bytes().take(8).all(|b| b.is_ascii_digit());
-    let last = id.as_str().rsplit_once('-').map(|(_, last)| last).filter(|_| is_ours);
+    let last = id.without_time().and_then(|rest| rest.rsplit_once('-')).map(|(_, last)| last);
     let short = last.filter(|last| resolve(project, last).is_ok_and(|meant| meant == *id));
     short.unwrap_or(id.as_str()).to_owned()
 }

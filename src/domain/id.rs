@@ -88,6 +88,12 @@ impl DispatchId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+    /// What follows the time in an id that vnx made, `<agent>-<4 chars>`; `None` of one that a person chose.
+    pub fn without_time(&self) -> Option<&str> {
+        let (time, rest) = self.0.split_at_checked("YYYYMMDD-HHMMSS-".len())?;
+        let is_time = |(at, byte): (usize, u8)| if matches!(at, 8 | 15) { byte == b'-' } else { byte.is_ascii_digit() };
+        (time.bytes().enumerate().all(is_time) && rest.contains('-')).then_some(rest)
+    }
     /// The branch of this dispatch: `vnx/<id>`.
     pub fn branch(&self) -> String {
         format!("vnx/{}", self.0)
@@ -168,6 +174,15 @@ mod tests {
         assert_eq!(is("00ab"), Err(vec!["20261121-b-00ab", "20261122-a-00ab"]));
         for nothing in ["", "-", "3p9", "a-00ab", "@last"] {
             assert_eq!(is(nothing), Err(vec![]), "{nothing}");
+        }
+    }
+
+    #[test]
+    fn the_time_is_told_from_the_rest_of_an_id() {
+        let rest = |text: &str| DispatchId::parse(text).unwrap().without_time().map(str::to_owned);
+        assert_eq!(rest("20261121-100203-hello-world-k3p9").as_deref(), Some("hello-world-k3p9"));
+        for chosen in ["fix-2", "20261121-100203", "20261121-100203-k3p9", "2026-1121-10020-hello-world-k3p9"] {
+            assert_eq!(rest(chosen), None, "{chosen}");
         }
     }
 

@@ -69,10 +69,10 @@ macro_rules! outcomes {
 }
 
 outcomes! {
-    Done "done" Retry::Never, "look at `vnx show ID --diff`; `vnx gate-check ID` says whether it may land, `vnx merge ID` lands it";
+    Done "done" Retry::Never, "look at `vnx show ID --diff`; `vnx gate-check ID` says whether it may land, `vnx merge ID --gates` runs its gates and lands it";
     NoChangeNeeded "no_change_needed" Retry::Never, "nothing to merge";
-    Empty "empty" Retry::Never, "the worker claims success and changed nothing: read what it said with `vnx logs ID`";
-    Uncommitted "uncommitted" Retry::Never, "the work is in the kept worktree: take from it what is good, or drop it (`vnx worktree gc` reclaims it, with a rescue)";
+    Empty "empty" Retry::Never, "the worker committed nothing: read what it said with `vnx logs ID`";
+    Uncommitted "uncommitted" Retry::Never, "the work is in the kept worktree: take from it what is good, or give it up (`vnx worktree gc --apply ID` reclaims it, with a rescue)";
     ContractMissing "contract_missing" Retry::Never, "it is not what the agent must deliver: `vnx show ID --why` says what is missing or too much";
     ProbeFailed "probe_failed" Retry::Never, "a probe failed: read its evidence with `vnx show ID --why`";
     GateFailed "gate_failed" Retry::Never, "a gate failed: read its findings with `vnx show ID --why`";

@@ -237,8 +237,9 @@ fn patch_refused(seen: &Evidence) -> Option<Ruling> {
 }
 
 fn nothing_committed(seen: &Evidence) -> Option<Ruling> {
+    let claims = if seen.has_closing_event { "success is claimed" } else { "it exited with 0" };
     let nothing = without_commits(seen);
-    if nothing { investigates(Outcome::Empty, "success is claimed, but nothing was committed") } else { None }
+    if nothing { investigates(Outcome::Empty, format!("{claims}, but nothing was committed")) } else { None }
 }
 
 fn other_branch(seen: &Evidence) -> Option<Ruling> {

@@ -98,6 +98,15 @@ pub fn keep(folder: &Path, report: &str, evidence: &Evidence) -> Result<(Digest,
     Ok((Digest::of(report.as_bytes()), Digest::of(&json)))
 }
 
+/// Whether of a run's reviewers one says yes and another no, whatever the others say.
+pub fn is_split(dispatch: &Path, said: &GateResulted) -> bool {
+    let Some(folder) = folder(dispatch, &said.nonce) else { return false };
+    let bytes = files::read_capped(&folder.join(RESULT), MAX).ok().flatten().unwrap_or_default();
+    let evidence = serde_json::from_slice::<Evidence>(&bytes).ok();
+    let says = |status| evidence.iter().flat_map(|e| &e.reviewers).any(|reviewer| reviewer.status == status);
+    says(GateStatus::Pass) && says(GateStatus::Fail)
+}
+
 /// Whether a run's files are those of its receipt, and say what it says.
 pub fn proof(dispatch: &Path, id: &DispatchId, asked: &GateRequested, said: &GateResulted) -> Proof {
     let broken = |why: &str| Proof::Broken(why.to_owned());

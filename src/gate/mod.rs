@@ -7,7 +7,7 @@ mod policy;
 mod probe;
 mod reviewing;
 
-pub use evidence::{Evidence, Reviewer, ended, folder, keep, proof};
+pub use evidence::{Evidence, Reviewer, ended, folder, is_split, keep, proof};
 pub use policy::{Policy, policy};
 pub use probe::{PROBE, ProbeSaid, probe};
 pub use reviewing::{Shown, instruction};

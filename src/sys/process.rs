@@ -219,3 +219,10 @@ pub fn survive_file_limit() {
     // Only that it is handled matters, not by what.
     let _ = signal_hook::flag::register(signal_hook::consts::signal::SIGXFSZ, std::sync::Arc::default());
 }
+
+/// What a terminal sends for ctrl-\ ends this process with exit code 0: there it is the key that leaves a view.
+pub fn leave_on_quit() {
+    let at_once = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    // Where it cannot be had, the key kills, as it does everywhere.
+    let _ = signal_hook::flag::register_conditional_shutdown(signal_hook::consts::signal::SIGQUIT, 0, at_once);
+}

@@ -130,6 +130,9 @@ pub(super) enum Command {
     /// List, add and close follow-ups of dispatches
     #[command(subcommand)]
     Items(ItemsCommand),
+    /// List the agents: the roles that can be dispatched
+    #[command(subcommand)]
+    Agent(AgentCommand),
     /// List, show and check the CLIs that can be workers
     #[command(subcommand)]
     Provider(ProviderCommand),
@@ -234,6 +237,12 @@ pub(super) struct ShowArgs {
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AgentCommand {
+    /// List them: the project's own and those that vnx ships
+    List(JsonArgs),
 }
 
 #[derive(Debug, Subcommand)]

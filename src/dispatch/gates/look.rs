@@ -8,7 +8,7 @@ use crate::anchor::{self, Signers};
 use crate::dispatch::snapshot::hooks_digest;
 use crate::dispatch::supervise::read_plan;
 use crate::domain::gate::check::{self, Applied, Approved, GateCheck, Proof, Run, Situation, Subject, short_ref};
-use crate::domain::gate::{Asked, Contract, strict_paths};
+use crate::domain::gate::{Asked, Contract, GateKind, strict_paths};
 use crate::domain::plan::Plan;
 use crate::domain::receipt::{ApprovalGiven, Body, GateRequested, GateResulted, MergeStarted, Strategy};
 use crate::domain::{Digest, DispatchId, Fault, Timestamp};
@@ -393,7 +393,10 @@ fn run_of(folder: &Path, id: &DispatchId, asked: &GateRequested, said: &[&GateRe
         Some(lock) => !lock::is_free(&lock)?,
         None => false,
     };
-    Ok(Run { binding, phase: asked.phase, result: said.first().map(|said| (*said).clone()), proof, live })
+    let result = said.first().map(|said| (*said).clone());
+    // Its files are those of the receipt, or the proof is broken.
+    let split = asked.kind == GateKind::Review && result.as_ref().is_some_and(|said| gate::is_split(folder, said));
+    Ok(Run { binding, phase: asked.phase, result, proof, live, split })
 }
 
 /// Approvals, oldest first.

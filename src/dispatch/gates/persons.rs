@@ -87,7 +87,15 @@ pub fn approve(
     if let Some(name) = &settles
         && !looked.situation.gates.iter().any(|a| a.name == *name && a.gate.review.is_some())
     {
-        return Err(Fault::input(format!("{name} is no review of this dispatch")).fix("see `vnx gate-check`"));
+        return Err(
+            Fault::input(format!("{name} is no review of this dispatch")).fix(format!("see `vnx gate-check {id}`"))
+        );
+    }
+    if let Some(name) = settles.as_ref().filter(|name| !looked.situation.is_split(name)) {
+        return Err(Fault::refused(format!("the reviewers of {name} do not disagree: there is nothing to settle"))
+            .fix(format!(
+                "`vnx gate run {id} {name}` asks them, `vnx gate override {id} {name} --reason WHY` does without them"
+            )));
     }
     let mut given = ApprovalGiven {
         by,

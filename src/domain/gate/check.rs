@@ -174,8 +174,11 @@ impl GateCheck {
 
     /// Required gates that do not stand well, for the verdict. A person's word is no evidence, and is not among them.
     pub fn held_by(&self) -> Vec<HeldBy> {
-        let rows = self.gates.iter();
-        let held = rows.filter(|row| row.required && !row.standing.is_good() && row.kind != GateKind::Human);
+        // One that waits for another is no reason beside that one.
+        let has_spoken = |row: &&GateRow| matches!(row.standing, Standing::Fail | Standing::Unverified);
+        let any_has = self.gates.iter().filter(|row| row.required).any(|row| has_spoken(&row));
+        let counts = |row: &&GateRow| row.required && !row.standing.is_good() && row.kind != GateKind::Human;
+        let held = self.gates.iter().filter(counts).filter(|row| !any_has || has_spoken(row));
         held.map(|row| HeldBy {
             gate: row.gate.clone(),
             is_probe: row.kind == GateKind::Probe,
@@ -233,6 +236,20 @@ pub fn check(seen: &Situation) -> GateCheck {
 
 fn who(actor: &crate::domain::receipt::Actor) -> String {
     format!("{} <{}>", actor.name, actor.email)
+}
+
+impl Situation {
+    /// Whether a gate's reviewers disagree about just this.
+    pub fn is_split(&self, gate: &Name) -> bool {
+        let applied = self.gates.iter().find(|applied| applied.name == *gate);
+        applied.and_then(|applied| last_run(self, applied)).is_some_and(|run| run.split)
+    }
+}
+
+/// The last run of a gate before a merge that was asked about just this.
+fn last_run<'a>(seen: &'a Situation, applied: &Applied) -> Option<&'a Run> {
+    let of_gate = |run: &&Run| run.binding.gate == applied.name && run.phase == Phase::PreMerge;
+    seen.runs.iter().rev().filter(of_gate).find(|run| differences(seen, applied, &run.binding).is_empty())
 }
 
 /// Whether a gate's override is about this, now.
@@ -357,7 +374,7 @@ impl Holds<'_> {
         let (seen, id, name) = (self.seen, &self.seen.dispatch, &applied.name);
         let again = format!("`vnx gate run {id} {name}`");
         let of_gate = || seen.runs.iter().rev().filter(|run| run.binding.gate == *name && run.phase == Phase::PreMerge);
-        let Some(run) = of_gate().find(|run| differences(seen, applied, &run.binding).is_empty()) else {
+        let Some(run) = last_run(seen, applied) else {
             let Some(last) = of_gate().next() else {
                 return (Standing::Missing, Code::Missing, "it was not run".to_owned(), again);
             };
@@ -379,7 +396,7 @@ impl Holds<'_> {
                 GateStatus::Unverified if result.reason == CANCELLED => {
                     (Standing::Missing, Code::Missing, "it was cancelled".to_owned(), again)
                 }
-                GateStatus::Unverified => self.settled(applied).unwrap_or_else(|| {
+                GateStatus::Unverified => self.settled(applied, run).unwrap_or_else(|| {
                     let clear = format!("read `vnx gate show {id} {name}`, then {again}, or `vnx gate override {id} {name} --reason WHY`");
                     (Standing::Unverified, Code::Unverified, result.reason.clone(), clear)
                 }),
@@ -388,9 +405,9 @@ impl Holds<'_> {
     }
 
     /// A review whose reviewers disagree is a person's to decide.
-    fn settled(&self, applied: &Applied) -> Option<(Standing, Code, String, String)> {
+    fn settled(&self, applied: &Applied, run: &Run) -> Option<(Standing, Code, String, String)> {
         let (seen, name) = (self.seen, &applied.name);
-        applied.gate.review.as_ref()?;
+        applied.gate.review.as_ref().filter(|_| run.split)?;
         let by = seen.approvals.iter().find(|a| a.given.settles.as_ref() == Some(name) && refuse(seen, a).is_none())?;
         Some((Standing::Pass, Code::Unverified, format!("settled by {}", who(&by.given.by)), String::new()))
     }

@@ -43,6 +43,8 @@ pub struct Run {
     pub proof: Proof,
     /// It is being run.
     pub live: bool,
+    /// Of its reviewers one says yes and another no, which a person may settle.
+    pub split: bool,
 }
 
 /// A gate that applies.
