@@ -488,6 +488,8 @@ fn is_loss(complaint: &str) -> bool {
     [
         "missing blob",
         "missing object",
+        "missing tree object",
+        "missing commit object",
         "bad object",
         "bad tree object",
         "unable to read tree",
