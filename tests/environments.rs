@@ -81,7 +81,7 @@ fn no_commit_yet() {
     std::fs::remove_dir_all(world.repo.join(".git")).unwrap();
     world.git(&["init", "--quiet"]);
     world.vnx(&["init"]).expect(0);
-    agree(&world, &[], &[], false, "no commit yet");
+    agree(&world, &[], &[], false, "no commit here yet");
 }
 
 #[test]
@@ -265,14 +265,14 @@ fn a_broken_or_missing_ledger() {
 
 /// A dispatch looks at the last line only; doctor looks at all of them.
 #[test]
-fn doctor_warns_of_an_edit_anywhere() {
+fn doctor_fails_over_an_edit_anywhere() {
     let world = World::new();
     world.script("true").expect(4);
     assert!(world.vnx(&["doctor"]).expect(0).out.contains("PASS  ledger           it verifies, up to receipt "));
     let text = std::fs::read_to_string(world.ledger()).unwrap();
     std::fs::write(world.ledger(), text.replacen("hello-world", "other-world", 1)).unwrap();
-    let out = world.vnx(&["doctor"]).expect(0).out;
-    assert!(out.contains("WARN  ledger           the ledger does not verify: the receipt was edited"), "{out}");
+    let out = world.vnx(&["doctor"]).expect(1).out;
+    assert!(out.contains("FAIL  ledger           the ledger does not verify: the receipt was edited"), "{out}");
 }
 
 /// A new ledger in the place of one that was taken away would verify, and hide that.

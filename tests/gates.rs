@@ -169,7 +169,7 @@ fn a_runner_that_is_killed_leaves_nothing_and_says_nothing_good() {
     world.until("the gate to run", || world.root.join("started").exists());
     assert_eq!(check(&world, &id)["gates"][0]["standing"], "running");
     for (pid, command) in world.processes() {
-        if command.contains(" gate-runner ") {
+        if command.contains(" __gate-runner ") {
             rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL)
                 .unwrap();
         }

@@ -74,7 +74,7 @@ fn import(context: &Context, file: &Path, json: bool) -> Result<Answer, Fault> {
     let own = ledger.created()?.project;
     if own != *project.id() {
         return Err(Fault::refused(format!("the ledger belongs to the project {own}, not to {}", project.id()))
-            .fix("run `vnx audit-chain verify`; nothing was taken over"));
+            .fix("run `vnx audit-chain verify`; nothing was imported"));
     }
     let progress = progress(context, "importing", file);
     let (imported, written) = ledger.import(file, &progress)?;

@@ -60,7 +60,7 @@ fn pattern(text: &str) -> Result<Regex, Fault> {
         // The last line says what; those before draw the place.
         let said = e.to_string();
         let why = said.lines().last().unwrap_or_default().trim_start_matches("error: ");
-        wrong(format!("is no regular expression: {why}"))
+        wrong(format!("is not a regular expression: {why}"))
     })?;
     if pattern.is_match("") {
         Err(wrong("matches the empty text, so it would match everywhere".to_owned()))

@@ -294,6 +294,12 @@ pub(super) fn decision(context: &Context, checked: &GateCheck) {
         context.screen.answer(&format!("  {}", printable(what)));
         context.screen.answer(&toned(Tone::Dim, &format!("    {}", printable(clear))));
     }
+    if let [first, more @ ..] = &checked.strict[..] {
+        let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+        let strict =
+            format!("  strict: it changes {}{more}; every gate counts, and a person approves", printable(first));
+        context.screen.answer(&toned(Tone::Doubt, &strict));
+    }
     gate_rows(context, checked);
     for said in &checked.overrides {
         let why = format!("  set aside  {} by {}: {}", said.scope, said.by, said.reason);

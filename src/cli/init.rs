@@ -51,7 +51,7 @@ pub(super) fn run(context: &Context, args: &InitArgs) -> Result<Answer, Fault> {
         ));
         context
             .screen
-            .story("next: vnx doctor, then vnx dispatch-agent --agent hello-world; commit .vnx/, for what lands is judged by the committed one");
+            .story("next: commit .vnx/ (merges are checked against the committed configuration), then vnx doctor");
     } else {
         context.screen.answer(&format!(
             "{} is already set up in {}; nothing changed",

@@ -123,7 +123,7 @@ fn moment(flag: &str, text: &str) -> Result<Timestamp, Fault> {
         }
     }
     Timestamp::try_from(text.to_owned()).map_err(|_| {
-        Fault::input(format!("{flag} {text:?} is no moment"))
+        Fault::input(format!("{flag} {text:?} is not a time"))
             .fix("write 2026-11-21T00:00:00Z, or how long ago: 90s, 10m, 2h")
     })
 }

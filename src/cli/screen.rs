@@ -169,9 +169,10 @@ impl Screen {
         if !std::io::stdout().is_terminal() {
             self.bytes(bytes);
             // What comes next begins on a line of its own.
-            return if bytes.last().is_some_and(|last| *last != b'\n') {
-                self.bytes(b"\n")
-            };
+            if bytes.last().is_some_and(|last| *last != b'\n') {
+                self.bytes(b"\n");
+            }
+            return;
         }
         let text = String::from_utf8_lossy(bytes);
         // Every byte shows: in a diff nothing may hide behind what is drawn over it.

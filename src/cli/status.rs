@@ -163,7 +163,7 @@ fn rows_of(line: &str, columns: usize) -> usize {
 /// The page, within the terminal's width; the receipts get the rows that are left.
 fn page(overview: &Overview, lines: &[Vec<u8>], redraws: bool) -> Vec<String> {
     let columns = screen::columns();
-    let mut page = fitted(&head(overview), Fit::Wrap, columns);
+    let mut page = fitted(&head(overview, redraws), Fit::Wrap, columns);
     let (rows, waits) = live_rows(&overview.dispatches, overview.at);
     page.push(String::new());
     // First what somebody has to do.
@@ -198,10 +198,14 @@ fn page(overview: &Overview, lines: &[Vec<u8>], redraws: bool) -> Vec<String> {
     page
 }
 
-fn head(overview: &Overview) -> Vec<Vec<String>> {
+fn head(overview: &Overview, redraws: bool) -> Vec<Vec<String>> {
+    let leave = if redraws { toned(Tone::Dim, "  ctrl-c leaves") } else { String::new() };
     let Overview { project, at, ledger, slots, today, kept, proposed, .. } = overview;
     let mut rows = vec![
-        (toned(Tone::Strong, "vnx"), format!("{}  {} UTC", toned(Tone::Strong, &printable(project)), at.clock())),
+        (
+            toned(Tone::Strong, "vnx"),
+            format!("{}  {} UTC{leave}", toned(Tone::Strong, &printable(project)), at.clock()),
+        ),
         (toned(Tone::Dim, "running"), format!("{} of {}", slots.used, slots.of)),
     ];
     rows.push((toned(Tone::Dim, "today"), today_words(today)));

@@ -125,7 +125,7 @@ fn rescue(context: &Context, command: &RescueCommand) -> Result<Answer, Fault> {
             let id = view::resolve(&project, id)?;
             let repository = Git::repository(&project.located.common_dir);
             let commit = repository.ref_commit(&id.rescue_ref())?.ok_or_else(|| {
-                Fault::input(format!("{id} has no rescue")).fix("`vnx worktree rescue list` says which there are")
+                Fault::input(format!("{id} has no rescue")).fix("`vnx worktree rescue list` lists them")
             })?;
             let files = repository.files_of(&commit)?;
             let names: Vec<String> = files.iter().map(|f| f.path.to_string_lossy().into_owned()).collect();

@@ -416,7 +416,8 @@ pub fn drop_rescue(project: &Project, id: &DispatchId) -> Result<String, Fault> 
     let repository = Git::repository(&project.located.common_dir);
     let reference = id.rescue_ref();
     let commit = repository.ref_commit(&reference)?.ok_or_else(|| {
-        Fault::input(format!("{id} has no rescue")).fix("`vnx worktree rescue list` says which there are")
+        Fault::input(format!("{id} has no rescue"))
+            .fix("`vnx worktree rescue list` lists them; drop needs the whole id")
     })?;
     repository.delete_ref(&reference, &commit)?;
     Ok(commit)

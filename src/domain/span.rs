@@ -18,7 +18,7 @@ impl Span {
             "h" => 3_600_000,
             "d" => 86_400_000,
             _ => {
-                return Err(format!("{text:?} is not a length of time; write it as 500ms, 90s, 10m, 2h or 14d"));
+                return Err(format!("{text:?} is not a duration; write it as 500ms, 90s, 10m, 2h or 14d"));
             }
         };
         scaled(number, scale, text).map(Self)

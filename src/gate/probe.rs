@@ -17,7 +17,7 @@ use crate::domain::line::summary;
 use crate::sys::files;
 
 /// The subcommand, for whoever starts it.
-pub const PROBE: &str = "probe";
+pub const PROBE: &str = "__probe";
 /// How much of an answer is looked at, in bytes.
 const MAX_ANSWER: u64 = 1 << 20;
 /// How long one question may take.

@@ -7,6 +7,7 @@
 
 mod apply;
 mod checkout;
+mod commits;
 mod config;
 mod content;
 mod diff;
@@ -55,8 +56,6 @@ pub const MIN_VERSION: (u32, u32) = (2, 34);
 
 /// The exit code of git where it could not do what it was told, as against one that says no.
 const FATAL: i32 = 128;
-/// How long git may take to look at every object of a change.
-const EVERY_OBJECT: Duration = Duration::from_mins(30);
 
 /// A git call that did not do what was needed.
 #[derive(Debug, thiserror::Error)]
@@ -99,7 +98,7 @@ impl From<GitError> for Fault {
     fn from(error: GitError) -> Self {
         let fix = match &error {
             GitError::Call(CmdError::Missing { .. }) => "install git 2.34 or newer".to_owned(),
-            GitError::Refused { complaint, .. } if is_loss(complaint) => {
+            GitError::Refused { complaint, .. } if commits::is_loss(complaint) => {
                 "`git fsck` tells what is lost; fetch it again, or restore it from a copy".to_owned()
             }
             _ => error.about_lock().unwrap_or_else(|| "run `vnx doctor`".to_owned()),
@@ -266,31 +265,6 @@ impl Git {
             Some(1 | FATAL) => Ok(None),
             _ => Err(refused("rev-parse", &output)),
         }
-    }
-
-    /// The commits of `tip` that `base` does not reach. An error if anything of them is not there, and a partial clone
-    /// cannot fetch it again.
-    pub fn commits_since(&self, base: &str, tip: &str) -> Result<Vec<String>> {
-        let listed = expect("rev-list", self.cmd().args(["rev-list", tip, "--not", base, "--"]).run()?)?;
-        let commits: Vec<String> = listed.text().lines().map(str::to_owned).collect();
-        if !commits.is_empty() {
-            let args = ["rev-list", "--objects", "--quiet", "--missing=allow-promisor", tip, "--not", base, "--"];
-            expect("rev-list", self.cmd().args(args).limit(EVERY_OBJECT).run()?)?;
-        }
-        Ok(commits)
-    }
-
-    /// Commits among `tips` (and their ancestors) that no branch, tag or remote ref reaches. A rescue does not count:
-    /// the next one of the same worktree takes its place, and another one may be dropped.
-    pub fn unreachable_from_refs(&self, tips: &[String]) -> Result<Vec<String>> {
-        let mut input = String::new();
-        for tip in tips {
-            input.push_str(tip);
-            input.push('\n');
-        }
-        let options = ["--not", "--branches", "--tags", "--remotes"];
-        let output = expect("rev-list", self.cmd().args(["rev-list", "--stdin"]).args(options).stdin(input).run()?)?;
-        Ok(output.text().lines().map(str::to_owned).collect())
     }
 
     /// Files that git keeps for this worktree alone, below its own folder, without what `skip` names there.
@@ -481,23 +455,6 @@ fn expect(verb: &str, output: Output) -> Result<Output> {
 
 fn refused(verb: &str, output: &Output) -> GitError {
     GitError::Refused { verb: verb.to_owned(), code: output.code.unwrap_or(-1), complaint: output.complaint() }
-}
-
-/// Whether git complains of an object that ought to be there.
-fn is_loss(complaint: &str) -> bool {
-    [
-        "missing blob",
-        "missing object",
-        "missing tree object",
-        "missing commit object",
-        "bad object",
-        "bad tree object",
-        "unable to read tree",
-        "Not a valid commit name",
-        "Blob not found",
-    ]
-    .iter()
-    .any(|words| complaint.contains(words))
 }
 
 fn unreadable(verb: &str) -> GitError {

@@ -109,7 +109,7 @@ impl From<LedgerError> for Fault {
                 Self::io(what).fix("check the disk, then `vnx audit-chain verify`")
             }
             LedgerError::Foreign { .. } => Self::input(what)
-                .fix("name the older ledger's file, for example t0_receipts.ndjson; nothing was taken over"),
+                .fix("name the older ledger's file, for example t0_receipts.ndjson; nothing was imported"),
             LedgerError::Path(error) => error.into(),
             LedgerError::Lock(fault) => fault,
             LedgerError::Unfit { .. } | LedgerError::Conflict { .. } => Self::internal(what),

@@ -161,9 +161,9 @@ pub(super) enum Command {
     Man(ManArgs),
     #[command(hide = true)]
     Supervise(SuperviseArgs),
-    #[command(hide = true)]
+    #[command(name = "__gate-runner", hide = true)]
     GateRunner(GateRunnerArgs),
-    #[command(hide = true)]
+    #[command(name = "__probe", hide = true)]
     Probe {
         /// The probe, as JSON
         file: PathBuf,

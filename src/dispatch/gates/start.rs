@@ -312,7 +312,12 @@ impl Asking<'_> {
         files::replace(&paths.open_gates().join(nonce), self.id().as_str().as_bytes())?;
         let log = lock::open(&folder.join("runner.log"))?;
         let mut command = Command::new(path::own_executable()?);
-        command.arg("gate-runner").arg("--state").arg(paths.state()).args([self.id().as_str(), nonce]).current_dir("/");
+        command
+            .arg("__gate-runner")
+            .arg("--state")
+            .arg(paths.state())
+            .args([self.id().as_str(), nonce])
+            .current_dir("/");
         command.stdin(Stdio::from(held)).stdout(Stdio::null()).stderr(Stdio::from(log));
         tokio::process::Command::from(command)
             .spawn()
