@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use clap::{Command, CommandFactory};
 
-use super::Top;
+use super::{EVERYWHERE, Top};
 
 /// The commands by what they are for; a test holds them against the commands that there are.
 const GROUPS: [(&str, &[&str]); 7] = [
@@ -20,8 +20,9 @@ const GROUPS: [(&str, &[&str]); 7] = [
 /// The command line with its help as it is printed. Manual pages and completions are made from [`Top`] itself.
 pub(in crate::cli) fn command() -> Command {
     let top = with_paragraphs(Top::command());
-    let template =
-        format!("{{about-with-newline}}\n{{usage-heading}} {{usage}}\n{}\n{{options}}{{after-help}}", groups(&top));
+    let heading = top.get_styles().get_header();
+    let options = format!("{heading}{EVERYWHERE}:{heading:#}\n{{options}}{{after-help}}");
+    let template = format!("{{about-with-newline}}\n{{usage-heading}} {{usage}}\n{}\n{options}", groups(&top));
     top.help_template(template)
 }
 
