@@ -669,6 +669,25 @@ fn a_repository_that_is_moved_finds_its_worktrees_again() {
     assert!(!kept_alone.join(&id).exists());
 }
 
+/// Moved, with a link where it was: whichever way one comes, it is the same place.
+#[test]
+fn a_repository_behind_a_link_keeps_its_worktrees() {
+    let world = World::new();
+    world.script("echo precious > half").expect(4);
+    let (id, disk) = (world.last_id(), world.root.join("disk"));
+    std::fs::create_dir(&disk).unwrap();
+    std::fs::rename(&world.repo, disk.join("repo")).unwrap();
+    std::os::unix::fs::symlink(disk.join("repo"), &world.repo).unwrap();
+    let trees = world.worktrees();
+    std::fs::rename(&trees, disk.join("trees")).unwrap();
+    std::os::unix::fs::symlink(disk.join("trees"), &trees).unwrap();
+    std::os::unix::fs::symlink(disk.join("trees"), disk.join("repo.worktrees")).unwrap();
+    let said = world.vnx(&["worktree", "gc", "--apply", &id]).expect(0).out;
+    assert!(said.contains("removed") && !trees.join(&id).exists(), "{said}");
+    world.vnx(&["undo", &id]).expect(0);
+    assert_eq!(std::fs::read_to_string(trees.join(&id).join("half")).unwrap(), "precious\n");
+}
+
 /// A copy is a repository of its own: what it does with its worktrees is not done to the other one's.
 #[test]
 fn a_copy_leaves_the_worktrees_of_its_original_alone() {

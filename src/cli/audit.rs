@@ -222,15 +222,15 @@ fn tell(context: &Context, report: &Report, anchors: Option<&Anchored>) {
             }
         }
     }
-    let about_anchor = report.first_bad.as_ref().is_some_and(|bad| bad.kind == Flaw::BadAnchor);
-    if let Some(next) = next(report.status, anchors.is_some(), about_anchor) {
+    if let Some(next) = next(report, anchors.is_some()) {
         context.screen.answer(&toned(Tone::Dim, &format!("  fix: {next}")));
     }
 }
 
 /// What to do about a ledger that does not verify: the project's own, or a file from anywhere.
-fn next(status: Status, own: bool, about_anchor: bool) -> Option<&'static str> {
-    Some(match (status, own) {
+fn next(report: &Report, own: bool) -> Option<&'static str> {
+    let about_anchor = report.first_bad.as_ref().is_some_and(|bad| bad.kind == Flaw::BadAnchor);
+    Some(match (report.status, own) {
         (Status::Verified, _) => return None,
         (Status::Broken, true) => {
             "leave the file as it is, compare it with a backup or a clone, and dispatch nothing meanwhile; nothing is merged until then"
@@ -243,6 +243,9 @@ fn next(status: Status, own: bool, about_anchor: bool) -> Option<&'static str> {
         }
         (Status::Broken | Status::AnchorMismatch, false) => {
             "compare it with another copy, and with anchors that were pushed"
+        }
+        (Status::TornTail, true) if report.receipts == 0 => {
+            "nothing was ever recorded in it, or it was replaced: bring it back from where it went, or move it away and run `vnx init`"
         }
         (Status::TornTail, true) => "any next dispatch puts the torn end into quarantine and says so in a receipt",
         (Status::TornTail, false) => "copy it again, while nothing is appended",

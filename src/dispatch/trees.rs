@@ -11,7 +11,7 @@ use crate::domain::receipt::{Body, DispatchClosed, Entry, TreeEnd, WorktreeRemov
 use crate::domain::span::{Size, Span};
 use crate::domain::tree::{TreeClass, TreeFacts, TreeFate, classify};
 use crate::domain::{DispatchId, Fault, Timestamp};
-use crate::git::Git;
+use crate::git::{Git, same_folder};
 use crate::ledger::Receipt;
 use crate::project::Project;
 use crate::sys::{self, files, lock};
@@ -216,7 +216,9 @@ fn way_back(project: &Project, name: &str, at: &Path) -> String {
     }
     let link = files::read_capped(&at.join(".git"), 4096).ok().flatten().unwrap_or_default();
     let leads_to = String::from_utf8_lossy(&link).trim().strip_prefix("gitdir: ").map(PathBuf::from);
-    if leads_to.is_some_and(|other| other.exists() && !other.starts_with(&project.located.common_dir)) {
+    // `<common folder>/worktrees/<name>`, by whatever path git was called then.
+    let is_ours = |git_dir: &Path| git_dir.ancestors().any(|above| same_folder(above, &project.located.common_dir));
+    if leads_to.is_some_and(|other| other.exists() && !is_ours(&other)) {
         return format!("{} is of the repository that this one is a copy of: it stays there", said(at));
     }
     if at.exists() {
@@ -288,7 +290,7 @@ fn of_dispatch(project: &Project, id: &DispatchId, wanted: &Wanted, row: &mut Ke
     let over = Over::read(project, id)?;
     let plan = view::plan(project, id)?;
     let tree = Tree::of(&plan, &over.folder, &over.repo_lock);
-    if tree.path != row.worktree {
+    if !same_folder(tree.path, &row.worktree) {
         row.because = format!("that dispatch had its worktree at {}", tree.path.display());
         return Ok(());
     }

@@ -45,6 +45,7 @@ pub use objects::{Commit, NewCommit};
 pub use secure::anyone_collects;
 pub use status::{Changed, HeadAt, Hidden, Staged, Status};
 pub use submodules::Submodule;
+pub use worktree::same_folder;
 
 use crate::domain::Fault;
 use crate::domain::line::quoted;

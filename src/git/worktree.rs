@@ -173,6 +173,7 @@ impl Git {
     }
 }
 
-fn same_folder(a: &Path, b: &Path) -> bool {
+/// Whether two paths lead to the same folder, through whatever links.
+pub fn same_folder(a: &Path, b: &Path) -> bool {
     a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(x), Ok(y)) if x == y)
 }
