@@ -99,7 +99,8 @@ fn read(repository: &Git, reference: &str) -> Result<Option<Vec<Anchor>>, Anchor
     let Some(newest) = repository.ref_commit(reference)? else { return Ok(None) };
     let ids = match repository.first_parents(reference) {
         Err(e) => {
-            return Err(lost(repository, newest)?.map_or(AnchorError::Git(e), |commit| {
+            let near = repository.last_first_parent(reference)?.unwrap_or(newest);
+            return Err(lost(repository, near)?.map_or(AnchorError::Git(e), |commit| {
                 let way =
                     format!("`git update-ref -d {reference}`, and `vnx audit-chain verify` says how it comes back");
                 AnchorError::Bad(format!("{reference} leads to {commit}, which git has lost: {way}"))

@@ -59,6 +59,12 @@ impl Git {
         Ok(expect("rev-list", output)?.text().lines().map(str::to_owned).collect())
     }
 
+    /// The last of them before one that is not there: git names a commit when it has read its parents.
+    pub fn last_first_parent(&self, full_name: &str) -> Result<Option<String>> {
+        let output = self.cmd().args(["rev-list", "--first-parent", "--end-of-options", full_name, "--"]).run()?;
+        Ok(output.text().lines().last().map(str::to_owned))
+    }
+
     /// Reads commits as they stand in the object store, each held against its own id: git itself does
     /// not when it reads a loose object, and whoever can write the store can write anything there.
     /// Nothing stands in for them (`refs/replace`, grafts), nothing is fetched.
