@@ -28,6 +28,7 @@ fn every_command_has_help_and_every_name_in_the_readme_exists() {
     for command in [
         "init",
         "doctor",
+        "agent",
         "dispatch-agent",
         "status",
         "ps",

@@ -200,3 +200,19 @@ fn the_demo_tells_its_story_and_leaves_nothing() {
     }
     assert_eq!(names(&temp), Vec::<String>::new());
 }
+
+#[test]
+fn agents_are_listed_with_where_they_come_from() {
+    let world = World::new();
+    world.agent("reader", "permissions: read\nskills: [review-code]");
+    world.agent("broken", "permissions: everything");
+    let listed = world.vnx(&["agent", "list", "--json"]).expect(0).json();
+    let named = |name: &str| listed["agents"].as_array().unwrap().iter().find(|a| a["name"] == name).unwrap().clone();
+    assert_eq!(named("hello-world")["origin"], "embedded");
+    assert_eq!((&named("hello-world")["provider"], &named("hello-world")["error"]), (&"shell".into(), &().into()));
+    assert_eq!(named("reader")["skills"], serde_json::json!(["review-code"]));
+    assert!(named("reader")["origin"].as_str().unwrap().ends_with(".vnx/agents/reader/AGENT.md"));
+    assert!(named("broken")["error"].as_str().unwrap().contains("unknown variant `everything`"));
+    let said = world.vnx(&["agent", "list"]).expect(0).out;
+    assert!(said.contains("reader             default   the project  for a test"), "{said}");
+}

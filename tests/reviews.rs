@@ -173,6 +173,10 @@ fn an_answer_to_another_question_or_a_reviewer_that_fails() {
     std::fs::remove_file(world.root.join("one.sh")).unwrap();
     world.vnx(&["gate", "run", &id, "review"]).expect(1);
     holds(&world, &id, "unverified", "review");
+    // Nobody has disagreed with anybody: a person may do without the gate, and not call it passed.
+    let settled = world.vnx(&["approve", &id, "--gate", "review", "--reason", "I did"]).expect(3);
+    assert!(settled.err.contains("do not disagree") && settled.err.contains("vnx gate override"), "{}", settled.err);
+    holds(&world, &id, "unverified", "review");
 }
 
 #[test]

@@ -286,3 +286,21 @@ fn attempts_are_dispatches_of_their_own() {
     world.vnx(&[&args[..], &["--retry", "1", "--detach"]].concat()).expect(2);
     world.assert_nothing_left();
 }
+
+/// The key that leaves a screen leaves a stream, too, and ends nobody.
+#[test]
+fn the_key_that_detaches_leaves_a_headless_worker() {
+    let world = World::new();
+    let go = world.root.join("go");
+    let running = world.start_script(&format!("echo here; until [ -e {} ]; do sleep 0.02; done", go.display()));
+    world.until("the worker", || world.count("dispatch.started") == 1);
+    let mut attached = world.start(&["attach"]);
+    let mut said = std::io::BufRead::lines(std::io::BufReader::new(attached.stdout.take().unwrap()));
+    assert!(said.any(|line| line.unwrap().contains("here")));
+    let attached_to = rustix::process::Pid::from_child(&attached);
+    rustix::process::kill_process(attached_to, rustix::process::Signal::QUIT).unwrap();
+    assert_eq!(attached.wait().unwrap().code(), Some(0));
+    std::fs::write(go, "").unwrap();
+    assert_eq!(running.wait_with_output().unwrap().status.code(), Some(4));
+    world.assert_nothing_left();
+}

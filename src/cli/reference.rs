@@ -101,8 +101,8 @@ fn form(schema: &Value, all: &Value) -> String {
         }
         "object" => format!("[{}](#{})", named.unwrap_or("object"), named.unwrap_or("object").to_lowercase()),
         "string" => match named {
-            Some("Span") => "length of time (`90s`, `10m`)".to_owned(),
-            Some("Size") => "amount of data (`64MiB`)".to_owned(),
+            Some("Span") => "duration (`90s`, `10m`)".to_owned(),
+            Some("Size") => "size (`64MiB`)".to_owned(),
             Some(name) => name.to_lowercase(),
             None => "text".to_owned(),
         },
@@ -121,21 +121,21 @@ fn write_object(page: &mut String, heading: &str, schema: &Value, all: &Value, t
         writeln!(page, "\n{heading}").unwrap();
     }
     let columns = if defaults {
-        ("| key | form | default | what |", "|---|---|---|---|")
+        ("| key | type | default | what |", "|---|---|---|---|")
     } else {
-        ("| member | form | | what |", "|---|---|---|---|")
+        ("| member | type | | what |", "|---|---|---|---|")
     };
     writeln!(page, "\n{}\n{}", columns.0, columns.1).unwrap();
     let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     for (key, member) in schema["properties"].as_object().into_iter().flatten() {
         let must = required.contains(&key.as_str());
         let default = match &member["default"] {
-            _ if must && defaults => "must be there".to_owned(),
+            _ if must && defaults => "required".to_owned(),
             Value::Null if !defaults => {
                 if must {
                     String::new()
                 } else {
-                    "may lack".to_owned()
+                    "optional".to_owned()
                 }
             }
             Value::Null if resolved(member, all)["properties"].is_object() => String::new(),
@@ -176,9 +176,9 @@ fn collect(schema: &Value, all: &Value, found: &mut Vec<String>) {
 fn configuration() {
     let schema = serde_json::to_value(schemars::schema_for!(Config)).unwrap();
     is_written("config.schema.json", &(serde_json::to_string_pretty(&schema).unwrap() + "\n"));
-    let mut page = "# Configuration\n\n`.vnx/config.yaml`. A key that is not here is an error, with its line. `vnx init` writes the file with every default as a \
-         comment.\n\nEditors with a YAML language server complete and check it with [the schema](config.schema.json):\n\
-         `# yaml-language-server: $schema=PATH/config.schema.json` in the first line.\n"
+    let mut page = "# Configuration\n\n`.vnx/config.yaml`. An unknown key is an error that names its line. `vnx init` writes the file with every default as a \
+         comment.\n\nEditors with a YAML language server complete and check it against [the schema](config.schema.json) if its first line is\n\
+         `# yaml-language-server: $schema=PATH/config.schema.json`.\n"
         .to_owned();
     let mut whole = schema.clone();
     whole["description"] = Value::Null;
@@ -188,8 +188,8 @@ fn configuration() {
 
 #[test]
 fn receipts() {
-    let mut page = "# Receipts\n\nEach line of the ledger is one JSON object: `v`, `prev`, `seq`, `ts`, `kind`, `key`, `data` and `hash`, \
-         those of a dispatch also\n`dispatch` and `attempt`. The format is `receipts/SPEC.md`, the schemas are `receipts/schema/`. This is what `data` holds, by kind.\n"
+    let mut page = "# Receipts\n\nEach line of the ledger is one JSON object with `v`, `prev`, `seq`, `ts`, `kind`, `key`, `data` and `hash`; \
+         receipts of a dispatch also have\n`dispatch` and `attempt`. The format is specified in `receipts/SPEC.md`, the schemas are in `receipts/schema/`. This page lists what `data` holds, by kind.\n"
         .to_owned();
     page += "\n| kind | what |\n|---|---|\n";
     for kind in Kind::ALL {
@@ -212,12 +212,12 @@ fn receipts() {
 
 #[test]
 fn outcomes() {
-    let mut page = "# Outcomes and exit codes\n\nWhat became of a dispatch is one of these words; a receipt with another cannot be written.\n\n\
-         | outcome | what to do next | again |\n|---|---|---|\n"
+    let mut page = "# Outcomes and exit codes\n\nEvery dispatch ends with one of these outcomes; a receipt with any other word cannot be written.\n\n\
+         | outcome | what to do next | retry |\n|---|---|---|\n"
         .to_owned();
     for outcome in Outcome::ALL {
         let again = match outcome.retry() {
-            Retry::Never => "not without a change",
+            Retry::Never => "no, not unchanged",
             Retry::After(0) => "at once",
             Retry::After(_) => "after a minute",
             Retry::AtReset => "when the limit resets",
