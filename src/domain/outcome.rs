@@ -69,7 +69,7 @@ macro_rules! outcomes {
 }
 
 outcomes! {
-    Done "done" Retry::Never, "look at `vnx show ID --diff`; `vnx gate-check ID` says whether it may land, `vnx merge ID --gates` runs its gates and lands it";
+    Done "done" Retry::Never, "look at `vnx show ID --diff`; `vnx gate-check ID` says whether it may land, `vnx merge ID --gates` lands it";
     NoChangeNeeded "no_change_needed" Retry::Never, "nothing to merge";
     Empty "empty" Retry::Never, "the worker committed nothing: read what it said with `vnx logs ID`";
     Uncommitted "uncommitted" Retry::Never, "the work is in the kept worktree: take from it what is good, or give it up (`vnx worktree gc --apply ID` reclaims it, with a rescue)";

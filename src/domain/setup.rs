@@ -38,14 +38,14 @@ impl Moment {
     }
 }
 
-/// A command of the project's own.
+/// One of the project's own commands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Hook {
-    /// For `sh -c`.
+    /// The command, for `sh -c`.
     pub run: String,
-    /// It is ended after this long.
+    /// How long until the command is stopped.
     #[serde(default = "a_minute")]
     pub timeout: Span,
 }
@@ -59,13 +59,13 @@ fn a_minute() -> Span {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Hooks {
-    /// Before the worker starts; one that fails ends the dispatch.
+    /// Commands that run before the worker starts. One that fails ends the dispatch.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub post_create: Vec<Hook>,
-    /// Before a merge; one that fails holds it.
+    /// Commands that run before a merge. One that fails blocks the merge.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pre_merge: Vec<Hook>,
-    /// When the worker has ended; one that fails keeps the worktree.
+    /// Commands that run when the worker has ended. One that fails keeps the worktree.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pre_remove: Vec<Hook>,
 }
@@ -106,7 +106,7 @@ impl Hooks {
     }
 }
 
-/// Whether large files of git LFS are fetched for the checkout.
+/// Whether the large files of git LFS are fetched for the checkout.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -114,7 +114,7 @@ pub enum Lfs {
     /// As git is configured.
     #[default]
     Git,
-    /// Their pointers stay.
+    /// The pointers stay in place of the files.
     Skip,
 }
 
@@ -131,14 +131,14 @@ pub fn sparse_fault(folder: &str) -> Option<&'static str> {
     text.contains(special).then_some("a folder is named as it is, without patterns")
 }
 
-/// What is done with a folder that the file system cannot clone.
+/// What happens to a folder that the file system cannot clone.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Uncloned {
     /// It is copied, byte by byte.
     Copy,
-    /// The worktree does without.
+    /// The worktree does without it.
     #[default]
     Skip,
     /// The worktree gets a link to it.

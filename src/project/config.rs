@@ -18,26 +18,26 @@ use crate::domain::{Fault, Name};
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Format version, 1.
+    /// The format version, 1.
     pub version: u32,
-    /// The project's id, also the name of its tmux session (`vnx-<id>`).
+    /// The project's id, also used in the name of its tmux session (`vnx-<id>`).
     pub project_id: Name,
-    /// What a dispatch uses when neither the command line nor the agent says.
+    /// What a dispatch uses when neither the command line nor the agent says otherwise.
     #[serde(default)]
     pub defaults: Defaults,
-    /// Worktrees.
+    /// Settings for worktrees.
     #[serde(default)]
     pub worktree: Worktree,
-    /// Panes.
+    /// Settings for tmux panes.
     #[serde(default)]
     pub tmux: Tmux,
-    /// Limits.
+    /// Limits on dispatches and recordings.
     #[serde(default)]
     pub limits: LimitsConfig,
-    /// Redaction.
+    /// Settings for the redaction of secrets.
     #[serde(default)]
     pub redact: Redact,
-    /// What must hold before a dispatch's branch lands. Those that count stand in the target.
+    /// The gates that a dispatch's branch must pass before it lands. The gates in the target's commit count.
     #[serde(default)]
     pub gates: BTreeMap<Name, Gate>,
     /// How branches land.
@@ -50,17 +50,17 @@ pub struct Config {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Merge {
-    /// The branch that they land on; `null`: the one that the dispatch began on.
+    /// The branch that dispatches land on; `null`: the one that each dispatch began on.
     pub target: Option<String>,
-    /// How.
+    /// How a branch is combined with the target.
     #[serde(deserialize_with = "way")]
     #[cfg_attr(test, schemars(with = "Way"))]
     pub strategy: Strategy,
-    /// Agents whose work may land although no required gate applies; `*` stands for all.
+    /// Agents whose work may land even if no required gate applies; `*` stands for all agents.
     pub ungated: Vec<String>,
-    /// Paths beside the built-in ones whose change is held to every gate and needs a person.
+    /// Strict paths beside the built-in ones. A change of one has to pass every gate and needs a person.
     pub strict: Vec<String>,
-    /// How long an approval or an override holds where nothing else is said.
+    /// How long an approval or an override counts, unless it says otherwise.
     pub approval: Span,
     /// The remote that `vnx pr` pushes to.
     pub remote: String,
@@ -84,11 +84,11 @@ impl Default for Merge {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 enum Way {
-    /// A commit with both as parents.
+    /// A merge commit with both as parents.
     Merge,
-    /// One commit with all of it.
+    /// One commit with the whole change.
     Squash,
-    /// Its commits, on top of the target.
+    /// The branch's commits, on top of the target.
     Rebase,
 }
 
@@ -129,20 +129,20 @@ pub fn is_branch(name: &str) -> bool {
         && !name.chars().any(|c| c.is_control() || " ~^:?*[\\".contains(c))
 }
 
-/// Defaults of a dispatch.
+/// Defaults for a dispatch.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Defaults {
-    /// A provider's name, or `auto`: the first coding CLI that is installed.
+    /// The name of a provider, or `auto`: the first coding CLI that is installed.
     pub provider: Name,
     /// The lane; `null`: the provider's own default.
     pub lane: Option<Lane>,
-    /// Total deadline.
+    /// The total deadline.
     pub deadline: Span,
-    /// Idle deadline.
+    /// The idle deadline.
     pub idle: Span,
-    /// Between SIGTERM and SIGKILL.
+    /// The time between SIGTERM and SIGKILL.
     pub grace: Span,
 }
 
@@ -157,36 +157,36 @@ impl Default for Defaults {
 /// More worktrees than this are not made ahead: each takes the disk of a checkout.
 const MAX_POOL: usize = 32;
 
-/// Worktrees.
+/// Settings for worktrees.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Worktree {
-    /// Folder for worktrees, relative to the main checkout; `null`: `../<repo>.worktrees`.
+    /// The folder for worktrees, relative to the main checkout; `null`: `../<repo>.worktrees`.
     pub root: Option<String>,
-    /// A dispatch is refused when less is free.
+    /// A dispatch is refused when less disk space than this is free.
     pub disk_floor: Size,
-    /// A dispatch is refused when all worktrees together take this much; `null`: no limit.
+    /// A dispatch is refused when all worktrees together take up this much space; `null`: no limit.
     pub budget: Option<Size>,
-    /// Names of ignored files and folders that a build makes again.
+    /// Names of ignored files and folders that a build can recreate.
     pub reproducible: Vec<String>,
-    /// Other ignored files up to this size together go into a rescue commit.
+    /// Other ignored files go into a rescue commit, up to this size in total.
     pub rescue_ignored_max: Size,
-    /// `vnx worktree gc` leaves a kept worktree alone until nothing was done to it for this long.
+    /// `vnx worktree gc` leaves a kept worktree alone until nothing has been done to it for this long.
     pub keep: Span,
-    /// How many worktrees are made ahead; a dispatch takes one in no time.
+    /// How many worktrees are made ahead, so that a dispatch gets one at once.
     pub pool: usize,
-    /// Ignored files and folders of the main checkout that a worktree gets a copy of, by pattern.
+    /// Patterns for ignored files and folders of the main checkout that each worktree gets a copy of.
     pub copy: Vec<String>,
-    /// What is done with a folder that the file system cannot clone.
+    /// What happens to a folder that the file system cannot clone.
     pub uncloned: Uncloned,
-    /// Ignored files and folders of the main checkout that a worktree gets a link to.
+    /// Ignored files and folders of the main checkout that each worktree gets a link to.
     pub link: Vec<String>,
-    /// Whether large files of git LFS are fetched for the checkout.
+    /// Whether the large files of git LFS are fetched for the checkout.
     pub lfs: Lfs,
-    /// Submodules are populated, from what the main checkout has of them.
+    /// Whether submodules are populated, from what the main checkout has of them.
     pub submodules: bool,
-    /// Variables of workers and hooks, each with the name of a folder that all worktrees share.
+    /// Environment variables for workers and hooks. Each gets the path of the named folder, which all worktrees share.
     pub caches: BTreeMap<String, Name>,
     /// Commands that run in a worktree.
     pub hooks: Hooks,
@@ -244,27 +244,27 @@ impl Default for Worktree {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Panes {
-    /// A window for each dispatch where tmux is installed.
+    /// A window for each dispatch, if tmux is installed.
     #[default]
     Window,
-    /// All in one window.
+    /// All dispatches in one window.
     Split,
-    /// Some to a window.
+    /// Several dispatches to a window.
     Grid,
-    /// None.
+    /// No panes.
     Off,
 }
 
-/// Panes.
+/// Settings for tmux panes.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Tmux {
-    /// Whether dispatches get a pane.
+    /// Whether and how dispatches get a pane.
     pub panes: Panes,
-    /// How many panes a window has in a grid.
+    /// How many panes a window has with `panes: grid`.
     pub grid: u32,
-    /// A private socket (`tmux -L <name>`); `null`: the user's own server.
+    /// The name of a private socket (`tmux -L <name>`); `null`: the user's own server.
     pub socket: Option<Name>,
 }
 
@@ -274,7 +274,7 @@ impl Default for Tmux {
     }
 }
 
-/// Limits.
+/// Limits on dispatches and recordings.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
@@ -291,12 +291,12 @@ impl Default for LimitsConfig {
     }
 }
 
-/// Redaction.
+/// Settings for the redaction of secrets.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Redact {
-    /// Variables whose values are secrets although their names do not say so.
+    /// Environment variables whose values are secrets although their names do not say so.
     pub names: Vec<String>,
 }
 

@@ -25,37 +25,37 @@ const RESERVED: [&str; 5] = ["verdict", "strict", "items", "no-gate", "git-confi
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Gate {
-    /// For `sh -c`, in a clean checkout of the tree.
+    /// A command for `sh -c`, run in a clean checkout of the tree.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
-    /// The built thing is started and asked.
+    /// What was built is started and checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probe: Option<Probe>,
-    /// A model reads the change.
+    /// A model reviews the change.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub review: Option<Review>,
-    /// A person says yes.
+    /// A person approves the change.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub human: Option<Human>,
-    /// A system elsewhere has built this commit.
+    /// An external system has built this commit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ci: Option<Ci>,
-    /// It holds a merge; otherwise it only says what it thinks.
+    /// The gate blocks the merge; otherwise its result is only advice.
     pub required: bool,
-    /// When it runs.
+    /// When the gate runs.
     pub phase: Phase,
-    /// What it is for; empty: everything.
+    /// When the gate applies; empty: always.
     pub when: When,
-    /// Gates that must have passed before it is run.
+    /// Gates that must have passed before this one runs.
     pub after: Vec<Name>,
-    /// It is ended after this long.
+    /// How long until the gate is stopped.
     pub timeout: Span,
-    /// How often it is tried again when it fails.
+    /// How often the gate is retried when it fails.
     pub retries: u32,
-    /// How much of its output is kept.
+    /// How much of the gate's output is kept.
     pub output: Size,
-    /// It gets the folders of `worktree.caches`. Branches that are tested write to them, so one of them can
-    /// spoil another one's result.
+    /// The gate gets the folders of `worktree.caches`. The branches under test write to them, so one branch can
+    /// spoil another's result.
     pub caches: bool,
 }
 
@@ -79,20 +79,20 @@ impl Default for Gate {
     }
 }
 
-/// What a gate is for. Everything that is named must hold.
+/// When a gate applies. Every condition that is named must be met.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct When {
-    /// One of the changed paths matches one of these.
+    /// At least one changed path matches one of these.
     pub paths: Vec<String>,
-    /// One of these agents did it.
+    /// One of these agents did the work.
     pub agents: Vec<Name>,
-    /// It belongs to one of these tracks.
+    /// The dispatch belongs to one of these tracks.
     pub tracks: Vec<Name>,
-    /// The agent's work is of one of these classes.
+    /// The agent's class is one of these.
     pub classes: Vec<Name>,
-    /// Only changes that are held to everything.
+    /// Only strict changes, to which every gate applies.
     pub strict: bool,
 }
 
@@ -101,17 +101,17 @@ pub struct When {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Review {
-    /// The role that reads.
+    /// The agent that reviews.
     pub agent: Name,
-    /// The CLIs that must all say yes; empty: the one that the agent or the project has.
+    /// The providers that must all pass the change; empty: the one that the agent or the project names.
     pub providers: Vec<Name>,
-    /// The model, where there is one provider.
+    /// The model, if there is only one provider.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// The model of each of several providers.
+    /// The model for each of several providers.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub models: BTreeMap<Name, String>,
-    /// A change that is larger is not shown, and a change that is not shown whole is not reviewed.
+    /// A larger change is not shown to a reviewer, and a change that is not shown whole is not reviewed.
     pub max_diff: Size,
 }
 
@@ -127,9 +127,9 @@ impl Default for Review {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Human {
-    /// How many persons.
+    /// How many people must approve.
     pub approvals: u32,
-    /// Each approval is signed with a key of `.vnx/allowed_signers`.
+    /// Each approval must be signed with a key from `.vnx/allowed_signers`.
     pub signed: bool,
 }
 
@@ -139,18 +139,18 @@ impl Default for Human {
     }
 }
 
-/// What a system elsewhere says. It has exactly one of `file`, `command` and `forge`.
+/// What an external system reports. It has exactly one of `file`, `command` and `forge`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Ci {
-    /// A file that it writes: `{"commit": "…", "status": "pass"}`. Relative to the main checkout.
+    /// A file that the system writes: `{"commit": "…", "status": "pass"}`. Relative to the main checkout.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
-    /// A command that asks it, for `sh -c`; it prints the same on standard output.
+    /// A command for `sh -c` that asks the system. It prints the same JSON on standard output.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
-    /// The name of a workflow, asked through `gh`.
+    /// The name of a workflow, which vnx looks up through `gh`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub forge: Option<String>,
 }
