@@ -275,6 +275,22 @@ fn doctor_fails_over_an_edit_anywhere() {
     assert!(out.contains("FAIL  ledger           the ledger does not verify: the receipt was edited"), "{out}");
 }
 
+/// A torn end is mended by whoever comes next, and everybody says so.
+#[test]
+fn a_torn_end_is_no_reason_to_stop() {
+    let world = World::new();
+    world.script("true").expect(4);
+    let text = std::fs::read_to_string(world.ledger()).unwrap();
+    std::fs::write(world.ledger(), format!("{text}{{\"v\":1,\"prev\":\"")).unwrap();
+    let out = world.vnx(&["doctor"]).expect(0).out;
+    assert!(out.contains("WARN  ledger           the ledger does not verify: "), "{out}");
+    for told in [out, world.vnx(&["audit-chain", "verify"]).expect(4).out] {
+        assert!(told.contains("`vnx audit-chain seal`, or any next dispatch"), "{told}");
+    }
+    world.vnx(&["audit-chain", "seal"]).expect(0);
+    world.assert_verified();
+}
+
 /// A new ledger in the place of one that was taken away would verify, and hide that.
 #[test]
 fn a_ledger_that_was_taken_away_is_not_replaced() {
@@ -407,7 +423,6 @@ fn doctor_tells_of_many_packs() {
     assert_eq!(row(&world.vnx(&["doctor", "--json"])), None);
 }
 
-/// No other command lists the agents.
 /// It would show when somebody merges.
 #[test]
 fn doctor_names_what_gates_and_merges_ask_for_in_vain() {

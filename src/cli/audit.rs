@@ -247,7 +247,9 @@ fn next(report: &Report, own: bool) -> Option<&'static str> {
         (Status::TornTail, true) if report.receipts == 0 => {
             "nothing was ever recorded in it, or it was replaced: bring it back from where it went, or move it away and run `vnx init`"
         }
-        (Status::TornTail, true) => "any next dispatch puts the torn end into quarantine and says so in a receipt",
+        (Status::TornTail, true) => {
+            "`vnx audit-chain seal`, or any next dispatch, puts the torn end into quarantine and says so in a receipt"
+        }
         (Status::TornTail, false) => "copy it again, while nothing is appended",
         (Status::Undecided, true) => {
             "see the line above; `vnx audit-chain seal` makes an anchor, a ledger that is gone comes from a backup"

@@ -16,6 +16,7 @@ use crate::anchor::{self, NoWitness};
 use crate::domain::gate::check::short_ref;
 use crate::domain::{DispatchId, Fault, Name};
 use crate::git::Git;
+use crate::ledger::verify::Status;
 use crate::project::Project;
 use crate::project::config::Panes;
 use crate::provider::{self, Manifest, VersionProbe, environment};
@@ -187,9 +188,18 @@ fn rows_of(project: &Project, seen: &Snapshot, checks: &mut Vec<Check>) {
         Err(fault) => Check::new("identity", Level::Fail, &fault.what, fault.next()),
     });
     checks.push(Check::of("constraints", &seen.constraints, |c| format!("{} rules", c.constraints.len())));
-    let doubt = seen.ledger.is_ok().then(|| anchor::disbelieved(project, true)).flatten();
-    checks.push(match doubt {
-        Some(why) => {
+    let audit = seen.ledger.is_ok().then(|| anchor::believed(project, true));
+    checks.push(match audit.and_then(|audit| Some((anchor::why_not(&audit)?, audit.report.status))) {
+        Some((why, Status::TornTail)) => {
+            Check::new("ledger", Level::Warn, why, "`vnx audit-chain seal`, or any next dispatch, mends a torn end")
+        }
+        Some((why, Status::Undecided)) => Check::new(
+            "ledger",
+            Level::Warn,
+            why,
+            "`vnx audit-chain verify` says what is missing; nothing lands until then",
+        ),
+        Some((why, _)) => {
             let fix =
                 "`vnx audit-chain verify` says where; dispatch nothing meanwhile, and nothing lands until it holds";
             Check::new("ledger", Level::Fail, why, fix)
