@@ -213,6 +213,11 @@ fn agents_are_listed_with_where_they_come_from() {
     assert_eq!(named("reader")["skills"], serde_json::json!(["review-code"]));
     assert!(named("reader")["origin"].as_str().unwrap().ends_with(".vnx/agents/reader/AGENT.md"));
     assert!(named("broken")["error"].as_str().unwrap().contains("unknown variant `everything`"));
+    // A folder that cannot be one hides none of the others.
+    world.agent("My_Agent", "");
+    assert!(world.vnx(&["agent", "list", "--json"]).expect(0).json()["agents"].to_string().contains("\"My_Agent\""));
+    let unknown = world.vnx(&["dispatch-agent", "--agent", "nosuch", "-i", "x"]).expect(2).err;
+    assert!(unknown.contains("use one of") && unknown.contains("reader") && !unknown.contains("broken"), "{unknown}");
     let said = world.vnx(&["agent", "list"]).expect(0).out;
     assert!(said.contains("reader             default   the project  for a test"), "{said}");
 }

@@ -13,7 +13,7 @@ use crate::prompt;
 
 #[derive(Serialize)]
 struct Row {
-    name: Name,
+    name: String,
     /// Its file, or `embedded`: it came with vnx.
     origin: Option<String>,
     description: Option<String>,
@@ -34,7 +34,7 @@ struct Rows {
 }
 
 impl Row {
-    fn of(name: Name, read: Result<Agent, Fault>) -> Self {
+    fn of(name: String, read: Result<Agent, Fault>) -> Self {
         match read {
             Ok(Agent { head, origin, .. }) => Self {
                 name,
@@ -71,7 +71,7 @@ impl Row {
             (Some(error), _) => toned(Tone::Bad, &printable(error)),
             (None, description) => printable(description.as_deref().unwrap_or_default()),
         };
-        [self.name.to_string(), provider.to_owned(), origin.to_owned(), what]
+        [printable(&self.name), provider.to_owned(), origin.to_owned(), what]
     }
 }
 
@@ -79,7 +79,8 @@ pub(super) fn run(context: &Context, command: &AgentCommand) -> Result<Answer, F
     let AgentCommand::List(args) = command;
     let folder = context.project_as_it_is()?.folder();
     let listed = prompt::agents(&folder)?.into_iter();
-    let agents: Vec<Row> = listed.map(|one| Row::of(one.name.clone(), prompt::agent(&folder, &one.name))).collect();
+    let read = |name: &str| Name::parse("agent", name).and_then(|name| prompt::agent(&folder, &name));
+    let agents: Vec<Row> = listed.map(|one| Row::of(one.name.clone(), read(&one.name))).collect();
     if args.json {
         context.screen.json(&Rows { schema: "vnx.agents/1", agents });
         return Ok(Answer::Good);

@@ -142,7 +142,12 @@ fn ids(so_far: &OsStr, open: bool) -> Vec<CompletionCandidate> {
 }
 
 fn names_of_agents(folder: &Path) -> Vec<String> {
-    prompt::agents(folder).unwrap_or_default().into_iter().map(|agent| agent.name.to_string()).collect()
+    prompt::agents(folder)
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|agent| agent.description.is_ok())
+        .map(|agent| agent.name)
+        .collect()
 }
 
 fn providers(folder: &Path) -> Vec<String> {

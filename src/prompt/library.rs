@@ -25,8 +25,8 @@ const SKILLS: [(&str, &str); 3] = [
 /// An agent in a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
-    /// Its name.
-    pub name: Name,
+    /// The name of its folder, which may be no name for an agent.
+    pub name: String,
     /// Its front matter could be read, and says this.
     pub description: Result<String, Fault>,
 }
@@ -38,14 +38,11 @@ pub fn agents(vnx_folder: &Path) -> Result<Vec<Listed>, Fault> {
     let mut names: Vec<&str> = own.map(String::as_str).chain(AGENTS.iter().map(|(n, _)| *n)).collect();
     names.sort_unstable();
     names.dedup();
-    names
-        .into_iter()
-        .map(|name| {
-            let name = Name::parse("agent", name)?;
-            let description = agent(vnx_folder, &name).map(|a| a.head.description);
-            Ok(Listed { name, description })
-        })
-        .collect()
+    let listed = names.into_iter().map(|name| {
+        let read = Name::parse("agent", name).and_then(|name| agent(vnx_folder, &name));
+        Listed { name: name.to_owned(), description: read.map(|agent| agent.head.description) }
+    });
+    Ok(listed.collect())
 }
 
 /// Reads one agent.
@@ -55,7 +52,8 @@ pub fn agent(vnx_folder: &Path, name: &Name) -> Result<Agent, Fault> {
             .fix("give the agent a shorter name"));
     }
     let Some((file, text, origin)) = find(vnx_folder, "agents", "AGENT.md", name, &AGENTS)? else {
-        let known: Vec<String> = agents(vnx_folder)?.iter().map(|l| l.name.to_string()).collect();
+        let known: Vec<String> =
+            agents(vnx_folder)?.into_iter().filter_map(|l| l.description.ok().map(|_| l.name)).collect();
         return Err(Fault::input(format!("unknown agent {:?}", name.as_str()))
             .fix(format!("use one of {}; or write .vnx/agents/{name}/AGENT.md", known.join(", "))));
     };

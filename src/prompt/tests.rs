@@ -14,7 +14,7 @@ fn every_embedded_agent_composes_under_its_budget() {
     let all = agents(nowhere).unwrap();
     assert_eq!(all.len(), 4);
     for listed in all {
-        let agent = agent(nowhere, &listed.name).unwrap();
+        let agent = agent(nowhere, &Name::parse("agent", &listed.name).unwrap()).unwrap();
         let skills = skills_of(nowhere, &agent).unwrap();
         let composed =
             compose(&agent, &skills, Assignment { text: "Do X.", branch: "vnx/x", paths: &[], by_answer: false });
