@@ -21,6 +21,17 @@ fn readme_and_help_show_the_same_exit_codes() {
     }
 }
 
+/// A command that lacks its subcommand is told so, and not what vnx as a whole can do.
+#[test]
+fn a_missing_subcommand_shows_those_of_its_command() {
+    let world = World::new();
+    for args in [&["gate"][..], &["gate", "-q"], &["audit-chain", "-v"]] {
+        let said = world.vnx(args).expect(2).err;
+        assert!(said.contains(&format!("vnx {}", args[0])) && !said.contains("dispatch-agent"), "{args:?}: {said}");
+    }
+    assert!(world.vnx(&[]).expect(2).err.contains("dispatch-agent"));
+}
+
 #[test]
 fn every_command_has_help_and_every_name_in_the_readme_exists() {
     let world = World::bare("repo");

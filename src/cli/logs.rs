@@ -2,7 +2,7 @@
 //! reader can slow a worker down.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, IsTerminal};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -73,9 +73,15 @@ pub(super) fn attach(context: &Context, args: &AttachArgs) -> Result<Answer, Fau
         }
         return verdict(context, &project, &id);
     }
+    if let Some(key) = args.detach_key.as_ref().filter(|_| plan.lane != Lane::Interactive) {
+        return Err(Fault::input(format!(
+            "--detach-key {key}: this worker has no screen of its own to keep keys from"
+        ))
+        .fix("leave it out: ctrl-\\ leaves"));
+    }
     process::leave_on_quit();
     context.screen.answer(&toned(Tone::Strong, &format!("{id}  {} on {}", plan.agent, plan.provider)));
-    if !args.pane && !view::is_closed(&project, &id) {
+    if !args.pane && std::io::stdin().is_terminal() && !view::is_closed(&project, &id) {
         context.screen.story("ctrl-\\ leaves; the worker goes on");
     }
     follow(context, &project, &id, Form::People, true)?;

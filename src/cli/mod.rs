@@ -117,7 +117,8 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Help and version are answers; everything else is a usage error.
             let code = if error.use_stderr() { 2 } else { 0 };
-            if error.kind() == ErrorKind::MissingSubcommand {
+            let is_bare = std::env::args_os().len() == 1;
+            if is_bare && error.kind() == ErrorKind::MissingSubcommand {
                 // Which commands there are is what help is for.
                 let _ = write!(anstream::stderr(), "{}", args::command().render_help().ansi());
             } else {
