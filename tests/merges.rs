@@ -210,6 +210,44 @@ fn ctrl_c_ends_a_whole_queue() {
     assert_eq!(world.count("item.opened"), 0);
 }
 
+/// An interrupt takes nothing back of what a gate has said, and is heard while the gate prepares.
+#[test]
+fn an_interrupted_gate_leaves_what_was_said_before() {
+    let world = World::new();
+    let (slow, ran) = (world.root.join("slow"), world.root.join("ran"));
+    let command = format!("echo >> {}; test ! -e {} || sleep 100; false", ran.display(), slow.display());
+    commit(&world, &format!("gates:\n  tests: {{command: '{command}'}}\n"));
+    let id = done(&world, "echo 1 > f");
+    let interrupted = |meanwhile: &dyn Fn()| {
+        let run = world.start(&["gate", "run", &id, "tests"]);
+        meanwhile();
+        rustix::process::kill_process(rustix::process::Pid::from_child(&run), rustix::process::Signal::INT).unwrap();
+        run
+    };
+    world.vnx(&["gate", "run", &id]).expect(1);
+    std::fs::write(&slow, "").unwrap();
+    let in_it = || world.until("the gate", || world.processes().iter().any(|(_, c)| c.contains("sleep 100")));
+    assert_eq!(interrupted(&in_it).wait().unwrap().code(), Some(130));
+    std::fs::remove_file(&slow).unwrap();
+    assert_eq!(reasons(&world, &id), [("failed".to_owned(), "tests".to_owned())]);
+    let asked = world.count("gate.requested");
+    world.vnx(&["merge", "--gates", &id]).expect(1);
+    assert_eq!(world.count("gate.requested"), asked);
+    // Its checkout waits for the repository.
+    let lock = std::fs::File::options().write(true).open(world.state().join("locks/repo.lock")).unwrap();
+    lock.lock().unwrap();
+    let runs = world.state().join("dispatches").join(&id).join("gates");
+    let marked = |name: &str| crate::common::names(&runs).iter().filter(|n| runs.join(n).join(name).exists()).count();
+    let (before, cancelled) = (marked("runner.log"), marked("cancelled"));
+    let mut run = interrupted(&|| world.until("the runner", || marked("runner.log") > before));
+    world.until("the note", || marked("cancelled") > cancelled);
+    lock.unlock().unwrap();
+    assert_eq!(run.wait().unwrap().code(), Some(130));
+    assert_eq!(std::fs::read_to_string(&ran).unwrap().lines().count(), 2, "it was not begun");
+    assert_eq!(world.last("gate.resulted")["reason"], "cancelled");
+    world.assert_nothing_left();
+}
+
 #[test]
 fn green_alone_and_broken_together() {
     let world = project("gates:\n  tests: {command: 'test ! -e f || test ! -e g'}\n");

@@ -10,7 +10,7 @@ use vnx::domain::verdict::End;
 use vnx::provider::{Stream, load};
 
 use crate::common::World;
-use crate::gates::{commit, done, goes, holds, project, reasons};
+use crate::gates::{check, commit, done, goes, holds, project, reasons};
 use crate::merges::main;
 
 const NONCE: &str = "0123456789abcdef0123456789abcdef";
@@ -145,6 +145,8 @@ fn two_reviewers_must_agree_and_a_person_settles_it() {
     world.vnx(&["merge", "--queue", &id]).expect(1);
     assert_eq!((world.count("gate.requested"), main(&world)), (asked, before));
     says(&world, "two", FAIL);
+    let settles = format!("vnx approve {id} --gate review --reason WHY");
+    assert!(check(&world, &id)["reasons"].to_string().contains(&settles), "the way to settle it is told");
     world.vnx(&["approve", &id, "--gate", "review", "--reason", "it is not wrong"]).expect(0);
     // What was found is open all the same.
     assert_eq!(reasons(&world, &id).iter().map(|r| r.0.as_str()).collect::<Vec<_>>(), ["item"]);
@@ -154,6 +156,9 @@ fn two_reviewers_must_agree_and_a_person_settles_it() {
     assert_eq!(holds_it, ["merge", "later"], "{items:#?}");
     world.vnx(&["items", "close", items[0]["item"].as_str().unwrap(), "--reason", "it is meant"]).expect(0);
     goes(&world, &id);
+    // They are asked again and disagree again: that is another disagreement.
+    world.vnx(&["gate", "run", &id, "review"]).expect(1);
+    holds(&world, &id, "unverified", "review");
     // Both say no: there is nothing to settle.
     says(&world, "one", FAIL);
     world.vnx(&["gate", "run", &id, "review"]).expect(1);

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use crate::common::World;
+use crate::gates::{commit, done};
 
 /// Everything that must be the same afterwards: files with modes and links with targets, what git keeps for the
 /// worktree alone, index entries with flags, refs.
@@ -729,6 +730,58 @@ fn a_copy_leaves_the_workers_of_its_original_alone() {
     assert_eq!(running.wait_with_output().unwrap().status.code(), Some(0));
     assert_eq!(world.git(&["show", &format!("vnx/{id}:f")]), "1");
     world.assert_nothing_left();
+}
+
+/// Nor what its gates run: processes, checkout and temporary folder are the original's.
+#[test]
+fn a_copy_leaves_the_gates_of_its_original_alone() {
+    let mut world = World::new();
+    let (go, begun) = (world.root.join("go"), world.root.join("begun"));
+    let wait = format!("touch {}; until [ -e {} ]; do sleep 0.02; done; test -e f", begun.display(), go.display());
+    commit(&world, &format!("gates:\n  tests: {{command: '{wait}'}}\n"));
+    let id = done(&world, "echo 1 > f");
+    let running = world.start(&["gate", "run", &id]);
+    world.until("the gate", || begun.exists());
+    let (original, copy) = (world.repo.clone(), world.root.join("copy"));
+    assert!(world.command("cp").arg("-a").args([&original, &copy]).status().unwrap().success());
+    world.repo = copy;
+    world.vnx(&["status"]).expect(0);
+    let said = world.last("gate.resulted");
+    assert_eq!(
+        (&said["status"], &said["reason"]),
+        (&"unverified".into(), &"the repository was copied while it ran".into())
+    );
+    world.repo = original;
+    std::fs::write(go, "").unwrap();
+    assert_eq!(running.wait_with_output().unwrap().status.code(), Some(0));
+    assert_eq!(world.last("gate.resulted")["status"], "pass");
+    world.assert_nothing_left();
+}
+
+/// Nor a worktree that somebody makes there at this moment.
+#[test]
+fn a_copy_leaves_what_is_being_made_alone() {
+    let mut world = World::new();
+    let go = world.root.join("go");
+    let hook = format!("echo 1 > precious; until [ -e {} ]; do sleep 0.02; done", go.display());
+    world.config(&format!("worktree: {{hooks: {{post_create: [{{run: '{hook}'}}]}}}}\n"));
+    let making = world.start(&["worktree", "new", "feature"]);
+    let tree = world.worktrees().join("feature");
+    world.until("the hook", || tree.join("precious").exists());
+    let (original, copy) = (world.repo.clone(), world.root.join("copy"));
+    assert!(world.command("cp").arg("-a").args([&original, &copy]).status().unwrap().success());
+    world.repo = copy;
+    world.vnx(&["ps"]).expect(0);
+    assert!(tree.join("precious").exists());
+    assert_eq!(
+        world.vnx(&["worktree", "list", "--json"]).expect(0).json()["worktrees"].as_array().map(Vec::len),
+        Some(0)
+    );
+    world.repo = original;
+    std::fs::write(go, "").unwrap();
+    assert_eq!(making.wait_with_output().unwrap().status.code(), Some(0));
+    assert!(tree.join("precious").exists());
+    world.git(&["worktree", "remove", "--force", tree.to_str().unwrap()]);
 }
 
 /// Too much together: the oldest go first, however young they are, and only as many as must.

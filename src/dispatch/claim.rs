@@ -69,7 +69,10 @@ fn take(folder: &Path) -> Result<File, Fault> {
         return Err(Fault::internal("a new dispatch has a folder already"));
     }
     // Whoever looks for lost dispatches may hold it for a moment.
-    lock::exclusive(&folder.join("lock"), Duration::from_secs(30))
+    let path = folder.join("lock");
+    let lock = lock::exclusive(&path, Duration::from_secs(30))?;
+    lock::note_place(&lock, &path)?;
+    Ok(lock)
 }
 
 fn fill(project: &Project, request: &Request, planned: &Planned, folder: &Path) -> Result<(), Fault> {

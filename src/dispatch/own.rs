@@ -179,7 +179,9 @@ fn claim(paths: &Paths, folder: &Path, own: &Own) -> Result<std::fs::File, Fault
             .fix("see `vnx worktree list`, or choose another name"));
     }
     let json = serde_json::to_vec_pretty(own).map_err(|e| Fault::internal(format!("the record: {e}")))?;
-    let lock = lock::exclusive(&folder.join("making"), Duration::from_secs(30))?;
+    let making = folder.join("making");
+    let lock = lock::exclusive(&making, Duration::from_secs(30))?;
+    lock::note_place(&lock, &making)?;
     files::replace(&folder.join("record.json"), &json)?;
     Ok(lock)
 }
@@ -293,8 +295,11 @@ fn tidy_one(project: &Project, id: &DispatchId) -> Result<(), Fault> {
     }
     // Whoever makes one takes its lock under this one.
     let _guard = lock::exclusive(&project.paths.claim_lock(), Duration::from_secs(30))?;
-    let Some(_lock) = lock::try_exclusive(&folder.join("making"))? else { return Ok(()) };
+    let making = folder.join("making");
+    let Some(lock) = lock::try_exclusive(&making)? else { return Ok(()) };
     match own(&project.paths, id) {
+        // What stands there is the original's.
+        Some(_) if half_made && lock::is_copied(&lock, &making)? => Ok(files::delete_tree(&folder)?),
         // Its lock goes last: nothing was left to do but to say so.
         Some(own) if half_made && is_unlocked(project, &own) => Ok(files::remove(&folder.join("making"))?),
         Some(own) if half_made => take_away(project, id, &own),

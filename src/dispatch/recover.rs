@@ -25,7 +25,6 @@ use crate::domain::verdict::{Containment, End, Verdict};
 use crate::domain::{Decision, Digest, DispatchId, Fault};
 use crate::git::Git;
 use crate::ledger::{Ledger, Receipt};
-use crate::project::paths::STATE;
 use crate::project::{Paths, Project};
 use crate::sys::{files, lock};
 use crate::worker::sweep_lost;
@@ -98,21 +97,13 @@ pub fn recover_one(paths: &Paths, id: &DispatchId) -> Result<bool, Fault> {
         surroundings::clear(&folder, id);
         return close_untouched(paths, id, &ledger, &receipts, &Untouched::NO_PLAN);
     };
-    if is_copied(paths, &plan) {
+    if lock::is_copied(&lock, &folder.join("lock"))? {
         return close_untouched(paths, id, &ledger, &receipts, &Untouched::COPIED);
     }
     let lost =
         Lost { lock: &lock, paths, ledger: &ledger, plan: &plan, plan_digest, folder: &folder, receipts: &receipts };
     lost.finish()?;
     Ok(true)
-}
-
-/// Whether this is a copy of the repository in which the dispatch was begun, and where it may still run: its processes,
-/// its worktree and its temporary folder are the original's. A repository that was moved has left nothing behind.
-fn is_copied(paths: &Paths, plan: &Plan) -> bool {
-    let theirs = Paths::at(Path::new(&plan.git_common_dir).join(STATE));
-    let is_here = || matches!((theirs.state().canonicalize(), paths.state().canonicalize()), (Ok(a), Ok(b)) if a == b);
-    theirs.dispatch(&plan.id).join("plan.json").exists() && !is_here()
 }
 
 /// A claim that got no further than its marker or its empty folder. The claim lock makes sure

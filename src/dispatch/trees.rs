@@ -214,11 +214,7 @@ fn way_back(project: &Project, name: &str, at: &Path) -> String {
     if here.exists() {
         return format!("it was moved, and git does not know: {repair}");
     }
-    let link = files::read_capped(&at.join(".git"), 4096).ok().flatten().unwrap_or_default();
-    let leads_to = String::from_utf8_lossy(&link).trim().strip_prefix("gitdir: ").map(PathBuf::from);
-    // `<common folder>/worktrees/<name>`, by whatever path git was called then.
-    let is_ours = |git_dir: &Path| git_dir.ancestors().any(|above| same_folder(above, &project.located.common_dir));
-    if leads_to.is_some_and(|other| other.exists() && !is_ours(&other)) {
+    if Git::is_of_another(at, &project.located.common_dir) {
         return format!("{} is of the repository that this one is a copy of: it stays there", said(at));
     }
     if at.exists() {

@@ -184,7 +184,7 @@ impl Git {
             let file = git_dir.join(OsStr::from_bytes(recorded.trim_ascii_end()));
             let path = file.parent().ok_or_else(|| unreadable("worktree"))?.to_owned();
             // One whose folder is gone is only waiting to be pruned.
-            if path.exists() {
+            if path.exists() && !Self::is_of_another(&path, &self.git_dir) {
                 found.push(CheckedOut { path, git_dir });
             }
         }

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -157,6 +158,16 @@ impl Git {
             Some(_) => Err(unreadable("worktree")),
             None => Ok(None),
         }
+    }
+
+    /// Whether the worktree at `path` says that it is of another repository, which is there: the one at `common_dir`
+    /// was copied from it, with its records of worktrees.
+    pub fn is_of_another(path: &Path, common_dir: &Path) -> bool {
+        let link = files::read_capped(&path.join(".git"), 4096).ok().flatten().unwrap_or_default();
+        let Some(to) = link.strip_prefix(b"gitdir: ") else { return false };
+        let to = path.join(OsStr::from_bytes(to.trim_ascii_end()));
+        // `<common folder>/worktrees/<name>`, by whatever path git was called then.
+        to.exists() && !to.ancestors().any(|above| same_folder(above, common_dir))
     }
 
     /// Where the repository has the worktree of this name on record.

@@ -183,11 +183,12 @@ pub fn tidy(project: &Project) -> Option<Result<String, Fault>> {
 pub(super) fn recover(project: &Project, lock: &File) -> Result<Option<String>, Fault> {
     let Some(entry) = journal_file(project).read()? else { return Ok(None) };
     let repository = Git::repository(&project.located.common_dir);
-    let places: Vec<CheckedOut> = entry
-        .places
-        .iter()
-        .map(|(path, git_dir)| CheckedOut { path: path.clone(), git_dir: git_dir.clone() })
-        .collect();
+    let noted = entry.places.iter().map(|(path, git_dir)| CheckedOut { path: path.clone(), git_dir: git_dir.clone() });
+    let mut places: Vec<CheckedOut> = noted.collect();
+    // What was moved stands elsewhere now, and what was copied is the original's there.
+    if places.iter().any(|place| !place.git_dir.starts_with(&project.located.common_dir)) {
+        places = repository.who_has(&entry.target, &project.located.main_top())?;
+    }
     let there = repository.ref_commit(&entry.target)?;
     let has = match (&entry.commit, &there) {
         (Some(commit), Some(there)) => repository.is_ancestor(commit, there)?,

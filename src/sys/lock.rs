@@ -2,7 +2,8 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -28,6 +29,29 @@ pub fn try_exclusive(path: &Path) -> Result<Option<File>, PathError> {
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(e)) => Err(e).at("lock", path),
     }
+}
+
+/// Notes in a lock file that was made for one piece of work where it stands.
+pub fn note_place(file: &File, path: &Path) -> Result<(), PathError> {
+    let meta = file.metadata().at("examine", path)?;
+    let here = path.canonicalize().at("examine", path)?;
+    let note = [format!("{} {} ", meta.dev(), meta.ino()).as_bytes(), here.as_os_str().as_bytes()].concat();
+    file.write_all_at(&note, 0).at("write", path)
+}
+
+/// Whether a lock file is a copy of one that stands, or stood, in another place, where its work may go on: it came here
+/// with a copy of its repository. One that was moved is the same file, and one in its own place is no copy.
+pub fn is_copied(file: &File, path: &Path) -> Result<bool, PathError> {
+    let meta = file.metadata().at("examine", path)?;
+    let mut note = vec![0; usize::try_from(meta.len()).unwrap_or(0).min(1 << 16)];
+    file.read_exact_at(&mut note, 0).at("read", path)?;
+    let mut parts = note.splitn(3, |b| *b == b' ');
+    let mut number = || std::str::from_utf8(parts.next()?).ok()?.parse::<u64>().ok();
+    let (dev, ino) = (number(), number());
+    // Its maker was killed before it could say.
+    let Some(there) = parts.next() else { return Ok(false) };
+    let here = path.canonicalize().at("examine", path)?;
+    Ok((dev, ino) != (Some(meta.dev()), Some(meta.ino())) && there != here.as_os_str().as_bytes())
 }
 
 /// Takes the lock, waiting up to `patience`. A lock file that was replaced meanwhile is not the
@@ -88,5 +112,37 @@ pub fn is_free(path: &Path) -> Result<bool, PathError> {
         Ok(()) => Ok(true),
         Err(TryLockError::WouldBlock) => Ok(false),
         Err(TryLockError::Error(e)) => Err(e).at("lock", path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_of_a_lock_is_told_from_one_that_was_moved() {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = |name: &str| {
+            let folder = temp.path().join(name);
+            std::fs::create_dir_all(&folder).unwrap();
+            folder.join("lock")
+        };
+        let copied = |path: &Path| is_copied(&open(path).unwrap(), path).unwrap();
+        let path = folder("one");
+        let file = open(&path).unwrap();
+        assert!(!copied(&path), "nothing is said yet");
+        note_place(&file, &path).unwrap();
+        assert!(!copied(&path));
+        let copy = folder("two");
+        std::fs::copy(&path, &copy).unwrap();
+        assert!(copied(&copy));
+        let moved = folder("three");
+        std::fs::rename(&path, &moved).unwrap();
+        assert!(!copied(&moved) && copied(&copy), "wherever the original is now");
+        // Brought back from a backup.
+        std::fs::copy(&copy, &path).unwrap();
+        assert!(!copied(&path));
+        std::fs::write(&path, "1 2").unwrap();
+        assert!(!copied(&path));
     }
 }

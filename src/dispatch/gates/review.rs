@@ -69,7 +69,8 @@ pub(super) fn review(paths: &Paths, job: &Job, folder: &Path, asked: &Review) ->
         let all = providers.iter().zip(opened);
         all.map(|(provider, opened)| heard(&project, job, provider.as_ref(), opened)).collect()
     });
-    for (reviewer, found_by_it, said) in heard {
+    for (reviewer, found_by_it, said, cut_off) in heard {
+        found.cut_off |= cut_off;
         // Writing to a String cannot fail.
         let _ = write!(found.report, "# {}\n\n{said}\n\n", reviewer.provider);
         found.reviewers.push(reviewer);
@@ -128,12 +129,13 @@ fn open(
     Ok(opened)
 }
 
+/// What came of one reviewer: its word, what it found, its report, and whether somebody ended it.
 fn heard(
     project: &Project,
     job: &Job,
     provider: Option<&Name>,
     opened: Result<door::Opened, Fault>,
-) -> (Reviewer, Reviewed, String) {
+) -> (Reviewer, Reviewed, String, bool) {
     let nobody = |fault: Fault| {
         let name = provider.map_or_else(|| "no provider".to_owned(), Name::to_string);
         let answer = Reviewed::unverified(fault.what);
@@ -145,7 +147,7 @@ fn heard(
             reason: answer.reason.clone(),
             usage: crate::domain::event::Usage::default(),
         };
-        (reviewer, answer, String::new())
+        (reviewer, answer, String::new(), false)
     };
     let opened = match opened {
         Ok(opened) => opened,
@@ -171,7 +173,7 @@ fn heard(
         reason: answer.reason.clone(),
         usage: closed.usage.clone(),
     };
-    (reviewer, answer, said)
+    (reviewer, answer, said, verdict.outcome == Outcome::Cancelled)
 }
 
 /// Cancels the reviewers when the gate is cancelled, which its folder tells.

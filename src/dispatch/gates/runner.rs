@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -43,11 +44,16 @@ pub(super) struct Found {
     pub(super) checks: Vec<ProbeSaid>,
     pub(super) reviewers: Vec<Reviewer>,
     pub(super) findings: Vec<Finding>,
+    /// It was ended before it had an answer.
+    pub(super) cut_off: bool,
 }
 
 impl Found {
     pub(super) fn unverified(reason: impl Into<String>) -> Self {
         Self { status: Some(GateStatus::Unverified), reason: reason.into(), ..Self::default() }
+    }
+    fn cancelled() -> Self {
+        Self { cut_off: true, ..Self::unverified(CANCELLED) }
     }
 }
 
@@ -68,6 +74,13 @@ pub fn run_gate(paths: &Paths, id: &DispatchId, nonce: &str) -> Result<(), Fault
     Ok(files::remove(&paths.open_gates().join(nonce))?)
 }
 
+/// One try of a command.
+struct Try<'a> {
+    env: &'a BTreeMap<String, String>,
+    nth: u32,
+    control: UnixListener,
+}
+
 struct Running<'a> {
     paths: &'a Paths,
     job: &'a Job,
@@ -86,27 +99,27 @@ impl Running<'_> {
     fn work(&self) -> Result<Found, Fault> {
         let Some(work) = self.job.gate.work() else { return Ok(Found::unverified("the gate says nothing")) };
         if self.is_cancelled() {
-            return Ok(Found::unverified(CANCELLED));
+            return Ok(Found::cancelled());
         }
         match work {
-            Work::Command(line) => self.tried(|env, nth| {
+            Work::Command(line) => self.tried(|one| {
                 let (program, args) = shell(line);
-                Ok(self.command_found(self.contained(program, args, env, nth)?))
+                Ok(self.command_found(self.contained(program, args, one)?))
             }),
-            Work::Probe(probe) => self.tried(|env, nth| {
+            Work::Probe(probe) => self.tried(|one| {
                 let file = self.folder.join("probe.json");
                 let json = serde_json::to_vec(probe).map_err(|e| Fault::internal(format!("a probe: {e}")))?;
                 files::replace(&file, &json)?;
                 let (vnx, file) = (path::text(&path::own_executable()?)?, path::text(&file)?);
-                let (ended, said) = self.contained(&vnx, vec![PROBE.to_owned(), file], env, nth)?;
+                let (ended, said) = self.contained(&vnx, vec![PROBE.to_owned(), file], one)?;
                 let checks =
                     said.stdout.lines().filter_map(|line| serde_json::from_str::<ProbeSaid>(line).ok()).collect();
                 Ok(probed(self.command_found((ended, said)), checks))
             }),
             Work::Ci(Ci { file: Some(file), .. }) => Ok(self.ci_file(Path::new(file))),
-            Work::Ci(Ci { command: Some(line), .. }) => self.tried(|env, nth| {
+            Work::Ci(Ci { command: Some(line), .. }) => self.tried(|one| {
                 let (program, args) = shell(line);
-                let (ended, said) = self.contained(program, args, env, nth)?;
+                let (ended, said) = self.contained(program, args, one)?;
                 let mut found = self.command_found((ended, said.clone()));
                 if found.status == Some(GateStatus::Pass) {
                     (found.status, found.reason) = self.ci_said(said.stdout.trim());
@@ -120,7 +133,7 @@ impl Running<'_> {
     }
 
     /// Tries a command in a clean checkout, again where it fails and may be tried again.
-    fn tried(&self, one: impl Fn(&BTreeMap<String, String>, u32) -> Result<Found, Fault>) -> Result<Found, Fault> {
+    fn tried(&self, one: impl Fn(Try<'_>) -> Result<Found, Fault>) -> Result<Found, Fault> {
         let id = DispatchId::parse(&self.job.binding.nonce)?;
         let around = Surroundings::take(self.folder, self.paths, &id)?;
         let mut env = environment::build(&self.job.env_pass, &self.job.env_set, &BTreeMap::new(), None)?;
@@ -130,7 +143,12 @@ impl Running<'_> {
             let place = self.place();
             let git = place.make()?;
             let risk = git.config()?.risk();
-            let mut found = one(&env, nth)?;
+            // Whoever cancels writes it down and then knocks, so what is not heard here is heard there.
+            let control = control::bind(self.folder)?;
+            if self.is_cancelled() {
+                return Ok(Found { tries: nth, ..Found::cancelled() });
+            }
+            let mut found = one(Try { env: &env, nth, control })?;
             found.tries = nth;
             if let Some(why) = self.spoilt(&git, risk) {
                 found.status = Some(GateStatus::Unverified);
@@ -163,13 +181,8 @@ impl Running<'_> {
         }
     }
 
-    fn contained(
-        &self,
-        program: &str,
-        args: Vec<String>,
-        env: &BTreeMap<String, String>,
-        nth: u32,
-    ) -> Result<(Ended, Spoken), Fault> {
+    fn contained(&self, program: &str, args: Vec<String>, one: Try<'_>) -> Result<(Ended, Spoken), Fault> {
+        let Try { env, nth, control } = one;
         let is_secret = |name: &String| Redactor::is_secret_name(name) || self.job.secret_names.contains(name);
         let secrets = env.iter().filter(|(name, _)| is_secret(name)).map(|(n, v)| (n.clone(), v.clone())).collect();
         let place = self.place().place().path();
@@ -184,7 +197,7 @@ impl Running<'_> {
             grace: self.job.grace,
             folder: self.folder,
             redactor: &Redactor::new(secrets),
-            control: control::bind(self.folder)?,
+            control,
         })
     }
 
@@ -199,6 +212,7 @@ impl Running<'_> {
             status: Some(status),
             reason,
             report: said.text,
+            cut_off: ended.end == End::Cancelled,
             end: Some(ended.end),
             containment: Some(ended.containment),
             tests,
@@ -285,7 +299,7 @@ impl Running<'_> {
         let status = found.status.unwrap_or(GateStatus::Unverified);
         let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         let redactor = Redactor::default();
-        let cancelled = status == GateStatus::Unverified && self.is_cancelled();
+        let cancelled = status == GateStatus::Unverified && found.cut_off && self.is_cancelled();
         let reason = if cancelled { CANCELLED.to_owned() } else { summary(&redactor.redact(&found.reason)) };
         let usage = sum(&found.reviewers);
         let evidence = Evidence {
@@ -441,16 +455,25 @@ pub(super) fn recover(project: &Project, nonce: &str) -> Result<(), Fault> {
     let Some(text) = files::read_capped(&marker, 256)? else { return Ok(()) };
     let id = DispatchId::parse(String::from_utf8_lossy(&text).trim())?;
     let Some(folder) = gate::folder(&paths.dispatch(&id), nonce) else { return Ok(files::remove(&marker)?) };
-    let Some(_lock) = lock::try_exclusive(&folder.join("lock"))? else { return Ok(()) };
+    let lock_file = folder.join("lock");
+    let Some(lock) = lock::try_exclusive(&lock_file)? else { return Ok(()) };
     if !marker.exists() {
         return Ok(());
     }
     let job = Job::read(&folder)?;
-    let contained = sweep_lost(Some(&Job::marker(nonce)), None, Duration::from_secs(2).min(Span::duration(job.grace)));
-    surroundings::clear(&folder, &DispatchId::parse(nonce)?);
     let running = Running { paths, job: &job, folder: &folder };
     let receipts = project.ledger().of_dispatch(&id)?;
-    if !receipts.iter().any(|r| matches!(&r.body, Body::GateResulted(said) if said.nonce == nonce)) {
+    let is_open = !receipts.iter().any(|r| matches!(&r.body, Body::GateResulted(said) if said.nonce == nonce));
+    if lock::is_copied(&lock, &lock_file)? {
+        // Its processes, its checkout and its temporary folder are the original's.
+        if is_open {
+            running.record(Found::unverified("the repository was copied while it ran"), Instant::now())?;
+        }
+        return Ok(files::remove(&marker)?);
+    }
+    let contained = sweep_lost(Some(&Job::marker(nonce)), None, Duration::from_secs(2).min(Span::duration(job.grace)));
+    surroundings::clear(&folder, &DispatchId::parse(nonce)?);
+    if is_open {
         let mut found = Found::unverified("its runner died, and its end was not seen");
         found.containment = Some(contained);
         running.record(found, Instant::now())?;

@@ -96,7 +96,10 @@ pub fn run(project: &Project, looked: &Looked, wanted: &Wanted, mut tell: impl F
     let named = |a: &&Applied| wanted.names.contains(&a.name);
     for Applied { name, required, gate, .. } in seen.gates.iter().filter(named).filter(|a| !is_wanted(a)) {
         let why = match gate.work() {
-            Some(Work::Human(_)) => format!("a person says it: `vnx approve {} --gate {name}`", seen.dispatch),
+            Some(Work::Human(human)) => {
+                let sign = if human.signed { " --sign" } else { "" };
+                format!("a person says it: `vnx approve {}{sign} --reason WHY`", seen.dispatch)
+            }
             _ => "it is asked of what the target becomes: `vnx merge` runs it".to_owned(),
         };
         skipped.push(Ran {
@@ -307,7 +310,9 @@ impl Asking<'_> {
     /// The lock passes as standard input: there is no moment at which nobody holds it.
     fn start(&self, nonce: &str) -> Result<tokio::process::Child, Fault> {
         let (paths, folder) = (&self.project.paths, self.folder(nonce)?);
-        let held = lock::exclusive(&folder.join("lock"), Duration::from_secs(10))?;
+        let path = folder.join("lock");
+        let held = lock::exclusive(&path, Duration::from_secs(10))?;
+        lock::note_place(&held, &path)?;
         files::private_folder(&paths.open_gates())?;
         files::replace(&paths.open_gates().join(nonce), self.id().as_str().as_bytes())?;
         let log = lock::open(&folder.join("runner.log"))?;
@@ -349,7 +354,7 @@ impl Asking<'_> {
     fn cancel(&self, running: &BTreeMap<String, &Applied>, now: bool) {
         for nonce in running.keys() {
             let Ok(folder) = self.folder(nonce) else { continue };
-            // On a thread of its own: one that prepares answers later.
+            // On a thread of its own: it may answer late. One that prepares looks for the note before it begins.
             std::thread::spawn(move || cancel_one(&folder, now));
         }
     }

@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-pub use super::situation::{Applied, Approved, Proof, Run, Situation, Subject};
+pub use super::situation::{Applied, Approved, Proof, Run, Situation, Subject, short, short_ref};
 use super::spec::{Human, Work};
-use super::{Binding, CANCELLED, GateKind, GateStatus, Phase};
+use super::{Binding, GateKind, GateStatus, Phase};
 use crate::domain::outcome::Decision;
 use crate::domain::receipt::{GateOverride, ItemOpened, Scope};
 use crate::domain::verdict::HeldBy;
@@ -242,14 +242,17 @@ impl Situation {
     /// Whether a gate's reviewers disagree about just this.
     pub fn is_split(&self, gate: &Name) -> bool {
         let applied = self.gates.iter().find(|applied| applied.name == *gate);
-        applied.and_then(|applied| last_run(self, applied)).is_some_and(|run| run.split)
+        applied.and_then(|applied| last_run(self, applied)).is_some_and(|run| run.split && !run.is_cancelled())
     }
 }
 
-/// The last run of a gate before a merge that was asked about just this.
+/// The last run of a gate before a merge that was asked about just this. One that was cancelled takes nothing back of
+/// what was said before it.
 fn last_run<'a>(seen: &'a Situation, applied: &Applied) -> Option<&'a Run> {
     let of_gate = |run: &&Run| run.binding.gate == applied.name && run.phase == Phase::PreMerge;
-    seen.runs.iter().rev().filter(of_gate).find(|run| differences(seen, applied, &run.binding).is_empty())
+    let about_this = |run: &&Run| differences(seen, applied, &run.binding).is_empty();
+    let all = || seen.runs.iter().rev().filter(of_gate).filter(about_this);
+    all().find(|run| !run.is_cancelled()).or_else(|| all().next())
 }
 
 /// Whether a gate's override is about this, now.
@@ -279,16 +282,6 @@ fn refuse(seen: &Situation, approved: &Approved) -> Option<String> {
         return Some(format!("the approval of {by} is for {}", short_ref(&scope.target)));
     }
     (seen.now >= scope.until).then(|| format!("the approval of {by} has expired"))
-}
-
-/// The first digits of a commit, for people.
-pub fn short(commit: &str) -> &str {
-    commit.get(..12).unwrap_or(commit)
-}
-
-/// A branch as people call it.
-pub fn short_ref(reference: &str) -> &str {
-    reference.strip_prefix("refs/heads/").unwrap_or(reference)
 }
 
 struct Holds<'a> {
@@ -385,7 +378,9 @@ impl Holds<'_> {
             return (Standing::Broken, Code::Evidence, format!("its result does not count: {why}"), again);
         }
         match &run.result {
-            None if run.live => (Standing::Running, Code::GateRunning, "it is running".to_owned(), format!("wait, or {again}")),
+            None if run.live => {
+                (Standing::Running, Code::GateRunning, "it is running".to_owned(), format!("wait, or {again}"))
+            }
             None => (Standing::Missing, Code::Missing, "it has no result".to_owned(), again),
             Some(result) => match result.status {
                 GateStatus::Pass => (Standing::Pass, Code::Failed, result.reason.clone(), String::new()),
@@ -393,11 +388,12 @@ impl Holds<'_> {
                     let clear = format!("read `vnx gate show {id} {name}`; mend it on the branch, then {again}");
                     (Standing::Fail, Code::Failed, result.reason.clone(), clear)
                 }
-                GateStatus::Unverified if result.reason == CANCELLED => {
-                    (Standing::Missing, Code::Missing, "it was cancelled".to_owned(), again)
-                }
+                _ if run.is_cancelled() => (Standing::Missing, Code::Missing, "it was cancelled".to_owned(), again),
                 GateStatus::Unverified => self.settled(applied, run).unwrap_or_else(|| {
-                    let clear = format!("read `vnx gate show {id} {name}`, then {again}, or `vnx gate override {id} {name} --reason WHY`");
+                    let next = if run.split { format!("`vnx approve {id} --gate {name} --reason WHY`") } else { again };
+                    let clear = format!(
+                        "read `vnx gate show {id} {name}`, then {next}, or `vnx gate override {id} {name} --reason WHY`"
+                    );
                     (Standing::Unverified, Code::Unverified, result.reason.clone(), clear)
                 }),
             },
@@ -408,7 +404,9 @@ impl Holds<'_> {
     fn settled(&self, applied: &Applied, run: &Run) -> Option<(Standing, Code, String, String)> {
         let (seen, name) = (self.seen, &applied.name);
         applied.gate.review.as_ref().filter(|_| run.split)?;
-        let by = seen.approvals.iter().find(|a| a.given.settles.as_ref() == Some(name) && refuse(seen, a).is_none())?;
+        // It is about what these reviewers said, and not about what others said before.
+        let settles = |a: &&Approved| a.given.settles.as_ref() == Some(name) && a.seq > run.seq;
+        let by = seen.approvals.iter().filter(settles).find(|a| refuse(seen, a).is_none())?;
         Some((Standing::Pass, Code::Unverified, format!("settled by {}", who(&by.given.by)), String::new()))
     }
 

@@ -145,3 +145,29 @@ pub fn nonce(random: [u8; 16]) -> String {
 pub fn is_nonce(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
+
+#[cfg(test)]
+mod words {
+    use super::*;
+
+    #[test]
+    fn words_are_those_of_the_files() {
+        for kind in [GateKind::Command, GateKind::Probe, GateKind::Review, GateKind::Human, GateKind::Ci] {
+            assert_eq!(serde_json::to_string(&kind).unwrap(), format!("{:?}", kind.word()));
+        }
+        for status in [GateStatus::Pass, GateStatus::Fail, GateStatus::Unverified] {
+            assert_eq!(serde_json::to_string(&status).unwrap(), format!("{:?}", status.word()));
+        }
+    }
+
+    #[test]
+    fn a_nonce_is_32_hex_digits_and_nothing_else_is_one() {
+        let one = nonce([0, 1, 0x10, 0xff, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 0xab, 0xcd]);
+        assert_eq!(one, "000110ff09080706050403020100abcd");
+        assert!(is_nonce(&one));
+        let long = format!("{one}0");
+        for bad in ["", &one[1..], &long, &one.to_uppercase(), &one.replace("ff", "../"), &one.replace("ff", "fg")] {
+            assert!(!is_nonce(bad), "{bad}");
+        }
+    }
+}

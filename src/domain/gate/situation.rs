@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::spec::Gate;
-use super::{Binding, Phase};
+use super::{Binding, CANCELLED, GateStatus, Phase};
 use crate::domain::receipt::{ApprovalGiven, GateResulted, ItemOpened, OverrideUsed};
 use crate::domain::verdict::Verdict;
 use crate::domain::{Digest, DispatchId, Name, Timestamp};
@@ -30,6 +30,16 @@ pub enum Proof {
     Broken(String),
 }
 
+/// The first digits of a commit, for people.
+pub fn short(commit: &str) -> &str {
+    commit.get(..12).unwrap_or(commit)
+}
+
+/// A branch as people call it.
+pub fn short_ref(reference: &str) -> &str {
+    reference.strip_prefix("refs/heads/").unwrap_or(reference)
+}
+
 /// One run of a gate, from its receipts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
@@ -39,12 +49,21 @@ pub struct Run {
     pub phase: Phase,
     /// What it said, if it has.
     pub result: Option<GateResulted>,
+    /// The number of the receipt of its result, or of its question.
+    pub seq: u64,
     /// Whether its files are what its receipt says.
     pub proof: Proof,
     /// It is being run.
     pub live: bool,
     /// Of its reviewers one says yes and another no, which a person may settle.
     pub split: bool,
+}
+
+impl Run {
+    /// Whether somebody ended it before it had an answer.
+    pub fn is_cancelled(&self) -> bool {
+        self.result.as_ref().is_some_and(|said| said.status == GateStatus::Unverified && said.reason == CANCELLED)
+    }
 }
 
 /// A gate that applies.
@@ -67,6 +86,8 @@ pub struct Applied {
 pub struct Approved {
     /// The receipt.
     pub given: ApprovalGiven,
+    /// Its number.
+    pub seq: u64,
     /// Its files are what the receipt says.
     pub proof: Proof,
     /// Who signed it, of those who are trusted to.

@@ -1,10 +1,12 @@
 //! The decision as a table: one good situation, and everything that must hold it.
 
 use super::check::*;
-use super::{Binding, Contract, Gate, GateKind, GateStatus, Phase, is_nonce, nonce};
+use super::{Binding, CANCELLED, Contract, Gate, GateStatus, Phase};
 use crate::domain::receipt::*;
 use crate::domain::verdict::Verdict;
 use crate::domain::{Decision, Digest, DispatchId, Name, Outcome, Timestamp};
+
+mod told;
 
 fn name(text: &str) -> Name {
     Name::parse("gate", text).unwrap()
@@ -33,7 +35,7 @@ fn approval(email: &str, scope: Scope) -> Approved {
         text: None,
         signature: None,
     };
-    Approved { given, proof: Proof::Sound, signer: None }
+    Approved { given, seq: 2, proof: Proof::Sound, signer: None }
 }
 
 fn aside(about: &str, scope: Scope) -> OverrideUsed {
@@ -70,7 +72,15 @@ fn run(applied: &Applied, subject: &Subject, status: GateStatus) -> Run {
         tests: None,
         usage: None,
     };
-    Run { binding, phase: Phase::PreMerge, result: Some(result), proof: Proof::Sound, live: false, split: false }
+    Run {
+        binding,
+        phase: Phase::PreMerge,
+        result: Some(result),
+        seq: 1,
+        proof: Proof::Sound,
+        live: false,
+        split: false,
+    }
 }
 
 /// A command, a review, a person: all of them satisfied.
@@ -350,6 +360,14 @@ fn a_person_settles_what_reviewers_disagree_on_and_nothing_else() {
         },
         &[(Code::Unverified, "review")],
     );
+    is(
+        "others disagree since",
+        |s| {
+            with(GateStatus::Unverified, Some("review"))(s);
+            s.runs[1].seq = 3;
+        },
+        &[(Code::Unverified, "review")],
+    );
     is("not settled", with(GateStatus::Unverified, None), &[(Code::Unverified, "review")]);
     is("another one", with(GateStatus::Unverified, Some("tests")), &[(Code::Unverified, "review")]);
     is(
@@ -383,6 +401,32 @@ fn the_newest_answer_to_the_same_question_counts() {
 }
 
 #[test]
+fn what_was_cancelled_takes_nothing_back() {
+    for (said, held) in [(GateStatus::Pass, &[][..]), (GateStatus::Fail, &[(Code::Failed, "tests")])] {
+        let then_cancelled = |s: &mut Situation| {
+            s.runs[0].result.as_mut().unwrap().status = said;
+            let mut last = s.runs[0].clone();
+            let result = last.result.as_mut().unwrap();
+            (result.status, result.reason) = (GateStatus::Unverified, CANCELLED.to_owned());
+            s.runs.push(last);
+        };
+        is("cancelled after it", then_cancelled, held);
+        let only = |s: &mut Situation| {
+            then_cancelled(s);
+            s.runs.remove(0);
+        };
+        is("only cancelled", only, &[(Code::Missing, "tests")]);
+    }
+    let mut seen = good();
+    seen.runs[1].split = true;
+    let result = seen.runs[1].result.as_mut().unwrap();
+    (result.status, result.reason) = (GateStatus::Unverified, "one says no".to_owned());
+    assert!(seen.is_split(&name("review")));
+    seen.runs[1].result.as_mut().unwrap().reason = CANCELLED.to_owned();
+    assert!(!seen.is_split(&name("review")), "nothing would come of settling it");
+}
+
+#[test]
 fn only_a_person_is_missing() {
     let mut seen = good();
     seen.approvals.clear();
@@ -411,84 +455,4 @@ fn what_holds_a_verdict_is_what_is_required_and_no_persons_word() {
     seen.gates[3].required = false;
     assert_eq!(held(&seen), []);
     assert_eq!(held(&good()), []);
-}
-
-#[test]
-fn what_is_told_names_who_and_what() {
-    let mut seen = good();
-    seen.overrides.push(aside("review", scope("tree", "main", 10)));
-    let checked = check(&seen);
-    assert_eq!((checked.overrides[0].by.as_str(), checked.overrides[0].scope.as_str()), ("Ada <a@x>", "review"));
-    assert_eq!((checked.approvals[0].by.as_str(), checked.approvals[0].scope.as_str()), ("Ada <a@x>", "approval"));
-    assert_eq!(checked.gates.iter().map(|g| g.standing.word()).collect::<Vec<_>>(), ["pass", "set aside", "pass"]);
-    assert_eq!(
-        (short("0123456789abcdef"), short("0123"), short_ref("refs/heads/a/b")),
-        ("0123456789ab", "0123", "a/b")
-    );
-    seen.approvals.clear();
-    let strict = |paths: &[&str]| {
-        let mut seen = Situation { strict: paths.iter().map(|&path| path.to_owned()).collect(), ..seen.clone() };
-        seen.gates.remove(2);
-        check(&seen).reasons[0].what.clone()
-    };
-    assert!(strict(&["a"]).starts_with("it changes \"a\", which"), "{}", strict(&["a"]));
-    assert!(strict(&["a", "b", "c"]).starts_with("it changes \"a\" and 2 more, which"));
-    // What reviewers cost is that gate's alone, all its runs together.
-    let mut seen = good();
-    for (run, cost) in [(0, 7), (1, 30), (1, 12)] {
-        let mut more = seen.runs[run].clone();
-        more.result.as_mut().unwrap().usage =
-            Some(crate::domain::event::Usage { cost_micro_usd: Some(cost), ..Default::default() });
-        seen.runs.push(more);
-    }
-    assert_eq!(check(&seen).gates.iter().map(|g| g.cost_micro_usd).collect::<Vec<_>>(), [Some(7), Some(42), None]);
-}
-
-#[test]
-fn what_is_missing_of_approvals_is_said() {
-    let words = |change: &dyn Fn(&mut Situation)| {
-        let mut seen = good();
-        change(&mut seen);
-        check(&seen).reasons[0].what.clone()
-    };
-    let human = |s: &mut Situation, approvals, signed| s.gates[2].gate.human = Some(super::Human { approvals, signed });
-    assert_eq!(words(&|s| s.approvals.clear()), "gate lead: nobody has approved this commit");
-    assert_eq!(words(&|s| human(s, 3, false)), "gate lead: 1 of 3 persons have approved this commit");
-    assert_eq!(
-        words(&|s| human(s, 1, true)),
-        "gate lead: nobody has approved this commit; the approval is not signed by anybody who may"
-    );
-    // Where nobody asks for a signature, none is missed; and one that is for something else is not unsigned.
-    assert!(
-        words(&|s| s.approvals[0].given.scope.tree = "x".into())
-            .ends_with("; the approval of Ada is for head, and head shall land")
-    );
-    assert_eq!(
-        words(&|s| {
-            human(s, 2, true);
-            s.approvals[0].signer = Some("ada".into());
-        }),
-        "gate lead: 1 of 2 persons have approved this commit"
-    );
-}
-
-#[test]
-fn words_are_those_of_the_files() {
-    for kind in [GateKind::Command, GateKind::Probe, GateKind::Review, GateKind::Human, GateKind::Ci] {
-        assert_eq!(serde_json::to_string(&kind).unwrap(), format!("{:?}", kind.word()));
-    }
-    for status in [GateStatus::Pass, GateStatus::Fail, GateStatus::Unverified] {
-        assert_eq!(serde_json::to_string(&status).unwrap(), format!("{:?}", status.word()));
-    }
-}
-
-#[test]
-fn a_nonce_is_32_hex_digits_and_nothing_else_is_one() {
-    let one = nonce([0, 1, 0x10, 0xff, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 0xab, 0xcd]);
-    assert_eq!(one, "000110ff09080706050403020100abcd");
-    assert!(is_nonce(&one));
-    let long = format!("{one}0");
-    for bad in ["", &one[1..], &long, &one.to_uppercase(), &one.replace("ff", "../"), &one.replace("ff", "fg")] {
-        assert!(!is_nonce(bad), "{bad}");
-    }
 }
