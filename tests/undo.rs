@@ -132,6 +132,9 @@ pub fn story(setup: &dyn Fn(&World), script: &str, class: Option<&str>) {
     world.vnx(&["worktree", "gc", "--apply", &id]).expect(0);
     world.assert_nothing_left();
     world.vnx(&["undo", &id]).expect(0);
+    let shown = world.vnx(&["show", &id]).expect(0).out;
+    let has_branch = world.git(&["for-each-ref", &format!("refs/heads/vnx/{id}")]).contains(&id);
+    assert_eq!(shown.contains(&format!("branch vnx/{id} and the worktree")), has_branch, "{shown}");
     assert_eq!(snapshot(&world, &id), after, "{script}");
     world.assert_verified();
     world.vnx(&["worktree", "gc", "--apply", "--older-than", "0s"]).expect(0);

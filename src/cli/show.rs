@@ -185,17 +185,18 @@ pub(super) fn details(project: &Project, id: &DispatchId, closed: &DispatchClose
     // A merge puts the branch away, if it has not gone on; a person may have taken away anything since.
     let repository = Git::repository(&project.located.common_dir);
     let is_gone = |name: &str| repository.ref_commit(name).is_ok_and(|commit| commit.is_none());
-    let branch_gone = !t.branch_kept || is_gone(&format!("refs/heads/{}", closed.branch));
+    let branch_gone = is_gone(&format!("refs/heads/{}", closed.branch));
     let landed = format!("refs/vnx/landed/{id}");
     let branch = match (t.branch_kept, branch_gone) {
         (true, true) if has_landed && !is_gone(&landed) => format!("its commits, as {landed}"),
         (true, true) => format!("nothing: the branch {} is gone since", closed.branch),
-        (true, false) => format!("branch {}", closed.branch),
-        (false, _) => "no branch is left".to_owned(),
+        // Kept, or brought back by `vnx undo`.
+        (_, false) => format!("branch {}", closed.branch),
+        (false, true) => "no branch is left".to_owned(),
     };
     // A kept tree may have been reclaimed since.
     let place = view::plan(project, id).map(|p| p.worktree).unwrap_or_default();
-    let stands = t.tree == TreeEnd::Kept && Path::new(&place).exists();
+    let stands = !place.is_empty() && Path::new(&place).exists();
     rows.push(("kept", if stands { format!("{branch} and the worktree {}", printable(&place)) } else { branch }));
     let left_out = receipts
         .iter()
