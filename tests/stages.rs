@@ -28,6 +28,17 @@ fn a_proposal_begins_when_a_person_says_so() {
     world.assert_verified();
 }
 
+/// Whoever promotes answers for every line of it, and is told how to read them.
+#[test]
+fn all_of_a_proposal_can_be_read() {
+    let world = World::new();
+    world.vnx(&[&PROPOSE[..], &["-i", "true\nrm -r all"]].concat()).expect(0);
+    let said = world.vnx(&["promote"]).expect(0).out;
+    assert!(said.contains("true rm -r all (`vnx promote -v` shows all of it)"), "{said}");
+    let said = world.vnx(&["promote", "-v"]).expect(0).out;
+    assert!(said.contains("\n    rm -r all") && said.contains("\n  agent: hello-world"), "{said}");
+}
+
 #[test]
 fn a_proposal_that_was_edited_or_that_a_worker_promotes_does_not_begin() {
     let world = World::new();

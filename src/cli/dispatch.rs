@@ -162,12 +162,21 @@ fn proposals(context: &Context, project: &Project, json: bool) -> Result<Answer,
         return Ok(Answer::Good);
     }
     let mut rows = vec![["PROPOSAL", "AGENT", "WHAT"].map(|h| toned(Tone::Dim, h)).to_vec()];
-    for Staged { id, request, edited } in proposals {
-        let what = crate::domain::line::summary(request.instruction.as_deref().unwrap_or_default());
-        let edited = if edited { " (edited since, so it cannot be promoted)" } else { "" };
-        rows.push(vec![id.to_string(), request.agent.to_string(), printable(&what) + edited]);
+    for Staged { id, request, edited } in &proposals {
+        let instruction = request.instruction.as_deref().unwrap_or_default().trim();
+        let what = crate::domain::line::summary(instruction);
+        // Whoever promotes answers for all of it.
+        let more = if what == instruction { "" } else { " (`vnx promote -v` shows all of it)" };
+        let edited = if *edited { " (edited since, so it cannot be promoted)" } else { "" };
+        rows.push(vec![id.to_string(), request.agent.to_string(), printable(&what) + more + edited]);
     }
     context.screen.table(&rows, Fit::Wrap);
+    for Staged { id, request, .. } in proposals.iter().filter(|_| context.screen.is_verbose()) {
+        context.screen.answer(&toned(Tone::Strong, id.as_str()));
+        for line in request.to_yaml()?.lines() {
+            context.screen.answer(&format!("  {}", printable(line)));
+        }
+    }
     Ok(Answer::Good)
 }
 

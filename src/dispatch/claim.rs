@@ -76,8 +76,7 @@ fn take(folder: &Path) -> Result<File, Fault> {
 }
 
 fn fill(project: &Project, request: &Request, planned: &Planned, folder: &Path) -> Result<(), Fault> {
-    let yaml =
-        serde_saphyr::to_string(request).map_err(|e| Fault::internal(format!("the request cannot be written: {e}")))?;
+    let yaml = request.to_yaml()?;
     files::create_new(&folder.join("request.yaml"), yaml.as_bytes())?;
     files::create_new(&folder.join("prompt.md"), planned.prompt.as_bytes())?;
     // Last, because recovery takes a folder with a plan for a claim that was meant.

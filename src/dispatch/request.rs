@@ -70,6 +70,11 @@ pub struct Request {
 }
 
 impl Request {
+    /// As it is kept, and shown.
+    pub fn to_yaml(&self) -> Result<String, Fault> {
+        serde_saphyr::to_string(self).map_err(|e| Fault::internal(format!("the request cannot be written: {e}")))
+    }
+
     /// A request that leaves every choice open.
     pub fn of(agent: Name) -> Self {
         Self {
