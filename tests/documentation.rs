@@ -29,7 +29,10 @@ fn a_missing_subcommand_shows_those_of_its_command() {
         let said = world.vnx(args).expect(2).err;
         assert!(said.contains(&format!("vnx {}", args[0])) && !said.contains("dispatch-agent"), "{args:?}: {said}");
     }
-    assert!(world.vnx(&[]).expect(2).err.contains("dispatch-agent"));
+    for args in [&[][..], &["-q"], &["--project", "."]] {
+        let said = world.vnx(args).expect(2).err;
+        assert!(said.contains("dispatch-agent") && !said.contains("__probe"), "{args:?}: {said}");
+    }
 }
 
 #[test]

@@ -205,6 +205,8 @@ macro_rules! blows {
             #[test]
             fn rename() { at_every_step(Case::$case, Blow::Call("rename"), 1 + $offset % 2, 2); }
             #[test]
+            fn renameat() { at_every_step(Case::$case, Blow::Call("renameat"), 1 + $offset, 8); }
+            #[test]
             fn unlink() { at_every_step(Case::$case, Blow::Call("unlink"), 1 + $offset % 2, 2); }
             #[test]
             fn mkdir() { at_every_step(Case::$case, Blow::Call("mkdir"), 1 + $offset % 2, 2); }

@@ -152,7 +152,7 @@ fn what_cannot_land_asks_no_gate() {
     settled(&world);
 }
 
-/// Killed at any rename until the first gate is asked, nothing of ours stays with who has the target checked out.
+/// Killed wherever it takes a file away until the first gate is asked, nothing of ours stays with who has the target checked out.
 #[test]
 fn killed_before_a_gate_is_asked() {
     let world = project(TESTS);
@@ -160,9 +160,9 @@ fn killed_before_a_gate_is_asked() {
     let (before, lock) = (main(&world), world.repo.join(".git/index.lock"));
     let mut held = 0;
     for n in 1.. {
-        let inject = format!("inject=rename:signal=SIGKILL:when={n}");
+        let inject = format!("inject=unlink:signal=SIGKILL:when={n}");
         let mut strace = world.command("strace");
-        strace.args(["-q", "-o", "/dev/null", "-e", "trace=rename", "-e", &inject]);
+        strace.args(["-q", "-o", "/dev/null", "-e", "trace=unlink", "-e", &inject]);
         strace.args([World::binary(), "merge", "--gates", &id]).output().unwrap();
         held += usize::from(lock.exists());
         world.vnx(&["ps"]).expect(0);
@@ -178,6 +178,55 @@ fn killed_before_a_gate_is_asked() {
         world.vnx(&["merge", "--gates", &id]).expect(0);
     }
     settled(&world);
+}
+
+/// Killed while it holds the index of who has the target checked out, in a repository that is moved then.
+#[test]
+fn a_merge_that_was_cut_off_is_finished_where_its_repository_is_now() {
+    let mut world = project(TESTS);
+    let id = done(&world, "echo 1 > f");
+    let (before, lock) = (main(&world), world.repo.join(".git/index.lock"));
+    for n in 1.. {
+        let inject = format!("inject=unlink:signal=SIGKILL:when={n}");
+        let mut strace = world.command("strace");
+        strace.args(["-q", "-o", "/dev/null", "-e", "trace=unlink", "-e", &inject]);
+        strace.args([World::binary(), "merge", "--gates", &id]).output().unwrap();
+        if lock.exists() {
+            break;
+        }
+        assert_eq!(world.count("gate.requested"), 0, "it was never killed while it held the index");
+        world.vnx(&["ps"]).expect(0);
+    }
+    let moved = world.root.join("moved");
+    std::fs::rename(&world.repo, &moved).unwrap();
+    world.repo = moved;
+    world.vnx(&["ps"]).expect(0);
+    assert!(!world.repo.join(".git/index.lock").exists());
+    untouched(&world, &before);
+}
+
+/// What a merge works in is not its copy's, where both have the same folder for worktrees.
+#[test]
+fn a_copy_leaves_the_merges_of_its_original_alone() {
+    let mut world = World::new();
+    let (begun, go, trees) = (world.root.join("begun"), world.root.join("go"), world.root.join("trees"));
+    let wait = format!("touch {}; until [ -e {} ]; do sleep 0.02; done; test -e f", begun.display(), go.display());
+    let hooks = format!("worktree: {{root: {}, hooks: {{pre_merge: [{{run: '{wait}'}}]}}}}\n", trees.display());
+    commit(&world, &format!("{TESTS}{hooks}"));
+    let id = ready(&world, "echo 1 > f");
+    let merging = world.start(&["merge", &id]);
+    world.until("the hook", || begun.exists());
+    let (original, copy) = (world.repo.clone(), world.root.join("copy"));
+    assert!(world.command("cp").arg("-a").args([&original, &copy]).status().unwrap().success());
+    world.repo = copy;
+    let before = main(&world);
+    world.vnx(&["ps"]).expect(0);
+    assert_eq!((main(&world), world.count("merge.refused")), (before, 1));
+    world.repo = original;
+    std::fs::write(go, "").unwrap();
+    let ended = merging.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(0), "{}", String::from_utf8_lossy(&ended.stdout));
+    assert_eq!(world.git(&["show", "main:f"]), "1");
 }
 
 #[test]
@@ -230,6 +279,7 @@ fn an_interrupted_gate_leaves_what_was_said_before() {
     assert_eq!(interrupted(&in_it).wait().unwrap().code(), Some(130));
     std::fs::remove_file(&slow).unwrap();
     assert_eq!(reasons(&world, &id), [("failed".to_owned(), "tests".to_owned())]);
+    assert!(world.vnx(&["gate", "show", &id, "tests"]).expect(0).out.contains("fail"));
     let asked = world.count("gate.requested");
     world.vnx(&["merge", "--gates", &id]).expect(1);
     assert_eq!(world.count("gate.requested"), asked);

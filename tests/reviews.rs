@@ -263,6 +263,29 @@ fn what_was_found_stays_until_somebody_looks_again() {
     goes(&world, &id);
 }
 
+/// Of several reviewers one is ended, and the others have said something: nothing is taken from it.
+#[test]
+fn a_review_that_was_cut_off_says_nothing() {
+    let world = with_reviewers(&["one", "two", "three"], "");
+    let id = done(&world, "echo 1 > f");
+    world.vnx(&["gate", "run", &id]).expect(0);
+    says(&world, "one", FAIL);
+    let script = format!("#!/bin/sh\ntouch {}/hangs\nexec sleep 100\n", world.root.display());
+    std::fs::write(world.root.join("three.sh"), script).unwrap();
+    let closed = world.count("dispatch.closed");
+    let run = world.start(&["gate", "run", &id, "review"]);
+    world.until("two reviewers", || world.root.join("hangs").exists() && world.count("dispatch.closed") == closed + 2);
+    let pid = rustix::process::Pid::from_raw(i32::try_from(run.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert_eq!(run.wait_with_output().unwrap().status.code(), Some(130));
+    assert_eq!(world.last("gate.resulted")["reason"], "cancelled");
+    assert_eq!(world.count("item.opened"), 0);
+    let settled = world.vnx(&["approve", &id, "--gate", "review", "--reason", "I did"]).expect(3);
+    assert!(settled.err.contains("do not disagree"), "{}", settled.err);
+    goes(&world, &id);
+    world.assert_nothing_left();
+}
+
 /// Whoever waits for reviewers may stop waiting, and they stop too.
 #[test]
 fn an_interrupt_ends_the_reviewers() {

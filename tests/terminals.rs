@@ -328,6 +328,15 @@ fn attach_and_its_mistakes() {
     world.assert_nothing_left();
 }
 
+/// A key that would do nothing is not taken.
+#[test]
+fn a_worker_without_a_screen_has_no_key_to_leave_it() {
+    let world = World::new();
+    world.script("true").expect(4);
+    let run = world.vnx(&["attach", &world.last_id(), "--detach-key", "ctrl-q"]).expect(2);
+    assert!(run.err.contains("ctrl-\\ leaves"), "{}", run.err);
+}
+
 /// What cannot be resumed says why.
 #[test]
 fn a_session_that_cannot_be_resumed() {

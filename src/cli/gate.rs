@@ -217,11 +217,14 @@ fn show(context: &Context, id: &str, gate: &str, json: bool) -> Result<Answer, F
     let receipts = view::receipts(&project, &id)?;
     let none =
         || Fault::input(format!("gate {name} has no result for {id}")).fix(format!("`vnx gate run {id} {name}`"));
-    let said = receipts.iter().rev().find_map(|r| match &r.body {
-        Body::GateResulted(said) if said.gate == name => Some(said),
-        _ => None,
-    });
-    let said = said.ok_or_else(none)?;
+    let all = || {
+        receipts.iter().rev().filter_map(|r| match &r.body {
+            Body::GateResulted(said) if said.gate == name => Some(said),
+            _ => None,
+        })
+    };
+    // One that was cancelled takes nothing back of what was said before it.
+    let said = all().find(|said| !said.is_cancelled()).or_else(|| all().next()).ok_or_else(none)?;
     let asked = receipts.iter().find_map(|r| match &r.body {
         Body::GateRequested(asked) if asked.binding.nonce == said.nonce => Some(asked),
         _ => None,

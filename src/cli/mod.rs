@@ -117,8 +117,8 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Help and version are answers; everything else is a usage error.
             let code = if error.use_stderr() { 2 } else { 0 };
-            let is_bare = std::env::args_os().len() == 1;
-            if is_bare && error.kind() == ErrorKind::MissingSubcommand {
+            let is_bare = error.kind() == ErrorKind::MissingSubcommand && error.to_string().contains("'vnx' ");
+            if is_bare {
                 // Which commands there are is what help is for.
                 let _ = write!(anstream::stderr(), "{}", args::command().render_help().ansi());
             } else {

@@ -87,19 +87,22 @@ pub fn recover_one(paths: &Paths, id: &DispatchId) -> Result<bool, Fault> {
     }
     let ledger = Ledger::at(paths.receipts());
     let receipts = ledger.of_dispatch(id)?;
+    let is_copied = lock::is_copied(&lock, &folder.join("lock"))?;
     if receipts.iter().any(|r| r.body.kind() == Kind::DispatchClosed) {
-        surroundings::clear(&folder, id);
+        if !is_copied {
+            surroundings::clear(&folder, id);
+        }
         files::remove(&marker)?;
         return Ok(true);
+    }
+    if is_copied {
+        return close_untouched(paths, id, &ledger, &receipts, &Untouched::COPIED);
     }
     let Ok((plan, plan_digest)) = read_plan(&folder) else {
         // Without a plan nobody knows the mark of its processes.
         surroundings::clear(&folder, id);
         return close_untouched(paths, id, &ledger, &receipts, &Untouched::NO_PLAN);
     };
-    if lock::is_copied(&lock, &folder.join("lock"))? {
-        return close_untouched(paths, id, &ledger, &receipts, &Untouched::COPIED);
-    }
     let lost =
         Lost { lock: &lock, paths, ledger: &ledger, plan: &plan, plan_digest, folder: &folder, receipts: &receipts };
     lost.finish()?;
@@ -321,7 +324,7 @@ impl Untouched {
     };
     const COPIED: Self = Self {
         reason: "this repository was copied while it ran; it goes on, or ends, where it was begun",
-        evidence: "plan.json: names another repository, which has this dispatch too",
+        evidence: "lock: is a copy of one that stands elsewhere",
         has_tree: false,
     };
 }

@@ -382,3 +382,16 @@ fn what_is_lost_leads_to_fsck() {
         assert!(fault.next().contains("git fsck"), "{lost}: {fault:?}");
     }
 }
+
+/// A copy has records of its original's worktrees, which are not its own to write to.
+#[test]
+fn a_copy_has_nothing_checked_out_in_its_originals_worktrees() {
+    let repo = Repo::new(1, "sha1");
+    let path = repo.tree.with_file_name("linked");
+    repo.git(&["worktree", "add", "-q", "-b", "side", path.to_str().unwrap()]);
+    let who = |tree: &Path| Git::repository(tree.join(".git")).who_has("refs/heads/side", tree).unwrap();
+    assert_eq!(who(&repo.tree).iter().map(|place| place.path.clone()).collect::<Vec<_>>(), [path]);
+    let copy = repo.tree.with_file_name("copy");
+    assert!(Cmd::new("cp").arg("-a").args([&repo.tree, &copy]).run().unwrap().ok());
+    assert_eq!(who(&copy), []);
+}

@@ -1,6 +1,7 @@
 //! Advisory locks (`flock`): released by the kernel when their holder dies, never deleted.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::ffi::OsStr;
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
@@ -39,8 +40,8 @@ pub fn note_place(file: &File, path: &Path) -> Result<(), PathError> {
     file.write_all_at(&note, 0).at("write", path)
 }
 
-/// Whether a lock file is a copy of one that stands, or stood, in another place, where its work may go on: it came here
-/// with a copy of its repository. One that was moved is the same file, and one in its own place is no copy.
+/// Whether a lock file is a copy of one that stands in another place, where its work may go on: it came here with a copy
+/// of its repository. One that was moved is the same file, or has left nothing behind.
 pub fn is_copied(file: &File, path: &Path) -> Result<bool, PathError> {
     let meta = file.metadata().at("examine", path)?;
     let mut note = vec![0; usize::try_from(meta.len()).unwrap_or(0).min(1 << 16)];
@@ -50,8 +51,9 @@ pub fn is_copied(file: &File, path: &Path) -> Result<bool, PathError> {
     let (dev, ino) = (number(), number());
     // Its maker was killed before it could say.
     let Some(there) = parts.next() else { return Ok(false) };
-    let here = path.canonicalize().at("examine", path)?;
-    Ok((dev, ino) != (Some(meta.dev()), Some(meta.ino())) && there != here.as_os_str().as_bytes())
+    let is_the_one = |file: &Metadata| (Some(file.dev()), Some(file.ino())) == (dev, ino);
+    let original = std::fs::symlink_metadata(Path::new(OsStr::from_bytes(there)));
+    Ok(!is_the_one(&meta) && original.is_ok_and(|file| is_the_one(&file)))
 }
 
 /// Takes the lock, waiting up to `patience`. A lock file that was replaced meanwhile is not the
@@ -138,10 +140,10 @@ mod tests {
         assert!(copied(&copy));
         let moved = folder("three");
         std::fs::rename(&path, &moved).unwrap();
-        assert!(!copied(&moved) && copied(&copy), "wherever the original is now");
-        // Brought back from a backup.
+        // To another disk, or brought back from a backup, which is another file in the place of the first.
+        assert!(!copied(&moved) && !copied(&copy), "nothing is where it was");
         std::fs::copy(&copy, &path).unwrap();
-        assert!(!copied(&path));
+        assert!(!copied(&path) && !copied(&copy));
         std::fs::write(&path, "1 2").unwrap();
         assert!(!copied(&path));
     }

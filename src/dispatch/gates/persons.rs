@@ -112,6 +112,15 @@ pub fn approve(
         let place = project.paths.dispatch(id).join("approvals").join(&given.nonce);
         sign(project, id, &mut given, &place)?;
     }
+    if let Some(name) = &given.settles {
+        // A signature takes its time, and it is about what was looked at before.
+        let last = looked.receipts.last().map_or(0, |r| r.seq);
+        let said = |body: &Body| matches!(body, Body::GateResulted(said) if said.gate == *name);
+        if project.ledger().of_dispatch(id)?.iter().any(|r| r.seq > last && said(&r.body)) {
+            return Err(Fault::refused(format!("the reviewers of {name} have spoken again meanwhile"))
+                .fix(format!("look at `vnx gate show {id} {name}`, then settle that")));
+        }
+    }
     project.ledger().append(&[Entry::of(id, Body::ApprovalGiven(given.clone()))])?;
     seal(project)?;
     Ok(given)

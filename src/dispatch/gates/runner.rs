@@ -67,7 +67,9 @@ pub fn run_gate(paths: &Paths, id: &DispatchId, nonce: &str) -> Result<(), Fault
     let job = Job::read(&folder)?;
     let begun = Instant::now();
     let running = Running { paths, job: &job, folder: &folder };
-    let found = running.work().unwrap_or_else(|fault| Found::unverified(fault.what));
+    let found = running.work().unwrap_or_else(|fault| {
+        if running.is_cancelled() { Found::cancelled() } else { Found::unverified(fault.what) }
+    });
     running.record(found, begun)?;
     // What is left of its checkout is only disk space.
     let _ = running.place().clear();
@@ -140,6 +142,9 @@ impl Running<'_> {
         env.extend(around.variables()?);
         let mut nth = 1;
         loop {
+            if self.is_cancelled() {
+                return Ok(Found { tries: nth, ..Found::cancelled() });
+            }
             let place = self.place();
             let git = place.make()?;
             let risk = git.config()?.risk();
@@ -340,7 +345,8 @@ impl Running<'_> {
         // What the target would have become is nobody's to mend: the merge is refused, and that is on record.
         if job.phase == Phase::PreMerge {
             let (gate, looked) = (&job.binding.gate, status != GateStatus::Unverified);
-            entries.extend(items::of_gate(&job.dispatch, &receipts, gate, looked, failed, &evidence.findings)?);
+            let findings = if cancelled { &[][..] } else { &evidence.findings };
+            entries.extend(items::of_gate(&job.dispatch, &receipts, gate, looked, failed, findings)?);
         }
         Ok(ledger.append(&entries).map(drop)?)
     }
@@ -465,10 +471,12 @@ pub(super) fn recover(project: &Project, nonce: &str) -> Result<(), Fault> {
     let receipts = project.ledger().of_dispatch(&id)?;
     let is_open = !receipts.iter().any(|r| matches!(&r.body, Body::GateResulted(said) if said.nonce == nonce));
     if lock::is_copied(&lock, &lock_file)? {
-        // Its processes, its checkout and its temporary folder are the original's.
+        // Its processes, its checkout and its temporary folder are the original's; git's record of them came along.
         if is_open {
             running.record(Found::unverified("the repository was copied while it ran"), Instant::now())?;
         }
+        let (common_dir, root, repo_lock) = (&project.located.common_dir, project.worktrees(), paths.repo_lock());
+        let _ = Place { common_dir, root: &root, repo_lock: &repo_lock, name: nonce }.clear();
         return Ok(files::remove(&marker)?);
     }
     let contained = sweep_lost(Some(&Job::marker(nonce)), None, Duration::from_secs(2).min(Span::duration(job.grace)));

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::spec::Gate;
-use super::{Binding, CANCELLED, GateStatus, Phase};
+use super::{Binding, Phase};
 use crate::domain::receipt::{ApprovalGiven, GateResulted, ItemOpened, OverrideUsed};
 use crate::domain::verdict::Verdict;
 use crate::domain::{Digest, DispatchId, Name, Timestamp};
@@ -62,7 +62,7 @@ pub struct Run {
 impl Run {
     /// Whether somebody ended it before it had an answer.
     pub fn is_cancelled(&self) -> bool {
-        self.result.as_ref().is_some_and(|said| said.status == GateStatus::Unverified && said.reason == CANCELLED)
+        self.result.as_ref().is_some_and(GateResulted::is_cancelled)
     }
 }
 

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::event::Usage;
 use crate::domain::gate::counts::Tests;
-use crate::domain::gate::{Binding, GateKind, GateStatus, Phase};
+use crate::domain::gate::{Binding, CANCELLED, GateKind, GateStatus, Phase};
 use crate::domain::{Digest, DispatchId, Name, Timestamp};
 
 /// Payload of `gate.requested`.
@@ -49,6 +49,13 @@ pub struct GateResulted {
     /// Usage and cost of reviewers, all together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
+}
+
+impl GateResulted {
+    /// Whether somebody ended it before it had an answer.
+    pub fn is_cancelled(&self) -> bool {
+        self.status == GateStatus::Unverified && self.reason == CANCELLED
+    }
 }
 
 /// A person, as git knows them.
