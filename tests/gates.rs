@@ -447,10 +447,6 @@ fn what_is_set_aside_is_named_with_who_and_why() {
     assert_eq!(checked["go"], true, "{checked:#}");
     assert_eq!(checked["overrides"][0]["by"], "Test <test@vnx.invalid>");
     assert_eq!(checked["overrides"][0]["reason"], "known to be flaky");
-    // That it does not pass is nothing to be done any more.
-    let closed = world.last("item.closed");
-    assert_eq!(closed["reason"], "gate tests was set aside: known to be flaky", "{closed}");
-    assert_eq!(checked["items"].as_array().map(Vec::len), Some(0));
     world.assert_verified();
     // It never skips the audit.
     edit(&world.ledger(), "known to be flaky", "known to be good!");

@@ -275,7 +275,8 @@ fn an_interrupted_gate_leaves_what_was_said_before() {
     };
     world.vnx(&["gate", "run", &id]).expect(1);
     std::fs::write(&slow, "").unwrap();
-    let in_it = || world.until("the gate", || world.processes().iter().any(|(_, c)| c.contains("sleep 100")));
+    let lines = || std::fs::read_to_string(&ran).unwrap().lines().count();
+    let in_it = || world.until("the gate", || lines() == 2);
     assert_eq!(interrupted(&in_it).wait().unwrap().code(), Some(130));
     std::fs::remove_file(&slow).unwrap();
     assert_eq!(reasons(&world, &id), [("failed".to_owned(), "tests".to_owned())]);
@@ -293,7 +294,7 @@ fn an_interrupted_gate_leaves_what_was_said_before() {
     world.until("the note", || marked("cancelled") > cancelled);
     lock.unlock().unwrap();
     assert_eq!(run.wait().unwrap().code(), Some(130));
-    assert_eq!(std::fs::read_to_string(&ran).unwrap().lines().count(), 2, "it was not begun");
+    assert_eq!(lines(), 2, "it was not begun");
     assert_eq!(world.last("gate.resulted")["reason"], "cancelled");
     world.assert_nothing_left();
 }

@@ -166,7 +166,10 @@ fn proposals(context: &Context, project: &Project, json: bool) -> Result<Answer,
         let instruction = request.instruction.as_deref().unwrap_or_default().trim();
         let what = crate::domain::line::summary(instruction);
         // Whoever promotes answers for all of it.
-        let more = if what == instruction { "" } else { " (`vnx promote -v` shows all of it)" };
+        let (id_too, instruction_too) = (request.id.clone(), request.instruction.clone());
+        let plain = Request { id: id_too, instruction: instruction_too, ..Request::of(request.agent.clone()) };
+        let is_all = what == instruction && *request == plain;
+        let more = if is_all { "" } else { " (`vnx promote -v` shows all of it)" };
         let edited = if *edited { " (edited since, so it cannot be promoted)" } else { "" };
         rows.push(vec![id.to_string(), request.agent.to_string(), printable(&what) + more + edited]);
     }

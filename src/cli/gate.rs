@@ -12,7 +12,7 @@ use super::table::Fit;
 use crate::dispatch::gates::{self, Looked, Ran, Spoken, Wanted};
 use crate::dispatch::view;
 use crate::domain::gate::check::{Code, GateCheck, Proof, Reason, Standing, check as decide, short, short_ref};
-use crate::domain::gate::{Gate, GateStatus, Phase, Probe, Work};
+use crate::domain::gate::{Binding, Gate, GateStatus, Phase, Probe, Work};
 use crate::domain::receipt::{Body, GateRequested, GateResulted, Scope};
 use crate::domain::span::{dollars, human_millis};
 use crate::domain::{DispatchId, Fault, Name};
@@ -217,19 +217,26 @@ fn show(context: &Context, id: &str, gate: &str, json: bool) -> Result<Answer, F
     let receipts = view::receipts(&project, &id)?;
     let none =
         || Fault::input(format!("gate {name} has no result for {id}")).fix(format!("`vnx gate run {id} {name}`"));
-    let all = || {
-        receipts.iter().rev().filter_map(|r| match &r.body {
-            Body::GateResulted(said) if said.gate == name => Some(said),
+    let question = |nonce: &str| {
+        receipts.iter().find_map(|r| match &r.body {
+            Body::GateRequested(asked) if asked.binding.nonce == nonce => Some(asked),
             _ => None,
         })
     };
-    // One that was cancelled takes nothing back of what was said before it.
-    let said = all().find(|said| !said.is_cancelled()).or_else(|| all().next()).ok_or_else(none)?;
-    let asked = receipts.iter().find_map(|r| match &r.body {
-        Body::GateRequested(asked) if asked.binding.nonce == said.nonce => Some(asked),
+    let mut all = receipts.iter().rev().filter_map(|r| match &r.body {
+        Body::GateResulted(said) if said.gate == name => Some((question(&said.nonce)?, said)),
         _ => None,
     });
-    let asked = asked.ok_or_else(none)?;
+    let (mut asked, mut said) = all.next().ok_or_else(none)?;
+    if said.is_cancelled() {
+        // It takes nothing back of what was said to the same question before it.
+        let same = |other: &GateRequested| {
+            let other_asked = Binding { nonce: asked.binding.nonce.clone(), ..other.binding.clone() };
+            other_asked == asked.binding && other.phase == asked.phase
+        };
+        let before = all.find(|(question, answer)| !answer.is_cancelled() && same(question));
+        (asked, said) = before.unwrap_or((asked, said));
+    }
     let dispatch = project.paths.dispatch(&id);
     let broken = match crate::gate::proof(&dispatch, &id, asked, said) {
         Proof::Broken(why) => Some(why),

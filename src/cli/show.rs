@@ -196,7 +196,12 @@ pub(super) fn details(project: &Project, id: &DispatchId, closed: &DispatchClose
     };
     // A kept tree may have been reclaimed since.
     let place = view::plan(project, id).map(|p| p.worktree).unwrap_or_default();
-    let stands = !place.is_empty() && Path::new(&place).exists();
+    let common_dir = &project.located.common_dir;
+    let is_ours = || {
+        let on_record = matches!(Git::worktree_git_dir(common_dir, Path::new(&place)), Ok(Some(_)));
+        (t.tree == TreeEnd::Kept || on_record) && !Git::is_of_another(Path::new(&place), common_dir)
+    };
+    let stands = Path::new(&place).exists() && is_ours();
     rows.push(("kept", if stands { format!("{branch} and the worktree {}", printable(&place)) } else { branch }));
     let left_out = receipts
         .iter()

@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +29,8 @@ pub(super) struct Journal {
 #[serde(deny_unknown_fields)]
 struct Note {
     v: u32,
+    /// This file, where it was written.
+    home: PathBuf,
     dispatch: DispatchId,
     nonce: String,
     target: String,
@@ -80,8 +83,10 @@ impl<'a> Merging<'a> {
         subject: &Subject,
         strategy: Strategy,
     ) -> Result<Self, Fault> {
+        let journal = journal_file(project);
         let entry = Note {
             v: 1,
+            home: journal.path.clone(),
             dispatch: id.clone(),
             nonce: nonce.to_owned(),
             target: subject.target.clone(),
@@ -90,7 +95,6 @@ impl<'a> Merging<'a> {
             commit: None,
             places: Vec::new(),
         };
-        let journal = journal_file(project);
         journal.write(&entry)?;
         Ok(Self { project, journal, entry })
     }
@@ -135,13 +139,25 @@ impl<'a> Merging<'a> {
     }
 }
 
+/// Whether the merge is one of another repository, which this one was copied from while it was under way.
+fn is_copied(project: &Project, entry: &Note) -> bool {
+    let there = || Journal::at(&entry.home).read().ok().flatten();
+    entry.home != journal_file(project).path && there().is_some_and(|other| other.nonce == entry.nonce)
+}
+
 fn clear(project: &Project, entry: &Note) -> Result<(), Fault> {
     let (root, repo_lock) = (project.worktrees(), project.paths.repo_lock());
-    let place =
-        Place { common_dir: &project.located.common_dir, root: &root, repo_lock: &repo_lock, name: &entry.nonce };
-    // What cannot be deleted is only disk space, and no reason to hold every other merge.
-    let _ = place.clear();
     let repository = Git::repository(&project.located.common_dir);
+    if is_copied(project, entry) {
+        // Git's record of the checkout came along, and the checkout did not.
+        let _held = lock::exclusive(&repo_lock, Duration::from_mins(1))?;
+        let _ = repository.worktree_drop(&project.located.common_dir.join("worktrees").join(&entry.nonce));
+    } else {
+        let place =
+            Place { common_dir: &project.located.common_dir, root: &root, repo_lock: &repo_lock, name: &entry.nonce };
+        // What cannot be deleted is only disk space, and no reason to hold every other merge.
+        let _ = place.clear();
+    }
     let keeper = keeper(&entry.nonce);
     if let Some(commit) = repository.ref_commit(&keeper)? {
         repository.delete_ref(&keeper, &commit)?;

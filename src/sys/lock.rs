@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -32,28 +33,45 @@ pub fn try_exclusive(path: &Path) -> Result<Option<File>, PathError> {
     }
 }
 
-/// Notes in a lock file that was made for one piece of work where it stands.
+/// Notes in a lock that is held, and was made for one piece of work, which it is and where it stands.
 pub fn note_place(file: &File, path: &Path) -> Result<(), PathError> {
-    let meta = file.metadata().at("examine", path)?;
     let here = path.canonicalize().at("examine", path)?;
-    let note = [format!("{} {} ", meta.dev(), meta.ino()).as_bytes(), here.as_os_str().as_bytes()].concat();
+    let note = [name_of(file).at("examine", path)?.as_bytes(), b" ", here.as_os_str().as_bytes()].concat();
     file.write_all_at(&note, 0).at("write", path)
 }
 
-/// Whether a lock file is a copy of one that stands in another place, where its work may go on: it came here with a copy
-/// of its repository. One that was moved is the same file, or has left nothing behind.
+/// Whether a lock that is held now is a copy of another one, which came here with a copy of its repository: the other
+/// one is held as well, or stands where it was made. What it guards is not here then. One that was moved is the same
+/// file, or has left nothing behind.
 pub fn is_copied(file: &File, path: &Path) -> Result<bool, PathError> {
-    let meta = file.metadata().at("examine", path)?;
-    let mut note = vec![0; usize::try_from(meta.len()).unwrap_or(0).min(1 << 16)];
+    let length = file.metadata().at("examine", path)?.len();
+    let mut note = vec![0; usize::try_from(length).unwrap_or(0).min(1 << 16)];
     file.read_exact_at(&mut note, 0).at("read", path)?;
-    let mut parts = note.splitn(3, |b| *b == b' ');
-    let mut number = || std::str::from_utf8(parts.next()?).ok()?.parse::<u64>().ok();
-    let (dev, ino) = (number(), number());
+    let mut parts = note.splitn(2, |b| *b == b' ');
     // Its maker was killed before it could say.
-    let Some(there) = parts.next() else { return Ok(false) };
-    let is_the_one = |file: &Metadata| (Some(file.dev()), Some(file.ino())) == (dev, ino);
-    let original = std::fs::symlink_metadata(Path::new(OsStr::from_bytes(there)));
-    Ok(!is_the_one(&meta) && original.is_ok_and(|file| is_the_one(&file)))
+    let (Some(name), Some(there)) = (parts.next(), parts.next()) else { return Ok(false) };
+    if name == name_of(file).at("examine", path)?.as_bytes() {
+        return Ok(false);
+    }
+    let (name, there) = (String::from_utf8_lossy(name), Path::new(OsStr::from_bytes(there)));
+    let held = std::fs::read_to_string("/proc/locks").unwrap_or_default();
+    let is_held = held.split_whitespace().any(|word| word == name);
+    let same = |a: &Metadata, b: &Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
+    let mine = file.metadata().at("examine", path)?;
+    Ok(is_held || std::fs::symlink_metadata(there).is_ok_and(|other| !same(&mine, &other)))
+}
+
+/// What the kernel calls the file of a lock that is held (proc(5), `/proc/locks` and `/proc/pid/fdinfo`): file systems
+/// may tell another device in their metadata. Where it does not say, device and inode.
+fn name_of(file: &File) -> io::Result<String> {
+    let told = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd())).unwrap_or_default();
+    let line = told.lines().find_map(|line| line.strip_prefix("lock:"));
+    let is_name = |word: &&str| word.split(':').filter(|part| !part.is_empty()).count() == 3;
+    if let Some(name) = line.and_then(|line| line.split_whitespace().find(is_name)) {
+        return Ok(name.to_owned());
+    }
+    let meta = file.metadata()?;
+    Ok(format!("{}:{}", meta.dev(), meta.ino()))
 }
 
 /// Takes the lock, waiting up to `patience`. A lock file that was replaced meanwhile is not the
@@ -129,22 +147,29 @@ mod tests {
             std::fs::create_dir_all(&folder).unwrap();
             folder.join("lock")
         };
-        let copied = |path: &Path| is_copied(&open(path).unwrap(), path).unwrap();
+        let copied = |path: &Path| is_copied(&try_exclusive(path).unwrap().unwrap(), path).unwrap();
         let path = folder("one");
-        let file = open(&path).unwrap();
-        assert!(!copied(&path), "nothing is said yet");
-        note_place(&file, &path).unwrap();
-        assert!(!copied(&path));
-        let copy = folder("two");
+        let held = try_exclusive(&path).unwrap().unwrap();
+        note_place(&held, &path).unwrap();
+        assert!(!is_copied(&held, &path).unwrap());
+        let (copy, moved) = (folder("two"), folder("three"));
         std::fs::copy(&path, &copy).unwrap();
         assert!(copied(&copy));
-        let moved = folder("three");
+        // Wherever the original is, its work goes on, also where it is deleted and a copy of it stands in its place.
         std::fs::rename(&path, &moved).unwrap();
-        // To another disk, or brought back from a backup, which is another file in the place of the first.
-        assert!(!copied(&moved) && !copied(&copy), "nothing is where it was");
+        assert!(!is_copied(&held, &moved).unwrap() && copied(&copy));
+        std::fs::remove_file(&moved).unwrap();
         std::fs::copy(&copy, &path).unwrap();
-        assert!(!copied(&path) && !copied(&copy));
-        std::fs::write(&path, "1 2").unwrap();
-        assert!(!copied(&path));
+        assert!(copied(&path) && copied(&copy));
+        drop(held);
+        // Nothing goes on: one of them is in its place, and the other one is not.
+        assert!(!copied(&path) && copied(&copy));
+        // Moved to another disk.
+        std::fs::remove_file(&path).unwrap();
+        assert!(!copied(&copy));
+        for text in ["", "1", "1:2:3"] {
+            std::fs::write(&copy, text).unwrap();
+            assert!(!copied(&copy), "{text:?}: nothing is said yet");
+        }
     }
 }

@@ -6,9 +6,7 @@ use std::time::Duration;
 use super::look::Looked;
 use crate::anchor;
 use crate::domain::gate::nonce;
-use crate::domain::receipt::{
-    Actor, ApprovalGiven, Body, Entry, GateOverride, ItemClosed, ItemOpened, OverrideUsed, Scope,
-};
+use crate::domain::receipt::{Actor, ApprovalGiven, Body, Entry, GateOverride, OverrideUsed, Scope};
 use crate::domain::span::Span;
 use crate::domain::{Digest, DispatchId, Fault, Name, Timestamp};
 use crate::git::Git;
@@ -115,7 +113,7 @@ pub fn approve(
     if let Some(name) = &given.settles {
         // A signature takes its time, and it is about what was looked at before.
         let last = looked.receipts.last().map_or(0, |r| r.seq);
-        let said = |body: &Body| matches!(body, Body::GateResulted(said) if said.gate == *name);
+        let said = |body: &Body| matches!(body, Body::GateResulted(said) if said.gate == *name && !said.is_cancelled());
         if project.ledger().of_dispatch(id)?.iter().any(|r| r.seq > last && said(&r.body)) {
             return Err(Fault::refused(format!("the reviewers of {name} have spoken again meanwhile"))
                 .fix(format!("look at `vnx gate show {id} {name}`, then settle that")));
@@ -194,21 +192,9 @@ pub fn set_aside(project: &Project, looked: &Looked, about: &Name, spoken: &Spok
         .fix(format!("see `vnx gate-check {}`", seen.dispatch)));
     }
     let scope = scope(looked, spoken)?;
-    let reason = spoken.reason.trim().to_owned();
-    // That the gate does not pass is nobody's to mend any more. What it has found stays open.
-    let settled = seen.items.iter().filter(|item| item.gate.as_ref() == Some(about) && item.file.is_none());
-    let closed = settled.map(|ItemOpened { item, round, .. }| ItemClosed {
-        item: item.clone(),
-        round: *round,
-        reason: format!("gate {about} was set aside: {reason}"),
-        by: Some(by.clone()),
-    });
-    let mut bodies: Vec<Body> = closed.map(Body::ItemClosed).collect();
     let gate = Some(GateOverride { by, scope, nonce: nonce(sys::random::<16>()?) });
-    let used = OverrideUsed { constraint: about.clone(), reason, gate };
-    bodies.insert(0, Body::OverrideUsed(used.clone()));
-    let entries: Vec<Entry> = bodies.into_iter().map(|body| Entry::of(&seen.dispatch, body)).collect();
-    project.ledger().append(&entries)?;
+    let used = OverrideUsed { constraint: about.clone(), reason: spoken.reason.trim().to_owned(), gate };
+    project.ledger().append(&[Entry::of(&seen.dispatch, Body::OverrideUsed(used.clone()))])?;
     seal(project)?;
     Ok(used)
 }

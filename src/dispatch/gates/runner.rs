@@ -475,8 +475,9 @@ pub(super) fn recover(project: &Project, nonce: &str) -> Result<(), Fault> {
         if is_open {
             running.record(Found::unverified("the repository was copied while it ran"), Instant::now())?;
         }
-        let (common_dir, root, repo_lock) = (&project.located.common_dir, project.worktrees(), paths.repo_lock());
-        let _ = Place { common_dir, root: &root, repo_lock: &repo_lock, name: nonce }.clear();
+        let common_dir = &project.located.common_dir;
+        let _held = lock::exclusive(&paths.repo_lock(), Duration::from_mins(1))?;
+        let _ = Git::repository(common_dir).worktree_drop(&common_dir.join("worktrees").join(nonce));
         return Ok(files::remove(&marker)?);
     }
     let contained = sweep_lost(Some(&Job::marker(nonce)), None, Duration::from_secs(2).min(Span::duration(job.grace)));
