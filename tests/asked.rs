@@ -253,12 +253,14 @@ fn a_cancel_while_a_hook_runs_says_what_came_of_it() {
 /// Whoever has waited for one attempt hears signals also between two.
 #[test]
 fn an_interrupt_ends_the_wait_for_another_attempt() {
-    let world =
-        with_cli("  headless: {args: [-eu, \"{prompt_file}\"], prompt_by: file, parser: claude-stream-json}\n", "sh");
+    let lane = "  headless: {args: [-eu, \"{prompt_file}\"], prompt_by: file, parser: claude-stream-json}\n\
+                failures:\n  - {outcome: network, when: {message: \"API Error: 529 \"}}\n";
+    let world = with_cli(lane, "sh");
     let script = "echo '{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":true,\"api_error_status\":529,\"result\":\"API Error: 529 overloaded\"}'; exit 1";
     let run = world.start(&[&OWN[..], &["--lane", "headless", "--retry", "3", "-i", script]].concat());
     world.until("the end of the first attempt", || world.count("dispatch.closed") == 1);
     let outcome = world.last("dispatch.closed")["verdict"]["outcome"].clone();
+    assert_eq!(outcome, "network", "what is tried again after a minute");
     let pid = rustix::process::Pid::from_raw(i32::try_from(run.id()).unwrap()).unwrap();
     let begun = std::time::Instant::now();
     // Until it waits the signal is the next attempt's, of which there is none yet.

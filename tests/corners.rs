@@ -109,7 +109,7 @@ fn a_result_that_was_edited_is_shown_as_none() {
     let id = done(&world, "echo 1 > f");
     // A person's gate is not run, and that is not passed.
     let said = world.vnx(&["gate", "run", &id, "lead"]).expect(1).err;
-    assert!(said.contains(&format!("vnx approve {id} --gate lead")), "{said}");
+    assert!(said.contains(&format!("`vnx approve {id} --reason WHY`")), "{said}");
     world.vnx(&["gate", "run", &id, "ok"]).expect(0);
     world.vnx(&["gate", "show", &id, "ok"]).expect(0);
     let folder = world.state().join("dispatches").join(&id);
