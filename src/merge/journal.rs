@@ -29,8 +29,6 @@ pub(super) struct Journal {
 #[serde(deny_unknown_fields)]
 struct Note {
     v: u32,
-    /// This file, where it was written.
-    home: PathBuf,
     dispatch: DispatchId,
     nonce: String,
     target: String,
@@ -83,10 +81,8 @@ impl<'a> Merging<'a> {
         subject: &Subject,
         strategy: Strategy,
     ) -> Result<Self, Fault> {
-        let journal = journal_file(project);
         let entry = Note {
             v: 1,
-            home: journal.path.clone(),
             dispatch: id.clone(),
             nonce: nonce.to_owned(),
             target: subject.target.clone(),
@@ -95,6 +91,7 @@ impl<'a> Merging<'a> {
             commit: None,
             places: Vec::new(),
         };
+        let journal = journal_file(project);
         journal.write(&entry)?;
         Ok(Self { project, journal, entry })
     }
@@ -135,20 +132,14 @@ impl<'a> Merging<'a> {
 
     /// Takes away what only the merge needed.
     pub(super) fn clear(&self) -> Result<(), Fault> {
-        clear(self.project, &self.entry)
+        clear(self.project, &self.entry, false)
     }
 }
 
-/// Whether the merge is one of another repository, which this one was copied from while it was under way.
-fn is_copied(project: &Project, entry: &Note) -> bool {
-    let there = || Journal::at(&entry.home).read().ok().flatten();
-    entry.home != journal_file(project).path && there().is_some_and(|other| other.nonce == entry.nonce)
-}
-
-fn clear(project: &Project, entry: &Note) -> Result<(), Fault> {
+fn clear(project: &Project, entry: &Note, is_copied: bool) -> Result<(), Fault> {
     let (root, repo_lock) = (project.worktrees(), project.paths.repo_lock());
     let repository = Git::repository(&project.located.common_dir);
-    if is_copied(project, entry) {
+    if is_copied {
         // Git's record of the checkout came along, and the checkout did not.
         let _held = lock::exclusive(&repo_lock, Duration::from_mins(1))?;
         let _ = repository.worktree_drop(&project.located.common_dir.join("worktrees").join(&entry.nonce));
@@ -198,6 +189,7 @@ pub fn tidy(project: &Project) -> Option<Result<String, Fault>> {
 /// Finishes a merge that was cut off; says what came of it. The merge lock is held.
 pub(super) fn recover(project: &Project, lock: &File) -> Result<Option<String>, Fault> {
     let Some(entry) = journal_file(project).read()? else { return Ok(None) };
+    let is_copied = lock::is_copied(lock, &project.paths.merge_lock())?;
     let repository = Git::repository(&project.located.common_dir);
     let noted = entry.places.iter().map(|(path, git_dir)| CheckedOut { path: path.clone(), git_dir: git_dir.clone() });
     let mut places: Vec<CheckedOut> = noted.collect();
@@ -245,7 +237,7 @@ pub(super) fn recover(project: &Project, lock: &File) -> Result<Option<String>, 
         }
         format!("the merge of {} was cut off; the target is what it was", entry.dispatch)
     };
-    clear(project, &entry)?;
+    clear(project, &entry, is_copied)?;
     Ok(Some(said))
 }
 

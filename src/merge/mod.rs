@@ -129,8 +129,7 @@ pub fn merge(
     mut tell: impl FnMut(&Ran),
 ) -> Result<Merged, Fault> {
     gates::refuse_workers()?;
-    let one = lock::exclusive(&project.paths.merge_lock(), PATIENCE)?;
-    journal::recover(project, &one)?;
+    let one = alone(project)?;
     let into = options.into.as_deref();
     let mut looked = gates::look(project, id, into)?;
     let strategy = options.strategy.unwrap_or(looked.policy.merge.strategy);
@@ -155,6 +154,15 @@ pub fn merge(
     let Ok(sealed) = anchor::seal(project)? else { return Ok(Merged::Held(Box::new(broken(&looked)))) };
     let landing = Landing { project, looked: &looked, strategy, sealed: &sealed, lock: &one };
     landing.run(&mut tell, |integrate| integrate.branch(strategy))
+}
+
+/// The merge lock: one merge at a time, and none before the last one is finished.
+fn alone(project: &Project) -> Result<File, Fault> {
+    let path = project.paths.merge_lock();
+    let lock = lock::exclusive(&path, PATIENCE)?;
+    journal::recover(project, &lock)?;
+    lock::note_place(&lock, &path)?;
+    Ok(lock)
 }
 
 /// Only gates are missing, so that running them could help. One that has looked and could not say yes is not asked until

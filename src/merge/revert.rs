@@ -1,6 +1,6 @@
 //! `vnx revert`: what had landed is taken back, by a commit that passes the same gates.
 
-use super::{Landing, Merged, broken, journal};
+use super::{Landing, Merged, broken};
 use crate::anchor;
 use crate::dispatch::gates::{self, Looked, Ran};
 use crate::domain::gate::check::{Code, check, short_ref};
@@ -8,7 +8,6 @@ use crate::domain::receipt::{Body, MergeLanded, MergeStarted, Strategy};
 use crate::domain::{DispatchId, Fault};
 use crate::git::Git;
 use crate::project::Project;
-use crate::sys::lock;
 
 /// Takes back what a dispatch had landed.
 pub fn revert(project: &Project, id: &DispatchId, reason: &str, mut tell: impl FnMut(&Ran)) -> Result<Merged, Fault> {
@@ -16,8 +15,7 @@ pub fn revert(project: &Project, id: &DispatchId, reason: &str, mut tell: impl F
     if reason.trim().is_empty() {
         return Err(Fault::input("--reason says nothing").fix("say why, so that a reader understands it later"));
     }
-    let one = lock::exclusive(&project.paths.merge_lock(), super::PATIENCE)?;
-    journal::recover(project, &one)?;
+    let one = super::alone(project)?;
     let (started, landed) = last(project, id)?;
     let into = short_ref(&started.target).to_owned();
     let mut looked = gates::look(project, id, Some(&into))?;

@@ -33,11 +33,12 @@ pub fn try_exclusive(path: &Path) -> Result<Option<File>, PathError> {
     }
 }
 
-/// Notes in a lock that is held, and was made for one piece of work, which it is and where it stands.
+/// Notes in a lock that is held which one it is, and where it stands, for [`is_copied`].
 pub fn note_place(file: &File, path: &Path) -> Result<(), PathError> {
     let here = path.canonicalize().at("examine", path)?;
     let note = [name_of(file).at("examine", path)?.as_bytes(), b" ", here.as_os_str().as_bytes()].concat();
-    file.write_all_at(&note, 0).at("write", path)
+    file.write_all_at(&note, 0).at("write", path)?;
+    file.set_len(note.len() as u64).at("write", path)
 }
 
 /// Whether a lock that is held now is a copy of another one, which came here with a copy of its repository: the other

@@ -66,8 +66,7 @@ impl Place<'_> {
         let guard = lock::exclusive(self.repo_lock, Duration::from_mins(1))?;
         // Deleting takes time, and others wait for the lock.
         let gone = self.root.join(PLACES).join(format!("gone-{}", self.name));
-        // Where several repositories have the same folder for worktrees, a copy's record is of its original's checkout.
-        if path.symlink_metadata().is_ok() && !Git::is_of_another(&path, self.common_dir) {
+        if path.symlink_metadata().is_ok() {
             files::rename(&path, &gone)?;
         }
         if self.git_dir().exists() {

@@ -368,61 +368,49 @@ pub fn git_config(project: &Project, plan: &Plan) -> Result<Option<String>, Faul
 
 /// Runs of gates, oldest first.
 pub fn runs(folder: &Path, id: &DispatchId, receipts: &[Receipt]) -> Result<Vec<Run>, Fault> {
-    let mut results: BTreeMap<&str, Vec<(u64, &GateResulted)>> = BTreeMap::new();
+    let mut results: BTreeMap<&str, Vec<&GateResulted>> = BTreeMap::new();
     for receipt in receipts {
         if let Body::GateResulted(said) = &receipt.body {
-            results.entry(&said.nonce).or_default().push((receipt.seq, said));
+            results.entry(&said.nonce).or_default().push(said);
         }
     }
-    let asked = receipts
-        .iter()
-        .filter_map(|r| if let Body::GateRequested(asked) = &r.body { Some((r.seq, asked)) } else { None });
+    let asked =
+        receipts.iter().filter_map(|r| if let Body::GateRequested(asked) = &r.body { Some(asked) } else { None });
     asked
-        .map(|asked| run_of(folder, id, asked, results.get(asked.1.binding.nonce.as_str()).map_or(&[], Vec::as_slice)))
+        .map(|asked| run_of(folder, id, asked, results.get(asked.binding.nonce.as_str()).map_or(&[], Vec::as_slice)))
         .collect()
 }
 
-fn run_of(
-    folder: &Path,
-    id: &DispatchId,
-    (asked_at, asked): (u64, &GateRequested),
-    said: &[(u64, &GateResulted)],
-) -> Result<Run, Fault> {
+fn run_of(folder: &Path, id: &DispatchId, asked: &GateRequested, said: &[&GateResulted]) -> Result<Run, Fault> {
     let binding = asked.binding.clone();
     let place = gate::folder(folder, &binding.nonce);
     let proof = match said {
         [] => Proof::Sound,
-        [(_, one)] => gate::proof(folder, id, asked, one),
+        [one] => gate::proof(folder, id, asked, one),
         _ => Proof::Broken("its request was answered more than once".to_owned()),
     };
     let live = match place.filter(|_| said.is_empty()).map(|place| place.join("lock")).filter(|lock| lock.exists()) {
         Some(lock) => !lock::is_free(&lock)?,
         None => false,
     };
-    let seq = said.first().map_or(asked_at, |(seq, _)| *seq);
-    let result = said.first().map(|(_, said)| (*said).clone());
+    let result = said.first().map(|said| (*said).clone());
     // Its files are those of the receipt, or the proof is broken.
     let split = asked.kind == GateKind::Review && result.as_ref().is_some_and(|said| gate::is_split(folder, said));
-    Ok(Run { binding, phase: asked.phase, result, seq, proof, live, split })
+    Ok(Run { binding, phase: asked.phase, result, proof, live, split })
 }
 
 /// Approvals, oldest first.
 fn approvals(folder: &Path, id: &DispatchId, receipts: &[Receipt], policy: &Policy) -> Vec<Approved> {
     let signers = policy.signers.clone().map(|text| Signers::in_text(text, ".vnx/allowed_signers of the target"));
-    let given = receipts
-        .iter()
-        .filter_map(|r| if let Body::ApprovalGiven(given) = &r.body { Some((r.seq, given)) } else { None });
-    given
-        .map(|(seq, given)| {
-            let (proof, signer) = proven(folder, id, given, signers.as_ref());
-            Approved { given: given.clone(), seq, proof, signer }
-        })
-        .collect()
+    let given =
+        receipts.iter().filter_map(|r| if let Body::ApprovalGiven(given) = &r.body { Some(given) } else { None });
+    given.map(|given| approved(folder, id, given, signers.as_ref())).collect()
 }
 
-/// What proves an approval, and who signed it.
-fn proven(folder: &Path, id: &DispatchId, given: &ApprovalGiven, signers: Option<&Signers>) -> (Proof, Option<String>) {
-    let (Some(text), Some(signature)) = (given.text, given.signature) else { return (Proof::Sound, None) };
+fn approved(folder: &Path, id: &DispatchId, given: &ApprovalGiven, signers: Option<&Signers>) -> Approved {
+    let (Some(text), Some(signature)) = (given.text, given.signature) else {
+        return Approved { given: given.clone(), proof: Proof::Sound, signer: None };
+    };
     let place = folder.join("approvals").join(&given.nonce);
     let read = |name: &str, digest: Digest| {
         let bytes = files::read_capped(&place.join(name), 1 << 20).map_err(|e| e.to_string())?;
@@ -438,7 +426,7 @@ fn proven(folder: &Path, id: &DispatchId, given: &ApprovalGiven, signers: Option
         signers.map_or(Ok(None), |signers| signers.of_text(&text, &signature, super::persons::NAMESPACE))
     });
     match checked {
-        Ok(signer) => (Proof::Sound, signer),
-        Err(why) => (Proof::Broken(why), None),
+        Ok(signer) => Approved { given: given.clone(), proof: Proof::Sound, signer },
+        Err(why) => Approved { given: given.clone(), proof: Proof::Broken(why), signer: None },
     }
 }
