@@ -12,7 +12,7 @@ use super::table::Fit;
 use crate::dispatch::gates::{self, Looked, Ran, Spoken, Wanted};
 use crate::dispatch::view;
 use crate::domain::gate::check::{Code, GateCheck, Proof, Reason, Standing, check as decide, short, short_ref};
-use crate::domain::gate::{Binding, Gate, GateStatus, Phase, Probe, Work};
+use crate::domain::gate::{Gate, GateStatus, Phase, Probe, Work};
 use crate::domain::receipt::{Body, GateRequested, GateResulted, Scope};
 use crate::domain::span::{dollars, human_millis};
 use crate::domain::{DispatchId, Fault, Name};
@@ -230,10 +230,7 @@ fn show(context: &Context, id: &str, gate: &str, json: bool) -> Result<Answer, F
     let (mut asked, mut said) = all.next().ok_or_else(none)?;
     if said.is_cancelled() {
         // It takes nothing back of what was said to the same question before it.
-        let same = |other: &GateRequested| {
-            let other_asked = Binding { nonce: asked.binding.nonce.clone(), ..other.binding.clone() };
-            other_asked == asked.binding && other.phase == asked.phase
-        };
+        let same = |other: &GateRequested| other.phase == asked.phase && other.binding.asks_as(&asked.binding);
         let before = all.find(|(question, answer)| !answer.is_cancelled() && same(question));
         (asked, said) = before.unwrap_or((asked, said));
     }

@@ -91,7 +91,8 @@ pub fn approve(
             Fault::input(format!("{name} is no review of this dispatch")).fix(format!("see `vnx gate-check {id}`"))
         );
     }
-    if let Some(name) = settles.as_ref().filter(|name| !looked.situation.is_split(name)) {
+    let run = settles.as_ref().and_then(|name| looked.situation.split(name)).map(|run| run.binding.nonce.clone());
+    if let Some(name) = settles.as_ref().filter(|_| run.is_none()) {
         return Err(Fault::refused(format!("the reviewers of {name} do not disagree: there is nothing to settle"))
             .fix(format!(
                 "`vnx gate run {id} {name}` asks them, `vnx gate override {id} {name} --reason WHY` does without them"
@@ -102,6 +103,7 @@ pub fn approve(
         reason: spoken.reason.trim().to_owned(),
         scope: scope(looked, spoken)?,
         settles,
+        run,
         nonce: nonce(sys::random::<16>()?),
         text: None,
         signature: None,
@@ -110,15 +112,6 @@ pub fn approve(
         let place = project.paths.dispatch(id).join("approvals").join(&given.nonce);
         sign(project, id, &mut given, &place)?;
     }
-    if let Some(name) = &given.settles {
-        // A signature takes its time, and it is about what was looked at before.
-        let last = looked.receipts.last().map_or(0, |r| r.seq);
-        let said = |body: &Body| matches!(body, Body::GateResulted(said) if said.gate == *name && !said.is_cancelled());
-        if project.ledger().of_dispatch(id)?.iter().any(|r| r.seq > last && said(&r.body)) {
-            return Err(Fault::refused(format!("the reviewers of {name} have spoken again meanwhile"))
-                .fix(format!("look at `vnx gate show {id} {name}`, then settle that")));
-        }
-    }
     project.ledger().append(&[Entry::of(id, Body::ApprovalGiven(given.clone()))])?;
     seal(project)?;
     Ok(given)
@@ -126,8 +119,9 @@ pub fn approve(
 
 /// What is signed: everything that the approval says.
 pub(super) fn text(id: &DispatchId, given: &ApprovalGiven) -> String {
-    let ApprovalGiven { by, reason, scope, settles, nonce, .. } = given;
-    let settles = settles.as_ref().map_or("-", Name::as_str);
+    let ApprovalGiven { by, reason, scope, settles, run, nonce, .. } = given;
+    let settles = settles.iter().map(Name::as_str).chain(run.as_deref()).collect::<Vec<_>>().join(" ");
+    let settles = if settles.is_empty() { "-" } else { &settles };
     format!(
         "vnx.approval/1\ndispatch {id}\ntarget {}\nhead {}\ntree {}\nuntil {}\nsettles {settles}\nnonce {nonce}\n\
          by {} <{}>\nreason {reason}\n",

@@ -239,10 +239,10 @@ fn who(actor: &crate::domain::receipt::Actor) -> String {
 }
 
 impl Situation {
-    /// Whether a gate's reviewers disagree about just this.
-    pub fn is_split(&self, gate: &Name) -> bool {
-        let applied = self.gates.iter().find(|applied| applied.name == *gate);
-        applied.and_then(|applied| last_run(self, applied)).is_some_and(|run| run.split && !run.is_cancelled())
+    /// The run in which a gate's reviewers disagree about just this.
+    pub fn split(&self, gate: &Name) -> Option<&Run> {
+        let applied = self.gates.iter().find(|applied| applied.name == *gate)?;
+        last_run(self, applied).filter(|run| run.split && !run.is_cancelled())
     }
 }
 
@@ -404,8 +404,8 @@ impl Holds<'_> {
     fn settled(&self, applied: &Applied, run: &Run) -> Option<(Standing, Code, String, String)> {
         let (seen, name) = (self.seen, &applied.name);
         applied.gate.review.as_ref().filter(|_| run.split)?;
-        // It is about what these reviewers said, and not about what others said before.
-        let settles = |a: &&Approved| a.given.settles.as_ref() == Some(name) && a.seq > run.seq;
+        let about = (Some(name), Some(&run.binding.nonce));
+        let settles = |a: &&Approved| (a.given.settles.as_ref(), a.given.run.as_ref()) == about;
         let by = seen.approvals.iter().filter(settles).find(|a| refuse(seen, a).is_none())?;
         Some((Standing::Pass, Code::Unverified, format!("settled by {}", who(&by.given.by)), String::new()))
     }

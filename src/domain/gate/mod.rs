@@ -114,6 +114,13 @@ pub struct Binding {
     pub nonce: String,
 }
 
+impl Binding {
+    /// Whether two requests ask the same of the same; each has a nonce of its own.
+    pub fn asks_as(&self, other: &Self) -> bool {
+        *self == Self { nonce: self.nonce.clone(), ..other.clone() }
+    }
+}
+
 /// What was asked of a dispatch, as far as its gates are concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Contract {

@@ -49,8 +49,6 @@ pub struct Run {
     pub phase: Phase,
     /// What it said, if it has.
     pub result: Option<GateResulted>,
-    /// The number of the receipt of its result, or of its question.
-    pub seq: u64,
     /// Whether its files are what its receipt says.
     pub proof: Proof,
     /// It is being run.
@@ -86,8 +84,6 @@ pub struct Applied {
 pub struct Approved {
     /// The receipt.
     pub given: ApprovalGiven,
-    /// Its number.
-    pub seq: u64,
     /// Its files are what the receipt says.
     pub proof: Proof,
     /// Who signed it, of those who are trusted to.

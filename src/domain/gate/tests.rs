@@ -31,11 +31,12 @@ fn approval(email: &str, scope: Scope) -> Approved {
         reason: "good".into(),
         scope,
         settles: None,
+        run: None,
         nonce,
         text: None,
         signature: None,
     };
-    Approved { given, seq: 2, proof: Proof::Sound, signer: None }
+    Approved { given, proof: Proof::Sound, signer: None }
 }
 
 fn aside(about: &str, scope: Scope) -> OverrideUsed {
@@ -72,15 +73,7 @@ fn run(applied: &Applied, subject: &Subject, status: GateStatus) -> Run {
         tests: None,
         usage: None,
     };
-    Run {
-        binding,
-        phase: Phase::PreMerge,
-        result: Some(result),
-        seq: 1,
-        proof: Proof::Sound,
-        live: false,
-        split: false,
-    }
+    Run { binding, phase: Phase::PreMerge, result: Some(result), proof: Proof::Sound, live: false, split: false }
 }
 
 /// A command, a review, a person: all of them satisfied.
@@ -348,6 +341,7 @@ fn a_person_settles_what_reviewers_disagree_on_and_nothing_else() {
             s.runs[1].split = status == GateStatus::Unverified;
             let mut settling = s.approvals[0].clone();
             settling.given.settles = settles;
+            settling.given.run = Some(s.runs[1].binding.nonce.clone());
             s.approvals.push(settling);
         }
     };
@@ -364,7 +358,7 @@ fn a_person_settles_what_reviewers_disagree_on_and_nothing_else() {
         "others disagree since",
         |s| {
             with(GateStatus::Unverified, Some("review"))(s);
-            s.runs[1].seq = 3;
+            s.runs[1].binding.nonce = "another".into();
         },
         &[(Code::Unverified, "review")],
     );
@@ -421,9 +415,9 @@ fn what_was_cancelled_takes_nothing_back() {
     seen.runs[1].split = true;
     let result = seen.runs[1].result.as_mut().unwrap();
     (result.status, result.reason) = (GateStatus::Unverified, "one says no".to_owned());
-    assert!(seen.is_split(&name("review")));
+    assert!(seen.split(&name("review")).is_some());
     seen.runs[1].result.as_mut().unwrap().reason = CANCELLED.to_owned();
-    assert!(!seen.is_split(&name("review")), "nothing would come of settling it");
+    assert!(seen.split(&name("review")).is_none(), "nothing would come of settling it");
 }
 
 #[test]

@@ -136,6 +136,7 @@ mod tests {
             reason: "r".into(),
             scope,
             settles: None,
+            run: None,
             nonce: "n4".into(),
             text: None,
             signature: None,

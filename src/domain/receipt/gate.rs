@@ -98,6 +98,9 @@ pub struct ApprovalGiven {
     /// The review that it settles, where its reviewers disagree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settles: Option<Name>,
+    /// The request that its reviewers answered: they may be asked again, and disagree about something else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
     /// Which one it is: 128 random bits in hex.
     pub nonce: String,
     /// SHA-256 of the text that was signed, `approval.txt`.
