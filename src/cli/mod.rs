@@ -37,7 +37,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::FromArgMatches;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ErrorKind};
 
 use args::{Command, Top};
 use exit::Answer;
@@ -117,8 +117,9 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Help and version are answers; everything else is a usage error.
             let code = if error.use_stderr() { 2 } else { 0 };
-            let is_bare = error.kind() == ErrorKind::MissingSubcommand && error.to_string().contains("'vnx' ");
-            if is_bare {
+            // The command that lacks one is named where one that does not exist would be.
+            let lacking = error.get(ContextKind::InvalidSubcommand).map(ToString::to_string);
+            if error.kind() == ErrorKind::MissingSubcommand && lacking.as_deref() == Some("vnx") {
                 // Which commands there are is what help is for.
                 let _ = write!(anstream::stderr(), "{}", args::command().render_help().ansi());
             } else {
