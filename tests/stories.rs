@@ -38,6 +38,7 @@ mod main_job;
 mod merge_kills;
 mod merges;
 mod ollama;
+mod own_work;
 mod packaging;
 mod panes;
 mod parallel;

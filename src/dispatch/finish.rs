@@ -17,8 +17,8 @@ use crate::domain::gate::check::{short, short_ref};
 use crate::domain::patch::{Offer, Patched};
 use crate::domain::plan::{Base, Plan};
 use crate::domain::receipt::{
-    Body, DispatchClosed, DispatchCollected, DispatchJudged, Durations, Entry, Teardown, TreeEnd, WorktreeHook,
-    WorktreeKept, WorktreeRemoved, WorktreeRescued,
+    Body, DispatchClosed, DispatchCollected, DispatchJudged, Durations, Entry, LostRef, Teardown, TreeEnd,
+    WorktreeHook, WorktreeKept, WorktreeRemoved, WorktreeRescued,
 };
 use crate::domain::redact::Redactor;
 use crate::domain::rules::{self, Asked};
@@ -102,21 +102,26 @@ impl Finish<'_> {
         let patched = self.commit_answer(&tree);
         let held = self.before_facts();
         let collected = if self.has_tree { Some(worktree::collect(&tree)) } else { None };
+        let lost_refs = collected.as_ref().map(|c| worktree::keep_lost(&tree, &c.lost)).unwrap_or_default();
         if let Some(collected) = &collected {
             self.write_evidence(collected);
+            let onto = collected.work.as_ref().map(|work| work.onto.clone()).unwrap_or_default();
             let body = DispatchCollected {
                 facts: collected.facts.clone(),
                 unknown_because: collected.unknown_because.clone(),
                 head: collected.head.clone(),
                 on: collected.on.clone(),
-                commits: collected.commits,
+                commits: collected.commits(),
+                onto: if onto == [self.plan.base.commit.as_str()] { Vec::new() } else { onto },
                 diff: collected.diff.clone(),
+                lost_refs: lost_refs.clone(),
+                settings: collected.settings.clone(),
             };
             if !self.already_collected {
                 self.ledger.append(&[Entry::of(&self.plan.id, Body::DispatchCollected(body))])?;
             }
         }
-        let verdict = self.judge(collected.as_ref(), patched);
+        let verdict = self.judge(collected.as_ref(), patched, &lost_refs);
         let class = collected.as_ref().map_or(TreeClass::Clean, |c| classify(&c.facts));
         let judged = DispatchJudged { verdict: verdict.clone(), class };
         self.ledger.append(&[Entry::of(&self.plan.id, Body::DispatchJudged(judged))])?;
@@ -186,7 +191,7 @@ impl Finish<'_> {
             base: Base { name: self.plan.base.name.clone(), commit: self.plan.base.commit.clone() },
             branch: self.plan.branch.clone(),
             head: collected.and_then(|c| c.tip.clone().or_else(|| c.head.clone())),
-            commits: collected.and_then(|c| c.commits),
+            commits: collected.and_then(Collected::commits),
             diff: collected.and_then(|c| c.diff.clone()),
             end: self.end.clone(),
             containment: self.containment.clone(),
@@ -235,28 +240,28 @@ impl Finish<'_> {
         DispatchClosed { model, session: None, diff: None, usage: Usage::default(), verdict, ..closed }
     }
 
-    fn judge(&self, collected: Option<&Collected>, patched: Option<Patched>) -> Verdict {
-        let empty_diff = |c: &Collected| match (&c.diff, c.commits) {
+    fn judge(&self, collected: Option<&Collected>, patched: Option<Patched>, lost_refs: &[LostRef]) -> Verdict {
+        let empty_diff = |c: &Collected| match (&c.diff, c.commits()) {
             (Some(diff), _) => (diff.files == 0).into(),
             (None, Some(0)) => Tri::Yes,
             (None, _) => Tri::Unknown,
         };
         let git = match collected {
             Some(c) => GitEvidence {
-                commits: c.commits,
+                commits: c.commits(),
+                has_base: c.work.as_ref().map_or(Tri::Unknown, |work| work.has_base.into()),
+                came_along: c.work.as_ref().is_some_and(|work| work.onto != [self.plan.base.commit.as_str()]),
                 uncommitted: c.uncommitted,
+                in_progress: c.facts.in_progress,
                 on_own_branch: c.facts.on_own_branch,
                 elsewhere: elsewhere(c),
                 empty_diff: empty_diff(c),
+                unresolved: c.unresolved.clone(),
+                lost_refs: lost_refs.to_vec(),
+                settings: c.settings.clone(),
             },
             // No tree was made: nothing can be in it.
-            None => GitEvidence {
-                commits: Some(0),
-                uncommitted: Tri::No,
-                on_own_branch: Tri::Unknown,
-                elsewhere: None,
-                empty_diff: Tri::Yes,
-            },
+            None => GitEvidence { on_own_branch: Tri::Unknown, ..GitEvidence::nothing() },
         };
         let seen = Evidence {
             end: self.end.clone(),
@@ -302,10 +307,12 @@ impl Finish<'_> {
 
     /// What was changed outside of the paths that the request gave.
     fn outside(&self, collected: Option<&Collected>) -> Option<String> {
-        let tip = collected.and_then(|c| c.tip.as_ref());
-        let tip = tip.filter(|t| !self.plan.paths.is_empty() && **t != self.plan.base.commit)?;
+        let (tip, work) = collected.and_then(|c| Some((c.tip.as_ref()?, c.work.as_ref()?)))?;
+        if self.plan.paths.is_empty() || work.commits.is_empty() {
+            return None;
+        }
         let repository = Git::repository(&self.plan.git_common_dir);
-        match repository.changed_outside(&self.plan.base.commit, tip, &self.plan.paths) {
+        match repository.own_changes_outside(work, tip, &self.plan.paths) {
             Ok(paths) if paths.is_empty() => None,
             Ok(paths) => Some(format!("changes outside the given paths: {}, first {:?}", paths.len(), paths[0])),
             Err(e) => Some(format!("the given paths could not be checked: {e}")),
@@ -319,7 +326,10 @@ impl Finish<'_> {
             let _ = files::replace(&folder.join("facts.json"), json.as_bytes());
         }
         if let Some(tip) = collected.tip.as_ref().filter(|t| **t != self.plan.base.commit) {
-            let patch = Git::repository(&self.plan.git_common_dir).patch(&self.plan.base.commit, tip);
+            // With several commits below, none of them alone is what it changes.
+            let onto = collected.work.as_ref().map(|work| work.onto.as_slice());
+            let onto = if let Some([onto]) = onto { onto } else { &self.plan.base.commit };
+            let patch = Git::repository(&self.plan.git_common_dir).patch(onto, tip);
             if let Ok(patch) = patch {
                 let _ = files::replace(&folder.join("diff.patch"), &patch);
             }
@@ -341,12 +351,12 @@ impl Finish<'_> {
 fn elsewhere(seen: &Collected) -> Option<String> {
     let at = |commit: &String| short(commit).to_owned();
     let place = match (&seen.on, &seen.head, seen.stray.first()) {
-        _ if seen.commits != Some(0) => return None,
-        (Some(on), Some(head), _) if seen.facts.own_commits == Tri::Yes => {
+        _ if seen.commits() != Some(0) => return None,
+        (Some(on), Some(head), _) if seen.own_at_head == Tri::Yes => {
             format!("on {}, at {}", short_ref(on), at(head))
         }
         (_, _, Some(stray)) if seen.facts.stray_commits == Tri::Yes => format!("{}, which is on no branch", at(stray)),
-        (_, Some(head), _) if seen.facts.own_commits == Tri::Yes => at(head),
+        (_, Some(head), _) if seen.own_at_head == Tri::Yes => at(head),
         _ => return seen.tip.is_none().then(|| "the dispatch branch is gone".to_owned()),
     };
     Some(format!("commits were made, but not on the dispatch branch: {place}"))

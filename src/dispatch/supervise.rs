@@ -30,7 +30,7 @@ use crate::provider::{self, Stream, environment};
 use crate::sys::cmd::Cmd;
 use crate::sys::{self, files};
 use crate::worker::{self, Job, Recorder, Started, control};
-use crate::worktree::{self, Tree};
+use crate::worktree::{self, Baseline, Tree};
 
 /// The longest prompt that is pasted into a terminal.
 const MAX_PASTED: usize = 32_000;
@@ -177,11 +177,27 @@ impl Life<'_> {
         };
         let repo_lock = self.paths.repo_lock();
         let tree = Tree::of(self.plan, self.folder, &repo_lock);
-        if let Err(fault) = worktree::create(&tree, &self.plan.setup, Some(self.lock)) {
+        let (made, remembered) = std::thread::scope(|scope| {
+            let baseline = scope.spawn(|| Baseline::take(&tree).and_then(|baseline| baseline.store(self.folder)));
+            let made = worktree::create(&tree, &self.plan.setup, Some(self.lock));
+            (made, baseline.join().unwrap_or_else(|_| Err(Fault::internal("reading the repository ended early"))))
+        });
+        if let Err(fault) = made {
             return never(Outcome::WorktreeFailed, fault, false);
         }
-        let supplied =
-            surroundings::make_caches(&self.plan.setup).and_then(|()| worktree::supply(&tree, &self.plan.setup));
+        if let Err(fault) = remembered {
+            return never(Outcome::WorktreeFailed, fault, true);
+        }
+        let supply =
+            || surroundings::make_caches(&self.plan.setup).and_then(|()| worktree::supply(&tree, &self.plan.setup));
+        let (supplied, found) = std::thread::scope(|scope| {
+            let found = scope.spawn(|| worktree::is_found_by_git(tree.path));
+            let supplied = supply();
+            (supplied, found.join().unwrap_or_else(|_| Err(Fault::internal("asking git ended early"))))
+        });
+        if let Err(fault) = found {
+            return never(Outcome::WorktreeFailed, fault, true);
+        }
         let supplied = match supplied {
             Ok(supplied) => supplied,
             Err(fault) => return never(Outcome::SetupFailed, fault, true),

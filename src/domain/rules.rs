@@ -25,7 +25,7 @@ pub struct Rule {
 }
 
 /// All of them, in order. The last one always says something.
-pub const RULES: [Rule; 23] = [
+pub const RULES: [Rule; 26] = [
     Rule { name: "never_started", asks: "the worker never ran", says: never_started },
     Rule { name: "cancelled", asks: "somebody cancelled it", says: cancelled },
     Rule { name: "stuck_on_error", asks: "its time was up while an error was retried", says: stuck_on_error },
@@ -38,12 +38,15 @@ pub const RULES: [Rule; 23] = [
     Rule { name: "processes_left", asks: "its process tree is not proven empty", says: processes_left },
     Rule { name: "uncommitted", asks: "changes were left uncommitted", says: uncommitted },
     Rule { name: "git_unread", asks: "git could not be read completely", says: git_unread },
+    Rule { name: "in_progress", asks: "an operation of git is half done", says: in_progress },
     Rule { name: "elsewhere", asks: "it committed, but not on its own branch", says: elsewhere },
     Rule { name: "refused_tools", asks: "its CLI refused tools, and nothing was committed", says: refused_tools },
     Rule { name: "patch_refused", asks: "the diff in its answer was not applied", says: patch_refused },
     Rule { name: "nothing_committed", asks: "nothing was committed", says: nothing_committed },
     Rule { name: "other_branch", asks: "HEAD is not on its branch", says: other_branch },
+    Rule { name: "base_gone", asks: "its branch has lost the commit that it started from", says: base_gone },
     Rule { name: "empty_change", asks: "its commits change nothing", says: empty_change },
+    Rule { name: "unresolved", asks: "it points to a submodule's commit that is nowhere", says: unresolved },
     Rule { name: "report", asks: "a report was asked for, and is not what came of it", says: report },
     Rule { name: "outside", asks: "it changed what it was not given", says: outside },
     Rule { name: "probe", asks: "a required probe does not pass", says: |seen| probe(&seen.held_by) },
@@ -210,6 +213,11 @@ fn git_unread(seen: &Evidence) -> Option<Ruling> {
     if unread { investigates(Outcome::Unknown, "git could not be read completely") } else { None }
 }
 
+fn in_progress(seen: &Evidence) -> Option<Ruling> {
+    let half_done = commits(seen) && seen.git.in_progress != Tri::No;
+    if half_done { investigates(Outcome::Unknown, "an operation of git was left half done") } else { None }
+}
+
 fn without_commits(seen: &Evidence) -> bool {
     commits(seen) && seen.git.commits == Some(0)
 }
@@ -245,6 +253,17 @@ fn nothing_committed(seen: &Evidence) -> Option<Ruling> {
 fn other_branch(seen: &Evidence) -> Option<Ruling> {
     let other = commits(seen) && seen.git.on_own_branch != Tri::Yes;
     if other { investigates(Outcome::Unknown, "HEAD is not on the dispatch branch") } else { None }
+}
+
+fn base_gone(seen: &Evidence) -> Option<Ruling> {
+    let gone = commits(seen) && seen.git.has_base != Tri::Yes;
+    let why = "the dispatch branch does not have the commit that it started from: history was rewritten";
+    if gone { investigates(Outcome::Unknown, why) } else { None }
+}
+
+fn unresolved(seen: &Evidence) -> Option<Ruling> {
+    let what = seen.git.unresolved.as_ref().filter(|_| commits(seen))?;
+    investigates(Outcome::Unknown, format!("a submodule's commit is nowhere to be found: {what}"))
 }
 
 fn empty_change(seen: &Evidence) -> Option<Ruling> {
@@ -328,12 +347,22 @@ mod tests {
                                     (Tri::No, false, Tri::No),
                                     (Tri::Unknown, false, Tri::Unknown),
                                 ] {
-                                    for (denied, bytes, patched, held_by) in [
-                                        (0, 10, None, vec![]),
-                                        (2, 10, None, vec![]),
-                                        (0, 0, Some(Patched::Refused("p".into())), vec![]),
-                                        (0, 0, Some(Patched::Nothing), vec![held(false)]),
-                                        (0, 10, None, vec![held(false), held(true)]),
+                                    let whole = GitEvidence::nothing;
+                                    for (denied, bytes, patched, held_by, state) in [
+                                        (0, 10, None, vec![], whole()),
+                                        (2, 10, None, vec![], whole()),
+                                        (0, 0, Some(Patched::Refused("p".into())), vec![], whole()),
+                                        (0, 0, Some(Patched::Nothing), vec![held(false)], whole()),
+                                        (0, 10, None, vec![held(false), held(true)], whole()),
+                                        (0, 10, None, vec![], GitEvidence { in_progress: Tri::Yes, ..whole() }),
+                                        (0, 10, None, vec![], GitEvidence { has_base: Tri::Unknown, ..whole() }),
+                                        (
+                                            0,
+                                            10,
+                                            None,
+                                            vec![],
+                                            GitEvidence { unresolved: Some("a: 1".into()), ..whole() },
+                                        ),
                                     ] {
                                         see(&Evidence {
                                             end: end.clone(),
@@ -353,6 +382,7 @@ mod tests {
                                                 on_own_branch: own,
                                                 elsewhere: elsewhere.then(|| "on x".to_owned()),
                                                 empty_diff,
+                                                ..state
                                             },
                                             delivers,
                                             patched,
@@ -388,7 +418,11 @@ mod tests {
             let git = &e.git;
             let delivered = match e.delivers {
                 Deliverable::Commit => {
-                    git.commits.is_some_and(|n| n > 0) && git.on_own_branch == Tri::Yes && git.empty_diff != Tri::Yes
+                    let is_whole = (git.in_progress, git.has_base) == (Tri::No, Tri::Yes) && git.unresolved.is_none();
+                    git.commits.is_some_and(|n| n > 0)
+                        && git.on_own_branch == Tri::Yes
+                        && git.empty_diff != Tri::Yes
+                        && is_whole
                 }
                 Deliverable::Report => git.commits == Some(0) && e.claim.report_bytes > 0,
             };

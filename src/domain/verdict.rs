@@ -9,6 +9,7 @@ use super::event::Claim;
 use super::id::Name;
 use super::outcome::{Decision, Outcome};
 use super::patch::Patched;
+use super::receipt::LostRef;
 use super::rules;
 use super::tree::Tri;
 
@@ -124,16 +125,47 @@ pub struct Containment<S = String> {
 /// What git shows, as far as the verdict needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GitEvidence {
-    /// Commits since the base on the dispatch branch.
+    /// Commits of the dispatch branch that are its own: no other ref named them before it began or names them now.
     pub commits: Option<u64>,
+    /// The branch still has the commit that it started from.
+    pub has_base: Tri,
+    /// Commits of others came along, by a pull, a merge or a reset.
+    pub came_along: bool,
     /// Tracked or untracked files are not committed.
     pub uncommitted: Tri,
+    /// A rebase, merge, cherry-pick, revert, bisect or am is under way.
+    pub in_progress: Tri,
     /// HEAD is on the dispatch branch.
     pub on_own_branch: Tri,
     /// The dispatch branch has no commits, but commits were made elsewhere, or it is gone: what is to be said of it.
     pub elsewhere: Option<String>,
     /// The net change of those commits is empty.
     pub empty_diff: Tri,
+    /// A commit of a submodule that the change points to and that is nowhere to be found, as `path: commit`.
+    pub unresolved: Option<String>,
+    /// Branches, tags and stashes of others that were deleted or set back while it ran.
+    pub lost_refs: Vec<LostRef>,
+    /// Settings of git that changed while it ran, by their names.
+    pub settings: Vec<String>,
+}
+
+impl GitEvidence {
+    /// What git shows where nothing was done.
+    pub fn nothing() -> Self {
+        Self {
+            commits: Some(0),
+            has_base: Tri::Yes,
+            came_along: false,
+            uncommitted: Tri::No,
+            in_progress: Tri::No,
+            on_own_branch: Tri::Yes,
+            elsewhere: None,
+            empty_diff: Tri::Yes,
+            unresolved: None,
+            lost_refs: Vec::new(),
+            settings: Vec::new(),
+        }
+    }
 }
 
 /// Everything that `judge` looks at.
@@ -220,12 +252,18 @@ fn evidence(seen: &Evidence) -> Vec<String> {
         }
         Patched::Refused(why) => format!("the diff in the answer was not applied: {why}"),
     }));
-    lines.push(match seen.git.commits {
+    let git = &seen.git;
+    lines.push(match git.commits {
+        Some(n) if git.came_along => format!("commits of its own: {n}, beside others that came along"),
         Some(n) => format!("commits since the base: {n}"),
         None => "commits since the base: unknown".into(),
     });
     lines.extend(seen.outside.iter().cloned());
-    lines.push(format!("uncommitted changes: {}", seen.git.uncommitted.word()));
+    lines.push(format!("uncommitted changes: {}", git.uncommitted.word()));
+    lines.extend(git.lost_refs.iter().map(LostRef::sentence));
+    if !git.settings.is_empty() {
+        lines.push(format!("settings of git that changed while it ran: {}", git.settings.join(", ")));
+    }
     lines
 }
 
@@ -262,13 +300,7 @@ mod tests {
             containment: Containment { empty: true, ..Containment::default() },
             claim: Claim { ok: Some(true), report_bytes: 10, ..Claim::default() },
             has_closing_event: true,
-            git: GitEvidence {
-                commits: Some(1),
-                uncommitted: Tri::No,
-                on_own_branch: Tri::Yes,
-                elsewhere: None,
-                empty_diff: Tri::No,
-            },
+            git: GitEvidence { commits: Some(1), empty_diff: Tri::No, ..GitEvidence::nothing() },
             delivers: Deliverable::Commit,
             patched: None,
             outside: None,
@@ -310,6 +342,11 @@ mod tests {
             Outcome::Uncommitted,
         );
         check("git unreadable", |s| s.git.commits = None, Investigate, Outcome::Unknown);
+        check("half done", |s| s.git.in_progress = Tri::Yes, Investigate, Outcome::Unknown);
+        check("nobody knows whether half done", |s| s.git.in_progress = Tri::Unknown, Investigate, Outcome::Unknown);
+        check("base rewritten", |s| s.git.has_base = Tri::No, Investigate, Outcome::Unknown);
+        check("base unread", |s| s.git.has_base = Tri::Unknown, Investigate, Outcome::Unknown);
+        check("submodule nowhere", |s| s.git.unresolved = Some("a: 1".into()), Investigate, Outcome::Unknown);
         check("elsewhere", |s| s.git.on_own_branch = Tri::No, Investigate, Outcome::Unknown);
         check("processes left", |s| s.containment.empty = false, Investigate, Outcome::Unknown);
         check("exit 3", |s| s.end = End::Exited { code: 3 }, Reject, Outcome::CliCrash);

@@ -1,23 +1,24 @@
 //! Which commits there are that others do not have, and whether all of them is there.
 
-use std::time::Duration;
+use std::collections::BTreeSet;
 
 use super::{Git, Result, expect};
 
-/// How long git may take to look at every object of a change.
-const EVERY_OBJECT: Duration = Duration::from_mins(30);
-
 impl Git {
-    /// The commits of `tip` that `base` does not reach. An error if anything of them is not there, and a partial clone
-    /// cannot fetch it again.
-    pub fn commits_since(&self, base: &str, tip: &str) -> Result<Vec<String>> {
-        let listed = expect("rev-list", self.cmd().args(["rev-list", tip, "--not", base, "--"]).run()?)?;
-        let commits: Vec<String> = listed.text().lines().map(str::to_owned).collect();
-        if !commits.is_empty() {
-            let args = ["rev-list", "--objects", "--quiet", "--missing=allow-promisor", tip, "--not", base, "--"];
-            expect("rev-list", self.cmd().args(args).limit(EVERY_OBJECT).run()?)?;
-        }
-        Ok(commits)
+    /// Those of `tips` that none of these commits reaches. One that is not there any more is left out.
+    pub fn unreachable_tips<'a>(
+        &self,
+        tips: &[String],
+        from: impl Iterator<Item = &'a String>,
+    ) -> Result<BTreeSet<String>> {
+        let mut input: String = tips.iter().map(|oid| format!("{oid}\n")).collect();
+        input.push_str("--not\n");
+        input.extend(from.map(|oid| format!("{oid}\n")));
+        let cmd = self.cmd().args(["rev-list", "--ignore-missing", "--stdin"]).stdin(input);
+        let listed: BTreeSet<String> = expect("rev-list", cmd.run()?)?.text().lines().map(str::to_owned).collect();
+        // A tag is an object of its own, which nothing else names.
+        let kinds = self.kinds_of(tips)?;
+        Ok(kinds.into_iter().filter(|(oid, kind)| kind == "tag" || listed.contains(oid)).map(|(oid, _)| oid).collect())
     }
 
     /// Commits among `tips` (and their ancestors) that no branch, tag or remote ref reaches. A rescue does not count:

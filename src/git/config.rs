@@ -1,5 +1,7 @@
 //! The repository's configuration, as far as it decides what our own calls would run.
 
+use std::collections::BTreeMap;
+
 use super::{Git, Result, expect};
 use crate::domain::Digest;
 
@@ -71,6 +73,15 @@ impl GitConfig {
     #[must_use]
     pub fn shared(&self) -> Self {
         Self { entries: self.entries[..self.shared].to_vec(), ..*self }
+    }
+
+    /// Each setting with a digest of its values, in their order.
+    pub fn digests(&self) -> BTreeMap<String, Digest> {
+        let mut values: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
+        for (key, value) in &self.entries {
+            values.entry(key).or_default().extend([value.as_bytes(), b"\0"].concat());
+        }
+        values.into_iter().map(|(key, values)| (key.to_owned(), Digest::of(&values))).collect()
     }
 
     /// A committer identity is configured.

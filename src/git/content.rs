@@ -174,7 +174,11 @@ impl Git {
 }
 
 /// Runs a call and reads what it prints while it runs, whatever its size.
-fn stream<T>(verb: &str, cmd: Cmd, read: impl FnOnce(&mut BufReader<PipeReader>) -> io::Result<T>) -> Result<T> {
+pub(super) fn stream<T>(
+    verb: &str,
+    cmd: Cmd,
+    read: impl FnOnce(&mut BufReader<PipeReader>) -> io::Result<T>,
+) -> Result<T> {
     let (reader, writer) = io::pipe().map_err(|_| unreadable(verb))?;
     let cmd = cmd.writing(File::from(OwnedFd::from(writer))).limit(Duration::from_mins(30));
     std::thread::scope(|scope| {

@@ -20,6 +20,8 @@ mod integrated;
 mod landing;
 mod merging;
 mod objects;
+mod own_work;
+mod refs;
 mod rests;
 mod secure;
 mod status;
@@ -37,11 +39,14 @@ use std::time::Duration;
 pub use apply::NewPatch;
 pub use config::GitConfig;
 pub use content::{Entry, WriteError};
+pub use diff::{Change, stat as diff_stat};
 pub use forms::{Attributes, FIRST_INDEX, Forms};
 pub use held::{BehindError, Held};
 pub use import::{Found, Import};
 pub use merging::{CheckedOut, Foreseen, Joined, PINNED};
 pub use objects::{Commit, NewCommit};
+pub use own_work::OwnWork;
+pub use refs::{Refs, STASH};
 pub use secure::anyone_collects;
 pub use status::{Changed, HeadAt, Hidden, Staged, Status};
 pub use submodules::Submodule;
@@ -80,6 +85,15 @@ pub enum GitError {
         /// The subcommand.
         verb: String,
     },
+    /// An object is not what its name says, or history is hidden.
+    #[error(
+        "git's own files contradict its objects: one is not what its name says, or a list of shallow commits or grafts \
+         hides history"
+    )]
+    Contradicted,
+    /// What the repository was like before is not known.
+    #[error("what the repository was like when it began is not on record")]
+    NoBaseline,
     /// References and their logs are compressed (git's `reftable`): what they name cannot be looked for in bytes.
     #[error("references are kept in tables (reftable), which vnx does not read")]
     Tables,
@@ -99,6 +113,7 @@ impl From<GitError> for Fault {
     fn from(error: GitError) -> Self {
         let fix = match &error {
             GitError::Call(CmdError::Missing { .. }) => "install git 2.34 or newer".to_owned(),
+            GitError::Contradicted => "`git fsck` tells which; fetch it again, or restore it from a copy".to_owned(),
             GitError::Refused { complaint, .. } if commits::is_loss(complaint) => {
                 "`git fsck` tells what is lost; fetch it again, or restore it from a copy".to_owned()
             }

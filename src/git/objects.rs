@@ -153,9 +153,44 @@ impl Commit {
 
 /// The name of a commit object with this content, by the hash that names of `length` digits come from.
 fn object_id(raw: &[u8], length: usize) -> Option<String> {
-    let header = format!("commit {}\0", raw.len());
-    let hash = hash(&[header.as_bytes(), raw], length / 2)?;
-    Some(hash.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}")))
+    let mut hasher = ObjectHasher::new("commit", raw.len() as u64, length)?;
+    hasher.update(raw);
+    Some(hasher.name())
+}
+
+/// Computes the name of an object from its bytes as they come: the hash of `<kind> <size>\0` and the content.
+#[derive(Debug)]
+pub(super) enum ObjectHasher {
+    Sha1(sha1::Sha1),
+    Sha256(sha2::Sha256),
+}
+
+impl ObjectHasher {
+    /// `None` where names of `length` digits come from no hash that git knows.
+    pub(super) fn new(kind: &str, size: u64, length: usize) -> Option<Self> {
+        let mut hasher = match length {
+            40 => Self::Sha1(sha1::Digest::new()),
+            64 => Self::Sha256(sha2::Digest::new()),
+            _ => return None,
+        };
+        hasher.update(format!("{kind} {size}\0").as_bytes());
+        Some(hasher)
+    }
+
+    pub(super) fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Sha1(hash) => sha1::Digest::update(hash, bytes),
+            Self::Sha256(hash) => sha2::Digest::update(hash, bytes),
+        }
+    }
+
+    pub(super) fn name(self) -> String {
+        let hash = match self {
+            Self::Sha1(hash) => sha1::Digest::finalize(hash).to_vec(),
+            Self::Sha256(hash) => sha2::Digest::finalize(hash).to_vec(),
+        };
+        hash.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+    }
 }
 
 /// What git names objects by and ends its files with: SHA-1 where that has 20 bytes, SHA-256 for 32.

@@ -72,13 +72,7 @@ fn every_sample_has_its_outcome() {
                 claim,
                 has_closing_event: true,
                 // The sample's tree is not at stake here: what the CLI says is.
-                git: GitEvidence {
-                    commits: Some(1),
-                    uncommitted: Tri::No,
-                    on_own_branch: Tri::Yes,
-                    elsewhere: None,
-                    empty_diff: Tri::No,
-                },
+                git: GitEvidence { commits: Some(1), empty_diff: Tri::No, ..GitEvidence::nothing() },
                 delivers: Deliverable::Commit,
                 patched: None,
                 outside: None,

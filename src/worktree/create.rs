@@ -50,6 +50,18 @@ pub fn create(tree: &Tree<'_>, setup: &Setup, alive: Option<&File>) -> Result<Ma
     made
 }
 
+/// Refuses a worktree in which a worker's git would work on other files: settings can name another folder for all
+/// worktrees (`core.worktree` beside `extensions.worktreeConfig`, or an `includeIf`).
+pub fn is_found_by_git(path: &Path) -> Result<(), Fault> {
+    let (_, _, _, top) = Git::examine(path)?;
+    let same = |a: &Path, b: &Path| a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));
+    if same(&top, path) {
+        return Ok(());
+    }
+    Err(Fault::environment(format!("git in the worktree {} would work on the files in {}", path.display(), top.display()))
+        .fix("git config --show-origin --get-all core.worktree names the setting; move it to the main worktree with `git config --worktree core.worktree PATH`"))
+}
+
 fn add(tree: &Tree<'_>, held: impl Fn() -> Option<File>) -> Result<(), Fault> {
     let _guard = tree.locked()?;
     std::fs::create_dir_all(tree.root()).at("create", tree.root())?;

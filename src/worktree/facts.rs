@@ -1,15 +1,17 @@
 //! Reading the facts. Every answer that is not understood is `unknown`, with its reason.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Tree;
+use super::baseline::{Baseline, Gone};
 use super::nested::Beyond;
 use super::rescue::{Seen, is_passing};
 use crate::domain::receipt::DiffStat;
 use crate::domain::tree::{TreeFacts, Tri};
-use crate::git::{self, Forms, Git, GitError, HeadAt, Hidden, Status};
+use crate::git::{self, Forms, Git, GitError, HeadAt, Hidden, OwnWork, Refs, Status};
 use crate::sys::process;
 
 /// How long a remote may take to say what it has.
@@ -28,10 +30,18 @@ pub struct Collected {
     pub on: Option<String>,
     /// Where the dispatch branch points.
     pub tip: Option<String>,
-    /// Commits on the dispatch branch since the base.
-    pub commits: Option<u64>,
-    /// The change from base to the branch's tip.
+    /// The commits of the dispatch branch that are its own, and what they stand on.
+    pub work: Option<OwnWork>,
+    /// The change of these commits.
     pub diff: Option<DiffStat>,
+    /// Whether HEAD, where it is not on the tip, has commits of its own.
+    pub own_at_head: Tri,
+    /// A commit of another repository that the change points to and that is nowhere to be found, as `path: commit`.
+    pub unresolved: Option<String>,
+    /// Refs of others that lost what they led to.
+    pub lost: Vec<Gone>,
+    /// Settings of git that changed meanwhile, by their names.
+    pub settings: Vec<String>,
     /// Commits that only this worktree reaches.
     pub stray: Vec<String>,
     /// There is more to it than its commits, although nothing of it is a change: a sparse checkout, settings of
@@ -46,6 +56,11 @@ pub struct Collected {
 }
 
 impl Collected {
+    /// How many commits of the dispatch branch are its own.
+    pub fn commits(&self) -> Option<u64> {
+        self.work.as_ref().map(|work| work.commits.len() as u64)
+    }
+
     fn unknown(reasons: Vec<String>) -> Self {
         Self {
             facts: TreeFacts::UNKNOWN,
@@ -53,8 +68,12 @@ impl Collected {
             head: None,
             on: None,
             tip: None,
-            commits: None,
+            work: None,
             diff: None,
+            own_at_head: Tri::Unknown,
+            unresolved: None,
+            lost: Vec::new(),
+            settings: Vec::new(),
             stray: Vec::new(),
             rescue_first: true,
             seen: None,
@@ -79,7 +98,8 @@ pub fn collect(tree: &Tree<'_>) -> Collected {
     let garbage = git::anyone_collects();
     let git = Git::tree(&git_dir, tree.path);
     let repository = tree.repository();
-    let ((status, hidden), stray, (tip, commits, diff)) = std::thread::scope(|scope| {
+    let baseline = Baseline::load(tree.scratch);
+    let ((status, hidden, digests), stray, branch) = std::thread::scope(|scope| {
         let look = scope.spawn(|| {
             // git status runs what the configuration names; a changed one is not trusted.
             let config = scope.spawn(|| git.config());
@@ -87,6 +107,7 @@ pub fn collect(tree: &Tree<'_>) -> Collected {
             let staged = git.staged(tree.base.len() / 2);
             let config = config.join().unwrap_or_else(|_| Err(lost("config")));
             let attributes = attributes.join().unwrap_or_else(|_| Err(lost("var"))).ok();
+            let digests = config.as_ref().ok().map(|config| config.shared().digests());
             let status = match (config, &staged) {
                 (Ok(config), _) if config.risk() != *tree.git_risk => Ok(None),
                 (Ok(config), Ok(staged)) => {
@@ -104,11 +125,12 @@ pub fn collect(tree: &Tree<'_>) -> Collected {
                 }
                 _ => Beyond::default(),
             };
-            (status, hidden.map(|hidden| (hidden, beyond)))
+            (status, hidden.map(|hidden| (hidden, beyond)), digests)
         });
-        let own = own_commits(tree, &repository);
-        let stray = stray(tree, &git, own.1.as_deref().unwrap_or_default());
-        (look.join().unwrap_or_else(|_| (Err(lost("status")), Err(lost("status")))), stray, own)
+        let branch = Branch::read(tree, &git, &repository, baseline.as_ref());
+        let known = branch.work.as_ref().map(|work| work.commits.as_slice()).unwrap_or_default();
+        let stray = stray(tree, &git, known);
+        (look.join().unwrap_or_else(|_| (Err(lost("status")), Err(lost("status")), None)), stray, branch)
     });
     let mut unknown: Vec<String> = Vec::new();
     let mut forms = Forms { others: true, touched: Vec::new() };
@@ -139,36 +161,111 @@ pub fn collect(tree: &Tree<'_>) -> Collected {
             None
         }
     };
-    let tip = tip.unwrap_or_else(|e| {
-        unknown.push(format!("branch: {e}"));
-        None
-    });
-    let commits = commits.map_err(|e| unknown.push(format!("commits: {e}"))).ok().map(|list| list.len() as u64);
-    let diff = diff.map_err(|e| unknown.push(format!("diff: {e}"))).ok().flatten();
-    let read = Read { git_dir: &git_dir, repository, status, forms, stray, hidden, tip, commits, diff, unknown };
+    let settings = baseline.as_ref().zip(digests).map(|(baseline, now)| baseline.changed_settings(&now));
+    let read = Read {
+        git_dir: &git_dir,
+        git: &git,
+        repository,
+        baseline: baseline.as_ref(),
+        status,
+        forms,
+        stray,
+        hidden,
+        branch,
+        settings: settings.unwrap_or_default(),
+        unknown,
+    };
     Collected { garbage, ..assemble(tree, read) }
+}
+
+/// The dispatch branch, and what else became of the repository's refs.
+struct Branch {
+    tip: Result<Option<String>, GitError>,
+    now: Result<Refs, GitError>,
+    work: Result<OwnWork, GitError>,
+    diff: Result<Option<DiffStat>, GitError>,
+    unresolved: Option<String>,
+    lost: Result<Vec<Gone>, GitError>,
+}
+
+impl Branch {
+    fn read(tree: &Tree<'_>, git: &Git, repository: &Git, baseline: Option<&Baseline>) -> Self {
+        let tip = repository.ref_commit(&tree.branch_ref());
+        let now = repository.refs(tree.base.len() / 2);
+        let (work, diff, unresolved) = match (&tip, &now) {
+            (Ok(Some(tip)), Ok(now)) if tip != tree.base => {
+                let work = own_work(tree, git, repository, baseline, now, tip);
+                let change = |work: &OwnWork| {
+                    let changes = repository.own_changes(work, tip)?;
+                    let unresolved = repository.unresolved_gitlink(&changes, tree.path, git);
+                    Ok((git::diff_stat(&changes), unresolved))
+                };
+                match work.as_ref().map(change) {
+                    Ok(Ok((diff, unresolved))) => (work, Ok(Some(diff)), unresolved),
+                    Ok(Err(e)) => (work, Err(e), None),
+                    Err(_) => (work, Ok(None), None),
+                }
+            }
+            (Ok(_), Ok(_)) => {
+                let onto = vec![tree.base.to_owned()];
+                (Ok(OwnWork { onto, has_base: true, ..OwnWork::default() }), Ok(None), None)
+            }
+            _ => (Err(lost("rev-list")), Ok(None), None),
+        };
+        let lost = match (baseline, &now) {
+            (Some(baseline), Ok(now)) => baseline.lost(tree, now),
+            _ => Ok(Vec::new()),
+        };
+        Self { tip, now, work, diff, unresolved, lost }
+    }
+}
+
+/// The commits of `tip` that are this worktree's own. A person's worktree has no baseline: there what its branch alone
+/// has is its own.
+fn own_work(
+    tree: &Tree<'_>,
+    git: &Git,
+    repository: &Git,
+    baseline: Option<&Baseline>,
+    now: &Refs,
+    tip: &str,
+) -> Result<OwnWork, GitError> {
+    match baseline {
+        Some(baseline) => baseline.work(tree, git, now, tip),
+        None if tree.own_branch.is_some() => repository.own_work(tree.base, tip, &BTreeSet::new()),
+        None => Err(GitError::NoBaseline),
+    }
 }
 
 struct Read<'a> {
     git_dir: &'a Path,
+    git: &'a Git,
     repository: Git,
+    baseline: Option<&'a Baseline>,
     status: Option<Status>,
     forms: Forms,
     stray: Option<Vec<String>>,
     /// What the index hides, and whether it hides anything that is there.
     hidden: Option<(Hidden, Beyond, bool)>,
-    tip: Option<String>,
-    commits: Option<u64>,
-    diff: Option<DiffStat>,
+    branch: Branch,
+    settings: Vec<String>,
     unknown: Vec<String>,
 }
 
 fn assemble(tree: &Tree<'_>, read: Read<'_>) -> Collected {
-    let Read { git_dir, repository, status, forms, stray, hidden, tip, commits, diff, mut unknown } = read;
+    let Read { git_dir, git, repository, baseline, status, forms, stray, hidden, branch, settings, mut unknown } = read;
+    let tip = branch.tip.unwrap_or_else(|e| {
+        unknown.push(format!("branch: {e}"));
+        None
+    });
+    let now = branch.now.map_err(|e| unknown.push(format!("refs: {e}"))).ok();
+    let work = branch.work.map_err(|e| unknown.push(format!("commits: {e}"))).ok();
+    let diff = branch.diff.map_err(|e| unknown.push(format!("diff: {e}"))).ok().flatten();
+    let others_lost = branch.lost.map_err(|e| unknown.push(format!("refs: {e}"))).unwrap_or_default();
     let ignored: Option<Vec<PathBuf>> =
         status.as_ref().map(|s| s.ignored.iter().filter(|p| !tree.is_reproducible(p)).cloned().collect());
     let head = status.as_ref().and_then(|s| s.commit.clone());
-    let branch = tree.id.branch();
+    let name_of_branch = tree.id.branch();
     let attached = |test: &dyn Fn(&str) -> bool| match status.as_ref().map(|s| &s.head) {
         Some(HeadAt::Branch(name)) => test(name).into(),
         Some(HeadAt::Detached) => Tri::No,
@@ -180,9 +277,18 @@ fn assemble(tree: &Tree<'_>, read: Read<'_>) -> Collected {
         (Some(head), None) => (head != tree.base).into(),
         (None, _) => Tri::Unknown,
     };
-    let own = match (commits.map(|n| n > 0), moved) {
-        (Some(true), _) | (_, Tri::Yes) => Tri::Yes,
-        (Some(false), Tri::No) => Tri::No,
+    // Whoever made them: what the branch has beside the base is not lost with its worktree.
+    let has_moved = tip.as_ref().is_some_and(|tip| tip != tree.base);
+    let own = match (work.is_some(), moved) {
+        (_, Tri::Yes) => Tri::Yes,
+        _ if has_moved => Tri::Yes,
+        (true, Tri::No) => Tri::No,
+        _ => Tri::Unknown,
+    };
+    let own_at_head = match (&head, &now) {
+        _ if moved != Tri::Yes => Tri::No,
+        (Some(head), Some(now)) => own_work(tree, git, &repository, baseline, now, head)
+            .map_or(Tri::Unknown, |work| (!work.commits.is_empty()).into()),
         _ => Tri::Unknown,
     };
     let uncommitted_parts =
@@ -199,7 +305,7 @@ fn assemble(tree: &Tree<'_>, read: Read<'_>) -> Collected {
     };
     // Neither is asked by settings that may run programs.
     let is_trusted = status.is_some();
-    let asked = || integrated(tree, &repository, own, tip.as_deref(), commits);
+    let asked = || integrated(tree, &repository, own, tip.as_deref());
     let (integrated, only_content) = if is_trusted { asked() } else { (Tri::Unknown, false) };
     let on_remote = if is_trusted {
         on_remote(&repository, own, tip.as_deref(), head.as_deref(), &mut unknown)
@@ -213,8 +319,8 @@ fn assemble(tree: &Tree<'_>, read: Read<'_>) -> Collected {
         own_commits: own,
         stray_commits: has(stray.as_ref().map(Vec::len)),
         in_progress: in_progress(git_dir).into(),
-        on_own_branch: attached(&|name| name == branch),
-        on_foreign_branch: attached(&|name| name != branch && name.starts_with("vnx/")),
+        on_own_branch: attached(&|name| name == name_of_branch),
+        on_foreign_branch: attached(&|name| name != name_of_branch && name.starts_with("vnx/")),
         integrated,
         on_remote,
         foreign_lock: foreign_lock(tree, git_dir),
@@ -241,8 +347,12 @@ fn assemble(tree: &Tree<'_>, read: Read<'_>) -> Collected {
         head,
         on,
         tip,
-        commits,
+        work,
         diff,
+        own_at_head,
+        unresolved: branch.unresolved,
+        lost: others_lost,
+        settings,
         stray: stray.unwrap_or_default(),
         rescue_first,
         seen,
@@ -297,21 +407,6 @@ fn lost(verb: &str) -> GitError {
     GitError::Unreadable { verb: verb.to_owned() }
 }
 
-type Own = (Result<Option<String>, GitError>, Result<Vec<String>, GitError>, Result<Option<DiffStat>, GitError>);
-
-fn own_commits(tree: &Tree<'_>, repository: &Git) -> Own {
-    match repository.ref_commit(&tree.id.branch_ref()) {
-        Ok(Some(tip)) if tip == tree.base => (Ok(Some(tip)), Ok(Vec::new()), Ok(None)),
-        Ok(Some(tip)) => {
-            let commits = repository.commits_since(tree.base, &tip);
-            let diff = repository.diff_stat(tree.base, &tip).map(Some);
-            (Ok(Some(tip)), commits, diff)
-        }
-        Ok(None) => (Ok(None), Ok(Vec::new()), Ok(None)),
-        Err(e) => (Err(e), Err(lost("rev-list")), Err(lost("rev-list"))),
-    }
-}
-
 /// Commits that only this worktree or its stashes reach: amended away, detached, reset, stashed.
 fn stray(tree: &Tree<'_>, git: &Git, own: &[String]) -> Result<Vec<String>, GitError> {
     let hash = tree.base.len() / 2;
@@ -345,7 +440,7 @@ fn occupied(path: &Path) -> Tri {
 
 /// Whether all own work is in the target branch, and whether only its content is: then its commits are on no
 /// other ref.
-fn integrated(tree: &Tree<'_>, repository: &Git, own: Tri, tip: Option<&str>, commits: Option<u64>) -> (Tri, bool) {
+fn integrated(tree: &Tree<'_>, repository: &Git, own: Tri, tip: Option<&str>) -> (Tri, bool) {
     // Where the target still stands at the base, commits beyond the base are not in it.
     let unmoved = || {
         let at = tree.base_name.starts_with("refs/").then(|| repository.ref_commit(tree.base_name).ok().flatten());
@@ -353,7 +448,7 @@ fn integrated(tree: &Tree<'_>, repository: &Git, own: Tri, tip: Option<&str>, co
     };
     match (own, tip) {
         (Tri::No, _) => (Tri::No, false),
-        (Tri::Yes, Some(_)) if commits.is_some_and(|n| n > 0) && unmoved() => (Tri::No, false),
+        (Tri::Yes, Some(tip)) if tip != tree.base && unmoved() => (Tri::No, false),
         (Tri::Yes, Some(tip)) if tip != tree.base && tree.base_name.starts_with("refs/heads/") => {
             match repository.is_ancestor(tip, tree.base_name) {
                 Ok(true) => (Tri::Yes, false),

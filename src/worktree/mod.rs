@@ -3,6 +3,7 @@
 //! What is safe is decided by `domain::tree::classify`; nothing here decides it again.
 
 mod answer;
+mod baseline;
 mod create;
 mod facts;
 mod keep;
@@ -20,7 +21,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use answer::{Answer, commit_answer};
-pub use create::{Made, create, discard};
+pub use baseline::{Baseline, Gone, keep_lost};
+pub use create::{Made, create, discard, is_found_by_git};
 pub use facts::{Collected, collect};
 pub use keep::keep;
 pub use place::{PLACES, Place, empty_places};

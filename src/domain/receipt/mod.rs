@@ -127,7 +127,18 @@ kinds! {
 
 /// Whether a member of payloads is an array; nothing else in one is.
 pub fn is_list(name: &str) -> bool {
-    matches!(name, "evidence" | "left_out" | "nodes" | "paths" | "survivors" | "unknown_because")
+    matches!(
+        name,
+        "evidence"
+            | "left_out"
+            | "lost_refs"
+            | "nodes"
+            | "onto"
+            | "paths"
+            | "settings"
+            | "survivors"
+            | "unknown_because"
+    )
 }
 
 impl Kind {
@@ -302,12 +313,49 @@ pub struct DispatchCollected {
     /// The branch that HEAD was on, as a full ref; absent when it was detached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on: Option<String>,
-    /// Commits since the base.
+    /// Commits of the dispatch branch that are its own: no other ref named them before it began or names them now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commits: Option<u64>,
-    /// The change from base to head.
+    /// What they stand on, where that is not the base: commits that came along.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub onto: Vec<String>,
+    /// The change of these commits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diff: Option<DiffStat>,
+    /// Refs of others that lost what they led to while it ran.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost_refs: Vec<LostRef>,
+    /// Settings of git that changed while it ran, by their names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub settings: Vec<String>,
+}
+
+/// A branch, tag or stash that was deleted or set back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct LostRef {
+    /// Its full name.
+    #[serde(rename = "ref")]
+    pub name: String,
+    /// What it led to, which no other ref reaches.
+    pub commit: String,
+    /// The ref that keeps it now; absent if it could not be kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<String>,
+}
+
+impl LostRef {
+    /// For people: what is gone, and where it is now.
+    pub fn sentence(&self) -> String {
+        let Self { name, commit, kept } = self;
+        let short = commit.get(..12).unwrap_or(commit);
+        let kind = if name == "refs/stash" { "stash".to_owned() } else { format!("ref {name}") };
+        match kept {
+            Some(kept) => format!("{kind} {short} was lost while it ran; it is kept as {kept}"),
+            None => format!("{kind} {short} was lost while it ran, and could not be kept"),
+        }
+    }
 }
 
 /// Payload of `dispatch.judged`.

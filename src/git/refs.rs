@@ -1,0 +1,175 @@
+//! What the repository's refs name at one moment, and what a worktree itself has committed by its reflogs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Git, Result, expect, names_in, unreadable};
+use crate::sys::files;
+
+/// More of a reflog than this is not read.
+const REFLOG_MAX: u64 = 256 << 20;
+
+/// The list of stashes; one ref for all worktrees.
+pub const STASH: &str = "refs/stash";
+
+/// Everything that names a commit for somebody.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Refs {
+    /// Full name → object. The HEAD of a worktree that is on no branch stands here too, as `HEAD` or
+    /// `worktrees/<name>/HEAD`.
+    pub named: BTreeMap<String, String>,
+    /// Stashes below the newest one, which is `refs/stash`.
+    pub stashes: BTreeSet<String>,
+    /// The linked worktrees, by their folders in the repository.
+    pub worktrees: BTreeSet<String>,
+}
+
+/// One line of a reflog (git-reflog(1)): `<old> <new> <identity> <seconds> <zone>\t<message>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Moved {
+    new: String,
+    message: String,
+}
+
+impl Git {
+    /// Reads all refs. `self` is the repository; `hash` is the length of an object name in bytes.
+    pub fn refs(&self, hash: usize) -> Result<Refs> {
+        let format = "--format=%(objectname) %(refname)";
+        let listed = expect("for-each-ref", self.cmd().args(["for-each-ref", format]).run()?)?.text();
+        let split = |line: &str| line.split_once(' ').map(|(oid, name)| (name.to_owned(), oid.to_owned()));
+        let mut named = listed.lines().map(|line| split(line).ok_or_else(|| unreadable("for-each-ref")));
+        let mut named = named.by_ref().collect::<Result<BTreeMap<_, _>>>()?;
+        let linked = self.git_dir.join("worktrees");
+        let worktrees: BTreeSet<String> =
+            files::names(&linked).map_err(|_| unreadable("worktree"))?.into_iter().collect();
+        let heads = worktrees.iter().map(|name| (format!("worktrees/{name}/HEAD"), linked.join(name).join("HEAD")));
+        for (name, path) in heads.chain([("HEAD".to_owned(), self.git_dir.join("HEAD"))]) {
+            // One that is on a branch names no commit of its own; one that goes at this moment is nobody's.
+            let text = files::read_capped(&path, 4096).ok().flatten().unwrap_or_default();
+            if let Some(oid) = names_in(&text, hash).pop().filter(|oid| text.trim_ascii() == oid.as_bytes()) {
+                named.insert(name, oid);
+            }
+        }
+        let newest = named.get(STASH).cloned();
+        let stashes = self.reflog(STASH)?.into_iter().map(|moved| moved.new);
+        let stashes = stashes.filter(|oid| newest.is_some() && Some(oid) != newest.as_ref()).collect();
+        Ok(Refs { named, stashes, worktrees })
+    }
+
+    /// Commits that were made in this worktree, or in one that was made below it since, as their reflogs have them;
+    /// and what the branches have that were made since, where nobody else's HEAD was on it. `self` is the worktree.
+    pub fn committed_here(&self, common_dir: &Path, before: &Refs, now: &Refs) -> Result<BTreeSet<String>> {
+        let tree = self.work_tree.as_deref().ok_or_else(|| unreadable("reflog"))?;
+        let linked = common_dir.join("worktrees");
+        let is_below = |name: &String| {
+            let recorded = std::fs::read_to_string(linked.join(name).join("gitdir")).unwrap_or_default();
+            !before.worktrees.contains(name) && Path::new(recorded.trim_end()).starts_with(tree)
+        };
+        let own = self.git_dir.file_name().unwrap_or_default();
+        let (ours, others): (Vec<&String>, Vec<&String>) =
+            now.worktrees.iter().partition(|name| name.as_str() == own || is_below(name));
+        let mut made = BTreeSet::new();
+        for name in ours {
+            made.extend(Self::repository(linked.join(name)).reflog("HEAD")?.into_iter().filter_map(Moved::made));
+        }
+        let repository = Self::repository(common_dir);
+        let mut of_others: BTreeSet<String> = repository.reflog("HEAD")?.into_iter().map(|moved| moved.new).collect();
+        for name in others {
+            of_others.extend(Self::repository(linked.join(name)).reflog("HEAD")?.into_iter().map(|moved| moved.new));
+        }
+        let is_new = |name: &&String| name.starts_with("refs/heads/") && !before.named.contains_key(*name);
+        for name in now.named.keys().filter(is_new) {
+            let commits = repository.reflog(name)?.into_iter().filter_map(Moved::made);
+            made.extend(commits.filter(|commit| !of_others.contains(commit)));
+        }
+        Ok(made)
+    }
+
+    /// What the last fetch of this worktree brought (git-fetch(1), `FETCH_HEAD`). `self` is the worktree.
+    pub fn fetched(&self, hash: usize) -> Result<Vec<String>> {
+        let text = files::read_capped(&self.git_dir.join("FETCH_HEAD"), 16 << 20).map_err(|_| unreadable("fetch"))?;
+        let text = text.unwrap_or_default();
+        Ok(text.split(|b| *b == b'\n').filter_map(|line| names_in(line.get(..2 * hash)?, hash).pop()).collect())
+    }
+
+    /// The reflog of a ref, oldest first; empty where there is none.
+    fn reflog(&self, name: &str) -> Result<Vec<Moved>> {
+        let path: PathBuf = self.git_dir.join("logs").join(name);
+        let bytes = match files::read_capped(&path, REFLOG_MAX) {
+            Ok(bytes) => bytes.unwrap_or_default(),
+            Err(e) if e.source.kind() == ErrorKind::NotADirectory => Vec::new(),
+            Err(_) => return Err(unreadable("reflog")),
+        };
+        Ok(String::from_utf8_lossy(&bytes).lines().filter_map(Moved::parse).collect())
+    }
+}
+
+impl Moved {
+    fn parse(line: &str) -> Option<Self> {
+        let (head, message) = line.split_once('\t').unwrap_or((line, ""));
+        let new = head.split(' ').nth(1).filter(|oid| matches!(oid.len(), 40 | 64))?;
+        Some(Self { new: new.to_owned(), message: message.to_owned() })
+    }
+
+    /// The commit, if the line was written by what makes one, and not by what goes to one that is there.
+    fn made(self) -> Option<String> {
+        makes_a_commit(&self.message).then_some(self.new)
+    }
+}
+
+/// Whether git writes this into a reflog when it has made a commit: `commit…:`, `am:`, `cherry-pick:`, `revert:`, a step
+/// of a rebase in parentheses, or a merge that is no fast-forward. (sequencer.c, builtin/{commit,am,merge}.c)
+fn makes_a_commit(message: &str) -> bool {
+    const STEPS: [&str; 7] = ["(pick)", "(reword)", "(edit)", "(squash)", "(fixup)", "(merge)", "(continue)"];
+    let Some((action, rest)) = message.split_once(": ") else { return false };
+    let verb = action.split(' ').next().unwrap_or_default();
+    let is_merge = rest.starts_with("Merge made by") || rest.starts_with("In-index merge");
+    matches!(verb, "commit" | "am" | "cherry-pick" | "revert") && !rest.starts_with("Fast-forward")
+        || is_merge
+        || STEPS.iter().any(|step| action.ends_with(step))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reflog_tells_commits_from_moves() {
+        for made in [
+            "commit: x",
+            "commit (amend): x: y",
+            "commit (initial): first",
+            "commit (merge): Merge branch 'a'",
+            "cherry-pick: x",
+            "revert: Revert \"x\"",
+            "am: x",
+            "rebase (pick): x",
+            "pull -q --rebase origin main (pick): x",
+            "rebase -i (squash): x",
+            "merge origin/main: Merge made by the 'ort' strategy.",
+            "pull: Merge made by the 'recursive' strategy.",
+        ] {
+            assert!(makes_a_commit(made), "{made}");
+        }
+        for moved in [
+            "",
+            "reset: moving to origin/main",
+            "checkout: moving from a to b",
+            "pull: Fast-forward",
+            "merge main: Fast-forward",
+            "commit: Fast-forward",
+            "pull -q --rebase origin main (start): checkout 1234",
+            "pull -q --rebase origin main (finish): returning to refs/heads/x",
+            "rebase (abort): updating HEAD",
+            "branch: Created from HEAD",
+            "fetch origin: fast-forward",
+            "update by push",
+        ] {
+            assert!(!makes_a_commit(moved), "{moved}");
+        }
+    }
+}
