@@ -10,8 +10,8 @@ use super::table::{Fit, table};
 use super::worktree;
 use crate::dispatch::trees::{self, Kept, RescueRow, Wanted};
 use crate::dispatch::view;
+use crate::domain::Fault;
 use crate::domain::span::human_millis;
-use crate::domain::{DispatchId, Fault};
 use crate::git::Git;
 use crate::sys;
 
@@ -142,12 +142,11 @@ fn rescue(context: &Context, command: &RescueCommand) -> Result<Answer, Fault> {
             }
         }
         RescueCommand::Drop { id, yes, json } => {
-            let id = DispatchId::parse(id)?;
-            if !yes && trees::rescues(&project)?.iter().any(|row| row.id == id.as_str()) {
+            if !yes && trees::rescues(&project)?.iter().any(|row| row.id == *id) {
                 return Err(Fault::input(format!("what is only in the rescue of {id} would be lost"))
                     .fix(format!("look first: `vnx worktree rescue show {id}`; then drop it with --yes")));
             }
-            let commit = trees::drop_rescue(&project, &id)?;
+            let commit = trees::drop_rescue(&project, id)?;
             if *json {
                 context.screen.json(&serde_json::json!({ "schema": "vnx.dropped/1", "id": id, "commit": commit }));
                 return Ok(Answer::Good);

@@ -24,6 +24,7 @@ use crate::sys::cmd::Cmd;
 use crate::sys::path::Found;
 use crate::sys::{self, files, lock};
 use crate::tmux::Tmux;
+use crate::worktree;
 
 /// How a check came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -276,13 +277,14 @@ fn round_trip(project: &Project, seen: &Snapshot) -> Check {
         let stood = project.worktrees().exists();
         let made = repository.create_branch(&id.branch_ref(), &base.commit, None);
         let added = made.and_then(|()| repository.worktree_add_bare(&path, &id.branch(), "vnx doctor", || None));
+        let found = added.map_err(Fault::from).and_then(|()| worktree::is_found_by_git(&path));
         let _ = files::delete_tree(&path);
         let forgotten = repository.worktree_forget(&path);
         let deleted = repository.delete_ref(&id.branch_ref(), &base.commit);
         if !stood {
             let _ = std::fs::remove_dir(project.worktrees());
         }
-        added.and(forgotten).and(deleted).map_err(Fault::from)
+        found.and(forgotten.and(deleted).map_err(Fault::from))
     };
     match tried() {
         Ok(()) => Check::new(
@@ -291,7 +293,8 @@ fn round_trip(project: &Project, seen: &Snapshot) -> Check {
             format!("added and removed one below {}", project.worktrees().display()),
             "",
         ),
-        Err(fault) => fail(fault.what),
+        Err(fault) if fault.fix.is_empty() => fail(fault.what),
+        Err(fault) => Check::new("worktree", Level::Fail, fault.what, fault.fix),
     }
 }
 

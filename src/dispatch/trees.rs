@@ -406,15 +406,21 @@ pub fn rescues(project: &Project) -> Result<Vec<RescueRow>, Fault> {
     Ok(rows)
 }
 
-/// Gives up a rescue for good. Refused while its dispatch is open.
-pub fn drop_rescue(project: &Project, id: &DispatchId) -> Result<String, Fault> {
-    if project.paths.open_marker(id).exists() {
+/// Gives up a rescue for good: that of a dispatch, by its id, or `<id>.<n>`, what refs of others had lost while it ran.
+/// Refused while its dispatch is open.
+pub fn drop_rescue(project: &Project, name: &str) -> Result<String, Fault> {
+    let (id, nth) = name.split_once('.').map_or((name, None), |(id, nth)| (id, Some(nth)));
+    let id = DispatchId::parse(id)?;
+    if nth.is_some_and(|nth| nth.parse::<u32>().is_err()) {
+        return Err(Fault::input(format!("{name:?} is no rescue")).fix("`vnx worktree rescue list` lists them"));
+    }
+    if project.paths.open_marker(&id).exists() {
         return Err(Fault::busy(format!("{id} is not over")).fix("wait for it: `vnx wait`"));
     }
     let repository = Git::repository(&project.located.common_dir);
-    let reference = id.rescue_ref();
+    let reference = nth.map_or_else(|| id.rescue_ref(), |nth| format!("{}.{nth}", id.rescue_ref()));
     let commit = repository.ref_commit(&reference)?.ok_or_else(|| {
-        Fault::input(format!("{id} has no rescue"))
+        Fault::input(format!("{name} has no rescue"))
             .fix("`vnx worktree rescue list` lists them; drop needs the whole id")
     })?;
     repository.delete_ref(&reference, &commit)?;

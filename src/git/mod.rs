@@ -369,9 +369,9 @@ impl Git {
         Ok(expect("for-each-ref", output)?.text().lines().map(str::to_owned).collect())
     }
 
-    /// Refs below a prefix as `(name, commit, when it was committed in seconds)`.
+    /// Refs below a prefix as `(name, object, when it was made in seconds)`.
     pub fn refs_with_times(&self, prefix: &str) -> Result<Vec<(String, String, i64)>> {
-        let format = "--format=%(refname) %(objectname) %(committerdate:unix)";
+        let format = "--format=%(refname) %(objectname) %(creatordate:unix)";
         let text = expect("for-each-ref", self.cmd().args(["for-each-ref", format, prefix]).run()?)?.text();
         let split = |line: &str| {
             let mut words = line.split(' ');

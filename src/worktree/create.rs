@@ -51,7 +51,7 @@ pub fn create(tree: &Tree<'_>, setup: &Setup, alive: Option<&File>) -> Result<Ma
 }
 
 /// Refuses a worktree in which a worker's git would work on other files: settings can name another folder for all
-/// worktrees (`core.worktree` beside `extensions.worktreeConfig`, or an `includeIf`).
+/// worktrees (`core.worktree` beside `extensions.worktreeConfig`).
 pub fn is_found_by_git(path: &Path) -> Result<(), Fault> {
     let (_, _, _, top) = Git::examine(path)?;
     let same = |a: &Path, b: &Path| a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));
