@@ -46,6 +46,7 @@ mod pool;
 mod projections;
 mod repositories;
 mod reviews;
+mod shared_files;
 mod shared_refs;
 mod shells;
 mod soak;

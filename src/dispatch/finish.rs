@@ -102,6 +102,9 @@ impl Finish<'_> {
         let patched = self.commit_answer(&tree);
         let held = self.before_facts();
         let collected = if self.has_tree { Some(worktree::collect(&tree)) } else { None };
+        if let Some((collected, now)) = collected.as_ref().and_then(|c| Some((c, c.shared.as_ref()?))) {
+            worktree::note_changes(self.paths, &self.plan.id, &collected.shared_changed, now)?;
+        }
         let lost_refs = collected.as_ref().map(|c| worktree::keep_lost(&tree, &c.lost)).unwrap_or_default();
         if let Some(collected) = &collected {
             self.write_evidence(collected);
@@ -115,7 +118,7 @@ impl Finish<'_> {
                 onto: if onto == [self.plan.base.commit.as_str()] { Vec::new() } else { onto },
                 diff: collected.diff.clone(),
                 lost_refs: lost_refs.clone(),
-                settings: collected.settings.clone(),
+                settings: changed_settings(collected),
             };
             if !self.already_collected {
                 self.ledger.append(&[Entry::of(&self.plan.id, Body::DispatchCollected(body))])?;
@@ -258,7 +261,7 @@ impl Finish<'_> {
                 empty_diff: empty_diff(c),
                 unresolved: c.unresolved.clone(),
                 lost_refs: lost_refs.to_vec(),
-                settings: c.settings.clone(),
+                settings: changed_settings(c),
             },
             // No tree was made: nothing can be in it.
             None => GitEvidence { on_own_branch: Tri::Unknown, ..GitEvidence::nothing() },
@@ -345,6 +348,12 @@ impl Finish<'_> {
             let _ = files::replace(&folder.join("claim.json"), redactor.redact(&json).as_bytes());
         }
     }
+}
+
+/// Settings and files of git that changed while it ran, by their names.
+fn changed_settings(seen: &Collected) -> Vec<String> {
+    let files = seen.shared_changed.iter().map(|file| file.name().to_owned());
+    seen.settings.iter().cloned().chain(files).collect()
 }
 
 /// What is to be said of a dispatch branch that has no commits, where others were made or it is gone.

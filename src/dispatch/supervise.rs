@@ -178,7 +178,8 @@ impl Life<'_> {
         let repo_lock = self.paths.repo_lock();
         let tree = Tree::of(self.plan, self.folder, &repo_lock);
         let (made, remembered) = std::thread::scope(|scope| {
-            let baseline = scope.spawn(|| Baseline::take(&tree).and_then(|baseline| baseline.store(self.folder)));
+            let baseline =
+                scope.spawn(|| Baseline::take(&tree, self.paths).and_then(|baseline| baseline.store(self.folder)));
             let made = worktree::create(&tree, &self.plan.setup, Some(self.lock));
             (made, baseline.join().unwrap_or_else(|_| Err(Fault::internal("reading the repository ended early"))))
         });

@@ -145,7 +145,7 @@ pub struct GitEvidence {
     pub unresolved: Option<String>,
     /// Branches, tags and stashes of others that were deleted or set back while it ran.
     pub lost_refs: Vec<LostRef>,
-    /// Settings of git that changed while it ran, by their names.
+    /// Settings and shared files of git that changed while it ran, by their names.
     pub settings: Vec<String>,
 }
 
@@ -262,7 +262,7 @@ fn evidence(seen: &Evidence) -> Vec<String> {
     lines.push(format!("uncommitted changes: {}", git.uncommitted.word()));
     lines.extend(git.lost_refs.iter().map(LostRef::sentence));
     if !git.settings.is_empty() {
-        lines.push(format!("settings of git that changed while it ran: {}", git.settings.join(", ")));
+        lines.push(format!("changed in git while it ran: {}", git.settings.join(", ")));
     }
     lines
 }

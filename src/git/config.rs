@@ -103,46 +103,114 @@ impl GitConfig {
 
     /// A digest of the settings that decide what git reads, hides or runs. If a worker changed
     /// one of them, our own `git status` in its tree would run its code or overlook its work.
-    /// Settings that only concern commits, branches and display are left out.
     pub fn risk(&self) -> Digest {
-        const HARMLESS: [&str; 19] = [
-            "user.",
-            "author.",
-            "committer.",
-            "branch.",
-            "alias.",
-            "push.",
-            "pull.",
-            "commit.",
-            "color.",
-            "advice.",
-            "init.",
-            "merge.",
-            "rebase.",
-            "gc.",
-            "log.",
-            "format.",
-            "tag.",
-            "rerere.",
-            "safe.",
-        ];
-        let harmless = |key: &str| {
-            // A merge driver is a program.
-            HARMLESS.iter().any(|section| key.starts_with(section)) && !key.ends_with(".driver")
-                // What is not checked out is told by the index.
-                || matches!(key, "core.sparsecheckout" | "core.sparsecheckoutcone" | "index.sparse")
-                // A worktree's own settings are listed with the others, and stand here for themselves.
-                || key == "extensions.worktreeconfig"
-                || key.starts_with("remote.")
-                    && matches!(key.rsplit('.').next(), Some("fetch" | "push" | "pushurl" | "prune"))
-        };
         let mut text = String::new();
-        for (key, value) in self.entries.iter().filter(|(k, _)| !harmless(k)) {
-            text.push_str(key);
-            text.push('\n');
-            text.push_str(value);
-            text.push('\0');
+        for (key, value) in self.entries.iter().filter(|(key, value)| !is_harmless(key, value)) {
+            text.extend([key, "\n", value, "\0"]);
         }
         Digest::of(text.as_bytes())
+    }
+}
+
+/// Whether a setting only concerns commits, branches and display, or is what an ordinary tool writes: it makes git run
+/// nothing but that tool, and hides nothing.
+fn is_harmless(key: &str, value: &str) -> bool {
+    const SECTIONS: [&str; 20] = [
+        "user.",
+        "author.",
+        "committer.",
+        "branch.",
+        "alias.",
+        "push.",
+        "pull.",
+        "commit.",
+        "color.",
+        "advice.",
+        "init.",
+        "merge.",
+        "rebase.",
+        "gc.",
+        "log.",
+        "format.",
+        "tag.",
+        "rerere.",
+        "safe.",
+        "lfs.",
+    ];
+    let last = key.rsplit('.').next().unwrap_or_default();
+    let words: Vec<&str> = value.split_whitespace().collect();
+    match key.split('.').next().unwrap_or_default() {
+        // A merge driver is a program.
+        _ if last == "driver" => false,
+        // The command of a large-file agent is one too (git-lfs-config(5)).
+        "lfs" if key.starts_with("lfs.customtransfer.") || key.starts_with("lfs.extension.") => false,
+        _ if SECTIONS.iter().any(|section| key.starts_with(section)) => true,
+        // What is not checked out is told by the index; a worktree's own settings stand here for themselves.
+        "core" if matches!(last, "sparsecheckout" | "sparsecheckoutcone") => true,
+        "index" => last == "sparse",
+        "extensions" => last == "worktreeconfig",
+        "remote" => matches!(last, "fetch" | "push" | "pushurl" | "prune" | "gh-resolved" | "glab-resolved"),
+        // Our own calls run no hooks. Those of a folder of the project are as much its own as its other files (husky).
+        "core" if last == "hookspath" => {
+            !value.is_empty() && !value.starts_with(['/', '~', '%']) && !value.split('/').any(|part| part == "..")
+        }
+        "filter" if key.starts_with("filter.lfs.") => matches!(
+            (last, words.as_slice()),
+            ("clean", ["git-lfs", "clean", "--", "%f"])
+                | ("smudge", ["git-lfs", "smudge", "--", "%f"] | ["git-lfs", "smudge", "--skip", "--", "%f"])
+                | ("process", ["git-lfs", "filter-process"] | ["git-lfs", "filter-process", "--skip"])
+                | ("required", ["true"])
+        ),
+        "credential" if last == "helper" => matches!(
+            words.as_slice(),
+            [] | ["store" | "cache" | "manager" | "manager-core" | "osxkeychain" | "libsecret" | "wincred", ..]
+                | ["!gh" | "!glab" | "!/usr/bin/gh" | "!/usr/bin/glab", "auth", "git-credential"]
+        ),
+        "credential" => matches!(last, "username" | "usehttppath" | "provider"),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_harmless;
+
+    #[test]
+    fn what_ordinary_tools_write_is_told_from_what_runs_or_hides() {
+        for (key, value) in [
+            ("remote.origin.gh-resolved", "base"),
+            ("core.hookspath", ".husky/_"),
+            ("filter.lfs.clean", "git-lfs clean -- %f"),
+            ("filter.lfs.process", "git-lfs filter-process"),
+            ("filter.lfs.required", "true"),
+            ("lfs.repositoryformatversion", "0"),
+            ("credential.helper", "store"),
+            ("credential.https://github.com.helper", "!/usr/bin/gh auth git-credential"),
+            ("credential.https://github.com.helper", ""),
+            ("user.name", "A"),
+            ("branch.main.merge", "refs/heads/main"),
+        ] {
+            assert!(is_harmless(key, value), "{key}={value}");
+        }
+        for (key, value) in [
+            ("core.hookspath", "/tmp/hooks"),
+            ("core.hookspath", "../hooks"),
+            ("core.hookspath", "~/hooks"),
+            ("core.fsmonitor", "x"),
+            ("core.excludesfile", "/tmp/all"),
+            ("core.worktree", "/"),
+            ("filter.lfs.clean", "git-lfs clean -- %f; x"),
+            ("filter.lfs.clean", "sh"),
+            ("filter.other.clean", "git-lfs clean -- %f"),
+            ("lfs.customtransfer.x.path", "x"),
+            ("credential.helper", "!x"),
+            ("credential.helper", "/tmp/store"),
+            ("merge.x.driver", "x"),
+            ("include.path", "x"),
+            ("remote.origin.url", "x"),
+            ("url.x.insteadof", "y"),
+        ] {
+            assert!(!is_harmless(key, value), "{key}={value}");
+        }
     }
 }

@@ -1,5 +1,10 @@
 //! What git ignores, and what it tracks.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
 use super::{Git, Result, expect, refused};
 
 impl Git {
@@ -28,6 +33,23 @@ impl Git {
         }
         let ignored = paths(&output.stdout);
         Ok(asked.iter().filter(|path| !ignored.contains(path)).cloned().collect())
+    }
+}
+
+impl Git {
+    /// Those of some paths that the rules of this worktree and a file of the user do not ignore; one that ends in a slash
+    /// is a folder.
+    pub(super) fn not_ignored_by(&self, user: &Path, asked: &[PathBuf]) -> Result<Vec<PathBuf>> {
+        let mut setting = OsString::from("core.excludesFile=");
+        setting.push(user);
+        let input: Vec<&[u8]> = asked.iter().map(|path| path.as_os_str().as_bytes()).collect();
+        let cmd = self.cmd().arg("-c").arg(setting).args(["check-ignore", "--no-index", "-z", "--stdin"]);
+        let output = cmd.stdin(input.join(&0)).run()?;
+        if !matches!(output.code, Some(0 | 1)) || output.truncated {
+            return Err(refused("check-ignore", &output));
+        }
+        let ignored: BTreeSet<&[u8]> = output.stdout.split(|b| *b == 0).collect();
+        Ok(asked.iter().filter(|path| !ignored.contains(path.as_os_str().as_bytes())).cloned().collect())
     }
 }
 

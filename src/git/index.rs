@@ -78,6 +78,15 @@ impl Index {
         hidden
     }
 
+    /// Every entry with the name of its object.
+    pub(super) fn objects(&self) -> Vec<(PathBuf, String)> {
+        let name = |entry: &Entry| {
+            let bytes = self.bytes.get(entry.at + STAT..entry.at + STAT + self.hash).unwrap_or_default();
+            bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+        };
+        self.entries.iter().map(|entry| (self.path(entry).to_owned(), name(entry))).collect()
+    }
+
     /// The files that say in what form files stand on disk.
     pub(super) fn attributes(&self) -> Vec<PathBuf> {
         let named = |e: &&Entry| self.path(e).file_name().is_some_and(|name| name == ".gitattributes");

@@ -32,9 +32,9 @@ impl Git {
         Ok(found)
     }
 
-    /// A digest of what a merge runs and says beside the settings: hooks (names and contents of what is no sample),
-    /// attributes that no commit has, and who commits where the repository says so itself. `main` are the files of the
-    /// main checkout, `self` is the repository.
+    /// A digest of what a merge runs and says beside the settings: hooks (names and contents of what is no sample), and
+    /// who commits where the repository says so itself. `main` are the files of the main checkout, `self` is the
+    /// repository.
     pub fn hooks_digest(&self, config: &GitConfig, main: &Path) -> Digest {
         let folder = self.hooks_folder(config, main);
         let mut text = Vec::new();
@@ -42,11 +42,6 @@ impl Git {
             let content = files::read_capped(&folder.join(name), 16 << 20).ok().flatten();
             let digest = Digest::of(&content.unwrap_or_default());
             text.extend_from_slice(format!("{name}\0{digest}\n").as_bytes());
-        }
-        // What decides which filters and drivers run, for every commit.
-        for name in ["info/attributes", ".gitattributes"] {
-            let attributes = files::read_capped(&self.git_dir.join(name), 16 << 20).ok().flatten();
-            text.extend_from_slice(&attributes.unwrap_or_default());
         }
         text.extend_from_slice(config.own_identity().to_string().as_bytes());
         Digest::of(&text)

@@ -15,7 +15,9 @@ pub(super) const LIMIT: Duration = Duration::from_mins(30);
 
 /// Settings that do something beside a merge's work, or decide what comes of it: a conflict is one whatever they say.
 /// The repository's are not asked, as a worker may have written them.
-pub const PINNED: [&str; 9] = [
+pub const PINNED: [&str; 10] = [
+    // Of the user's attributes, which could let one side of a conflict win, none counts: other machines have others.
+    "core.attributesFile=/dev/null",
     "rebase.updateRefs=false",
     "rebase.autoSquash=false",
     "rebase.autoStash=false",

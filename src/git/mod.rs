@@ -24,6 +24,7 @@ mod own_work;
 mod refs;
 mod rests;
 mod secure;
+mod shared_files;
 mod status;
 mod submodules;
 #[cfg(test)]
@@ -48,6 +49,7 @@ pub use objects::{Commit, NewCommit};
 pub use own_work::OwnWork;
 pub use refs::{Refs, STASH};
 pub use secure::anyone_collects;
+pub use shared_files::{IgnoreRules, SharedFile, SharedFiles};
 pub use status::{Changed, HeadAt, Hidden, Staged, Status};
 pub use submodules::Submodule;
 pub use worktree::same_folder;
@@ -69,6 +71,9 @@ pub enum GitError {
     /// The call could not be made.
     #[error(transparent)]
     Call(#[from] CmdError),
+    /// A file that git reads too could not be read, or one of ours not be written.
+    #[error(transparent)]
+    File(#[from] PathError),
     /// git refused.
     #[error("git {verb} failed (exit {code}): {complaint}")]
     Refused {

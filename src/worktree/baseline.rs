@@ -6,10 +6,11 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::Tree;
+use super::{Tree, shared_rules};
 use crate::domain::receipt::LostRef;
 use crate::domain::{Digest, Fault};
-use crate::git::{Git, GitError, OwnWork, Refs, STASH};
+use crate::git::{Git, GitError, OwnWork, Refs, STASH, SharedFiles};
+use crate::project::Paths;
 use crate::sys::files;
 
 /// In the folder of a dispatch.
@@ -28,6 +29,8 @@ pub struct Baseline {
     refs: Refs,
     /// The files that decide which history there is.
     history: Digest,
+    /// What git's shared files said, as far as it counts.
+    pub(super) shared: SharedFiles,
     /// Each setting of git that applied to all worktrees, with a digest of its values.
     settings: BTreeMap<String, Digest>,
 }
@@ -43,11 +46,12 @@ pub struct Gone {
 
 impl Baseline {
     /// Reads the repository. No worker runs yet.
-    pub fn take(tree: &Tree<'_>) -> Result<Self, Fault> {
+    pub fn take(tree: &Tree<'_>, paths: &Paths) -> Result<Self, Fault> {
         let repository = tree.repository();
         let config = repository.config()?.shared();
+        let shared = shared_rules::counted(paths, tree.id, &SharedFiles::read(tree.common_dir, &config)?)?;
         let refs = repository.refs(tree.base.len() / 2)?;
-        Ok(Self { v: 1, refs, history: history(tree.common_dir)?, settings: config.digests() })
+        Ok(Self { v: 1, refs, history: history(tree.common_dir)?, shared, settings: config.digests() })
     }
 
     /// Stores it for whoever finishes the dispatch.

@@ -1,6 +1,6 @@
 //! Reading the facts. Every answer that is not understood is `unknown`, with its reason.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,9 +9,12 @@ use super::Tree;
 use super::baseline::{Baseline, Gone};
 use super::nested::Beyond;
 use super::rescue::{Seen, is_passing};
+use crate::domain::Digest;
 use crate::domain::receipt::DiffStat;
 use crate::domain::tree::{TreeFacts, Tri};
-use crate::git::{self, Forms, Git, GitError, HeadAt, Hidden, OwnWork, Refs, Status};
+use crate::git::{
+    self, Forms, Git, GitError, HeadAt, Hidden, IgnoreRules, OwnWork, Refs, SharedFile, SharedFiles, Status,
+};
 use crate::sys::process;
 
 /// How long a remote may take to say what it has.
@@ -42,6 +45,10 @@ pub struct Collected {
     pub lost: Vec<Gone>,
     /// Settings of git that changed meanwhile, by their names.
     pub settings: Vec<String>,
+    /// Files that hold for all worktrees and say something else than what counted when it began.
+    pub shared_changed: Vec<SharedFile>,
+    /// What they say now; `None` if that could not be read.
+    pub shared: Option<SharedFiles>,
     /// Commits that only this worktree reaches.
     pub stray: Vec<String>,
     /// There is more to it than its commits, although nothing of it is a change: a sparse checkout, settings of
@@ -74,6 +81,8 @@ impl Collected {
             unresolved: None,
             lost: Vec::new(),
             settings: Vec::new(),
+            shared_changed: Vec::new(),
+            shared: None,
             stray: Vec::new(),
             rescue_first: true,
             seen: None,
@@ -99,7 +108,7 @@ pub fn collect(tree: &Tree<'_>) -> Collected {
     let git = Git::tree(&git_dir, tree.path);
     let repository = tree.repository();
     let baseline = Baseline::load(tree.scratch);
-    let ((status, hidden, digests), stray, branch) = std::thread::scope(|scope| {
+    let (look, stray, branch) = std::thread::scope(|scope| {
         let look = scope.spawn(|| {
             // git status runs what the configuration names; a changed one is not trusted.
             let config = scope.spawn(|| git.config());
@@ -107,7 +116,10 @@ pub fn collect(tree: &Tree<'_>) -> Collected {
             let staged = git.staged(tree.base.len() / 2);
             let config = config.join().unwrap_or_else(|_| Err(lost("config")));
             let attributes = attributes.join().unwrap_or_else(|_| Err(lost("var"))).ok();
-            let digests = config.as_ref().ok().map(|config| config.shared().digests());
+            let shared = config.as_ref().ok().map(|config| {
+                let config = config.shared();
+                (config.digests(), SharedFiles::read(tree.common_dir, &config))
+            });
             let status = match (config, &staged) {
                 (Ok(config), _) if config.risk() != *tree.git_risk => Ok(None),
                 (Ok(config), Ok(staged)) => {
@@ -115,6 +127,18 @@ pub fn collect(tree: &Tree<'_>) -> Collected {
                 }
                 (Ok(_), Err(_)) => Err(lost("status")),
                 (Err(e), _) => Err(e),
+            };
+            let newly_hidden = match (&status, &staged, &baseline, &shared) {
+                (Ok(Some((status, _))), Ok(staged), Some(baseline), Some((_, Ok(now)))) => {
+                    let rules = IgnoreRules { base: tree.base, counted: &baseline.shared, now };
+                    let hidden = git.newly_hidden(rules, staged, status, tree.scratch);
+                    // What its own `.gitignore` hides and can be made again is what such a file is for.
+                    let is_work = |path: &PathBuf| !baseline.shared.excludes_like(now) || !tree.is_reproducible(path);
+                    hidden.map(|hidden| hidden.into_iter().filter(is_work).collect())
+                }
+                (Ok(Some(_)), Ok(_), Some(_), _) => Err(lost("check-ignore")),
+                // Without a baseline, and without a status, nothing is taken for ignored work.
+                _ => Ok(Vec::new()),
             };
             let hidden = staged.map(|s| s.hidden);
             let beyond = match (&status, &hidden) {
@@ -125,13 +149,14 @@ pub fn collect(tree: &Tree<'_>) -> Collected {
                 }
                 _ => Beyond::default(),
             };
-            (status, hidden.map(|hidden| (hidden, beyond)), digests)
+            Look { status, hidden: hidden.map(|hidden| (hidden, beyond)), newly_hidden, shared }
         });
         let branch = Branch::read(tree, &git, &repository, baseline.as_ref());
         let known = branch.work.as_ref().map(|work| work.commits.as_slice()).unwrap_or_default();
         let stray = stray(tree, &git, known);
-        (look.join().unwrap_or_else(|_| (Err(lost("status")), Err(lost("status")), None)), stray, branch)
+        (look.join().unwrap_or_else(|_| Look::failed()), stray, branch)
     });
+    let Look { status, hidden, newly_hidden, shared } = look;
     let mut unknown: Vec<String> = Vec::new();
     let mut forms = Forms { others: true, touched: Vec::new() };
     let status = match status {
@@ -161,7 +186,9 @@ pub fn collect(tree: &Tree<'_>) -> Collected {
             None
         }
     };
-    let settings = baseline.as_ref().zip(digests).map(|(baseline, now)| baseline.changed_settings(&now));
+    let newly_hidden = newly_hidden.map_err(|e| unknown.push(format!("ignored files: {e}"))).ok();
+    let (settings, shared) = shared.map_or((None, None), |(settings, shared)| (Some(settings), shared.ok()));
+    let settings = baseline.as_ref().zip(settings).map(|(baseline, now)| baseline.changed_settings(&now));
     let read = Read {
         git_dir: &git_dir,
         git: &git,
@@ -171,11 +198,27 @@ pub fn collect(tree: &Tree<'_>) -> Collected {
         forms,
         stray,
         hidden,
+        newly_hidden,
         branch,
         settings: settings.unwrap_or_default(),
+        shared,
         unknown,
     };
     Collected { garbage, ..assemble(tree, read) }
+}
+
+/// What the files of the worktree show.
+struct Look {
+    status: Result<Option<(Status, Forms)>, GitError>,
+    hidden: Result<(Hidden, Beyond), GitError>,
+    newly_hidden: Result<Vec<PathBuf>, GitError>,
+    shared: Option<(BTreeMap<String, Digest>, Result<SharedFiles, GitError>)>,
+}
+
+impl Look {
+    fn failed() -> Self {
+        Self { status: Err(lost("status")), hidden: Err(lost("status")), newly_hidden: Ok(Vec::new()), shared: None }
+    }
 }
 
 /// The dispatch branch, and what else became of the repository's refs.
@@ -247,13 +290,19 @@ struct Read<'a> {
     stray: Option<Vec<String>>,
     /// What the index hides, and whether it hides anything that is there.
     hidden: Option<(Hidden, Beyond, bool)>,
+    /// Ignored paths that only new rules hide.
+    newly_hidden: Option<Vec<PathBuf>>,
     branch: Branch,
     settings: Vec<String>,
+    shared: Option<SharedFiles>,
     unknown: Vec<String>,
 }
 
 fn assemble(tree: &Tree<'_>, read: Read<'_>) -> Collected {
-    let Read { git_dir, git, repository, baseline, status, forms, stray, hidden, branch, settings, mut unknown } = read;
+    let Read {
+        git_dir, git, repository, baseline, status, forms, stray, hidden, branch, settings, mut unknown, ..
+    } = read;
+    let (newly_hidden, shared) = (read.newly_hidden, read.shared);
     let tip = branch.tip.unwrap_or_else(|e| {
         unknown.push(format!("branch: {e}"));
         None
@@ -262,8 +311,11 @@ fn assemble(tree: &Tree<'_>, read: Read<'_>) -> Collected {
     let work = branch.work.map_err(|e| unknown.push(format!("commits: {e}"))).ok();
     let diff = branch.diff.map_err(|e| unknown.push(format!("diff: {e}"))).ok().flatten();
     let others_lost = branch.lost.map_err(|e| unknown.push(format!("refs: {e}"))).unwrap_or_default();
+    let is_kept = |path: &PathBuf| {
+        !tree.is_reproducible(path) || newly_hidden.as_ref().is_none_or(|hidden| hidden.contains(path))
+    };
     let ignored: Option<Vec<PathBuf>> =
-        status.as_ref().map(|s| s.ignored.iter().filter(|p| !tree.is_reproducible(p)).cloned().collect());
+        status.as_ref().map(|s| s.ignored.iter().filter(|p| is_kept(p)).cloned().collect());
     let head = status.as_ref().and_then(|s| s.commit.clone());
     let name_of_branch = tree.id.branch();
     let attached = |test: &dyn Fn(&str) -> bool| match status.as_ref().map(|s| &s.head) {
@@ -291,8 +343,12 @@ fn assemble(tree: &Tree<'_>, read: Read<'_>) -> Collected {
             .map_or(Tri::Unknown, |work| (!work.commits.is_empty()).into()),
         _ => Tri::Unknown,
     };
-    let uncommitted_parts =
-        [has(status.as_ref().map(|s| s.changed.len())), has(status.as_ref().map(|s| s.untracked.len()))];
+    let untracked = match (&status, &newly_hidden) {
+        (Some(status), Some(hidden)) => Some(status.untracked.len() + hidden.len()),
+        (Some(status), None) if !status.untracked.is_empty() => Some(status.untracked.len()),
+        _ => None,
+    };
+    let uncommitted_parts = [has(status.as_ref().map(|s| s.changed.len())), has(untracked)];
     // Where the index hides changes, "no" is not proven.
     let hides = hidden.as_ref().is_none_or(|(_, _, hides)| *hides);
     let uncommitted_parts = uncommitted_parts.map(|part| if hides && part == Tri::No { Tri::Unknown } else { part });
@@ -353,6 +409,8 @@ fn assemble(tree: &Tree<'_>, read: Read<'_>) -> Collected {
         unresolved: branch.unresolved,
         lost: others_lost,
         settings,
+        shared_changed: baseline.zip(shared.as_ref()).map(|(b, now)| b.shared.differing(now)).unwrap_or_default(),
+        shared,
         stray: stray.unwrap_or_default(),
         rescue_first,
         seen,

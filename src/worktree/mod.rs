@@ -12,6 +12,7 @@ mod place;
 mod pool;
 mod rescue;
 mod restore;
+mod shared_rules;
 mod submodules;
 mod supply;
 mod teardown;
@@ -29,6 +30,7 @@ pub use place::{PLACES, Place, empty_places};
 pub use pool::{POOL, Pool};
 pub use rescue::{Rescued, Seen};
 pub use restore::{Source, restore};
+pub use shared_rules::{accept, note_changes, suspects};
 pub use supply::{Supplied, settle, supply, take_back};
 pub use teardown::{Done, GOING, empty_trash, going, kept_tree_gone, reclaim, teardown};
 

@@ -13,10 +13,11 @@ use crate::domain::plan::Plan;
 use crate::domain::receipt::{ApprovalGiven, Body, GateRequested, GateResulted, MergeStarted, Strategy};
 use crate::domain::{Digest, DispatchId, Fault, Timestamp};
 use crate::gate::{self, Policy, policy};
-use crate::git::{Git, GitConfig};
+use crate::git::{Git, GitConfig, SharedFile, SharedFiles};
 use crate::ledger::Receipt;
 use crate::project::Project;
 use crate::sys::{self, files, lock};
+use crate::worktree;
 
 /// A situation, and what it was read from.
 #[derive(Debug)]
@@ -354,6 +355,10 @@ fn applied(
 pub fn git_config(project: &Project, plan: &Plan) -> Result<Option<String>, Fault> {
     let (common_dir, main_top) = (&project.located.common_dir, project.located.main_top());
     let config = Git::tree(common_dir, &main_top).config()?;
+    if let Some((file, by)) = suspect_file(project, &config, &plan.id)? {
+        let what = format!("{} was changed while {by} ran, and nobody has accepted that", file.name());
+        return Ok(Some(what));
+    }
     if plan.git_hooks.is_some_and(|was| was != hooks_digest(project, &config)) {
         let what = "git's hooks, or who commits by this repository's own settings, were changed since the dispatch";
         return Ok(Some(what.to_owned()));
@@ -364,6 +369,18 @@ pub fn git_config(project: &Project, plan: &Plan) -> Result<Option<String>, Faul
         return Ok(None);
     }
     Ok(Some("git's configuration was changed since the dispatch, in what decides what git reads or runs".to_owned()))
+}
+
+/// A file that holds for all worktrees, changed while this dispatch ran; or attributes, which decide what merges come to,
+/// whoever changed them.
+fn suspect_file(
+    project: &Project,
+    config: &GitConfig,
+    id: &DispatchId,
+) -> Result<Option<(SharedFile, DispatchId)>, Fault> {
+    let now = SharedFiles::read(&project.located.common_dir, &config.shared())?;
+    let mut all = worktree::suspects(&project.paths, &now)?.into_iter();
+    Ok(all.find(|(file, by)| by == id || *file == SharedFile::RepositoryAttributes))
 }
 
 /// Runs of gates, oldest first.

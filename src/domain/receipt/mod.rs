@@ -325,7 +325,7 @@ pub struct DispatchCollected {
     /// Refs of others that lost what they led to while it ran.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lost_refs: Vec<LostRef>,
-    /// Settings of git that changed while it ran, by their names.
+    /// Settings and shared files of git that changed while it ran, by their names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub settings: Vec<String>,
 }
