@@ -275,32 +275,8 @@ pub fn is_own_folder(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir() && meta.uid() == crate::sys::process::uid())
 }
 
-/// Deletes a folder tree for good, read-only folders included. Only for what teardown has
-/// already decided to drop, and for our own temporary folders.
+/// Deletes a folder of our own state for good: no link is followed and no other file system entered. What stands beside
+/// worktrees is deleted by [`super::folder::delete`], where a record of ours names it.
 pub fn delete_tree(path: &Path) -> Result<(), PathError> {
-    match fs::remove_dir_all(path) {
-        Ok(()) => Ok(()),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-            make_folders_writable(path);
-            fs::remove_dir_all(path).at("delete", path)
-        }
-        Err(e) => Err(e).at("delete", path),
-    }
-}
-
-fn make_folders_writable(path: &Path) {
-    let Ok(meta) = fs::symlink_metadata(path) else {
-        return;
-    };
-    if !meta.is_dir() {
-        return;
-    }
-    let mut mode = meta.permissions();
-    mode.set_mode(mode.mode() | 0o700);
-    // A folder that cannot be opened up makes the deletion after this fail, and that is reported.
-    drop(fs::set_permissions(path, mode));
-    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-        make_folders_writable(&entry.path());
-    }
+    super::folder::delete(path, None)
 }
