@@ -78,6 +78,20 @@ pub fn same_bytes(mut file: fs::File, stream: &mut dyn Read) -> bool {
     }
 }
 
+/// Whether a stream begins with all of a file; a read that fails makes them differ.
+pub fn is_beginning(mut file: fs::File, stream: &mut dyn Read) -> bool {
+    let (mut a, mut b) = (vec![0; 64 << 10], vec![0; 64 << 10]);
+    loop {
+        let Ok(n) = file.read(&mut a) else { return false };
+        if n == 0 {
+            return true;
+        }
+        if stream.read_exact(&mut b[..n]).is_err() || a[..n] != b[..n] {
+            return false;
+        }
+    }
+}
+
 /// Reads a whole file of at most `cap` bytes; `Ok(None)` when it does not exist.
 pub fn read_capped(path: &Path, cap: u64) -> Result<Option<Vec<u8>>, PathError> {
     let file = match open_regular(path) {
@@ -140,6 +154,23 @@ fn replaced(path: &Path, bytes: &[u8], mode: u32, sync: bool) -> Result<(), Path
         fs::File::open(folder).and_then(|folder| folder.sync_all()).at("sync", folder)?;
     }
     Ok(())
+}
+
+/// A file without a name, in a folder: a kill leaves nothing of it.
+pub fn nameless(folder: &Path) -> Result<fs::File, PathError> {
+    tempfile::tempfile_in(folder).at("write", folder)
+}
+
+/// Whether a file of some size is mostly holes, which a copy would write out. Of a file system that compresses, the
+/// blocks alone would say so of any file.
+pub fn is_sparse(mut file: &fs::File, meta: &fs::Metadata) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    if meta.len() <= 1 << 20 || meta.blocks() * 512 >= meta.len() / 2 {
+        return Ok(false);
+    }
+    let hole = rustix::fs::seek(file, rustix::fs::SeekFrom::Hole(0));
+    file.rewind()?;
+    Ok(hole.is_ok_and(|hole| hole < meta.len()))
 }
 
 /// A temporary file with a modification time of its own; it goes when the value does.

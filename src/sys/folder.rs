@@ -114,7 +114,7 @@ fn delete_at(path: &Path, known: Option<FolderId>) -> io::Result<()> {
         }
     }
     deletion.failed.map_or(Ok(()), Err)?;
-    Ok(rustix::fs::unlinkat(&above, &name, AtFlags::REMOVEDIR)?)
+    unlink(&above, &name, AtFlags::REMOVEDIR)
 }
 
 /// Opens a folder in a folder; one that may not be read is made readable, as whoever deletes it owns it.
@@ -165,7 +165,11 @@ impl Deletion {
         if !is_folder {
             return unlink(folder, name, AtFlags::empty());
         }
-        let inner = open_inner(folder, name)?;
+        let inner = match open_inner(folder, name) {
+            // Another command is at it too.
+            Err(Errno::NOENT) => return Ok(()),
+            other => other?,
+        };
         if !place(inner.as_fd())?.is_with(self.at) {
             let name = String::from_utf8_lossy(name.to_bytes()).into_owned();
             return Err(io::Error::other(format!("another file system is mounted below it, at {name}")));

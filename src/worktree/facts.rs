@@ -1,15 +1,17 @@
 //! Reading the facts. Every answer that is not understood is `unknown`, with its reason.
 
-use std::ffi::OsStr;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Tree;
+use super::ignored::Ignored;
 use super::nested::Beyond;
 use super::rescue::{Seen, is_passing};
 use crate::domain::receipt::DiffStat;
 use crate::domain::tree::{TreeFacts, Tri};
 use crate::git::{self, Forms, Git, GitError, HeadAt, Hidden, Status};
+use crate::sys::folder::{FileTime, FolderId};
 use crate::sys::process;
 
 /// How long a remote may take to say what it has.
@@ -43,6 +45,12 @@ pub struct Collected {
     pub uncommitted: Tri,
     /// Somebody may have been collecting garbage before its objects were looked at.
     pub garbage: bool,
+    /// The folder that was looked at.
+    pub folder: Option<FolderId>,
+    /// What was changed from then on may not be in the facts.
+    pub read_at: FileTime,
+    /// Ignored files and folders that a build makes again: nobody looks at what becomes of them.
+    pub worthless: BTreeSet<PathBuf>,
 }
 
 impl Collected {
@@ -60,6 +68,9 @@ impl Collected {
             seen: None,
             uncommitted: Tri::Unknown,
             garbage: true,
+            folder: None,
+            read_at: FileTime::now(),
+            worthless: BTreeSet::new(),
         }
     }
 }
@@ -73,11 +84,17 @@ pub fn collect(tree: &Tree<'_>) -> Collected {
         }
         Err(e) => return Collected::unknown(vec![e.to_string()]),
     };
-    if !tree.path.is_dir() {
-        return Collected::unknown(vec![format!("the folder {} is gone", tree.path.display())]);
-    }
+    collect_in(tree, &git_dir)
+}
+
+/// The same, of a tree that may stand elsewhere than git has it on record.
+pub(super) fn collect_in(tree: &Tree<'_>, git_dir: &Path) -> Collected {
+    let read_at = FileTime::now();
+    let Ok(folder) = FolderId::of(tree.path) else {
+        return Collected::unknown(vec![format!("the folder {} is gone, or a link", tree.path.display())]);
+    };
     let garbage = git::anyone_collects();
-    let git = Git::tree(&git_dir, tree.path);
+    let git = Git::tree(git_dir, tree.path);
     let repository = tree.repository();
     let ((status, hidden), stray, (tip, commits, diff)) = std::thread::scope(|scope| {
         let look = scope.spawn(|| {
@@ -95,16 +112,16 @@ pub fn collect(tree: &Tree<'_>) -> Collected {
                 (Ok(_), Err(_)) => Err(lost("status")),
                 (Err(e), _) => Err(e),
             };
-            let hidden = staged.map(|s| s.hidden);
-            let beyond = match (&status, &hidden) {
-                (Ok(Some((status, _))), Ok(hidden)) => {
-                    let gitlinks = hidden.gitlinks.iter().map(PathBuf::as_path).collect();
+            let looked = match (&status, &staged) {
+                (Ok(Some((status, _))), Ok(staged)) => {
+                    let gitlinks = staged.hidden.gitlinks.iter().map(PathBuf::as_path).collect();
                     let skip = status.ignored.iter().map(PathBuf::as_path).collect();
-                    Beyond::look(tree.path, &git_dir, &gitlinks, &skip)
+                    let beyond = Beyond::look(tree.path, git_dir, &gitlinks, &skip);
+                    (beyond, Ignored::of(tree, &status.ignored, |folder| git.tracks_below(staged, folder)))
                 }
-                _ => Beyond::default(),
+                _ => Default::default(),
             };
-            (status, hidden.map(|hidden| (hidden, beyond)))
+            (status, staged.map(|staged| (staged.hidden, looked)))
         });
         let own = own_commits(tree, &repository);
         let stray = stray(tree, &git, own.1.as_deref().unwrap_or_default());
@@ -129,10 +146,10 @@ pub fn collect(tree: &Tree<'_>) -> Collected {
     };
     let stray = stray.map_err(|e| unknown.push(format!("reflog: {e}"))).ok();
     let hidden = match hidden {
-        Ok((hidden, beyond)) => {
+        Ok((hidden, (beyond, ignored))) => {
             let untracked = status.as_ref().map(|s| s.untracked.as_slice()).unwrap_or_default();
-            let unseen = unseen(tree, &git_dir, &hidden, &beyond, untracked, &mut unknown);
-            Some((hidden, beyond, unseen))
+            let unseen = unseen(tree, git_dir, &hidden, &beyond, untracked, &mut unknown);
+            Some((hidden, beyond, ignored, unseen))
         }
         Err(e) => {
             unknown.push(format!("index: {e}"));
@@ -145,8 +162,8 @@ pub fn collect(tree: &Tree<'_>) -> Collected {
     });
     let commits = commits.map_err(|e| unknown.push(format!("commits: {e}"))).ok().map(|list| list.len() as u64);
     let diff = diff.map_err(|e| unknown.push(format!("diff: {e}"))).ok().flatten();
-    let read = Read { git_dir: &git_dir, repository, status, forms, stray, hidden, tip, commits, diff, unknown };
-    Collected { garbage, ..assemble(tree, read) }
+    let read = Read { git_dir, repository, status, forms, stray, hidden, tip, commits, diff, unknown };
+    Collected { garbage, folder: Some(folder), read_at, ..assemble(tree, read) }
 }
 
 struct Read<'a> {
@@ -156,7 +173,7 @@ struct Read<'a> {
     forms: Forms,
     stray: Option<Vec<String>>,
     /// What the index hides, and whether it hides anything that is there.
-    hidden: Option<(Hidden, Beyond, bool)>,
+    hidden: Option<(Hidden, Beyond, Ignored, bool)>,
     tip: Option<String>,
     commits: Option<u64>,
     diff: Option<DiffStat>,
@@ -165,9 +182,14 @@ struct Read<'a> {
 
 fn assemble(tree: &Tree<'_>, read: Read<'_>) -> Collected {
     let Read { git_dir, repository, status, forms, stray, hidden, tip, commits, diff, mut unknown } = read;
-    let ignored: Option<Vec<PathBuf>> =
-        status.as_ref().map(|s| s.ignored.iter().filter(|p| !tree.is_reproducible(p)).cloned().collect());
     let head = status.as_ref().and_then(|s| s.commit.clone());
+    let stray = stray.filter(|_| {
+        let is_whole = head.as_ref().is_none_or(|head| Git::tree(git_dir, tree.path).has_whole_reflog(head));
+        if !is_whole {
+            unknown.push("reflog: it is not whole, so it does not say which commits were made".to_owned());
+        }
+        is_whole
+    });
     let branch = tree.id.branch();
     let attached = |test: &dyn Fn(&str) -> bool| match status.as_ref().map(|s| &s.head) {
         Some(HeadAt::Branch(name)) => test(name).into(),
@@ -188,7 +210,7 @@ fn assemble(tree: &Tree<'_>, read: Read<'_>) -> Collected {
     let uncommitted_parts =
         [has(status.as_ref().map(|s| s.changed.len())), has(status.as_ref().map(|s| s.untracked.len()))];
     // Where the index hides changes, "no" is not proven.
-    let hides = hidden.as_ref().is_none_or(|(_, _, hides)| *hides);
+    let hides = hidden.as_ref().is_none_or(|(.., hides)| *hides);
     let uncommitted_parts = uncommitted_parts.map(|part| if hides && part == Tri::No { Tri::Unknown } else { part });
     let uncommitted = if uncommitted_parts.contains(&Tri::Yes) {
         Tri::Yes
@@ -209,7 +231,7 @@ fn assemble(tree: &Tree<'_>, read: Read<'_>) -> Collected {
     let facts = TreeFacts {
         tracked_changes: uncommitted_parts[0],
         untracked: uncommitted_parts[1],
-        ignored_kept: has(ignored.as_ref().map(Vec::len)),
+        ignored_kept: has(status.as_ref().and(hidden.as_ref()).map(|(_, _, ignored, _)| ignored.kept.len())),
         own_commits: own,
         stray_commits: has(stray.as_ref().map(Vec::len)),
         in_progress: in_progress(git_dir).into(),
@@ -226,14 +248,18 @@ fn assemble(tree: &Tree<'_>, read: Read<'_>) -> Collected {
     });
     let own_settings = has_settings(tree, git_dir);
     let rescue_first = only_content || !forms.touched.is_empty() || own_settings;
-    let seen = status.zip(hidden).zip(ignored).map(|((status, (hidden, beyond, _)), ignored)| Seen {
-        beyond,
-        onto: status.commit,
-        changed: status.changed,
-        unsure: [hidden.flagged, forms.touched].concat(),
-        other_forms: forms.others,
-        untracked: status.untracked,
-        ignored,
+    let mut worthless = BTreeSet::new();
+    let seen = status.zip(hidden).map(|(status, (hidden, beyond, ignored, _))| {
+        worthless = ignored.worthless;
+        Seen {
+            beyond,
+            onto: status.commit,
+            changed: status.changed,
+            unsure: [hidden.flagged, forms.touched].concat(),
+            other_forms: forms.others,
+            untracked: status.untracked,
+            ignored: ignored.kept,
+        }
     });
     Collected {
         facts,
@@ -248,6 +274,9 @@ fn assemble(tree: &Tree<'_>, read: Read<'_>) -> Collected {
         seen,
         uncommitted,
         garbage: true,
+        folder: None,
+        read_at: FileTime::now(),
+        worthless,
     }
 }
 
@@ -284,12 +313,11 @@ fn unseen(
     flagged.is_some() || nested.is_some() || !beyond.unread.is_empty()
 }
 
-/// Whether git keeps more for this worktree alone than every worktree has: settings, refs, what is half done.
+/// Whether git keeps more for this worktree alone than every worktree has: settings, refs, what is half done, and
+/// repositories of submodules, also of those that the index names no more. Their commits may be nowhere else.
 fn has_settings(tree: &Tree<'_>, git_dir: &Path) -> bool {
     let usual = ["HEAD", "index", "logs/HEAD", "ORIG_HEAD", "FETCH_HEAD", "COMMIT_EDITMSG"];
-    let is_usual = |path: &Path| {
-        path == Path::new("modules") || is_passing(path) || usual.iter().any(|name| path == Path::new(name))
-    };
+    let is_usual = |path: &Path| is_passing(path) || usual.iter().any(|name| path == Path::new(name));
     Git::tree(git_dir, tree.path).own_files(is_usual).map_or(true, |more| !more.is_empty())
 }
 
@@ -313,7 +341,7 @@ fn own_commits(tree: &Tree<'_>, repository: &Git) -> Own {
 }
 
 /// Commits that only this worktree or its stashes reach: amended away, detached, reset, stashed.
-fn stray(tree: &Tree<'_>, git: &Git, own: &[String]) -> Result<Vec<String>, GitError> {
+pub(super) fn stray(tree: &Tree<'_>, git: &Git, own: &[String]) -> Result<Vec<String>, GitError> {
     let hash = tree.base.len() / 2;
     let mut names: Vec<String> = git.private_names(hash)?.into_iter().collect();
     names.extend(tree.repository().stashes_of(&tree.id.branch(), hash)?);
@@ -401,36 +429,4 @@ fn on_remote(repository: &Git, own: Tri, tip: Option<&str>, head: Option<&str>, 
         }
     }
     Tri::No
-}
-
-impl Tree<'_> {
-    /// `target/`, `a/b/__pycache__/`, `x.pyc`: any component that a pattern names.
-    pub(super) fn is_reproducible(&self, path: &Path) -> bool {
-        is_reproducible(path, &self.policy.reproducible)
-    }
-}
-
-fn is_reproducible(path: &Path, patterns: &[String]) -> bool {
-    path.iter().map(OsStr::to_string_lossy).any(|part| {
-        patterns.iter().any(|pattern| match pattern.strip_prefix('*') {
-            Some(suffix) => part.ends_with(suffix),
-            None => part == *pattern,
-        })
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reproducible_names_match_whole_components() {
-        let patterns = ["target".to_owned(), "*.pyc".to_owned()];
-        for yes in ["target/", "a/target/debug/x", "a/b.pyc"] {
-            assert!(is_reproducible(Path::new(yes), &patterns), "{yes}");
-        }
-        for no in [".env", "targets/", "my-target/", "b.pyc.bak"] {
-            assert!(!is_reproducible(Path::new(no), &patterns), "{no}");
-        }
-    }
 }
