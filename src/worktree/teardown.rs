@@ -190,8 +190,10 @@ fn remove(tree: &Tree<'_>, is_as_it_was: &AsItWas<'_>) -> Result<Option<String>,
         let Some(folder) = is_as_it_was.collected.folder else {
             return Ok(Some("what stands there was not looked at".to_owned()));
         };
+        let git_dir = Git::worktree_git_dir(tree.common_dir, tree.path)?
+            .ok_or_else(|| Fault::environment("git has no worktree of this dispatch on record"))?;
         let aside = removal::put_aside(tree.paths, tree.root(), tree.path, folder)?;
-        if let Some(why) = is_as_it_was.look_again(tree, &aside.path) {
+        if let Some(why) = is_as_it_was.look_again(tree, &git_dir, &aside.path) {
             aside.put_back()?;
             return Ok(Some(why));
         }
@@ -212,18 +214,15 @@ struct AsItWas<'a> {
 
 impl AsItWas<'_> {
     /// Why the tree, which is at `moved` now, must stay.
-    fn look_again(&self, tree: &Tree<'_>, moved: &Path) -> Option<String> {
-        let Ok(Some(git_dir)) = Git::worktree_git_dir(tree.common_dir, tree.path) else {
-            return Some("git has no worktree of this dispatch on record".to_owned());
-        };
+    fn look_again(&self, tree: &Tree<'_>, git_dir: &Path, moved: &Path) -> Option<String> {
         let (since, none) = (self.collected.read_at, BTreeSet::new());
         let changed = folder::changed_since(moved, since, &self.collected.worthless);
-        let changed_git = || folder::changed_since(&git_dir, since, &none);
+        let changed_git = || folder::changed_since(git_dir, since, &none);
         if matches!(changed, Ok(None)) && matches!(changed_git(), Ok(None)) {
             return None;
         }
         let moved = Tree { path: moved, ..tree.clone() };
-        let now = super::facts::collect_in(&moved, &git_dir);
+        let now = super::facts::collect_in(&moved, git_dir);
         match (self.same)(&moved, &now) {
             Ok(true) => None,
             Ok(false) => Some("it was changed while it was removed".to_owned()),
