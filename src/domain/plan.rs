@@ -409,3 +409,39 @@ pub struct Plan {
     /// Why each choice was made, for people.
     pub reasons: Vec<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_folder_without_tracked_files_is_reproducible_by_its_name() {
+        let size = Size(0);
+        let reproducible = ["target", ".husky/_", "*.pyc"].map(str::to_owned).to_vec();
+        let policy = TeardownPolicy { reproducible, rescue_ignored_max: size, disk_floor: size };
+        // What git ignores, where it tracks something, and what of it a build makes again.
+        for (path, tracked, part) in [
+            ("target/", "", Some("target")),
+            ("a/target/", "", Some("a/target")),
+            ("target/secret.env", "target", None),
+            ("a/target/b/secret.env", "a/target", None),
+            ("a/target/b/target/", "a/target", Some("a/target/b/target")),
+            ("target/x.o", "", Some("target")),
+            ("target/.gitignore", "", Some("target")),
+            ("targets/", "", None),
+            ("target", "", None),
+            ("a.pyc", "", Some("a.pyc")),
+            ("target/a.pyc", "target", Some("target/a.pyc")),
+            ("a.pyc/", "", None),
+            ("a.pyc/notes", "", None),
+            (".husky/_/h", "", Some(".husky/_")),
+            ("_/h", "", None),
+            (".env", "", None),
+        ] {
+            let found = policy.reproducible_part(Path::new(path), path.ends_with('/'), |folder| {
+                !tracked.is_empty() && Path::new(tracked).starts_with(folder)
+            });
+            assert_eq!(found, part.map(Path::new), "{path} where {tracked:?} has tracked files");
+        }
+    }
+}

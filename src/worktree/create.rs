@@ -118,7 +118,7 @@ fn discard(
             aside.put_back()?;
             return Ok(Discarded::Holds(what));
         }
-        gone = Some(aside);
+        gone = Some(aside.condemn()?);
     } else if let Some(what) = foreign(tree.path)? {
         return Ok(Discarded::Holds(what));
     }

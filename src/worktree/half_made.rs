@@ -25,11 +25,13 @@ pub(super) fn foreign(tree: &Tree<'_>, setup: &Setup, at: &Path) -> Result<Optio
     {
         return Ok(Some(format!("commit {commit} is on no branch")));
     }
-    if !own.join("modules").exists() || setup.submodules {
-        foreign_file(tree, setup, at, &repository)
-    } else {
-        Ok(Some("submodules were populated".to_owned()))
+    if own.join("modules").exists() && !setup.submodules {
+        return Ok(Some("submodules were populated".to_owned()));
     }
+    if at.symlink_metadata().is_err() {
+        return Ok(None);
+    }
+    foreign_file(tree, setup, at, &repository)
 }
 
 fn foreign_file(tree: &Tree<'_>, setup: &Setup, at: &Path, repository: &Git) -> Result<Option<String>, Fault> {

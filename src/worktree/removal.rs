@@ -96,8 +96,7 @@ pub(super) fn clear<'a>(paths: &'a Paths, root: &Path, path: &Path) -> Result<Op
         std::fs::remove_dir(path).at("remove", path)?;
         return Ok(None);
     };
-    let aside = put_aside(paths, root, path, folder)?;
-    aside.note(Stage::Going)?;
+    let aside = put_aside(paths, root, path, folder)?.condemn()?;
     release(paths, path)?;
     Ok(Some(aside))
 }
@@ -153,6 +152,12 @@ impl Aside<'_> {
         self.note(Stage::GivenUp { since, worthless })
     }
 
+    /// From now on it is deleted, by whoever comes next if not by us.
+    pub(super) fn condemn(self) -> Result<Self, Fault> {
+        self.note(Stage::Going)?;
+        Ok(self)
+    }
+
     /// Deletes it, whatever became of it.
     pub(super) fn delete(self) -> Result<(), Fault> {
         let Self { paths, path, folder, .. } = self;
@@ -167,8 +172,9 @@ pub fn put_back(paths: &Paths, path: &Path) -> Result<(), Fault> {
         if let Stage::Aside { from } = stage
             && from == path
         {
-            if FolderId::of(&aside).is_ok_and(|there| there == folder) && path.symlink_metadata().is_err() {
-                folder::rename_new(&aside, path)?;
+            if FolderId::of(&aside).is_ok_and(|there| there == folder) && folder::rename_new(&aside, path).is_err() {
+                // Something else stands there by now.
+                show(paths, path.parent().unwrap_or(path), &aside)?;
             }
             release(paths, &aside)?;
         }
@@ -230,4 +236,135 @@ pub(super) fn show(paths: &Paths, root: &Path, path: &Path) -> Result<(), Fault>
     let name = format!("unknown-{}-{}", name.trim_start_matches(ASIDE), crate::sys::now().micros());
     folder::rename_new(path, &root.join(name))?;
     release(paths, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    struct World {
+        _folder: tempfile::TempDir,
+        paths: Paths,
+        root: PathBuf,
+    }
+
+    fn world() -> World {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path().canonicalize().unwrap();
+        let paths = Paths::at(at.join("state"));
+        for made in [paths.locks(), at.join("trees/mine")] {
+            std::fs::create_dir_all(made).unwrap();
+        }
+        std::fs::write(at.join("trees/mine/f"), "mine").unwrap();
+        World { root: at.join("trees"), paths, _folder: folder }
+    }
+
+    impl World {
+        fn aside(&self) -> Aside<'_> {
+            let mine = self.root.join("mine");
+            put_aside(&self.paths, &self.root, &mine, FolderId::of(&mine).unwrap()).unwrap()
+        }
+        fn given_up(&self) -> PathBuf {
+            let aside = self.aside();
+            let path = aside.path.clone();
+            // What was changed in the same tick of the clock would count as changed since.
+            let begun = FileTime::now();
+            while FileTime::now() == begun {
+                std::thread::yield_now();
+            }
+            aside.give_up(FileTime::now(), BTreeSet::from([PathBuf::from("target")])).unwrap();
+            path
+        }
+        fn tidy(&self) -> bool {
+            delete_removed(&self.paths, &self.root, Duration::ZERO).is_ok()
+        }
+        fn names(&self) -> Vec<String> {
+            files::names(&self.root).unwrap()
+        }
+    }
+
+    #[test]
+    fn what_was_given_up_goes_and_nothing_beside_it() {
+        let world = world();
+        std::fs::create_dir_all(world.root.join(".gone-looks-like-ours")).unwrap();
+        std::fs::create_dir_all(world.given_up().join("target/late")).unwrap();
+        assert!(world.tidy());
+        assert_eq!(world.names(), [".gone-looks-like-ours"]);
+        assert!(!anything_removed(&world.paths));
+    }
+
+    #[test]
+    fn what_is_written_after_the_removal_is_shown_to_people() {
+        let world = world();
+        std::fs::write(world.given_up().join("late"), "precious").unwrap();
+        assert!(world.tidy());
+        let names = world.names();
+        assert!(names.len() == 1 && names[0].starts_with("unknown-mine-"), "{names:?}");
+        assert_eq!(std::fs::read_to_string(world.root.join(&names[0]).join("late")).unwrap(), "precious");
+    }
+
+    #[test]
+    fn an_open_file_keeps_it_until_it_is_closed() {
+        let world = world();
+        let path = world.given_up();
+        let open = std::fs::File::open(path.join("f")).unwrap();
+        assert!(world.tidy() && path.join("f").exists());
+        drop(open);
+        assert!(world.tidy() && !path.exists());
+    }
+
+    #[test]
+    fn what_took_its_place_stays() {
+        let world = world();
+        let path = world.given_up();
+        std::fs::rename(&path, world.root.join("moved")).unwrap();
+        symlink(world.root.join("moved"), &path).unwrap();
+        assert!(!world.tidy());
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        world.tidy();
+        assert!(path.exists() || world.names().iter().any(|name| name.starts_with("unknown-")));
+        assert_eq!(std::fs::read_to_string(world.root.join("moved/f")).unwrap(), "mine");
+    }
+
+    #[test]
+    fn only_the_folder_that_was_looked_at_is_put_aside() {
+        let world = world();
+        let mine = world.root.join("mine");
+        let other = FolderId::of(&world.root).unwrap();
+        assert!(put_aside(&world.paths, &world.root, &mine, other).is_err());
+        assert_eq!(world.names(), ["mine"]);
+        assert_eq!(files::names(&world.paths.folders_of_ours()).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_nobody_looked_at_again_goes_back_and_is_never_deleted() {
+        let world = world();
+        let path = world.aside().path;
+        assert!(world.tidy() && path.exists());
+        put_back(&world.paths, &world.root.join("mine")).unwrap();
+        assert_eq!(world.names(), ["mine"]);
+        // Its name was taken meanwhile: both stay.
+        world.aside();
+        std::fs::create_dir(world.root.join("mine")).unwrap();
+        put_back(&world.paths, &world.root.join("mine")).unwrap();
+        assert!(world.tidy());
+        let names = world.names();
+        assert!(names.len() == 2 && world.root.join(&names[1]).join("f").exists(), "{names:?}");
+    }
+
+    #[test]
+    fn of_what_is_not_on_record_as_made_only_an_empty_folder_goes() {
+        let world = world();
+        let (mine, made) = (world.root.join("mine"), world.root.join("made"));
+        assert!(clear(&world.paths, &world.root, &mine).is_err() && mine.exists());
+        std::fs::create_dir(&made).unwrap();
+        assert!(clear(&world.paths, &world.root, &made).unwrap().is_none() && !made.exists());
+        make(&world.paths, &made).unwrap();
+        std::fs::write(made.join("f"), "").unwrap();
+        clear(&world.paths, &world.root, &made).unwrap().unwrap().delete().unwrap();
+        assert_eq!(world.names(), ["mine"]);
+    }
 }
