@@ -23,6 +23,7 @@ use vnx::domain::span::Size;
 use vnx::domain::tree::classify;
 use vnx::domain::{Digest, DispatchId};
 use vnx::git::Git;
+use vnx::project::Paths;
 use vnx::worktree::{self, Pool, Tree};
 
 const ROUNDS: usize = 5;
@@ -38,7 +39,7 @@ struct Round<'a> {
     base: String,
     risk: Digest,
     policy: TeardownPolicy,
-    lock: std::path::PathBuf,
+    paths: Paths,
 }
 
 impl Round<'_> {
@@ -57,7 +58,7 @@ impl Round<'_> {
             policy: &self.policy,
             git_risk: &self.risk,
             scratch: &scratch,
-            repo_lock: &self.lock,
+            paths: &self.paths,
         });
     }
 }
@@ -67,9 +68,14 @@ fn at(files: usize, create_bar: &str) {
     let common = place.repo.join(".git");
     let base = Git::repository(&common).resolve("HEAD").unwrap().unwrap();
     let risk = Git::repository(&common).config().unwrap().risk();
-    let policy = TeardownPolicy { reproducible: vec!["target".to_owned()], rescue_ignored_max: Size(32 << 20) };
-    let lock = place.root.join("repo.lock");
-    let round = Round { place: &place, base, risk, policy, lock: lock.clone() };
+    let policy = TeardownPolicy {
+        reproducible: vec!["target".to_owned()],
+        rescue_ignored_max: Size(32 << 20),
+        disk_floor: Size(0),
+    };
+    let paths = Paths::at(place.root.join("state"));
+    std::fs::create_dir_all(paths.locks()).unwrap();
+    let round = Round { place: &place, base, risk, policy, paths: paths.clone() };
     let mut found: [Vec<f64>; 8] = Default::default();
     for n in 0..ROUNDS {
         let branch = format!("bare-{n}");
@@ -98,7 +104,7 @@ fn at(files: usize, create_bar: &str) {
         found[6].push(timed(|| std::fs::remove_dir_all(&theirs).unwrap()));
     }
     let root = place.root.join("trees");
-    let pool = Pool { common_dir: &common, root: &root, repo_lock: &lock };
+    let pool = Pool { common_dir: &common, root: &root, paths: &paths };
     for n in ROUNDS..2 * ROUNDS {
         pool.fill(&place.root.join("pool.lock"), &Setup::default(), &round.base, 1, || true).unwrap();
         round.with(n, |tree| {

@@ -76,9 +76,11 @@ impl Drop for Place {
 
 /// Waits until supervisors have deleted what they removed: that is not what is measured.
 pub fn settle(repo: &Path) {
-    let trash = repo.with_file_name("repo.worktrees").join(".trash");
+    let root = repo.with_file_name("repo.worktrees");
+    let is_removed = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(b".gone-");
+    let removed = || std::fs::read_dir(&root).is_ok_and(|all| all.flatten().any(|e| is_removed(&e.file_name())));
     let begun = Instant::now();
-    while trash.exists() && begun.elapsed() < Duration::from_secs(20) {
+    while removed() && begun.elapsed() < Duration::from_secs(20) {
         std::thread::yield_now();
     }
 }

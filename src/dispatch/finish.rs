@@ -97,8 +97,7 @@ impl Finish<'_> {
     pub(super) fn run(self, tell: impl FnOnce(&Verdict)) -> Result<DispatchClosed, Fault> {
         let begun = Instant::now();
         let folder = self.folder();
-        let repo_lock = self.paths.repo_lock();
-        let tree = Tree::of(self.plan, &folder, &repo_lock);
+        let tree = Tree::of(self.plan, &folder, self.paths);
         let patched = self.commit_answer(&tree);
         let held = self.before_facts();
         let collected = if self.has_tree { Some(worktree::collect(&tree)) } else { None };
@@ -149,7 +148,7 @@ impl Finish<'_> {
         let running =
             Running { ledger: self.ledger, plan: self.plan, folder: &folder, on_record, around: &self.surroundings };
         let held = running.pre_remove().err().map(|failed| failed.why);
-        worktree::take_back(&Tree::of(self.plan, &folder, &self.paths.repo_lock()), &self.plan.setup);
+        worktree::take_back(&Tree::of(self.plan, &folder, self.paths), &self.plan.setup);
         held
     }
 

@@ -132,10 +132,9 @@ pub fn fix(from: &Path, apply: bool) -> Vec<Fix> {
             super::recover_one(&project.paths, &id).map(drop)
         });
     }
-    if project.worktrees().join(".trash").exists() {
-        add("delete removed worktrees that are still in the trash".to_owned(), &|| {
-            let paths = &project.paths;
-            worktree::empty_trash(&project.worktrees(), &paths.trash_lock(), &paths.repo_lock(), Duration::from_mins(1))
+    if worktree::anything_removed(&project.paths) {
+        add("delete removed worktrees that are still on disk".to_owned(), &|| {
+            worktree::delete_removed(&project.paths, &project.worktrees(), Duration::from_mins(1))
         });
     }
     fixes

@@ -197,9 +197,12 @@ struct Making<'a> {
 impl Making<'_> {
     fn with_tree<T>(&self, work: impl FnOnce(&Tree<'_>) -> Result<T, Fault>) -> Result<T, Fault> {
         let config = &self.project.config.worktree;
-        let policy =
-            TeardownPolicy { reproducible: config.reproducible.clone(), rescue_ignored_max: config.rescue_ignored_max };
-        work(&tree(self.project, self.own, self.id, self.folder, &policy, &self.project.paths.repo_lock()))
+        let policy = TeardownPolicy {
+            reproducible: config.reproducible.clone(),
+            rescue_ignored_max: config.rescue_ignored_max,
+            disk_floor: config.disk_floor,
+        };
+        work(&tree(self.project, self.own, self.id, self.folder, &policy))
     }
 
     fn create(&self, lock: &std::fs::File) -> Result<(), Fault> {
@@ -250,7 +253,6 @@ fn tree<'a>(
     id: &'a DispatchId,
     folder: &'a Path,
     policy: &'a TeardownPolicy,
-    repo_lock: &'a Path,
 ) -> Tree<'a> {
     const UNREAD: &Digest = &Digest::ZERO;
     Tree {
@@ -263,17 +265,17 @@ fn tree<'a>(
         policy,
         git_risk: UNREAD,
         scratch: folder,
-        repo_lock,
+        paths: &project.paths,
     }
 }
 
 /// Takes away what a making that did not finish has left.
 fn take_away(project: &Project, id: &DispatchId, own: &Own) -> Result<(), Fault> {
     let folder = folder_of(&project.paths, id);
-    let policy = TeardownPolicy { reproducible: Vec::new(), rescue_ignored_max: crate::domain::span::Size(0) };
-    let repo_lock = project.paths.repo_lock();
-    let tree = tree(project, own, id, &folder, &policy, &repo_lock);
-    worktree::discard(&tree)?;
+    let none = crate::domain::span::Size(0);
+    let policy = TeardownPolicy { reproducible: Vec::new(), rescue_ignored_max: none, disk_floor: none };
+    let tree = tree(project, own, id, &folder, &policy);
+    worktree::discard_own(&tree)?;
     Ok(files::delete_tree(&folder)?)
 }
 
@@ -318,8 +320,8 @@ pub fn list(project: &Project) -> Result<Vec<Listed>, Fault> {
     let root = project.worktrees();
     let names = files::names(&root)?;
     let used = names.iter().filter(|name| !name.starts_with('.')).map(|name| one(project, &root, name));
-    let (common_dir, repo_lock) = (&project.located.common_dir, project.paths.repo_lock());
-    let ready = Pool { common_dir, root: &root, repo_lock: &repo_lock }.names().into_iter().map(|id| Listed {
+    let pool = Pool { common_dir: &project.located.common_dir, root: &root, paths: &project.paths };
+    let ready = pool.names().into_iter().map(|id| Listed {
         path: root.join(POOL).join(&id),
         id,
         owner: Owner::Pool,

@@ -146,6 +146,7 @@ pub fn compile(project: &Project, request: &Request, seen: Snapshot) -> Result<P
         teardown: TeardownPolicy {
             reproducible: project.config.worktree.reproducible.clone(),
             rescue_ignored_max: project.config.worktree.rescue_ignored_max,
+            disk_floor: project.config.worktree.disk_floor,
         },
         git_risk: git_config.risk(),
         git_hooks: seen.git_hooks,

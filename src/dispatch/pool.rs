@@ -16,20 +16,19 @@ use crate::worktree::Pool;
 pub(super) fn fill(main: &Path, base: &Base) -> Result<(), Fault> {
     let project = Project::open(main)?;
     let (common_dir, root) = (&project.located.common_dir, project.worktrees());
-    let repo_lock = project.paths.repo_lock();
     let now = Git::repository(common_dir).ref_commit(&base.name).ok().flatten();
     let commit = now.filter(|_| base.name.starts_with("refs/heads/")).unwrap_or_else(|| base.commit.clone());
     // What comes from the main checkout beside its commits is given to a worktree when it is taken.
     let setup = setup(&project, &[], Supplies::default(), &mut Vec::new())?;
     let fits = || disk(&project).is_ok() && budget::within_budget(&project).is_ok();
-    let pool = Pool { common_dir, root: &root, repo_lock: &repo_lock };
+    let pool = Pool { common_dir, root: &root, paths: &project.paths };
     pool.fill(&project.paths.pool_lock(), &setup, &commit, project.config.worktree.pool, fits)
 }
 
 /// What every command does: takes away what a filler left that died.
 pub(super) fn tidy(project: &Project) {
     let (common_dir, root) = (&project.located.common_dir, project.worktrees());
-    let pool = Pool { common_dir, root: &root, repo_lock: &project.paths.repo_lock() };
+    let pool = Pool { common_dir, root: &root, paths: &project.paths };
     // Whoever comes next tries again.
     let _ = pool.tidy(&project.paths.pool_lock());
 }

@@ -28,7 +28,7 @@ use crate::ledger::{Ledger, Receipt};
 use crate::project::{Paths, Project};
 use crate::sys::{files, lock};
 use crate::worker::sweep_lost;
-use crate::worktree::{self, Done, Tree};
+use crate::worktree::{self, Discarded, Done, Tree};
 
 /// What every command does first: finishes what lost its supervisor, and deletes what a killed
 /// supervisor had removed but not deleted yet.
@@ -39,10 +39,9 @@ pub fn tidy(project: &Project) -> Vec<(DispatchId, Result<(), Fault>)> {
     gates::tidy(project);
     pool::tidy(project);
     let worktrees = project.worktrees();
-    if worktrees.join(".trash").exists() {
+    if worktree::anything_removed(&project.paths) {
         // Disk space only: whoever comes next tries again.
-        let _ =
-            worktree::empty_trash(&worktrees, &project.paths.trash_lock(), &project.paths.repo_lock(), Duration::ZERO);
+        let _ = worktree::delete_removed(&project.paths, &worktrees, Duration::ZERO);
     }
     finished
 }
@@ -140,6 +139,27 @@ pub(super) fn where_pids_count() -> String {
     format!("{} {}", boot.trim(), space.display())
 }
 
+/// What stands in the folder of a dispatch before its worker is started, beside temporary files.
+const BEFORE_A_RUN: [&str; 11] = [
+    "lock",
+    "request.yaml",
+    "prompt.md",
+    "plan.json",
+    "supervisor.log",
+    "pane",
+    "tmpdir",
+    "control.sock",
+    "supplies.json",
+    "submodules.json",
+    "hooks",
+];
+
+/// Whether anything in the folder of a dispatch says that its worker was, or may have been, started.
+fn was_run(folder: &Path) -> bool {
+    let is_before = |name: &String| BEFORE_A_RUN.contains(&name.as_str()) || name.starts_with(files::TEMPORARY);
+    files::names(folder).map_or(true, |names| !names.iter().all(is_before))
+}
+
 struct Lost<'a> {
     lock: &'a std::fs::File,
     paths: &'a Paths,
@@ -161,12 +181,13 @@ impl Lost<'_> {
 
     fn finish(self) -> Result<(), Fault> {
         let id = &self.plan.id;
-        let repo_lock = self.paths.repo_lock();
-        let tree = Tree::of(self.plan, self.folder, &repo_lock);
+        let tree = Tree::of(self.plan, self.folder, self.paths);
         let registered = Git::worktree_git_dir(tree.common_dir, tree.path).map_or(true, |d| d.is_some());
+        // Its remover may have died before it looked at what it had renamed.
+        worktree::put_back(self.paths, tree.path)?;
         let exists = registered || tree.path.exists();
         if !self.has(Kind::DispatchClaimed) {
-            if !exists {
+            if !exists && !was_run(self.folder) {
                 // The crash came before the first receipt: nothing was recorded, nothing was done.
                 files::delete_tree(self.folder)?;
                 return Ok(files::remove(&self.paths.open_marker(id))?);
@@ -177,17 +198,21 @@ impl Lost<'_> {
         let exited = self.find(|b| if let Body::DispatchExited(e) = b { Some(e.clone()) } else { None });
         let containment = self.sweep(started.as_ref(), exited.as_ref());
         let judged = self.find(|b| if let Body::DispatchJudged(j) = b { Some(j.clone()) } else { None });
-        // Without this receipt on the disk no worker is ever started.
-        let may_have_run = self.has(Kind::DispatchPrepared);
+        // Without this receipt on the disk no worker is ever started; but the disk, or a hand, can lose it.
+        let mut may_have_run = self.has(Kind::DispatchPrepared) || was_run(self.folder);
         // A hook writes what vnx did not; what it left is looked at as a worker's would be.
-        let has_tree = may_have_run || hooks::begun(self.folder);
+        let mut has_tree = may_have_run || hooks::begun(self.folder);
         let mut left_over = None;
         if !has_tree {
-            // Everything there was written by vnx from the base commit (ADR 0008).
-            // A git that was killed can leave a lock of its own behind, which is not ours to break:
-            // then the story is closed all the same, and says what is left.
-            left_over =
-                worktree::discard(&tree).err().map(|fault| format!("not all of it could be taken away: {fault}"));
+            worktree::take_back(&tree, &self.plan.setup);
+            match worktree::discard_half_made(&tree, &self.plan.setup) {
+                Ok(Discarded::Gone) => {}
+                // Somebody else has been there, and nobody says who: it is looked at as a worker's.
+                Ok(Discarded::Holds(_)) => (may_have_run, has_tree) = (true, true),
+                // A git that was killed can leave a lock of its own behind, which is not ours to break:
+                // then the story is closed all the same, and says what is left.
+                Err(fault) => left_over = Some(format!("not all of it could be taken away: {fault}")),
+            }
         }
         let said = self.said();
         let run_ms = exited.as_ref().map_or(0, |e| e.ran_ms);
@@ -341,8 +366,11 @@ fn close_untouched(
         _ => None,
     });
     let Some(claimed) = claimed else {
-        // No plan and no claim: the crash came while the folder was being filled.
-        files::delete_tree(&paths.dispatch(id))?;
+        // No plan and no claim: the crash came while the folder was being filled. Where it holds more, receipts and
+        // plan were lost, and it is all that is left.
+        if !was_run(&paths.dispatch(id)) {
+            files::delete_tree(&paths.dispatch(id))?;
+        }
         files::remove(&paths.open_marker(id))?;
         return Ok(true);
     };

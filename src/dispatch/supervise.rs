@@ -99,7 +99,7 @@ pub fn supervise(paths: &Paths, id: &DispatchId) -> Result<(), Fault> {
     ledger.pack()?;
     // What is left is only disk space; the next command goes on where this one stops.
     if let Some(worktrees) = Path::new(&plan.worktree).parent() {
-        worktree::empty_trash(worktrees, &paths.trash_lock(), &paths.repo_lock(), Duration::from_hours(1))?;
+        worktree::delete_removed(paths, worktrees, Duration::from_hours(1))?;
     }
     pool::fill(Path::new(&plan.setup.main), &plan.base)
 }
@@ -175,11 +175,9 @@ impl Life<'_> {
             Ok(control) => control,
             Err(fault) => return never(Outcome::SetupFailed, fault, false),
         };
-        let repo_lock = self.paths.repo_lock();
-        let tree = Tree::of(self.plan, self.folder, &repo_lock);
+        let tree = Tree::of(self.plan, self.folder, self.paths);
         let (made, remembered) = std::thread::scope(|scope| {
-            let baseline =
-                scope.spawn(|| Baseline::take(&tree, self.paths).and_then(|baseline| baseline.store(self.folder)));
+            let baseline = scope.spawn(|| Baseline::take(&tree).and_then(|baseline| baseline.store(self.folder)));
             let made = worktree::create(&tree, &self.plan.setup, Some(self.lock));
             (made, baseline.join().unwrap_or_else(|_| Err(Fault::internal("reading the repository ended early"))))
         });

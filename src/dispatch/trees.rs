@@ -34,7 +34,7 @@ pub struct Undone {
 pub fn undo(project: &Project, id: &DispatchId) -> Result<Undone, Fault> {
     let over = Over::read(project, id)?;
     let plan = view::plan(project, id)?;
-    let tree = Tree::of(&plan, &over.folder, &over.repo_lock);
+    let tree = Tree::of(&plan, &over.folder, &project.paths);
     let repository = Git::repository(&plan.git_common_dir);
     let (source, commit) = match repository.ref_commit(&id.rescue_ref())? {
         Some(commit) => (Source::Rescue(commit.clone()), commit),
@@ -56,7 +56,6 @@ struct Over {
     round: u32,
     /// When something was last done to it.
     since: Timestamp,
-    repo_lock: PathBuf,
     _lock: std::fs::File,
 }
 
@@ -72,7 +71,7 @@ impl Over {
         let of_tree = |r: &&Receipt| r.body.kind().word().starts_with("worktree.");
         let round = 1 + receipts.iter().filter(of_tree).map(|r| r.attempt).max().unwrap_or(0);
         let since = receipts.last().map(|r| r.ts).ok_or_else(busy)?;
-        Ok(Self { folder, receipts, closed, round, since, repo_lock: project.paths.repo_lock(), _lock: lock })
+        Ok(Self { folder, receipts, closed, round, since, _lock: lock })
     }
 
     /// Where HEAD was when the tree was removed without a rescue.
@@ -163,12 +162,7 @@ pub fn collect_garbage(project: &Project, wanted: &Wanted) -> Result<Vec<Kept>, 
         None => look(wanted),
     };
     if wanted.apply {
-        worktree::empty_trash(
-            &project.worktrees(),
-            &project.paths.trash_lock(),
-            &project.paths.repo_lock(),
-            Duration::from_mins(1),
-        )?;
+        worktree::delete_removed(&project.paths, &project.worktrees(), Duration::from_mins(1))?;
     }
     Ok(rows)
 }
@@ -285,7 +279,7 @@ fn of_dispatch(project: &Project, id: &DispatchId, wanted: &Wanted, row: &mut Ke
     }
     let over = Over::read(project, id)?;
     let plan = view::plan(project, id)?;
-    let tree = Tree::of(&plan, &over.folder, &over.repo_lock);
+    let tree = Tree::of(&plan, &over.folder, &project.paths);
     if !same_folder(tree.path, &row.worktree) {
         row.because = format!("that dispatch had its worktree at {}", tree.path.display());
         return Ok(());
@@ -362,7 +356,8 @@ pub(super) fn finish_removals(project: &Project) {
 fn finish_removal(project: &Project, id: &DispatchId, git_dir: &Path) -> Result<(), Fault> {
     let over = Over::read(project, id)?;
     let plan = view::plan(project, id)?;
-    let tree = Tree::of(&plan, &over.folder, &over.repo_lock);
+    let tree = Tree::of(&plan, &over.folder, &project.paths);
+    worktree::put_back(&project.paths, tree.path)?;
     let Some(class) = worktree::going(&tree) else {
         // The removal never began; later nobody shall take its mark for one that did.
         if tree.path.exists() {

@@ -6,6 +6,7 @@
 mod interactive;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -276,10 +277,38 @@ pub struct Limits {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TeardownPolicy {
-    /// Names of ignored files and folders that a build makes again.
+    /// What a build makes again, among what git ignores: folders by their name or the end of their path, files by
+    /// `*` and the end of their name.
     pub reproducible: Vec<String>,
     /// Ignored files up to this many bytes together go into a rescue commit.
     pub rescue_ignored_max: Size,
+    /// So much of the disk is left free by a rescue.
+    pub disk_floor: Size,
+}
+
+impl TeardownPolicy {
+    /// Whether a folder of this path would be one that a build makes again.
+    pub fn names_folder(&self, path: &Path) -> bool {
+        self.reproducible.iter().any(|pattern| !pattern.starts_with('*') && path.ends_with(pattern))
+    }
+
+    /// What of an ignored path a build makes again, if anything: the path itself, or the outermost folder around it
+    /// in which git tracks nothing. A secret beside tracked files is nobody's output, whatever the folder is called.
+    pub fn reproducible_part<'p>(
+        &self,
+        path: &'p Path,
+        is_folder: bool,
+        tracks_below: impl Fn(&Path) -> bool,
+    ) -> Option<&'p Path> {
+        let mut folders: Vec<&Path> = path.ancestors().skip(usize::from(!is_folder)).collect();
+        folders.reverse();
+        let worthless = folders.into_iter().find(|folder| self.names_folder(folder) && !tracks_below(folder));
+        let is_file = || {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            self.reproducible.iter().filter_map(|pattern| pattern.strip_prefix('*')).any(|end| name.ends_with(end))
+        };
+        worthless.or_else(|| (!is_folder && is_file()).then_some(path))
+    }
 }
 
 /// A constraint that was set aside on purpose.
@@ -379,4 +408,40 @@ pub struct Plan {
     pub overrides: Vec<Override>,
     /// Why each choice was made, for people.
     pub reasons: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_folder_without_tracked_files_is_reproducible_by_its_name() {
+        let size = Size(0);
+        let reproducible = ["target", ".husky/_", "*.pyc"].map(str::to_owned).to_vec();
+        let policy = TeardownPolicy { reproducible, rescue_ignored_max: size, disk_floor: size };
+        // What git ignores, where it tracks something, and what of it a build makes again.
+        for (path, tracked, part) in [
+            ("target/", "", Some("target")),
+            ("a/target/", "", Some("a/target")),
+            ("target/secret.env", "target", None),
+            ("a/target/b/secret.env", "a/target", None),
+            ("a/target/b/target/", "a/target", Some("a/target/b/target")),
+            ("target/x.o", "", Some("target")),
+            ("target/.gitignore", "", Some("target")),
+            ("targets/", "", None),
+            ("target", "", None),
+            ("a.pyc", "", Some("a.pyc")),
+            ("target/a.pyc", "target", Some("target/a.pyc")),
+            ("a.pyc/", "", None),
+            ("a.pyc/notes", "", None),
+            (".husky/_/h", "", Some(".husky/_")),
+            ("_/h", "", None),
+            (".env", "", None),
+        ] {
+            let found = policy.reproducible_part(Path::new(path), path.ends_with('/'), |folder| {
+                !tracked.is_empty() && Path::new(tracked).starts_with(folder)
+            });
+            assert_eq!(found, part.map(Path::new), "{path} where {tracked:?} has tracked files");
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::{Git, Result, expect, refused};
+use super::{Git, Result, Staged, expect, refused};
 
 impl Git {
     /// Every ignored path of this worktree, an ignored folder as one with a slash at its end.
@@ -19,6 +19,15 @@ impl Git {
     pub fn is_tracked(&self, path: &str) -> Result<bool> {
         let args = ["--literal-pathspecs", "ls-files", "-z", "--cached", "--", path];
         Ok(!expect("ls-files", self.cmd().args(args).run()?)?.stdout.is_empty())
+    }
+
+    /// Whether git tracks something in a folder of this worktree, or stands there itself; where that cannot be told, it
+    /// does. `staged` is the index.
+    pub fn tracks_below(&self, staged: &Staged, folder: &Path) -> bool {
+        match &staged.index {
+            Some(index) => index.has_below(folder),
+            None => folder.to_str().is_none_or(|folder| self.is_tracked(folder).unwrap_or(true)),
+        }
     }
 
     /// Those of some paths that git would not ignore as they stand in this worktree.

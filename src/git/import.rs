@@ -4,8 +4,8 @@
 //! there, and nothing that the repository's configuration names is run.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Write};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::io::{self, BufWriter, Read, Seek, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,6 +13,7 @@ use std::time::Duration;
 use super::objects::SYNCED;
 use super::{Git, Result, expect, unreadable};
 use crate::sys::files::{self, At, PathError};
+use crate::sys::folder::{Folder, Stands};
 
 /// More parents than this go into commits of their own.
 const PARENTS: usize = 12;
@@ -25,7 +26,10 @@ const PACKED: [&str; 2] = ["-c", "fastimport.unpackLimit=0"];
 #[derive(Debug)]
 pub struct Import {
     file: BufWriter<File>,
-    path: PathBuf,
+    /// Where the stream is, for errors: it has no name that a kill could leave.
+    folder: PathBuf,
+    /// How many bytes more it may have.
+    left: u64,
     reference: String,
     seconds: u64,
     marks: u32,
@@ -40,24 +44,38 @@ pub enum Found {
     Nothing,
     /// A socket, a pipe or a device: there is nothing in it to keep.
     Special,
+    /// A file that is too large, or mostly holes: it is not in the commit.
+    TooLarge,
 }
 
 impl Import {
-    /// Begins a stream in the file `path`, whose last commit will stand at `reference`.
-    pub fn begin(path: &Path, reference: &str, seconds: u64) -> Result<Self, PathError> {
-        let file = BufWriter::new(File::create(path).at("create", path)?);
-        let mut import = Self { file, path: path.to_owned(), reference: reference.to_owned(), seconds, marks: 0 };
+    /// Begins a stream of at most `most` bytes in `folder`, whose last commit will stand at `reference`.
+    pub fn begin(folder: &Path, most: u64, reference: &str, seconds: u64) -> Result<Self, PathError> {
+        let file = BufWriter::new(files::nameless(folder)?);
+        let (folder, reference) = (folder.to_owned(), reference.to_owned());
+        let mut import = Self { file, folder, left: most, reference, seconds, marks: 0 };
         import.say("feature done\n")?;
         Ok(import)
     }
 
     fn say(&mut self, text: &str) -> Result<(), PathError> {
-        self.file.write_all(text.as_bytes()).at("write", &self.path)
+        self.put(text.as_bytes())
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<(), PathError> {
+        let length = bytes.len() as u64;
+        self.left = self
+            .left
+            .checked_sub(length)
+            .ok_or_else(|| io::Error::from(io::ErrorKind::StorageFull))
+            .at("write", &self.folder)?;
+        self.file.write_all(bytes).at("write", &self.folder)
     }
 
     fn data(&mut self, bytes: &[u8]) -> Result<(), PathError> {
         self.say(&format!("data {}\n", bytes.len()))?;
-        self.file.write_all(bytes).and_then(|()| self.file.write_all(b"\n")).at("write", &self.path)
+        self.put(bytes)?;
+        self.say("\n")
     }
 
     /// Begins a commit with these parents (commits, or marks of earlier ones); it has no files yet.
@@ -107,27 +125,27 @@ impl Import {
         self.data(bytes)
     }
 
-    /// Puts what stands on disk at a path, as it is. A file that changes while it is read is an error.
-    pub fn file(&mut self, on_disk: &Path, path: &Path) -> Result<Found, PathError> {
-        let meta = match std::fs::symlink_metadata(on_disk) {
-            Ok(meta) => meta,
-            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                return Ok(Found::Nothing);
+    /// Puts what stands below a folder at a path of the commit, as it is: nothing is read through a link. A file that
+    /// changes while it is read is an error, and one that leaves no room for others is left out.
+    pub fn file(&mut self, folder: &Folder, on_disk: &Path, path: &Path) -> Result<Found, PathError> {
+        let file = match folder.look(on_disk).at("read", on_disk)? {
+            Stands::Nothing | Stands::Folder => return Ok(Found::Nothing),
+            Stands::Special => return Ok(Found::Special),
+            Stands::Link(target) => {
+                self.say(&format!("M 120000 inline {}\n", quoted(path)))?;
+                self.data(target.to_bytes())?;
+                return Ok(Found::Content);
             }
-            Err(e) => return Err(e).at("examine", on_disk),
+            Stands::File(file) => file,
         };
-        if meta.is_symlink() {
-            let target = std::fs::read_link(on_disk).at("read", on_disk)?;
-            self.say(&format!("M 120000 inline {}\n", quoted(path)))?;
-            self.data(&target.into_os_string().into_vec())?;
-            return Ok(Found::Content);
+        let meta = file.metadata().at("examine", on_disk)?;
+        // What git itself says about so large a file, and the end of the stream, fit in the rest.
+        if meta.len() > self.left.saturating_sub(SPARE) || files::is_sparse(&file, &meta).at("examine", on_disk)? {
+            return Ok(Found::TooLarge);
         }
-        if !meta.is_file() {
-            return Ok(if meta.is_dir() { Found::Nothing } else { Found::Special });
-        }
-        let file = files::open_regular(on_disk).at("read", on_disk)?;
         let mode = if meta.permissions().mode() & 0o100 == 0 { "100644" } else { "100755" };
         self.say(&format!("M {mode} inline {}\ndata {}\n", quoted(path), meta.len()))?;
+        self.left -= meta.len();
         let copied = io::copy(&mut file.take(meta.len()), &mut self.file).at("read", on_disk)?;
         if copied != meta.len() {
             return Err(io::Error::other("it changed while it was read")).at("read", on_disk);
@@ -137,20 +155,20 @@ impl Import {
     }
 }
 
+/// So much of a stream is for what is not the content of files.
+const SPARE: u64 = 1 << 20;
+
 impl Git {
     /// Runs a stream: its commits and its ref stand in the repository, or nothing does. Returns the last
     /// commit. `self` is the repository.
     pub fn import(&self, mut import: Import) -> Result<String> {
         import.say("done\n").map_err(|_| unreadable("fast-import"))?;
-        let Import { file, path, reference, .. } = import;
-        let broken = |_| unreadable("fast-import");
-        let mut file = file.into_inner().map_err(|_| unreadable("fast-import"))?;
-        file.flush().map_err(broken)?;
-        let read = File::open(&path).map_err(broken)?;
+        let Import { file, reference, .. } = import;
+        let mut read = file.into_inner().map_err(|_| unreadable("fast-import"))?;
+        read.rewind().map_err(|_| unreadable("fast-import"))?;
         // It and the ref are on the disk before anything is removed.
         let cmd = self.cmd().args(SYNCED).args(PACKED).args(["fast-import", "--force", "--quiet"]);
         let output = cmd.reading(read).limit(Duration::from_mins(30)).run()?;
-        let _ = std::fs::remove_file(&path);
         expect("fast-import", output)?;
         self.ref_commit(&reference)?.ok_or_else(|| unreadable("fast-import"))
     }

@@ -87,6 +87,11 @@ impl Index {
         self.entries.iter().map(|entry| (self.path(entry).to_owned(), name(entry))).collect()
     }
 
+    /// Whether something stands in a folder, or in its place.
+    pub(super) fn has_below(&self, folder: &Path) -> bool {
+        self.entries.iter().any(|entry| self.path(entry).starts_with(folder))
+    }
+
     /// The files that say in what form files stand on disk.
     pub(super) fn attributes(&self) -> Vec<PathBuf> {
         let named = |e: &&Entry| self.path(e).file_name().is_some_and(|name| name == ".gitattributes");

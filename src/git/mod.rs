@@ -326,6 +326,38 @@ impl Git {
         Ok(names)
     }
 
+    /// Sees to it that this worktree has a reflog of HEAD, which git then continues whatever the configuration says.
+    /// `commit` is where HEAD is. `self` is the worktree.
+    pub fn begin_reflog(&self, commit: &str) -> Result<(), PathError> {
+        let (logs, path) = (self.git_dir.join("logs"), self.git_dir.join("logs/HEAD"));
+        if path.exists() {
+            return Ok(());
+        }
+        std::fs::create_dir_all(&logs).at("create", &logs)?;
+        let (none, seconds) = ("0".repeat(commit.len()), crate::sys::now().micros() / 1_000_000);
+        std::fs::write(&path, format!("{none} {commit} vnx <vnx@localhost> {seconds} +0000\tvnx: begin\n"))
+            .at("write", &path)
+    }
+
+    /// Whether the reflog of HEAD is whole, from the worktree's beginning to where HEAD is: each of its entries begins
+    /// where the one before ended. One that is missing, or has gaps, may have named commits. `self` is the worktree.
+    pub fn has_whole_reflog(&self, head: &str) -> bool {
+        let bytes = files::read_capped(&self.git_dir.join("logs/HEAD"), 256 << 20).ok().flatten().unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        let is_none = |name: &str| name.bytes().all(|digit| digit == b'0');
+        let mut at = None;
+        for line in text.lines() {
+            let mut names = line.split(' ');
+            let (Some(old), Some(new)) = (names.next(), names.next()) else { return false };
+            // Nothing comes before the first, nor before the first commit of a branch without a beginning.
+            if !is_none(old) && at != Some(old) {
+                return false;
+            }
+            at = Some(new);
+        }
+        at == Some(head)
+    }
+
     /// Stashes made on a branch, or on none, by their reflog. `self` is the repository.
     pub fn stashes_of(&self, branch: &str, hash: usize) -> Result<Vec<String>> {
         let path = self.git_dir.join("logs/refs/stash");

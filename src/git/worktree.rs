@@ -184,7 +184,11 @@ impl Git {
     }
 }
 
-/// Whether two paths lead to the same folder, through whatever links.
+/// Whether two paths lead to the same folder, through whatever links; also where the folder itself is gone.
 pub fn same_folder(a: &Path, b: &Path) -> bool {
-    a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(x), Ok(y)) if x == y)
+    let real = |path: &Path| {
+        let above = || Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?));
+        path.canonicalize().ok().or_else(above)
+    };
+    a == b || real(a).is_some_and(|a| real(b) == Some(a))
 }

@@ -62,7 +62,7 @@ impl<'a> Integrate<'a> {
         strategy: Strategy,
     ) -> Result<Self, Ended> {
         let common_dir = &project.located.common_dir;
-        let (root, repo_lock) = (project.worktrees(), project.paths.repo_lock());
+        let root = project.worktrees();
         let config = Git::tree(common_dir, project.located.main_top()).config().map_err(Fault::from)?;
         if !config.has_identity() {
             return Err(Ended::because(
@@ -70,7 +70,7 @@ impl<'a> Integrate<'a> {
                 "git config --global user.name NAME; git config --global user.email ADDRESS",
             ));
         }
-        let place = Place { common_dir, root: &root, repo_lock: &repo_lock, name: nonce };
+        let place = Place { common_dir, root: &root, paths: &project.paths, name: nonce };
         let git = place.make(&looked.situation.subject.base, Lfs::Git, || None)?;
         let folder = project.paths.dispatch(&looked.situation.dispatch).join("merges").join(nonce);
         files::private_folder(&folder).map_err(Fault::from)?;

@@ -137,15 +137,15 @@ impl<'a> Merging<'a> {
 }
 
 fn clear(project: &Project, entry: &Note, is_copied: bool) -> Result<(), Fault> {
-    let (root, repo_lock) = (project.worktrees(), project.paths.repo_lock());
+    let root = project.worktrees();
     let repository = Git::repository(&project.located.common_dir);
     if is_copied {
         // Git's record of the checkout came along, and the checkout did not.
-        let _held = lock::exclusive(&repo_lock, Duration::from_mins(1))?;
+        let _held = lock::exclusive(&project.paths.repo_lock(), Duration::from_mins(1))?;
         let _ = repository.worktree_drop(&project.located.common_dir.join("worktrees").join(&entry.nonce));
     } else {
         let place =
-            Place { common_dir: &project.located.common_dir, root: &root, repo_lock: &repo_lock, name: &entry.nonce };
+            Place { common_dir: &project.located.common_dir, root: &root, paths: &project.paths, name: &entry.nonce };
         // What cannot be deleted is only disk space, and no reason to hold every other merge.
         let _ = place.clear();
     }

@@ -85,6 +85,10 @@ impl Paths {
     pub fn trees(&self) -> PathBuf {
         self.state.join("trees")
     }
+    /// One record for each folder beside the worktrees that vnx may delete, by device and inode.
+    pub fn folders_of_ours(&self) -> PathBuf {
+        self.state.join("folders")
+    }
     /// Locks.
     pub fn locks(&self) -> PathBuf {
         self.state.join("locks")

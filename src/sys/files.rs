@@ -78,6 +78,20 @@ pub fn same_bytes(mut file: fs::File, stream: &mut dyn Read) -> bool {
     }
 }
 
+/// Whether a stream begins with all of a file; a read that fails makes them differ.
+pub fn is_beginning(mut file: fs::File, stream: &mut dyn Read) -> bool {
+    let (mut a, mut b) = (vec![0; 64 << 10], vec![0; 64 << 10]);
+    loop {
+        let Ok(n) = file.read(&mut a) else { return false };
+        if n == 0 {
+            return true;
+        }
+        if stream.read_exact(&mut b[..n]).is_err() || a[..n] != b[..n] {
+            return false;
+        }
+    }
+}
+
 /// Reads a whole file of at most `cap` bytes; `Ok(None)` when it does not exist.
 pub fn read_capped(path: &Path, cap: u64) -> Result<Option<Vec<u8>>, PathError> {
     let file = match open_regular(path) {
@@ -140,6 +154,23 @@ fn replaced(path: &Path, bytes: &[u8], mode: u32, sync: bool) -> Result<(), Path
         fs::File::open(folder).and_then(|folder| folder.sync_all()).at("sync", folder)?;
     }
     Ok(())
+}
+
+/// A file without a name, in a folder: a kill leaves nothing of it.
+pub fn nameless(folder: &Path) -> Result<fs::File, PathError> {
+    tempfile::tempfile_in(folder).at("write", folder)
+}
+
+/// Whether a file of some size is mostly holes, which a copy would write out. Of a file system that compresses, the
+/// blocks alone would say so of any file.
+pub fn is_sparse(mut file: &fs::File, meta: &fs::Metadata) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    if meta.len() <= 1 << 20 || meta.blocks() * 512 >= meta.len() / 2 {
+        return Ok(false);
+    }
+    let hole = rustix::fs::seek(file, rustix::fs::SeekFrom::Hole(0));
+    file.rewind()?;
+    Ok(hole.is_ok_and(|hole| hole < meta.len()))
 }
 
 /// A temporary file with a modification time of its own; it goes when the value does.
@@ -275,32 +306,8 @@ pub fn is_own_folder(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir() && meta.uid() == crate::sys::process::uid())
 }
 
-/// Deletes a folder tree for good, read-only folders included. Only for what teardown has
-/// already decided to drop, and for our own temporary folders.
+/// Deletes a folder of our own state for good: no link is followed and no other file system entered. What stands beside
+/// worktrees is deleted by [`super::folder::delete`], where a record of ours names it.
 pub fn delete_tree(path: &Path) -> Result<(), PathError> {
-    match fs::remove_dir_all(path) {
-        Ok(()) => Ok(()),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-            make_folders_writable(path);
-            fs::remove_dir_all(path).at("delete", path)
-        }
-        Err(e) => Err(e).at("delete", path),
-    }
-}
-
-fn make_folders_writable(path: &Path) {
-    let Ok(meta) = fs::symlink_metadata(path) else {
-        return;
-    };
-    if !meta.is_dir() {
-        return;
-    }
-    let mut mode = meta.permissions();
-    mode.set_mode(mode.mode() | 0o700);
-    // A folder that cannot be opened up makes the deletion after this fail, and that is reported.
-    drop(fs::set_permissions(path, mode));
-    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-        make_folders_writable(&entry.path());
-    }
+    super::folder::delete(path, None)
 }

@@ -6,6 +6,7 @@
 pub mod clone;
 pub mod cmd;
 pub mod files;
+pub mod folder;
 pub mod lock;
 pub mod path;
 pub mod process;

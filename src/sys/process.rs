@@ -120,6 +120,17 @@ pub fn anyone_in(folder: &Path) -> Option<bool> {
     Some(pids.map(|e| e.path().join("cwd")).any(|cwd| fs::read_link(cwd).is_ok_and(|c| c.starts_with(folder))))
 }
 
+/// Whether any live process has its working folder or an open file in `folder` or below it. Slower than [`anyone_in`]:
+/// every open file of every process is looked at. `None` when `/proc` cannot be read.
+pub fn anyone_holds(folder: &Path) -> Option<bool> {
+    if anyone_in(folder)? {
+        return Some(true);
+    }
+    let pids = fs::read_dir("/proc").ok()?.flatten().filter(|e| e.file_name().as_encoded_bytes()[0].is_ascii_digit());
+    let open = pids.flat_map(|e| fs::read_dir(e.path().join("fd")).into_iter().flatten().flatten());
+    Some(open.map(|e| e.path()).any(|fd| fs::read_link(fd).is_ok_and(|file| file.starts_with(folder))))
+}
+
 /// Whether a program runs whose name has `program` in it (some systems wrap it: `.git-wrapped`) and whose arguments, each before a NUL, are such. `None` where
 /// `/proc` does not show every process (proc(5), `hidepid`).
 pub fn anyone(program: &str, is_such: impl Fn(&[u8]) -> bool) -> Option<bool> {

@@ -10,7 +10,6 @@ use super::{Tree, shared_rules};
 use crate::domain::receipt::LostRef;
 use crate::domain::{Digest, Fault};
 use crate::git::{Git, GitError, OwnWork, Refs, STASH, SharedFiles};
-use crate::project::Paths;
 use crate::sys::files;
 
 /// In the folder of a dispatch.
@@ -46,10 +45,10 @@ pub struct Gone {
 
 impl Baseline {
     /// Reads the repository. No worker runs yet.
-    pub fn take(tree: &Tree<'_>, paths: &Paths) -> Result<Self, Fault> {
+    pub fn take(tree: &Tree<'_>) -> Result<Self, Fault> {
         let repository = tree.repository();
         let config = repository.config()?.shared();
-        let shared = shared_rules::counted(paths, tree.id, &SharedFiles::read(tree.common_dir, &config)?)?;
+        let shared = shared_rules::counted(tree.paths, tree.id, &SharedFiles::read(tree.common_dir, &config)?)?;
         let refs = repository.refs(tree.base.len() / 2)?;
         Ok(Self { v: 1, refs, history: history(tree.common_dir)?, shared, settings: config.digests() })
     }

@@ -5,11 +5,12 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Pool, Tree, submodules};
+use super::{Pool, Tree, removal, submodules};
 use crate::domain::Fault;
 use crate::domain::setup::Setup;
 use crate::git::Git;
-use crate::sys::files::{self, At};
+use crate::sys::files::At;
+use crate::sys::folder::FolderId;
 use crate::sys::lock;
 
 /// A worktree that stands.
@@ -33,19 +34,21 @@ pub fn create(tree: &Tree<'_>, setup: &Setup, alive: Option<&File>) -> Result<Ma
         Fault::environment(format!("branch {} cannot be made: {e}", tree.branch()))
             .fix("delete it, or choose another name")
     })?;
-    let pool = Pool { common_dir: tree.common_dir, root: tree.root(), repo_lock: tree.repo_lock };
+    let pool = Pool { common_dir: tree.common_dir, root: tree.root(), paths: tree.paths };
     let made = match pool.take(tree, setup, held) {
         Ok(Some(git_dir)) => Ok(Made { git_dir }),
         Ok(None) => add(tree, held).and_then(|()| fill(tree, setup, held)),
         Err(fault) => Err(fault),
     };
     let made = made.and_then(|made| {
-        Git::tree(&made.git_dir, tree.path).remember_checkout()?;
+        let git = Git::tree(&made.git_dir, tree.path);
+        git.begin_reflog(tree.base)?;
+        git.remember_checkout()?;
         Ok(made)
     });
     if made.is_err() {
-        // The error that brought us here is the one to report.
-        let _ = discard(tree).and_then(|()| drop_branch(tree));
+        // Nobody but us has been here yet. The error that brought us here is the one to report.
+        let _ = discard(tree, |_| Ok(None)).and_then(|_| drop_branch(tree));
     }
     made
 }
@@ -85,25 +88,56 @@ fn fill(tree: &Tree<'_>, setup: &Setup, held: impl Fn() -> Option<File>) -> Resu
     Ok(Made { git_dir })
 }
 
-/// Takes away what a creation that did not finish has left: folder, registration, and the
-/// branch if it is still at its base. No worker ever ran there, so nothing can be lost. What somebody else
-/// made there is left alone.
-pub fn discard(tree: &Tree<'_>) -> Result<(), Fault> {
+/// What became of a tree that may be half made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Discarded {
+    /// Nothing of it is left, or nothing of it was ever ours.
+    Gone,
+    /// It stands: something in it was not written by vnx.
+    Holds(String),
+}
+
+/// Takes away what a creation that did not finish has left: folder, registration, and the branch if it is still at
+/// its base. Nothing goes unless it is proved that vnx wrote it: a record that is missing does not say that no worker
+/// ran. What somebody else made there is left alone.
+pub fn discard_half_made(tree: &Tree<'_>, setup: &Setup) -> Result<Discarded, Fault> {
+    discard(tree, |at| super::half_made::foreign(tree, setup, at))
+}
+
+/// Takes away what a hook or a copy of ours wrote into a tree in which nobody else has been.
+pub fn discard_own(tree: &Tree<'_>) -> Result<(), Fault> {
+    discard(tree, |_| Ok(None)).map(drop)
+}
+
+fn discard(tree: &Tree<'_>, foreign: impl Fn(&Path) -> Result<Option<String>, Fault>) -> Result<Discarded, Fault> {
     // git calls its folder by the last part of the path.
     let own = tree.common_dir.join("worktrees").join(tree.path.file_name().unwrap_or_default());
     // The lock is written before the folder stands, by git and by the pool; first of all stands an empty folder of git's.
     let is_ours = std::fs::read_to_string(own.join("locked")).is_ok_and(|reason| tree.is_our_lock(&reason));
     let is_begun = is_ours || own.exists() && !own.join("gitdir").exists();
-    if tree.path.symlink_metadata().is_ok() && !is_ours || own.exists() && !is_begun {
-        return Ok(());
+    let stands = tree.path.symlink_metadata().is_ok();
+    if stands && !is_ours || own.exists() && !is_begun {
+        return Ok(Discarded::Gone);
     }
-    files::delete_tree(tree.path)?;
+    let mut gone = None;
+    if stands {
+        let folder = FolderId::of(tree.path).at("examine", tree.path)?;
+        let aside = removal::put_aside(tree.paths, tree.root(), tree.path, folder)?;
+        if let Some(what) = foreign(&aside.path).unwrap_or_else(|fault| Some(fault.what)) {
+            aside.put_back()?;
+            return Ok(Discarded::Holds(what));
+        }
+        gone = Some(aside.condemn()?);
+    } else if let Some(what) = foreign(tree.path)? {
+        return Ok(Discarded::Holds(what));
+    }
     if is_begun {
         tree.forget()?;
     }
     drop_branch(tree)?;
-    leave(tree.root(), tree.repo_lock);
-    Ok(())
+    gone.map_or(Ok(()), removal::Aside::delete)?;
+    leave(tree.root(), &tree.paths.repo_lock());
+    Ok(Discarded::Gone)
 }
 
 fn drop_branch(tree: &Tree<'_>) -> Result<(), Fault> {

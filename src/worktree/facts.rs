@@ -1,12 +1,12 @@
 //! Reading the facts. Every answer that is not understood is `unknown`, with its reason.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Tree;
 use super::baseline::{Baseline, Gone};
+use super::ignored::Ignored;
 use super::nested::Beyond;
 use super::rescue::{Seen, is_passing};
 use crate::domain::Digest;
@@ -15,6 +15,7 @@ use crate::domain::tree::{TreeFacts, Tri};
 use crate::git::{
     self, Forms, Git, GitError, HeadAt, Hidden, IgnoreRules, OwnWork, Refs, SharedFile, SharedFiles, Status,
 };
+use crate::sys::folder::{FileTime, FolderId};
 use crate::sys::process;
 
 /// How long a remote may take to say what it has.
@@ -60,6 +61,12 @@ pub struct Collected {
     pub uncommitted: Tri,
     /// Somebody may have been collecting garbage before its objects were looked at.
     pub garbage: bool,
+    /// The folder that was looked at.
+    pub folder: Option<FolderId>,
+    /// What was changed from then on may not be in the facts.
+    pub read_at: FileTime,
+    /// Ignored files and folders that a build makes again: nobody looks at what becomes of them.
+    pub worthless: BTreeSet<PathBuf>,
 }
 
 impl Collected {
@@ -88,6 +95,9 @@ impl Collected {
             seen: None,
             uncommitted: Tri::Unknown,
             garbage: true,
+            folder: None,
+            read_at: FileTime::now(),
+            worthless: BTreeSet::new(),
         }
     }
 }
@@ -101,11 +111,17 @@ pub fn collect(tree: &Tree<'_>) -> Collected {
         }
         Err(e) => return Collected::unknown(vec![e.to_string()]),
     };
-    if !tree.path.is_dir() {
-        return Collected::unknown(vec![format!("the folder {} is gone", tree.path.display())]);
-    }
+    collect_in(tree, &git_dir)
+}
+
+/// The same, of a tree that may stand elsewhere than git has it on record.
+pub(super) fn collect_in(tree: &Tree<'_>, git_dir: &Path) -> Collected {
+    let read_at = FileTime::now();
+    let Ok(folder) = FolderId::of(tree.path) else {
+        return Collected::unknown(vec![format!("the folder {} is gone, or a link", tree.path.display())]);
+    };
     let garbage = git::anyone_collects();
-    let git = Git::tree(&git_dir, tree.path);
+    let git = Git::tree(git_dir, tree.path);
     let repository = tree.repository();
     let baseline = Baseline::load(tree.scratch);
     let (look, stray, branch) = std::thread::scope(|scope| {
@@ -131,25 +147,22 @@ pub fn collect(tree: &Tree<'_>) -> Collected {
             let newly_hidden = match (&status, &staged, &baseline, &shared) {
                 (Ok(Some((status, _))), Ok(staged), Some(baseline), Some((_, Ok(now)))) => {
                     let rules = IgnoreRules { base: tree.base, counted: &baseline.shared, now };
-                    let hidden = git.newly_hidden(rules, staged, status, tree.scratch);
-                    // What its own `.gitignore` hides and can be made again is what such a file is for.
-                    let is_work = |path: &PathBuf| !baseline.shared.excludes_like(now) || !tree.is_reproducible(path);
-                    hidden.map(|hidden| hidden.into_iter().filter(is_work).collect())
+                    git.newly_hidden(rules, staged, status, tree.scratch)
                 }
                 (Ok(Some(_)), Ok(_), Some(_), _) => Err(lost("check-ignore")),
                 // Without a baseline, and without a status, nothing is taken for ignored work.
                 _ => Ok(Vec::new()),
             };
-            let hidden = staged.map(|s| s.hidden);
-            let beyond = match (&status, &hidden) {
-                (Ok(Some((status, _))), Ok(hidden)) => {
-                    let gitlinks = hidden.gitlinks.iter().map(PathBuf::as_path).collect();
+            let looked = match (&status, &staged) {
+                (Ok(Some((status, _))), Ok(staged)) => {
+                    let gitlinks = staged.hidden.gitlinks.iter().map(PathBuf::as_path).collect();
                     let skip = status.ignored.iter().map(PathBuf::as_path).collect();
-                    Beyond::look(tree.path, &git_dir, &gitlinks, &skip)
+                    let beyond = Beyond::look(tree.path, git_dir, &gitlinks, &skip);
+                    (beyond, Ignored::of(tree, &status.ignored, |folder| git.tracks_below(staged, folder)))
                 }
-                _ => Beyond::default(),
+                _ => Default::default(),
             };
-            Look { status, hidden: hidden.map(|hidden| (hidden, beyond)), newly_hidden, shared }
+            Look { status, hidden: staged.map(|staged| (staged.hidden, looked)), newly_hidden, shared }
         });
         let branch = Branch::read(tree, &git, &repository, baseline.as_ref());
         let known = branch.work.as_ref().map(|work| work.commits.as_slice()).unwrap_or_default();
@@ -176,10 +189,10 @@ pub fn collect(tree: &Tree<'_>) -> Collected {
     };
     let stray = stray.map_err(|e| unknown.push(format!("reflog: {e}"))).ok();
     let hidden = match hidden {
-        Ok((hidden, beyond)) => {
+        Ok((hidden, (beyond, ignored))) => {
             let untracked = status.as_ref().map(|s| s.untracked.as_slice()).unwrap_or_default();
-            let unseen = unseen(tree, &git_dir, &hidden, &beyond, untracked, &mut unknown);
-            Some((hidden, beyond, unseen))
+            let unseen = unseen(tree, git_dir, &hidden, &beyond, untracked, &mut unknown);
+            Some((hidden, beyond, ignored, unseen))
         }
         Err(e) => {
             unknown.push(format!("index: {e}"));
@@ -190,7 +203,7 @@ pub fn collect(tree: &Tree<'_>) -> Collected {
     let (settings, shared) = shared.map_or((None, None), |(settings, shared)| (Some(settings), shared.ok()));
     let settings = baseline.as_ref().zip(settings).map(|(baseline, now)| baseline.changed_settings(&now));
     let read = Read {
-        git_dir: &git_dir,
+        git_dir,
         git: &git,
         repository,
         baseline: baseline.as_ref(),
@@ -204,13 +217,13 @@ pub fn collect(tree: &Tree<'_>) -> Collected {
         shared,
         unknown,
     };
-    Collected { garbage, ..assemble(tree, read) }
+    Collected { garbage, folder: Some(folder), read_at, ..assemble(tree, read) }
 }
 
 /// What the files of the worktree show.
 struct Look {
     status: Result<Option<(Status, Forms)>, GitError>,
-    hidden: Result<(Hidden, Beyond), GitError>,
+    hidden: Result<(Hidden, (Beyond, Ignored)), GitError>,
     newly_hidden: Result<Vec<PathBuf>, GitError>,
     shared: Option<(BTreeMap<String, Digest>, Result<SharedFiles, GitError>)>,
 }
@@ -289,7 +302,7 @@ struct Read<'a> {
     forms: Forms,
     stray: Option<Vec<String>>,
     /// What the index hides, and whether it hides anything that is there.
-    hidden: Option<(Hidden, Beyond, bool)>,
+    hidden: Option<(Hidden, Beyond, Ignored, bool)>,
     /// Ignored paths that only new rules hide.
     newly_hidden: Option<Vec<PathBuf>>,
     branch: Branch,
@@ -300,7 +313,18 @@ struct Read<'a> {
 
 fn assemble(tree: &Tree<'_>, read: Read<'_>) -> Collected {
     let Read {
-        git_dir, git, repository, baseline, status, forms, stray, hidden, branch, settings, mut unknown, ..
+        git_dir,
+        git,
+        repository,
+        baseline,
+        status,
+        forms,
+        stray,
+        mut hidden,
+        branch,
+        settings,
+        mut unknown,
+        ..
     } = read;
     let (newly_hidden, shared) = (read.newly_hidden, read.shared);
     let tip = branch.tip.unwrap_or_else(|e| {
@@ -311,12 +335,20 @@ fn assemble(tree: &Tree<'_>, read: Read<'_>) -> Collected {
     let work = branch.work.map_err(|e| unknown.push(format!("commits: {e}"))).ok();
     let diff = branch.diff.map_err(|e| unknown.push(format!("diff: {e}"))).ok().flatten();
     let others_lost = branch.lost.map_err(|e| unknown.push(format!("refs: {e}"))).unwrap_or_default();
-    let is_kept = |path: &PathBuf| {
-        !tree.is_reproducible(path) || newly_hidden.as_ref().is_none_or(|hidden| hidden.contains(path))
-    };
-    let ignored: Option<Vec<PathBuf>> =
-        status.as_ref().map(|s| s.ignored.iter().filter(|p| is_kept(p)).cloned().collect());
+    // What its own `.gitignore` hides and can be made again is what such a file is for.
+    let even_worthless = baseline.zip(shared.as_ref()).is_none_or(|(b, now)| !b.shared.excludes_like(now));
+    let hidden_work = newly_hidden.map(|paths| match &mut hidden {
+        Some((_, _, ignored, _)) => ignored.count_as_work(&paths, even_worthless),
+        None => paths.len(),
+    });
     let head = status.as_ref().and_then(|s| s.commit.clone());
+    let stray = stray.filter(|_| {
+        let is_whole = head.as_ref().is_none_or(|head| git.has_whole_reflog(head));
+        if !is_whole {
+            unknown.push("reflog: it is not whole, so it does not say which commits were made".to_owned());
+        }
+        is_whole
+    });
     let name_of_branch = tree.id.branch();
     let attached = |test: &dyn Fn(&str) -> bool| match status.as_ref().map(|s| &s.head) {
         Some(HeadAt::Branch(name)) => test(name).into(),
@@ -343,14 +375,14 @@ fn assemble(tree: &Tree<'_>, read: Read<'_>) -> Collected {
             .map_or(Tri::Unknown, |work| (!work.commits.is_empty()).into()),
         _ => Tri::Unknown,
     };
-    let untracked = match (&status, &newly_hidden) {
-        (Some(status), Some(hidden)) => Some(status.untracked.len() + hidden.len()),
+    let untracked = match (&status, hidden_work) {
+        (Some(status), Some(hidden)) => Some(status.untracked.len() + hidden),
         (Some(status), None) if !status.untracked.is_empty() => Some(status.untracked.len()),
         _ => None,
     };
     let uncommitted_parts = [has(status.as_ref().map(|s| s.changed.len())), has(untracked)];
     // Where the index hides changes, "no" is not proven.
-    let hides = hidden.as_ref().is_none_or(|(_, _, hides)| *hides);
+    let hides = hidden.as_ref().is_none_or(|(.., hides)| *hides);
     let uncommitted_parts = uncommitted_parts.map(|part| if hides && part == Tri::No { Tri::Unknown } else { part });
     let uncommitted = if uncommitted_parts.contains(&Tri::Yes) {
         Tri::Yes
@@ -371,7 +403,7 @@ fn assemble(tree: &Tree<'_>, read: Read<'_>) -> Collected {
     let facts = TreeFacts {
         tracked_changes: uncommitted_parts[0],
         untracked: uncommitted_parts[1],
-        ignored_kept: has(ignored.as_ref().map(Vec::len)),
+        ignored_kept: has(status.as_ref().and(hidden.as_ref()).map(|(_, _, ignored, _)| ignored.kept.len())),
         own_commits: own,
         stray_commits: has(stray.as_ref().map(Vec::len)),
         in_progress: in_progress(git_dir).into(),
@@ -388,14 +420,18 @@ fn assemble(tree: &Tree<'_>, read: Read<'_>) -> Collected {
     });
     let own_settings = has_settings(tree, git_dir);
     let rescue_first = only_content || !forms.touched.is_empty() || own_settings;
-    let seen = status.zip(hidden).zip(ignored).map(|((status, (hidden, beyond, _)), ignored)| Seen {
-        beyond,
-        onto: status.commit,
-        changed: status.changed,
-        unsure: [hidden.flagged, forms.touched].concat(),
-        other_forms: forms.others,
-        untracked: status.untracked,
-        ignored,
+    let mut worthless = BTreeSet::new();
+    let seen = status.zip(hidden).map(|(status, (hidden, beyond, ignored, _))| {
+        worthless = ignored.worthless;
+        Seen {
+            beyond,
+            onto: status.commit,
+            changed: status.changed,
+            unsure: [hidden.flagged, forms.touched].concat(),
+            other_forms: forms.others,
+            untracked: status.untracked,
+            ignored: ignored.kept,
+        }
     });
     Collected {
         facts,
@@ -416,6 +452,9 @@ fn assemble(tree: &Tree<'_>, read: Read<'_>) -> Collected {
         seen,
         uncommitted,
         garbage: true,
+        folder: None,
+        read_at: FileTime::now(),
+        worthless,
     }
 }
 
@@ -452,12 +491,11 @@ fn unseen(
     flagged.is_some() || nested.is_some() || !beyond.unread.is_empty()
 }
 
-/// Whether git keeps more for this worktree alone than every worktree has: settings, refs, what is half done.
+/// Whether git keeps more for this worktree alone than every worktree has: settings, refs, what is half done, and
+/// repositories of submodules, also of those that the index names no more. Their commits may be nowhere else.
 fn has_settings(tree: &Tree<'_>, git_dir: &Path) -> bool {
     let usual = ["HEAD", "index", "logs/HEAD", "ORIG_HEAD", "FETCH_HEAD", "COMMIT_EDITMSG"];
-    let is_usual = |path: &Path| {
-        path == Path::new("modules") || is_passing(path) || usual.iter().any(|name| path == Path::new(name))
-    };
+    let is_usual = |path: &Path| is_passing(path) || usual.iter().any(|name| path == Path::new(name));
     Git::tree(git_dir, tree.path).own_files(is_usual).map_or(true, |more| !more.is_empty())
 }
 
@@ -466,7 +504,7 @@ fn lost(verb: &str) -> GitError {
 }
 
 /// Commits that only this worktree or its stashes reach: amended away, detached, reset, stashed.
-fn stray(tree: &Tree<'_>, git: &Git, own: &[String]) -> Result<Vec<String>, GitError> {
+pub(super) fn stray(tree: &Tree<'_>, git: &Git, own: &[String]) -> Result<Vec<String>, GitError> {
     let hash = tree.base.len() / 2;
     let mut names: Vec<String> = git.private_names(hash)?.into_iter().collect();
     names.extend(tree.repository().stashes_of(&tree.id.branch(), hash)?);
@@ -554,36 +592,4 @@ fn on_remote(repository: &Git, own: Tri, tip: Option<&str>, head: Option<&str>, 
         }
     }
     Tri::No
-}
-
-impl Tree<'_> {
-    /// `target/`, `a/b/__pycache__/`, `x.pyc`: any component that a pattern names.
-    pub(super) fn is_reproducible(&self, path: &Path) -> bool {
-        is_reproducible(path, &self.policy.reproducible)
-    }
-}
-
-fn is_reproducible(path: &Path, patterns: &[String]) -> bool {
-    path.iter().map(OsStr::to_string_lossy).any(|part| {
-        patterns.iter().any(|pattern| match pattern.strip_prefix('*') {
-            Some(suffix) => part.ends_with(suffix),
-            None => part == *pattern,
-        })
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reproducible_names_match_whole_components() {
-        let patterns = ["target".to_owned(), "*.pyc".to_owned()];
-        for yes in ["target/", "a/target/debug/x", "a/b.pyc"] {
-            assert!(is_reproducible(Path::new(yes), &patterns), "{yes}");
-        }
-        for no in [".env", "targets/", "my-target/", "b.pyc.bak"] {
-            assert!(!is_reproducible(Path::new(no), &patterns), "{no}");
-        }
-    }
 }

@@ -6,10 +6,13 @@ mod answer;
 mod baseline;
 mod create;
 mod facts;
+mod half_made;
+mod ignored;
 mod keep;
 mod nested;
 mod place;
 mod pool;
+mod removal;
 mod rescue;
 mod restore;
 mod shared_rules;
@@ -18,25 +21,27 @@ mod supply;
 mod teardown;
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 pub use answer::{Answer, commit_answer};
 pub use baseline::{Baseline, Gone, keep_lost};
-pub use create::{Made, create, discard, is_found_by_git};
+pub use create::{Discarded, Made, create, discard_half_made, discard_own, is_found_by_git};
 pub use facts::{Collected, collect};
 pub use keep::keep;
-pub use place::{PLACES, Place, empty_places};
+pub use place::{PLACES, Place};
 pub use pool::{POOL, Pool};
+pub use removal::{anything_removed, delete_removed, put_back};
 pub use rescue::{Rescued, Seen};
 pub use restore::{Source, restore};
 pub use shared_rules::{accept, note_changes, suspects};
 pub use supply::{Supplied, settle, supply, take_back};
-pub use teardown::{Done, GOING, empty_trash, going, kept_tree_gone, reclaim, teardown};
+pub use teardown::{Done, GOING, going, kept_tree_gone, reclaim, teardown};
 
 use crate::domain::plan::{Plan, TeardownPolicy};
 use crate::domain::{Digest, DispatchId, Fault};
 use crate::git::Git;
+use crate::project::Paths;
 use crate::sys::lock;
 
 /// One dispatch's worktree and what is known of it from the plan.
@@ -60,13 +65,13 @@ pub struct Tree<'a> {
     pub git_risk: &'a Digest,
     /// A folder of ours for temporary files.
     pub scratch: &'a Path,
-    /// Held for a moment by whoever adds or drops a worktree: git fails over one that goes while it looks.
-    pub repo_lock: &'a Path,
+    /// Where state is: locks, and the records of what may be deleted.
+    pub paths: &'a Paths,
 }
 
 impl<'a> Tree<'a> {
     /// The tree of a plan.
-    pub fn of(plan: &'a Plan, scratch: &'a Path, repo_lock: &'a Path) -> Self {
+    pub fn of(plan: &'a Plan, scratch: &'a Path, paths: &'a Paths) -> Self {
         Self {
             id: &plan.id,
             own_branch: None,
@@ -77,7 +82,7 @@ impl<'a> Tree<'a> {
             policy: &plan.teardown,
             git_risk: &plan.git_risk,
             scratch,
-            repo_lock,
+            paths,
         }
     }
 
@@ -86,7 +91,7 @@ impl<'a> Tree<'a> {
     }
 
     fn locked(&self) -> Result<File, Fault> {
-        lock::exclusive(self.repo_lock, Duration::from_mins(1))
+        lock::exclusive(&self.paths.repo_lock(), Duration::from_mins(1))
     }
 
     /// Has git forget the worktree, whose folder is gone.
@@ -117,11 +122,5 @@ impl<'a> Tree<'a> {
 
     fn branch_ref(&self) -> String {
         format!("refs/heads/{}", self.branch())
-    }
-
-    /// Where removed worktrees wait for their deletion: the same file system, so that the
-    /// removal is a rename.
-    fn trash(&self) -> PathBuf {
-        self.root().join(".trash")
     }
 }

@@ -8,7 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use crate::sys::files;
+use crate::sys::files::{self, PathError};
 
 /// What `git status` says nothing about, and with exit code 0: found by a look of our own.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -48,6 +48,41 @@ impl Beyond {
     }
 }
 
+/// Repositories at or below a folder of which nothing else is kept. What cannot be read may be one.
+pub(super) fn repositories(root: &Path, folder: &Path) -> Vec<PathBuf> {
+    let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+    if !root.join(folder).symlink_metadata().is_ok_and(|meta| meta.is_dir()) {
+        return found;
+    }
+    while let Some(below) = folders.pop() {
+        let Ok((names, inner)) = entries(&root.join(&below)) else {
+            found.push(below);
+            continue;
+        };
+        let has = |wanted: &str| names.iter().any(|name| name == wanted);
+        let is_bare = || has("HEAD") && has("objects") && has("refs");
+        if has(".git") && leads_somewhere(&root.join(&below).join(".git")) || is_bare() {
+            found.push(below);
+        } else {
+            folders.extend(inner.into_iter().map(|name| below.join(name)));
+        }
+    }
+    found
+}
+
+/// Whether a `.git` is a repository's, or a file that leads to one: packages come with files that lead nowhere.
+fn leads_somewhere(git: &Path) -> bool {
+    let Ok(Some(to)) = led_to(git) else { return git.is_dir() };
+    to.exists()
+}
+
+/// Where a `.git` file leads (gitrepository-layout(5): `gitdir: <path>`).
+fn led_to(git: &Path) -> Result<Option<PathBuf>, PathError> {
+    let bytes = files::read_capped(git, 64 << 10)?.unwrap_or_default();
+    let to = bytes.strip_prefix(b"gitdir: ").map(|to| OsStr::from_bytes(to.trim_ascii_end()));
+    Ok(to.map(|to| git.with_file_name("").join(to)))
+}
+
 /// What stands in a folder: all names, and those of folders.
 fn entries(folder: &Path) -> std::io::Result<(Vec<OsString>, Vec<OsString>)> {
     let (mut names, mut folders) = (Vec::new(), Vec::new());
@@ -61,18 +96,15 @@ fn entries(folder: &Path) -> std::io::Result<(Vec<OsString>, Vec<OsString>)> {
     Ok((names, folders))
 }
 
-/// Whether a `.git` is a folder, or a file that leads to one below the tree or among git's own files for it
-/// (gitrepository-layout(5): `gitdir: <path>`).
+/// Whether a `.git` is a folder, or a file that leads to one below the tree or among git's own files for it.
 fn leads_inside(root: &Path, git_dir: &Path, git: &Path) -> bool {
     let path = root.join(git);
     let Ok(meta) = path.symlink_metadata() else { return false };
     if meta.is_dir() {
         return true;
     }
-    let bytes = files::read_capped(&path, 64 << 10).ok().flatten().filter(|_| meta.is_file()).unwrap_or_default();
     // A file that says nothing to git leads nowhere.
-    let Some(to) = bytes.strip_prefix(b"gitdir: ") else { return meta.is_file() };
-    let to = path.with_file_name("").join(OsStr::from_bytes(to.trim_ascii_end()));
+    let Some(to) = led_to(&path).ok().flatten().filter(|_| meta.is_file()) else { return meta.is_file() };
     let is_in = |place: &Path| to.canonicalize().is_ok_and(|to| place.canonicalize().is_ok_and(|p| to.starts_with(p)));
     !to.exists() || is_in(root) || is_in(git_dir)
 }

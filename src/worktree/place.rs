@@ -5,9 +5,11 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::removal;
 use crate::domain::Fault;
 use crate::domain::setup::Lfs;
 use crate::git::Git;
+use crate::project::Paths;
 use crate::sys::files;
 use crate::sys::lock;
 
@@ -21,8 +23,8 @@ pub struct Place<'a> {
     pub common_dir: &'a Path,
     /// The folder of the worktrees.
     pub root: &'a Path,
-    /// Held for a moment by whoever adds or drops a worktree.
-    pub repo_lock: &'a Path,
+    /// Where state is.
+    pub paths: &'a Paths,
     /// What it is called: a nonce, so that it is nobody else's.
     pub name: &'a str,
 }
@@ -48,8 +50,9 @@ impl Place<'_> {
         if path.exists() || self.git_dir().exists() {
             return Err(Fault::internal(format!("{} is taken", path.display())));
         }
-        let guard = lock::exclusive(self.repo_lock, Duration::from_mins(1))?;
-        files::private_folder(&self.root.join(PLACES))?;
+        let guard = lock::exclusive(&self.paths.repo_lock(), Duration::from_mins(1))?;
+        private_real_folder(&self.root.join(PLACES))?;
+        removal::make(self.paths, &path)?;
         Git::repository(self.common_dir).worktree_add_detached(&path, commit, "vnx gate")?;
         // All of the commit, whatever the main checkout leaves out.
         files::delete_tree(&self.git_dir().join("info"))?;
@@ -59,38 +62,32 @@ impl Place<'_> {
         Ok(git)
     }
 
-    /// Takes it away, whatever of it there is.
+    /// Takes it away, whatever of it there is, if it is on record as made.
     pub fn clear(&self) -> Result<(), Fault> {
-        let path = self.path();
-        let repository = Git::repository(self.common_dir);
-        let guard = lock::exclusive(self.repo_lock, Duration::from_mins(1))?;
+        let guard = lock::exclusive(&self.paths.repo_lock(), Duration::from_mins(1))?;
         // Deleting takes time, and others wait for the lock.
-        let gone = self.root.join(PLACES).join(format!("gone-{}", self.name));
-        if path.symlink_metadata().is_ok() {
-            files::rename(&path, &gone)?;
-        }
+        let cleared = removal::clear(self.paths, self.root, &self.path());
         if self.git_dir().exists() {
-            repository.worktree_drop(&self.git_dir())?;
+            Git::repository(self.common_dir).worktree_drop(&self.git_dir())?;
         }
         drop(guard);
-        // What somebody put there who may do more than we is only disk space, and tried again later.
-        let _ = files::delete_tree(&gone);
-        let guard = lock::exclusive(self.repo_lock, Duration::from_mins(1))?;
+        // What cannot be deleted is only disk space, and tried again later.
+        let _ = cleared?.map(removal::Aside::delete);
+        let guard = lock::exclusive(&self.paths.repo_lock(), Duration::from_mins(1))?;
         // Not empty means that others work there.
         let _ = std::fs::remove_dir(self.root.join(PLACES));
         drop(guard);
-        super::create::leave(self.root, self.repo_lock);
+        super::create::leave(self.root, &self.paths.repo_lock());
         Ok(())
     }
 }
 
-/// Deletes what could not be deleted before.
-pub fn empty_places(root: &Path, repo_lock: &Path) {
-    let places = root.join(PLACES);
-    let gone = files::names(&places).unwrap_or_default();
-    let gone: Vec<&String> = gone.iter().filter(|name| name.starts_with("gone-")).collect();
-    if !gone.is_empty() && gone.iter().all(|name| files::delete_tree(&places.join(name)).is_ok()) {
-        let _ = std::fs::remove_dir(&places);
-        super::create::leave(root, repo_lock);
+/// Makes a folder of ours beside the worktrees, for us alone. A link to one that somebody put there is none.
+pub(super) fn private_real_folder(path: &Path) -> Result<(), Fault> {
+    files::private_folder(path)?;
+    if files::is_own_folder(path) {
+        return Ok(());
     }
+    Err(Fault::environment(format!("{} is a link, or another user's", path.display()))
+        .fix("move it away; vnx makes the folder itself"))
 }

@@ -2,8 +2,9 @@
 //! becomes a dispatch's own by two renames, whatever its size.
 //!
 //! Each is on record with git under its own name. A mark in git's folder says that it is whole; whoever
-//! takes that away, under the repository's lock, has it. What stands there without a mark is nobody's:
-//! no worker ever ran in it. One that is not, to the file, as it was made is handed to nobody.
+//! takes that away, under the repository's lock, has it. What is on record as made, and stands there without a mark,
+//! is nobody's: no worker ever ran in it. One that is not, to the file, as it was made is handed to nobody, and shown
+//! to people: somebody wrote in it.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -11,11 +12,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Tree;
+use super::place::private_real_folder;
+use super::{Tree, removal};
 use crate::domain::setup::Setup;
 use crate::domain::{Digest, Fault};
 use crate::git::Git;
+use crate::project::Paths;
 use crate::sys::files::{self, At};
+use crate::sys::folder;
 use crate::sys::lock;
 
 /// The folder of the pool below that of the worktrees.
@@ -27,8 +31,6 @@ const READY: &str = "vnx-ready";
 /// In its place while it changes hands.
 const TAKEN: &str = "vnx-taken";
 const REASON: &str = "vnx pool";
-/// What begins so below the pool's folder is being deleted.
-const GONE: &str = ".gone-";
 
 /// What a worktree of the pool is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,8 +51,8 @@ pub struct Pool<'a> {
     pub common_dir: &'a Path,
     /// The folder of the worktrees.
     pub root: &'a Path,
-    /// Held for a moment by whoever registers worktrees.
-    pub repo_lock: &'a Path,
+    /// Where state is.
+    pub paths: &'a Paths,
 }
 
 impl Pool<'_> {
@@ -64,7 +66,7 @@ impl Pool<'_> {
         Git::repository(self.common_dir)
     }
     fn locked(&self) -> Result<File, Fault> {
-        lock::exclusive(self.repo_lock, Duration::from_mins(1))
+        lock::exclusive(&self.paths.repo_lock(), Duration::from_mins(1))
     }
     fn ready(&self, name: &str) -> Option<Ready> {
         let bytes = files::read_capped(&self.git_dir(name).join(READY), 4096).ok()??;
@@ -122,11 +124,13 @@ impl Pool<'_> {
         // One that has to be moved to another commit is better than none.
         let Some((name, ready)) = fitting.max_by_key(|(_, ready)| ready.commit == tree.base) else { return Ok(None) };
         let moved = self.hand_over(name, &to, tree);
+        let mut gone = None;
         if moved.is_err() {
             // git would take what it says by now for the new one.
-            self.discard(name)?;
+            gone = self.discard(name)?;
         }
         drop(guard);
+        let _ = gone.map(removal::Aside::delete);
         let git = Git::tree(&to, tree.path);
         let finish = || -> Result<bool, Fault> {
             // It has stood beside the worktrees of workers, who can write wherever their user can.
@@ -140,7 +144,9 @@ impl Pool<'_> {
         };
         if !moved.and_then(|()| finish()).is_ok_and(|done| done) {
             // A new one is made, or that tells what is wrong.
-            files::delete_tree(tree.path)?;
+            if tree.path.symlink_metadata().is_ok() {
+                removal::show(tree.paths, self.root, tree.path)?;
+            }
             let _guard = self.locked()?;
             self.repository().worktree_drop(&to)?;
             return Ok(None);
@@ -183,7 +189,8 @@ impl Pool<'_> {
         files::delete_tree(&from.join("logs"))?;
         files::remove(&from.join("ORIG_HEAD"))?;
         std::fs::rename(&from, to).at("rename", &from)?;
-        std::fs::rename(self.folder().join(name), tree.path).at("rename", tree.path)?;
+        folder::rename_new(&self.folder().join(name), tree.path)?;
+        removal::release(self.paths, &self.folder().join(name))?;
         Ok(files::remove(&to.join(TAKEN))?)
     }
 
@@ -219,7 +226,7 @@ impl Pool<'_> {
         }
         if want == 0 {
             let _ = std::fs::remove_dir(self.folder());
-            super::create::leave(self.root, self.repo_lock);
+            super::create::leave(self.root, &self.paths.repo_lock());
         }
         Ok(())
     }
@@ -243,8 +250,11 @@ impl Pool<'_> {
 
     /// Takes away what is not whole, and what is not wanted.
     fn sweep(&self, mut wanted: impl FnMut(&Ready) -> bool) -> Result<(), Fault> {
+        if !files::is_own_folder(&self.folder()) {
+            return Ok(());
+        }
         let guard = self.locked()?;
-        let mut kept = Vec::new();
+        let (mut kept, mut gone) = (Vec::new(), Vec::new());
         for name in files::names(&self.common_dir.join("worktrees"))? {
             if !self.is_ours(&name) {
                 continue;
@@ -254,33 +264,33 @@ impl Pool<'_> {
                 kept.push(name);
                 continue;
             }
-            self.discard(&name)?;
+            gone.extend(self.discard(&name)?);
         }
-        // Whose record is gone already, or is a dispatch's that was never made.
-        for name in files::names(&self.folder())?.iter().filter(|n| !n.starts_with(GONE) && !kept.contains(n)) {
-            self.put_aside(name)?;
+        // Those that git has not on record, or no more. Of others nothing is known.
+        for name in files::names(&self.folder())?.iter().filter(|n| n.starts_with(PREFIX) && !kept.contains(n)) {
+            gone.extend(removal::clear(self.paths, self.root, &self.folder().join(name)).ok().flatten());
         }
         drop(guard);
-        for name in files::names(&self.folder())?.iter().filter(|name| name.starts_with(GONE)) {
-            files::delete_tree(&self.folder().join(name))?;
-        }
-        Ok(())
+        // Deleting takes time, and others wait for the lock.
+        gone.into_iter().try_for_each(removal::Aside::delete)
     }
 
-    fn discard(&self, name: &str) -> Result<(), Fault> {
+    /// Takes one out of the pool, and what git has of it. One that was whole and in which somebody wrote since is put
+    /// where people see it.
+    fn discard(&self, name: &str) -> Result<Option<removal::Aside<'_>>, Fault> {
+        let (path, ready) = (self.folder().join(name), self.ready(name));
         files::remove(&self.git_dir(name).join(READY))?;
-        self.put_aside(name)?;
-        Ok(self.repository().worktree_drop(&self.git_dir(name))?)
-    }
-
-    /// Deleting takes time, and others wait for the lock.
-    fn put_aside(&self, name: &str) -> Result<(), Fault> {
-        let path = self.folder().join(name);
-        if path.symlink_metadata().is_ok() {
-            let aside = self.folder().join(format!("{GONE}{name}-{}", crate::sys::now().micros()));
-            std::fs::rename(&path, &aside).at("rename", &path)?;
-        }
-        Ok(())
+        let git = Git::tree(self.git_dir(name), &path);
+        let is_written = |ready: Ready| {
+            !self.is_sound(name, &ready) && !git.is_untouched(ready.commit.len() / 2).is_ok_and(|untouched| untouched)
+        };
+        let gone = if ready.is_some_and(is_written) && path.symlink_metadata().is_ok() {
+            removal::show(self.paths, self.root, &path).map(|()| None)
+        } else {
+            removal::clear(self.paths, self.root, &path)
+        };
+        self.repository().worktree_drop(&self.git_dir(name))?;
+        gone
     }
 
     /// A person may call a worktree as we do; without our words in it, it is theirs.
@@ -294,7 +304,8 @@ impl Pool<'_> {
         let name = format!("{PREFIX}{}", crate::sys::now().micros());
         let path = self.folder().join(&name);
         let guard = self.locked()?;
-        files::private_folder(&self.folder())?;
+        private_real_folder(&self.folder())?;
+        removal::make(self.paths, &path)?;
         self.repository().worktree_add_detached(&path, commit, REASON)?;
         let git = Git::tree(self.git_dir(&name), &path);
         if !setup.sparse.is_empty() {

@@ -7,11 +7,12 @@
 
 use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::ignored::Ignored;
 use super::nested::{self, Beyond};
 use super::restore::is_same;
 use super::teardown::GOING;
@@ -20,6 +21,7 @@ use crate::domain::Fault;
 use crate::domain::span::Size;
 use crate::git::{Changed, Entry, FIRST_INDEX, Found, Git, Import};
 use crate::sys::files;
+use crate::sys::folder::{Folder, Stands};
 
 /// What `git status` and the index say, as far as a rescue depends on it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -110,14 +112,17 @@ pub(super) fn rescue(tree: &Tree<'_>, collected: &Collected) -> Result<Rescued, 
     let repository = tree.repository();
     let what = What::read(tree, collected, &git_dir)?;
     let What { seen, taken, .. } = &what;
-    let left_out = taken.left_out.clone();
+    let mut left_out = taken.left_out.clone();
     let mut no_files = Vec::new();
     let reference = tree.id.rescue_ref();
-    let stream = tree.scratch.join("rescue.stream");
-    let mut import = Import::begin(&stream, &reference, crate::sys::now().micros().cast_unsigned() / 1_000_000)?;
-    let state = write_state(&mut import, tree, collected, &what, &git_dir)?;
+    let seconds = crate::sys::now().micros().cast_unsigned() / 1_000_000;
+    let mut import = Import::begin(tree.scratch, room(tree)?, &reference, seconds)?;
+    let folder = Folder::open(tree.path)?;
+    let state = write_state(&mut import, tree, collected, &what, &git_dir, &mut left_out)?;
     for path in &taken.of_git {
-        import.file(&tree.path.join(path), &nested::stored(path))?;
+        if import.file(&folder, path, &nested::stored(path))? == Found::TooLarge {
+            left_out.push(path.display().to_string());
+        }
     }
     import.bytes(&modes(tree, taken), Path::new("modes"))?;
     import.bytes(&in_other_form(tree, &repository, seen)?, Path::new(OTHER_FORM))?;
@@ -129,17 +134,27 @@ pub(super) fn rescue(tree: &Tree<'_>, collected: &Collected) -> Result<Rescued, 
     }
     // First all that is gone: a folder may stand where a file was.
     for path in &taken.files {
-        if !tree.path.join(path).symlink_metadata().is_ok_and(|meta| !meta.is_dir()) {
+        if matches!(folder.look(path), Ok(Stands::Nothing | Stands::Folder)) {
             import.remove(path)?;
         }
     }
     for path in &taken.files {
-        if import.file(&tree.path.join(path), path)? == Found::Special {
-            no_files.push(path.display().to_string());
+        match import.file(&folder, path, path)? {
+            Found::Special => no_files.push(path.display().to_string()),
+            Found::TooLarge => left_out.push(path.display().to_string()),
+            Found::Content | Found::Nothing => {}
         }
     }
     let commit = repository.import(import)?;
     Ok(Rescued { reference, commit, left_out, no_files, what })
+}
+
+/// How many bytes a rescue may take: first they stand in a stream and then, at worst as many, in a pack, and after
+/// that so much of the disk is free as the configuration wants.
+fn room(tree: &Tree<'_>) -> Result<u64, Fault> {
+    let Size(floor) = tree.policy.disk_floor;
+    let free = files::disk_free(tree.scratch)?.min(files::disk_free(tree.common_dir)?);
+    Ok(free.saturating_sub(floor) / 2)
 }
 
 fn paths(seen: &Seen) -> impl Iterator<Item = &Path> {
@@ -171,13 +186,17 @@ fn write_state(
     collected: &Collected,
     what: &What,
     git_dir: &Path,
+    left_out: &mut Vec<String>,
 ) -> Result<String, Fault> {
     let mark = import.commit(&[], &format!("{STATE} {}\n", tree.id))?;
     let state = State { v: 1, tip: collected.tip.clone(), head: collected.head.clone() };
     let json = serde_json::to_vec(&state).map_err(|e| Fault::io(format!("the state cannot be written: {e}")))?;
     import.bytes(&json, Path::new("state.json"))?;
+    let folder = Folder::open(git_dir)?;
     for path in &what.private {
-        import.file(&git_dir.join(path), &Path::new("git").join(path))?;
+        if import.file(&folder, path, &Path::new("git").join(path))? == Found::TooLarge {
+            left_out.push(git_dir.join(path).display().to_string());
+        }
     }
     let staged: BTreeSet<&String> = what.seen.changed.iter().flat_map(|c| &c.staged).collect();
     for oid in staged {
@@ -248,7 +267,10 @@ fn everything(tree: &Tree<'_>, git_dir: &Path) -> Result<Seen, Fault> {
         let gitlinks = changed.iter().map(|c| c.path.as_path()).collect();
         Beyond::look(tree.path, git_dir, &gitlinks, &skip)
     };
-    ignored.retain(|p| !is_known || !tree.is_reproducible(p));
+    if is_known {
+        let tracks_below = |folder: &Path| changed.iter().any(|c| c.path.starts_with(folder));
+        ignored = Ignored::of(tree, &ignored, tracks_below).kept;
+    }
     Ok(Seen { onto: None, changed, unsure: Vec::new(), other_forms: false, untracked, ignored, beyond })
 }
 
@@ -296,7 +318,7 @@ impl Taken {
 fn weigh(root: &Path, path: &Path, enough: u64, files: &mut Vec<PathBuf>, bytes: &mut u64) -> bool {
     let Ok(meta) = std::fs::symlink_metadata(root.join(path)) else { return false };
     if !meta.is_dir() {
-        *bytes += meta.len();
+        *bytes += meta.len().min(meta.blocks() * 512);
         files.push(path.to_owned());
         return *bytes <= enough;
     }

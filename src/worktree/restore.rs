@@ -10,12 +10,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::rescue::{OTHER_FORM, STATE, State};
-use super::{Tree, nested};
+use super::{Tree, nested, removal};
 use crate::domain::Fault;
 use crate::domain::line::quoted;
 use crate::domain::setup::Lfs;
 use crate::git::{Entry, Git, WriteError};
 use crate::sys::files::{self, At};
+use crate::sys::folder;
 
 /// What a removed worktree is made from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +63,8 @@ pub fn restore(tree: &Tree<'_>, source: &Source) -> Result<(), Fault> {
     };
     let placed = made.and_then(|()| {
         files::remove(&mark(tree))?;
-        Ok(std::fs::rename(&aside, tree.path).at("rename", &aside)?)
+        folder::rename_new(&aside, tree.path)?;
+        removal::release(tree.paths, &aside)
     });
     if placed.is_err() {
         // The error that brought us here is the one to report.
@@ -99,11 +101,15 @@ fn clear(tree: &Tree<'_>, aside: &Path) -> Result<(), Fault> {
     // Registered, and not aside yet: a folder with nothing in it but the link to git's.
     if marked && files::names(tree.path)? == [".git"] && std::fs::remove_file(tree.path.join(".git")).is_ok() {
         std::fs::remove_dir(tree.path).at("remove", tree.path)?;
+        removal::release(tree.paths, aside)?;
     }
     if tree.path.symlink_metadata().is_err() {
         tree.forget()?;
     }
-    files::delete_tree(aside)?;
+    let cleared = removal::clear(tree.paths, tree.root(), aside).map_err(|fault| {
+        fault.fix(format!("see what {} is: vnx made nothing there, or it was replaced", aside.display()))
+    })?;
+    cleared.map_or(Ok(()), removal::Aside::delete)?;
     Ok(files::remove(&mark(tree))?)
 }
 
@@ -114,7 +120,8 @@ fn register(tree: &Tree<'_>, aside: &Path, commit: &str) -> Result<PathBuf, Faul
     tree.repository().worktree_add_detached(tree.path, commit, &format!("{}: undone", tree.lock_reason()))?;
     let git_dir = Git::worktree_git_dir(tree.common_dir, tree.path)?
         .ok_or_else(|| Fault::environment("git registered the worktree under another name"))?;
-    std::fs::rename(tree.path, aside).at("rename", tree.path)?;
+    removal::record_as(tree.paths, tree.path, aside)?;
+    folder::rename_new(tree.path, aside)?;
     Ok(git_dir)
 }
 

@@ -192,7 +192,7 @@ fn one(tree: &Tree<'_>, setup: &Setup, path: &str, link: bool) -> Result<How, Fa
 
 fn copied(tree: &Tree<'_>, path: &str) -> How {
     // What a build makes again never counts, and looking through it would cost as much as copying it.
-    let counts = !tree.is_reproducible(Path::new(path));
+    let counts = !tree.is_reproducible_folder(Path::new(path));
     // One that cannot be read stays, and counts.
     How::Copied { digest: counts.then(|| looks_like(&tree.path.join(path)).ok()).flatten() }
 }

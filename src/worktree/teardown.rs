@@ -1,19 +1,18 @@
 //! Teardown: from class to action, each step idempotent so that a crash in between is finished
 //! by the next command.
 //!
-//! Removal is a rename into `.trash` beside the worktrees, then git's registration goes, then
-//! the branch if its class allows, and the deletion of the files comes last and can wait.
+//! Removal is a rename aside, then a look at whether the tree is still what the facts say, then git's registration
+//! goes, then the branch if its class allows; the deletion of the files comes last and can wait.
 
+use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::Duration;
 
 use super::rescue::{Rescued, What, rescue};
-use super::{Collected, Tree};
-use crate::domain::tree::{BranchFate, TreeClass, TreeFate, Tri};
-use crate::domain::{Fault, FaultKind};
+use super::{Collected, Tree, removal};
+use crate::domain::Fault;
+use crate::domain::tree::{BranchFate, TreeClass, TreeFate, Tri, classify};
 use crate::git::Git;
-use crate::sys::files::{self, At};
-use crate::sys::lock;
+use crate::sys::{files, folder};
 
 /// In git's folder of a worktree that goes, with its class, from before the folder goes until git forgets it.
 pub const GOING: &str = "vnx-going";
@@ -41,6 +40,9 @@ pub fn teardown(tree: &Tree<'_>, class: TreeClass, collected: &Collected) -> Res
     if action.rescue || more && action.tree == TreeFate::Remove {
         match rescue(tree, collected) {
             Ok(Rescued { reference, commit, left_out, no_files, .. }) => {
+                if action.tree == TreeFate::Remove {
+                    done.kept_because = left_out.first().map(|first| format!("{first} is not in the rescue"));
+                }
                 done.left_out = left_out.into_iter().chain(no_files).collect();
                 done.rescue = Some((reference, commit));
             }
@@ -58,7 +60,14 @@ pub fn teardown(tree: &Tree<'_>, class: TreeClass, collected: &Collected) -> Res
         done.kept_because = held.err().map(|fault| format!("{}; {fault}", because()));
     }
     if action.tree == TreeFate::Remove && done.kept_because.is_none() {
-        remove(tree)?;
+        let same = |_: &Tree<'_>, now: &Collected| {
+            let is =
+                |c: &Collected| (classify(&c.facts), c.head.clone(), c.tip.clone(), c.stray.clone(), c.seen.clone());
+            Ok(is(now) == is(collected))
+        };
+        done.kept_because = remove(tree, &AsItWas { collected, same: &same })?;
+    }
+    if action.tree == TreeFate::Remove && done.kept_because.is_none() {
         done.removed = true;
         if action.branch == BranchFate::Delete
             && let Some(tip) = &collected.tip
@@ -83,15 +92,19 @@ fn secure(tree: &Tree<'_>, collected: &Collected, rescue: Option<&String>) -> Re
     held.map_err(|e| Fault::environment(format!("its commits could not be secured: {e}")))
 }
 
-/// Finishes the removal of a tree whose folder is already in the trash (a crash came between).
+/// Finishes the removal of a tree whose folder is gone already (a crash came between).
 /// `tip` is where the branch pointed when the verdict was given.
 pub fn kept_tree_gone(tree: &Tree<'_>, class: TreeClass, tip: Option<&str>) -> Result<Done, Fault> {
-    remove(tree)?;
+    if tree.path.symlink_metadata().is_ok() {
+        return Err(Fault::internal(format!("{} stands", tree.path.display())));
+    }
+    if Git::worktree_git_dir(tree.common_dir, tree.path).ok().flatten().is_some() {
+        tree.forget()?;
+    }
     let mut done = Done { removed: true, ..Done::default() };
-    let repository = tree.repository();
     if class.action().branch == BranchFate::Delete
         && let Some(tip) = tip
-        && repository.ref_commit(&tree.id.branch_ref())?.as_deref() == Some(tip)
+        && tree.repository().ref_commit(&tree.id.branch_ref())?.as_deref() == Some(tip)
     {
         done.branch_deleted = delete_branch(tree, tip)?;
     }
@@ -143,13 +156,22 @@ pub fn reclaim(tree: &Tree<'_>, class: TreeClass, collected: &Collected) -> Resu
     }
     // The other way round: the disk has nothing that the rescue does not have. Twice, as git may fail over somebody
     // else's housekeeping; what was changed stays changed.
-    let is_as_it_was = || Ok::<_, Fault>(What::read(tree, &super::collect(tree), &git_dir)? == what);
-    if !is_as_it_was()? && !is_as_it_was()? {
+    let same = |tree: &Tree<'_>, now: &Collected| Ok::<_, Fault>(What::read(tree, now, &git_dir)? == what);
+    let mut now = super::collect(tree);
+    if !same(tree, &now)? {
+        now = super::collect(tree);
+    }
+    if !same(tree, &now)? {
         done.kept_because = Some("it was changed while it was rescued".to_owned());
         return Ok(done);
     }
     secure(tree, collected, Some(&commit))?;
     files::replace(&git_dir.join(GOING), class.word().as_bytes())?;
+    done.kept_because = remove(tree, &AsItWas { collected: &now, same: &same })?;
+    if done.kept_because.is_some() {
+        files::remove(&git_dir.join(GOING))?;
+        return Ok(done);
+    }
     let gone = kept_tree_gone(tree, class, collected.tip.as_deref())?;
     Ok(Done { removed: true, branch_deleted: gone.branch_deleted, ..done })
 }
@@ -162,48 +184,50 @@ pub fn going(tree: &Tree<'_>) -> Option<TreeClass> {
     class.filter(|_| tree.path.symlink_metadata().is_err())
 }
 
-fn remove(tree: &Tree<'_>) -> Result<(), Fault> {
-    if tree.path.exists() {
-        move_to_trash(tree)?;
+/// Takes the folder away, if there is one, and then git's record of it. Nothing is removed that is not as it was when
+/// it was looked at: why it stays, in that case.
+fn remove(tree: &Tree<'_>, is_as_it_was: &AsItWas<'_>) -> Result<Option<String>, Fault> {
+    if tree.path.symlink_metadata().is_ok() {
+        let Some(folder) = is_as_it_was.collected.folder else {
+            return Ok(Some("what stands there was not looked at".to_owned()));
+        };
+        let git_dir = Git::worktree_git_dir(tree.common_dir, tree.path)?
+            .ok_or_else(|| Fault::environment("git has no worktree of this dispatch on record"))?;
+        let aside = removal::put_aside(tree.paths, tree.root(), tree.path, folder)?;
+        if let Some(why) = is_as_it_was.look_again(tree, &git_dir, &aside.path) {
+            aside.put_back()?;
+            return Ok(Some(why));
+        }
+        aside.give_up(is_as_it_was.collected.read_at, is_as_it_was.collected.worthless.clone())?;
     }
     if Git::worktree_git_dir(tree.common_dir, tree.path).ok().flatten().is_some() {
         tree.forget()?;
     }
-    Ok(())
+    Ok(None)
 }
 
-/// Whoever empties the trash also takes its folder away, perhaps between our making it and our
-/// rename; then it is made again.
-fn move_to_trash(tree: &Tree<'_>) -> Result<(), Fault> {
-    let trash = tree.trash();
-    let aside = trash.join(format!("{}-{}", tree.id, crate::sys::now().micros()));
-    let mut tries = 0;
-    loop {
-        files::private_folder(&trash)?;
-        match std::fs::rename(tree.path, &aside) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound && tree.path.exists() && tries < 100 => tries += 1,
-            other => return Ok(other.at("remove", tree.path)?),
+/// What a removal stands on, and how that is proved again once nobody can find the tree by its name.
+struct AsItWas<'a> {
+    collected: &'a Collected,
+    /// The facts again, if anything was changed at all.
+    same: &'a dyn Fn(&Tree<'_>, &Collected) -> Result<bool, Fault>,
+}
+
+impl AsItWas<'_> {
+    /// Why the tree, which is at `moved` now, must stay.
+    fn look_again(&self, tree: &Tree<'_>, git_dir: &Path, moved: &Path) -> Option<String> {
+        let (since, none) = (self.collected.read_at, BTreeSet::new());
+        let changed = folder::changed_since(moved, since, &self.collected.worthless);
+        let changed_git = || folder::changed_since(git_dir, since, &none);
+        if matches!(changed, Ok(None)) && matches!(changed_git(), Ok(None)) {
+            return None;
+        }
+        let moved = Tree { path: moved, ..tree.clone() };
+        let now = super::facts::collect_in(&moved, git_dir);
+        match (self.same)(&moved, &now) {
+            Ok(true) => None,
+            Ok(false) => Some("it was changed while it was removed".to_owned()),
+            Err(fault) => Some(format!("it was changed while it was removed: {fault}")),
         }
     }
-}
-
-/// Deletes what removed worktrees left in the trash, then the empty folders. A crash in between
-/// is finished by the next one. Who put something there waits for its turn, so that nothing is
-/// left when the last one is done; a passer-by (`patience` zero) leaves it to who is at it.
-pub fn empty_trash(worktrees: &Path, trash_lock: &Path, repo_lock: &Path, patience: Duration) -> Result<(), Fault> {
-    let trash = worktrees.join(".trash");
-    if trash.is_dir() {
-        let guard = match lock::exclusive(trash_lock, patience) {
-            Err(fault) if fault.kind == FaultKind::Busy => return Ok(()),
-            other => other?,
-        };
-        // One that cannot be deleted does not keep the others.
-        let deleted: Vec<_> = files::names(&trash)?.iter().map(|name| files::delete_tree(&trash.join(name))).collect();
-        deleted.into_iter().collect::<Result<(), _>>()?;
-        // Not empty means that somebody works here; then the folders stay.
-        let _ = std::fs::remove_dir(&trash);
-        drop(guard);
-    }
-    super::create::leave(worktrees, repo_lock);
-    Ok(())
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::items;
@@ -29,7 +29,7 @@ use crate::provider::environment;
 use crate::sys::cmd::Cmd;
 use crate::sys::{self, files, lock, path};
 use crate::worker::{CommandJob, Ended, Spoken, control, run_command, shell, sweep_lost};
-use crate::worktree::{Place, empty_places};
+use crate::worktree::Place;
 
 /// What came of the work itself.
 #[derive(Debug, Default)]
@@ -91,7 +91,7 @@ struct Running<'a> {
 
 impl Running<'_> {
     fn place(&self) -> At<'_> {
-        At { job: self.job, repo_lock: self.paths.repo_lock() }
+        At { job: self.job, paths: self.paths }
     }
 
     fn is_cancelled(&self) -> bool {
@@ -425,7 +425,7 @@ fn sum(reviewers: &[Reviewer]) -> Option<Usage> {
 /// The checkout of a run.
 struct At<'a> {
     job: &'a Job,
-    repo_lock: PathBuf,
+    paths: &'a Paths,
 }
 
 impl At<'_> {
@@ -433,7 +433,7 @@ impl At<'_> {
         Place {
             common_dir: Path::new(&self.job.common_dir),
             root: Path::new(&self.job.root),
-            repo_lock: &self.repo_lock,
+            paths: self.paths,
             name: &self.job.binding.nonce,
         }
     }
@@ -447,7 +447,6 @@ impl At<'_> {
 
 /// What every command does: finishes the runs whose runner died.
 pub fn tidy(project: &Project) {
-    empty_places(&project.worktrees(), &project.paths.repo_lock());
     for nonce in files::names(&project.paths.open_gates()).unwrap_or_default() {
         // What cannot be mended now is tried again by whoever comes next.
         let _ = recover(project, &nonce);
