@@ -7,8 +7,13 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::time::Instant;
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions, getpgrp, kill_process, kill_process_group, pidfd_open,
+    pidfd_send_signal, waitid,
+};
 
 /// One process at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +22,8 @@ pub struct Process {
     pub pid: i32,
     /// Parent.
     pub parent: i32,
+    /// Process group.
+    pub group: i32,
     /// Session.
     pub session: i32,
     /// Start time in clock ticks since boot; with the pid it names the process for good.
@@ -38,6 +45,7 @@ impl Process {
         Some(Self {
             pid,
             parent: fields.get(1)?.parse().ok()?,
+            group: fields.get(2)?.parse().ok()?,
             session: fields.get(3)?.parse().ok()?,
             start_ticks: fields.get(19)?.parse().ok()?,
             // One whose first thread is gone runs on in its others.
@@ -184,7 +192,7 @@ pub fn is_own_program(pid: i32) -> bool {
 /// This process and its ancestors: never to be signalled by a sweep.
 pub fn own_line() -> HashSet<i32> {
     let mut line = HashSet::new();
-    let mut pid = i32::try_from(std::process::id()).unwrap_or(0);
+    let mut pid = own_pid();
     while pid > 0 && line.insert(pid) {
         pid = Process::read(pid).map_or(0, |p| p.parent);
     }
@@ -194,16 +202,78 @@ pub fn own_line() -> HashSet<i32> {
 /// Reaps adopted children that have died: `(pid)`s that `wait` of their own would never see.
 /// The worker itself is left to whoever spawned it.
 pub fn reap_adopted(except: Option<i32>) {
-    use rustix::process::{WaitId, WaitIdOptions, waitid};
-    let me = i32::try_from(std::process::id()).unwrap_or(0);
+    let me = own_pid();
     let own = match children(me) {
         Some(pids) => pids.into_iter().filter_map(Process::read).collect(),
         None => all().map(|a| a.into_values().collect::<Vec<_>>()).unwrap_or_default(),
     };
     for process in own.iter().filter(|p| p.parent == me && p.zombie && Some(p.pid) != except) {
-        if let Some(pid) = Pid::from_raw(process.pid) {
-            // Somebody else may have reaped it in between.
-            let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+        reap(process.pid);
+    }
+}
+
+fn own_pid() -> i32 {
+    i32::try_from(std::process::id()).unwrap_or(0)
+}
+
+fn reap(pid: i32) {
+    if let Some(pid) = Pid::from_raw(pid) {
+        // Somebody else may have reaped it in between.
+        let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+    }
+}
+
+/// Reaps every child that has died, and says whether no child is left.
+///
+/// For a child subreaper that is the proof that nothing it started is left: the kernel answers ECHILD under the lock
+/// under which processes fork and orphans get their new parent, so it misses no fork, as any listing of `/proc` may.
+/// Only for who waits for none of its children in another way.
+pub fn no_child_is_left() -> bool {
+    // Children that were made with another signal than SIGCHLD too (clone(2)).
+    const WALL: u32 = 0x4000_0000;
+    let how = WaitOptions::NOHANG | WaitOptions::from_bits_retain(WALL);
+    loop {
+        match rustix::process::wait(how) {
+            Ok(Some(_)) | Err(Errno::INTR) => {}
+            Ok(None) => return false,
+            Err(error) => return error == Errno::CHILD,
+        }
+    }
+}
+
+/// Kills everything below this process, which is a child subreaper, until the kernel says that nothing is left (`true`)
+/// or the time is up. `reached` hears of everybody who was alive when killed, perhaps more than once.
+///
+/// It never pauses: what forks and exits faster than it can be listed is caught because its fork takes longer than a
+/// look and a kill, or at the latest by its dead, which name its process group.
+pub fn kill_below(until: Instant, mut reached: impl FnMut(&Process)) -> bool {
+    let (me, own_group) = (own_pid(), getpgrp());
+    loop {
+        let direct = children(me).unwrap_or_default();
+        // A child of ours keeps its number until we reap it, so it needs no handle; and nothing comes between look and kill.
+        for pid in direct.iter().filter_map(|pid| Pid::from_raw(*pid)) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        for child in direct.into_iter().filter_map(Process::read) {
+            if !child.zombie {
+                reached(&child);
+                continue;
+            }
+            // Until it is reaped, its group's number is nobody else's. A kill of a group misses no fork.
+            let group = Pid::from_raw(child.group).filter(|group| *group != own_group);
+            let _ = group.map(|group| kill_process_group(group, Signal::KILL));
+            reap(child.pid);
+        }
+        for process in descendants(me).unwrap_or_default().iter().filter(|p| p.parent != me && !p.zombie) {
+            if process.signal(Signal::KILL) {
+                reached(process);
+            }
+        }
+        if no_child_is_left() {
+            return true;
+        }
+        if Instant::now() >= until {
+            return false;
         }
     }
 }

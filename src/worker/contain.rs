@@ -1,6 +1,6 @@
 //! Containment: ending a process tree and proving that nothing is left of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -8,11 +8,20 @@ use rustix::process::Signal;
 use crate::domain::verdict::Containment;
 use crate::sys::process::{self, Process};
 
+/// How long killing may take before a tree counts as not ended.
+pub(super) const KILL_WITHIN: Duration = Duration::from_secs(10);
+/// How long a round of killing may keep everything else waiting.
+const ROUND: Duration = Duration::from_millis(20);
+/// How many survivors a proof names.
+const NAMED: usize = 50;
+
 /// What is below a live supervisor, and how it is ended.
 #[derive(Debug)]
 pub struct Sweep {
     me: i32,
     seen: BTreeMap<i32, String>,
+    /// Who was killed, by pid and start: one that takes its time to die counts once.
+    killed: BTreeSet<(i32, u64)>,
     proof: Containment,
 }
 
@@ -20,28 +29,44 @@ impl Sweep {
     /// A sweep for the tree below this process.
     pub fn new() -> Self {
         let me = i32::try_from(std::process::id()).unwrap_or(0);
-        Self { me, seen: BTreeMap::new(), proof: Containment::default() }
+        Self { me, seen: BTreeMap::new(), killed: BTreeSet::new(), proof: Containment::default() }
     }
 
-    /// Everything alive below us, after reaping what has died. `None` when it cannot be read.
-    pub fn alive(&self, worker: Option<i32>) -> Option<Vec<Process>> {
-        process::reap_adopted(worker);
-        Some(process::descendants(self.me)?.into_iter().filter(|p| !p.zombie).collect())
+    /// Whether nothing is left below us, dead or alive. Only after the worker was waited for: it reaps.
+    pub fn is_empty(&self) -> bool {
+        process::no_child_is_left()
     }
 
-    /// Signals everything alive below us; returns how many were reached.
-    pub fn signal(&mut self, signal: Signal, worker: Option<i32>) -> usize {
-        let alive = self.alive(worker).unwrap_or_default();
-        let sent = alive.iter().filter(|p| p.signal(signal)).count();
+    /// Who is alive below us at about this moment. A listing: what forks and exits may not be in it.
+    fn alive(&self) -> Vec<Process> {
+        process::descendants(self.me).unwrap_or_default().into_iter().filter(|p| !p.zombie).collect()
+    }
+
+    /// Signals everything that is seen alive below us; the worker is left to whoever waits for it.
+    pub fn signal(&mut self, signal: Signal) {
+        let sent = self.alive().iter().filter(|p| p.signal(signal)).count();
         let counter = if signal == Signal::KILL { &mut self.proof.sigkill } else { &mut self.proof.sigterm };
-        *counter += u32::try_from(sent).unwrap_or(u32::MAX);
-        sent
+        *counter = counter.saturating_add(u32::try_from(sent).unwrap_or(u32::MAX));
+    }
+
+    /// Kills for a while, as fast as it goes; `true` when nothing is left. Only after the worker was waited for.
+    pub fn kill(&mut self) -> bool {
+        self.kill_until(Instant::now() + ROUND)
+    }
+
+    fn kill_until(&mut self, until: Instant) -> bool {
+        let Self { killed, proof, .. } = self;
+        process::kill_below(until, |process| {
+            proof.sigkill += u32::from(killed.insert((process.pid, process.start_ticks)))
+        })
     }
 
     /// Notes who outlived the worker.
-    pub fn note_survivors(&mut self, survivors: &[Process]) {
-        for process in survivors {
-            self.seen.insert(process.pid, process.label());
+    pub fn note_survivors(&mut self) {
+        for process in self.alive() {
+            if self.seen.len() < NAMED {
+                self.seen.insert(process.pid, process.label());
+            }
         }
     }
 
@@ -50,20 +75,18 @@ impl Sweep {
         self.proof.leaky = true;
     }
 
-    /// The proof: reads the tree once more.
+    /// The proof: asks the kernel once more.
     pub fn prove(mut self) -> Containment {
-        self.proof.empty = self.alive(None).is_some_and(|left| left.is_empty());
-        self.proof.survivors = self.seen.into_values().take(50).collect();
+        self.proof.empty = self.is_empty();
+        self.proof.survivors = self.seen.into_values().collect();
         self.proof
     }
 }
 
 /// Ends everything below this process at once: for a supervisor whose worker could not be watched.
 pub fn sweep_all() -> Containment {
-    let (mut sweep, begun) = (Sweep::new(), Instant::now());
-    while sweep.signal(Signal::KILL, None) > 0 && begun.elapsed() < Duration::from_secs(5) {
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    let mut sweep = Sweep::new();
+    sweep.kill_until(Instant::now() + KILL_WITHIN);
     sweep.prove()
 }
 

@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::cast::Cast;
-use super::contain::Sweep;
+use super::contain::{KILL_WITHIN, Sweep};
 use super::ending::{Cause, Closing};
 use super::launch::LAUNCH;
 use super::link::{Got, Link, Told};
@@ -250,7 +250,7 @@ impl<'a> Watch<'a> {
         // Without its receipt a worker does not run on.
         if let Err(fault) = on_start(Started { pid, start_ticks }) {
             let mut watch = watch;
-            watch.sweep.signal(Signal::KILL, Some(signed));
+            watch.sweep.signal(Signal::KILL);
             return Err(fault);
         }
         Ok(watch)
@@ -318,23 +318,21 @@ impl<'a> Watch<'a> {
         let grace = self.limits.grace.duration();
         let (mut termed, mut silent) = (false, false);
         loop {
-            // Not readable counts as not empty: the loop then ends by its own bound.
-            let left = self.sweep.alive(None);
-            let empty = left.as_ref().is_some_and(Vec::is_empty);
+            let mut empty = self.sweep.is_empty();
             if empty && !self.link.is_open() {
                 return;
             }
             let waited = exited.elapsed();
             if !empty {
-                self.sweep.note_survivors(left.as_deref().unwrap_or_default());
+                self.sweep.note_survivors();
                 if self.killed || waited > LEAVE + grace {
-                    self.sweep.signal(Signal::KILL, None);
+                    empty = self.sweep.kill();
                 } else if waited > LEAVE && !termed {
                     termed = true;
-                    self.sweep.signal(Signal::TERM, None);
+                    self.sweep.signal(Signal::TERM);
                 }
             }
-            if waited > LEAVE + grace + Duration::from_secs(5) || empty && silent && waited > LEAVE {
+            if waited > LEAVE + grace + KILL_WITHIN || empty && silent && waited > LEAVE {
                 // Somebody outside our tree holds the other end, or the kernel will not let go.
                 if self.link.is_open() {
                     self.sweep.note_leak();
