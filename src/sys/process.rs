@@ -242,40 +242,43 @@ pub fn no_child_is_left() -> bool {
 }
 
 /// Kills everything below this process, which is a child subreaper, until the kernel says that nothing is left (`true`)
-/// or the time is up. `reached` hears of everybody who was alive when killed, perhaps more than once.
+/// or the time is up. `reached` hears of those who were seen alive when killed, perhaps more than once.
 ///
 /// It never pauses: what forks and exits faster than it can be listed is caught because its fork takes longer than a
 /// look and a kill, or at the latest by its dead, which name its process group.
 pub fn kill_below(until: Instant, mut reached: impl FnMut(&Process)) -> bool {
+    // Of thousands it is enough to look at some: the others are killed all the same, and are some of the next round.
+    const LOOKED_AT: usize = 64;
     let (me, own_group) = (own_pid(), getpgrp());
     loop {
         let direct = children(me).unwrap_or_default();
-        // A child of ours keeps its number until we reap it, so it needs no handle; and nothing comes between look and kill.
+        // A child of ours keeps its number until we reap it, so it needs no handle; and nothing comes between look and
+        // kill. What is below it is our child as soon as it is dead.
         for pid in direct.iter().filter_map(|pid| Pid::from_raw(*pid)) {
             let _ = kill_process(pid, Signal::KILL);
         }
-        for child in direct.into_iter().filter_map(Process::read) {
+        for child in direct.into_iter().take(LOOKED_AT).filter_map(Process::read) {
+            // Until it is reaped, its group's number is nobody else's. A kill of a group misses no fork.
+            let group = Pid::from_raw(child.group).filter(|group| child.zombie && *group != own_group);
+            let _ = group.map(|group| kill_process_group(group, Signal::KILL));
             if !child.zombie {
                 reached(&child);
-                continue;
-            }
-            // Until it is reaped, its group's number is nobody else's. A kill of a group misses no fork.
-            let group = Pid::from_raw(child.group).filter(|group| *group != own_group);
-            let _ = group.map(|group| kill_process_group(group, Signal::KILL));
-            reap(child.pid);
-        }
-        for process in descendants(me).unwrap_or_default().iter().filter(|p| p.parent != me && !p.zombie) {
-            if process.signal(Signal::KILL) {
-                reached(process);
             }
         }
         if no_child_is_left() {
             return true;
         }
         if Instant::now() >= until {
-            return false;
+            break;
         }
     }
+    // Some child does not die, or not yet, so that what is below it stays there.
+    for process in descendants(me).unwrap_or_default().iter().filter(|p| p.parent != me && !p.zombie) {
+        if process.signal(Signal::KILL) {
+            reached(process);
+        }
+    }
+    no_child_is_left()
 }
 
 /// The effective user id.
