@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::door::Progress;
 use super::finish::Finish;
+use super::guard::watch_guard;
 use super::hooks::Running;
 use super::plan::pointer;
 use super::pool;
@@ -42,6 +43,7 @@ const PROBE_LIMIT: Duration = Duration::from_secs(30);
 pub fn supervise(paths: &Paths, id: &DispatchId) -> Result<(), Fault> {
     // Away from the terminal of whoever started us; already a leader is as good.
     let _ = rustix::process::setsid();
+    watch_guard();
     let lock = std::io::stdin()
         .as_fd()
         .try_clone_to_owned()

@@ -260,6 +260,8 @@ impl<'a> Watch<'a> {
         let signals = |kind| signal(kind).map_err(|e| Fault::io(format!("cannot listen for signals: {e}")));
         let (mut term, mut int, mut chld) =
             (signals(SignalKind::terminate())?, signals(SignalKind::interrupt())?, signals(SignalKind::child())?);
+        // The parent, which would end what we leave behind if we were killed, is dead (`dispatch::guard`).
+        let mut unguarded = signals(SignalKind::user_defined1())?;
         let (asks, mut asked) = mpsc::channel::<Ask>(8);
         let first = self.listener.begin();
         self.write_lines(first);
@@ -279,6 +281,7 @@ impl<'a> Watch<'a> {
                 Some(ask) = asked.recv() => self.asked(ask),
                 _ = term.recv() => self.end(Cause::Cancel),
                 _ = int.recv() => self.end(Cause::Cancel),
+                _ = unguarded.recv() => drop(self.cancel(true)),
                 _ = chld.recv() => crate::sys::process::reap_adopted(i32::try_from(self.pid).ok()),
                 () = sleep_until(wake) => self.on_deadline(),
             }

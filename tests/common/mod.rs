@@ -290,7 +290,8 @@ impl World {
     /// Nothing is left but what `kept` names: no open dispatch, no process, no folder.
     #[track_caller]
     pub fn assert_nothing_left(&self) {
-        until("supervisors to end", || !self.processes().iter().any(|(_, c)| c.contains(" supervise ")));
+        let of_dispatches = |(_, c): &(i32, String)| c.contains(" supervise ") || c.contains(" __guard ");
+        until("supervisors to end", || !self.processes().iter().any(of_dispatches));
         assert_eq!(names(&self.state().join("open")), Vec::<String>::new(), "open dispatches");
         let why = || {
             let of_trees = |r: &&Value| matches!(r["kind"].as_str(), Some("worktree.kept" | "dispatch.collected"));

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::items;
 use super::job::Job;
 use super::review;
+use crate::dispatch::guard::watch_guard;
 use crate::dispatch::surroundings::{self, Surroundings};
 use crate::domain::event::Usage;
 use crate::domain::gate::counts::Tests;
@@ -61,6 +62,7 @@ impl Found {
 pub fn run_gate(paths: &Paths, id: &DispatchId, nonce: &str) -> Result<(), Fault> {
     // Away from the terminal of whoever started us; already a leader is as good.
     let _ = rustix::process::setsid();
+    watch_guard();
     let lock = std::io::stdin().as_fd().try_clone_to_owned();
     let _lock = lock.map_err(|e| Fault::io(format!("the lock was not handed over: {e}")))?;
     let folder = gate::folder(&paths.dispatch(id), nonce).ok_or_else(|| Fault::internal("that is no nonce"))?;
