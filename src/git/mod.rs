@@ -22,6 +22,7 @@ mod merging;
 mod objects;
 mod rests;
 mod secure;
+mod shape;
 mod status;
 mod submodules;
 #[cfg(test)]
@@ -339,7 +340,7 @@ impl Git {
     pub fn ref_commit(&self, full_name: &str) -> Result<Option<String>> {
         // A loose ref is a file with the object's name in it (gitrepository-layout(5)); everything
         // else (packed, symbolic, another backend) is a question for git.
-        if let Ok(text) = std::fs::read_to_string(self.git_dir.join(full_name)) {
+        if let Ok(text) = files::read_text(&self.git_dir.join(full_name)) {
             let oid = text.trim_end();
             if matches!(oid.len(), 40 | 64) && oid.bytes().all(|b| b.is_ascii_hexdigit()) {
                 return Ok(Some(oid.to_owned()));

@@ -281,6 +281,14 @@ pub fn kill_below(until: Instant, mut reached: impl FnMut(&Process)) -> bool {
     no_child_is_left()
 }
 
+/// Kills those children of this process whose environment holds one of these assignments.
+pub fn kill_children_with(assignments: &[String]) {
+    let own = children(own_pid()).unwrap_or_default().into_iter().filter_map(Process::read);
+    for child in own.filter(|child| assignments.iter().any(|assignment| child.has_env(assignment))) {
+        child.signal(Signal::KILL);
+    }
+}
+
 /// The effective user id.
 pub fn uid() -> u32 {
     rustix::process::geteuid().as_raw()

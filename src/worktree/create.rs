@@ -80,7 +80,7 @@ pub fn discard(tree: &Tree<'_>) -> Result<(), Fault> {
     // git calls its folder by the last part of the path.
     let own = tree.common_dir.join("worktrees").join(tree.path.file_name().unwrap_or_default());
     // The lock is written before the folder stands, by git and by the pool; first of all stands an empty folder of git's.
-    let is_ours = std::fs::read_to_string(own.join("locked")).is_ok_and(|reason| tree.is_our_lock(&reason));
+    let is_ours = files::read_text(&own.join("locked")).is_ok_and(|reason| tree.is_our_lock(&reason));
     let is_begun = is_ours || own.exists() && !own.join("gitdir").exists();
     if tree.path.symlink_metadata().is_ok() && !is_ours || own.exists() && !is_begun {
         return Ok(());

@@ -10,7 +10,7 @@ use super::rescue::{Seen, is_passing};
 use crate::domain::receipt::DiffStat;
 use crate::domain::tree::{TreeFacts, Tri};
 use crate::git::{self, Forms, Git, GitError, HeadAt, Hidden, Status};
-use crate::sys::process;
+use crate::sys::{files, process};
 
 /// How long a remote may take to say what it has.
 const REMOTE_LIMIT: Duration = Duration::from_secs(10);
@@ -43,10 +43,16 @@ pub struct Collected {
     pub uncommitted: Tri,
     /// Somebody may have been collecting garbage before its objects were looked at.
     pub garbage: bool,
+    /// Nothing of git's may be called there: it would wait for ever. Then the tree is left as it is.
+    pub out_of_reach: bool,
 }
 
 impl Collected {
-    fn unknown(reasons: Vec<String>) -> Self {
+    pub(super) fn out_of_reach(why: String) -> Self {
+        Self { out_of_reach: true, ..Self::unknown(vec![why]) }
+    }
+
+    pub(super) fn unknown(reasons: Vec<String>) -> Self {
         Self {
             facts: TreeFacts::UNKNOWN,
             unknown_because: reasons,
@@ -60,12 +66,13 @@ impl Collected {
             seen: None,
             uncommitted: Tri::Unknown,
             garbage: true,
+            out_of_reach: false,
         }
     }
 }
 
 /// Reads everything about a worktree whose processes are gone.
-pub fn collect(tree: &Tree<'_>) -> Collected {
+pub(super) fn collect(tree: &Tree<'_>) -> Collected {
     let git_dir = match Git::worktree_git_dir(tree.common_dir, tree.path) {
         Ok(Some(git_dir)) => git_dir,
         Ok(None) => {
@@ -248,6 +255,7 @@ fn assemble(tree: &Tree<'_>, read: Read<'_>) -> Collected {
         seen,
         uncommitted,
         garbage: true,
+        out_of_reach: false,
     }
 }
 
@@ -331,7 +339,7 @@ fn in_progress(git_dir: &Path) -> bool {
 }
 
 fn foreign_lock(tree: &Tree<'_>, git_dir: &Path) -> Tri {
-    match std::fs::read_to_string(git_dir.join("locked")) {
+    match files::read_text(&git_dir.join("locked")) {
         Ok(reason) => (!tree.is_our_lock(&reason)).into(),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Tri::No,
         Err(_) => Tri::Unknown,
@@ -374,7 +382,7 @@ fn on_remote(repository: &Git, own: Tri, tip: Option<&str>, head: Option<&str>, 
         return Tri::No;
     };
     // Without a tracking ref nothing was pushed; "no" keeps the branch, so it is the safe answer.
-    let packed = || std::fs::read(repository.git_dir().join("packed-refs")).unwrap_or_default();
+    let packed = || files::read(&repository.git_dir().join("packed-refs")).unwrap_or_default();
     let mentions_remotes = |bytes: Vec<u8>| bytes.windows(13).any(|w| w == b"refs/remotes/");
     if !repository.git_dir().join("refs/remotes").exists() && !mentions_remotes(packed()) {
         return Tri::No;

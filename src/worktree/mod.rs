@@ -14,6 +14,7 @@ mod restore;
 mod submodules;
 mod supply;
 mod teardown;
+mod watched;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ use std::time::Duration;
 
 pub use answer::{Answer, commit_answer};
 pub use create::{Made, create, discard};
-pub use facts::{Collected, collect};
+pub use facts::Collected;
 pub use keep::keep;
 pub use place::{PLACES, Place, empty_places};
 pub use pool::{POOL, Pool};
@@ -29,6 +30,7 @@ pub use rescue::{Rescued, Seen};
 pub use restore::{Source, restore};
 pub use supply::{Supplied, settle, supply, take_back};
 pub use teardown::{Done, GOING, empty_trash, going, kept_tree_gone, reclaim, teardown};
+pub use watched::{READ_WITHIN, collect};
 
 use crate::domain::plan::{Plan, TeardownPolicy};
 use crate::domain::{Digest, DispatchId, Fault};
