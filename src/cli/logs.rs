@@ -67,7 +67,7 @@ pub(super) fn attach(context: &Context, args: &AttachArgs) -> Result<Answer, Fau
             }
         }
         // The screen is gone; what became of it comes in a moment.
-        lock::wait_until_free(&lock)?;
+        view::wait_for_end(&project, &id)?;
         if !view::is_closed(&project, &id) {
             return Err(lost(&id));
         }

@@ -199,7 +199,7 @@ async fn listen(
 /// On a thread of its own: a supervisor that is still preparing answers when it is done.
 fn ask_to_cancel(folder: &Path, now: bool) {
     let folder = folder.to_owned();
-    std::thread::spawn(move || {
+    let _ = crate::sys::thread(move || {
         let _ = control::ask(&folder, &control::Request::Cancel { now }, Duration::from_mins(1));
     });
 }

@@ -12,17 +12,22 @@ use std::process::{Command, ExitCode};
 
 use rustix::process::{Pid, Signal, set_child_subreaper, set_parent_process_death_signal, setsid};
 
+use crate::domain::{DispatchId, Fault};
+use crate::project::Paths;
 use crate::sys::path;
+use crate::sys::process::{self, Process, is_own_program};
 use crate::worker::sweep_all;
 
 /// The hidden subcommand.
 pub const GUARD: &str = "__guard";
+/// The subcommand of a supervisor.
+const SUPERVISE: &str = "supervise";
 
 /// Starts what it guards, waits for it, and ends what that leaves when it is killed.
 pub fn guard(args: impl Iterator<Item = OsString>) -> ExitCode {
     const ENVIRONMENT: u8 = 5;
     let args: Vec<OsString> = args.collect();
-    let (subcommand, [state, rest @ ..]) = (if args.len() > 2 { "__gate-runner" } else { "supervise" }, &*args) else {
+    let (subcommand, [state, rest @ ..]) = (if args.len() > 2 { "__gate-runner" } else { SUPERVISE }, &*args) else {
         return ExitCode::from(70);
     };
     // Away from the terminal of whoever started us; already a leader is as good.
@@ -46,6 +51,43 @@ pub fn guard(args: impl Iterator<Item = OsString>) -> ExitCode {
             let _ = writeln!(std::io::stderr(), "cannot start the supervisor: {why}");
             ExitCode::from(ENVIRONMENT)
         }
+    }
+}
+
+/// The guard and the supervisor of a dispatch, by their arguments: whoever hangs cannot be asked. A worker that calls
+/// its own process so is taken for one of them, and can only be ended by that.
+fn owners(paths: &Paths, id: &DispatchId) -> Vec<Process> {
+    let state = paths.state();
+    let is_owner = |process: &Process| {
+        let args = process.args();
+        let of = |program: &str| args.get(1).is_some_and(|arg| arg == program);
+        let named = |at: usize| args.get(at).is_some_and(|arg| arg == state) && args[at + 1..] == [id.as_str()];
+        (of(GUARD) && named(2) || of(SUPERVISE) && named(3)) && is_own_program(process.pid)
+    };
+    let all = process::all().unwrap_or_default().into_values();
+    all.filter(|process| process.name.starts_with("vnx") && !process.zombie && is_owner(process)).collect()
+}
+
+/// Says so where the guard or the supervisor of a dispatch is stopped: nothing goes on before somebody continues it.
+pub(super) fn is_running(paths: &Paths, id: &DispatchId) -> Result<(), Fault> {
+    let Some(stopped) = owners(paths, id).into_iter().find(|process| process.stopped) else { return Ok(()) };
+    let pid = stopped.pid;
+    Err(Fault::busy(format!("the supervisor of {id} is stopped (process {pid})"))
+        .fix(format!("`kill -CONT {pid}` lets it go on; `vnx cancel --now {id}` ends it and its worker")))
+}
+
+/// Continues what is stopped of them.
+pub(super) fn go_on(paths: &Paths, id: &DispatchId) {
+    for owner in owners(paths, id).iter().filter(|owner| owner.stopped) {
+        owner.signal(Signal::CONT);
+    }
+}
+
+/// Kills the supervisor of a dispatch. Its guard lives on, and ends what it leaves.
+pub(super) fn kill_supervisor(paths: &Paths, id: &DispatchId) {
+    let is_supervisor = |owner: &&Process| owner.args().get(1).is_some_and(|arg| arg == SUPERVISE);
+    for owner in owners(paths, id).iter().filter(is_supervisor) {
+        owner.signal(Signal::KILL);
     }
 }
 

@@ -11,7 +11,10 @@ pub mod path;
 pub mod process;
 pub mod pty;
 pub mod reader;
+mod thread;
 pub mod watch;
+
+pub use thread::{Beside, beside, thread};
 
 use crate::domain::{Fault, Timestamp};
 

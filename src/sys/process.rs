@@ -4,8 +4,10 @@
 //! the pidfd first and checks the identity (start time) after, so the signal cannot go astray.
 
 use std::collections::{BTreeMap, HashSet};
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Instant;
 
@@ -28,6 +30,8 @@ pub struct Process {
     pub session: i32,
     /// Start time in clock ticks since boot; with the pid it names the process for good.
     pub start_ticks: u64,
+    /// Stopped by a signal, or by who traces it: it does nothing until it is told to go on.
+    pub stopped: bool,
     /// Already dead, not yet reaped.
     pub zombie: bool,
     /// The executable's short name.
@@ -48,6 +52,7 @@ impl Process {
             group: fields.get(2)?.parse().ok()?,
             session: fields.get(3)?.parse().ok()?,
             start_ticks: fields.get(19)?.parse().ok()?,
+            stopped: matches!(*fields.first()?, "T" | "t"),
             // One whose first thread is gone runs on in its others.
             zombie: (*fields.first()? == "Z" || *fields.first()? == "X") && fields.get(17)?.parse::<u32>().ok()? <= 1,
             name: text.get(open + 1..close)?.chars().filter(|c| !c.is_control()).collect(),
@@ -69,6 +74,13 @@ impl Process {
     /// Sends a signal to exactly this process; `false` when it is gone.
     pub fn signal(&self, signal: Signal) -> bool {
         self.handle().is_some_and(|fd| pidfd_send_signal(fd, signal).is_ok())
+    }
+
+    /// Its arguments, the program's name first; none where they cannot be read.
+    pub fn args(&self) -> Vec<OsString> {
+        let line = fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
+        let args = line.strip_suffix(b"\0").unwrap_or_default().split(|b| *b == 0);
+        args.map(|arg| OsStr::from_bytes(arg).to_owned()).collect()
     }
 
     /// Whether its environment holds `NAME=value`. Unreadable (another user's) counts as no.

@@ -90,6 +90,17 @@ pub fn sweep_all() -> Containment {
     sweep.prove()
 }
 
+/// The same, after asking for it: waits as long as `grace` for what leaves by itself.
+pub fn end_all(grace: Duration) -> Containment {
+    let (mut sweep, until) = (Sweep::new(), Instant::now() + grace);
+    sweep.signal(Signal::TERM);
+    while !sweep.is_empty() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    sweep.kill_until(Instant::now() + KILL_WITHIN);
+    sweep.prove()
+}
+
 impl Default for Sweep {
     fn default() -> Self {
         Self::new()

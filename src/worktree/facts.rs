@@ -87,10 +87,10 @@ pub(super) fn collect(tree: &Tree<'_>) -> Collected {
     let git = Git::tree(&git_dir, tree.path);
     let repository = tree.repository();
     let ((status, hidden), stray, (tip, commits, diff)) = std::thread::scope(|scope| {
-        let look = scope.spawn(|| {
+        let look = crate::sys::beside(scope, || {
             // git status runs what the configuration names; a changed one is not trusted.
-            let config = scope.spawn(|| git.config());
-            let attributes = scope.spawn(|| git.attributes(tree.common_dir));
+            let config = crate::sys::beside(scope, || git.config());
+            let attributes = crate::sys::beside(scope, || git.attributes(tree.common_dir));
             let staged = git.staged(tree.base.len() / 2);
             let config = config.join().unwrap_or_else(|_| Err(lost("config")));
             let attributes = attributes.join().unwrap_or_else(|_| Err(lost("var"))).ok();

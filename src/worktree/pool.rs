@@ -81,7 +81,7 @@ impl Pool<'_> {
     fn form(&self, setup: &Setup) -> Result<Digest, Fault> {
         let repository = self.repository();
         let (config, attributes) = std::thread::scope(|scope| {
-            let config = scope.spawn(|| repository.config());
+            let config = crate::sys::beside(scope, || repository.config());
             let attributes = repository.attributes(self.common_dir);
             (config.join(), attributes)
         });

@@ -40,12 +40,12 @@ pub fn collect(tree: &Tree<'_>) -> Collected {
     }
     let (send, receive) = channel();
     let owned = Owned::of(tree);
-    let thread = std::thread::Builder::new().spawn(move || {
+    let thread = crate::sys::thread(move || {
         // Nobody listens any more where it took too long.
         let _ = send.send(facts::collect(&owned.tree()));
     });
-    if let Err(e) = thread {
-        return Collected::out_of_reach(format!("no thread can be started to read it ({e}; see ulimit -u)"));
+    if let Err(fault) = thread {
+        return Collected::out_of_reach(fault.what);
     }
     if let Ok(collected) = receive.recv_timeout(QUICK) {
         return collected;

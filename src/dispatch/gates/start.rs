@@ -351,7 +351,7 @@ impl Asking<'_> {
         for nonce in running.keys() {
             let Ok(folder) = self.folder(nonce) else { continue };
             // On a thread of its own: it may answer late. One that prepares looks for the note before it begins.
-            std::thread::spawn(move || cancel_one(&folder, now));
+            let _ = sys::thread(move || cancel_one(&folder, now));
         }
     }
 }
