@@ -143,7 +143,9 @@ pub fn bind(dispatch: &Path) -> Result<UnixListener, Fault> {
 /// Connects to a supervisor; `None` when nobody listens.
 pub(super) fn connect(dispatch: &Path) -> Option<UnixStream> {
     use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
-    let address = SocketAddrUnix::new(address(&folder(dispatch).ok()?)).ok()?;
+    // Open until it is connected: its number is part of the address.
+    let folder = folder(dispatch).ok()?;
+    let address = SocketAddrUnix::new(address(&folder)).ok()?;
     // One that accepts nobody, because it is stopped, has a queue; behind that a connect would wait for ever.
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).ok()?;
