@@ -16,7 +16,7 @@ use crate::domain::{DispatchId, Fault};
 use crate::project::Paths;
 use crate::sys::path;
 use crate::sys::process::{self, Process, is_own_program};
-use crate::worker::sweep_all;
+use crate::worker::{KILL_WITHIN, sweep_all};
 
 /// The hidden subcommand.
 pub const GUARD: &str = "__guard";
@@ -42,7 +42,7 @@ pub fn guard(args: impl Iterator<Item = OsString>) -> ExitCode {
     match ended {
         Ok(status) => {
             if status.signal().is_some() {
-                sweep_all();
+                sweep_all(KILL_WITHIN);
             }
             ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(70))
         }

@@ -86,6 +86,7 @@ pub fn supervise(paths: &Paths, id: &DispatchId) -> Result<(), Fault> {
         hooks: Some(Vec::new()),
         surroundings: own.unwrap_or_default(),
     };
+    let is_ended = finish.containment.empty;
     let closed = finish.run(|verdict: &Verdict| {
         tell(&Progress::Judged { verdict: verdict.clone() });
     })?;
@@ -94,6 +95,10 @@ pub fn supervise(paths: &Paths, id: &DispatchId) -> Result<(), Fault> {
     // The lock goes before the last word, so that whoever hears it finds the dispatch closed.
     let _ = lock.unlock();
     tell(&Progress::Closed);
+    if !is_ended {
+        // On record as not proven to be ended; it is not let go for that.
+        worker::sweep_all(Duration::from_mins(1));
+    }
     // Nobody waits for this: it must not slow down those who work.
     let _ = rustix::process::nice(19);
     surroundings::remove_mount_points(&launch.mount_points, paths);
@@ -207,7 +212,10 @@ impl Life<'_> {
                 lived
             }
             // It may have been started and not be watched any more.
-            Err(fault) => Lived { containment: worker::sweep_all(), ..never(Outcome::SetupFailed, fault, true) },
+            Err(fault) => Lived {
+                containment: worker::sweep_all(worker::KILL_WITHIN),
+                ..never(Outcome::SetupFailed, fault, true)
+            },
         }
     }
 

@@ -28,6 +28,8 @@ pub struct Process {
     pub group: i32,
     /// Session.
     pub session: i32,
+    /// It has a controlling terminal.
+    pub terminal: bool,
     /// Start time in clock ticks since boot; with the pid it names the process for good.
     pub start_ticks: u64,
     /// Stopped by a signal, or by who traces it: it does nothing until it is told to go on.
@@ -51,6 +53,7 @@ impl Process {
             parent: fields.get(1)?.parse().ok()?,
             group: fields.get(2)?.parse().ok()?,
             session: fields.get(3)?.parse().ok()?,
+            terminal: *fields.get(4)? != "0",
             start_ticks: fields.get(19)?.parse().ok()?,
             stopped: matches!(*fields.first()?, "T" | "t"),
             // One whose first thread is gone runs on in its others.
@@ -74,6 +77,13 @@ impl Process {
     /// Sends a signal to exactly this process; `false` when it is gone.
     pub fn signal(&self, signal: Signal) -> bool {
         self.handle().is_some_and(|fd| pidfd_send_signal(fd, signal).is_ok())
+    }
+
+    /// Whether its working folder, its root or its program is in `folder` or below it.
+    pub fn stands_in(&self, folder: &Path) -> bool {
+        let is_in =
+            |link: &&str| fs::read_link(format!("/proc/{}/{link}", self.pid)).is_ok_and(|p| p.starts_with(folder));
+        ["cwd", "root", "exe"].iter().any(|link| is_in(link))
     }
 
     /// Its arguments, the program's name first; none where they cannot be read.

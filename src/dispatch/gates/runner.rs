@@ -29,7 +29,7 @@ use crate::project::{Paths, Project};
 use crate::provider::environment;
 use crate::sys::cmd::Cmd;
 use crate::sys::{self, files, lock, path};
-use crate::worker::{CommandJob, Ended, Spoken, control, run_command, shell, sweep_lost};
+use crate::worker::{CommandJob, Ended, Spoken, Traces, control, run_command, shell, sweep_lost};
 use crate::worktree::{Place, empty_places};
 
 /// What came of the work itself.
@@ -482,7 +482,11 @@ pub(super) fn recover(project: &Project, nonce: &str) -> Result<(), Fault> {
         let _ = Git::repository(common_dir).worktree_drop(&common_dir.join("worktrees").join(nonce));
         return Ok(files::remove(&marker)?);
     }
-    let contained = sweep_lost(Some(&Job::marker(nonce)), None, Duration::from_secs(2).min(Span::duration(job.grace)));
+    let contained = {
+        let marker = Job::marker(nonce);
+        let traces = Traces { marker: Some(&marker), worker: None };
+        sweep_lost(traces, Duration::from_secs(2).min(Span::duration(job.grace)))
+    };
     surroundings::clear(&folder, &DispatchId::parse(nonce)?);
     if is_open {
         let mut found = Found::unverified("its runner died, and its end was not seen");
