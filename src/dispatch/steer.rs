@@ -75,8 +75,11 @@ pub fn cancel(project: &Project, id: &DispatchId, now: bool) -> Result<bool, Fau
     }
     let until = Instant::now() + if now { 3 * ANSWER } else { Duration::from_mins(1) };
     loop {
+        // Before it is asked: what it is asked while it is stopped, it does when it goes on.
         if now {
             guard::go_on(&project.paths, id);
+        } else {
+            guard::is_running(&project.paths, id)?;
         }
         // A supervisor that is still preparing answers when the worktree stands.
         match control::ask(&project.paths.dispatch(id), &Request::Cancel { now }, ANSWER)? {
@@ -84,10 +87,8 @@ pub fn cancel(project: &Project, id: &DispatchId, now: bool) -> Result<bool, Fau
             None if is_closed(project, id) => return Ok(false),
             None => {}
         }
-        match guard::is_running(&project.paths, id) {
-            Err(stopped) if !now => return Err(stopped),
-            Ok(()) if has_exited(project, id) => return Ok(false),
-            _ => {}
+        if has_exited(project, id) && guard::is_running(&project.paths, id).is_ok() {
+            return Ok(false);
         }
         if Instant::now() >= until {
             break;

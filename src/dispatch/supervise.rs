@@ -25,6 +25,7 @@ use crate::domain::receipt::{Body, DispatchExited, DispatchPrepared, DispatchSta
 use crate::domain::redact::Redactor;
 use crate::domain::verdict::{Containment, End, Verdict};
 use crate::domain::{Digest, DispatchId, Fault};
+use crate::git::Git;
 use crate::ledger::Ledger;
 use crate::project::Paths;
 use crate::provider::{self, Stream, environment};
@@ -107,6 +108,9 @@ pub fn supervise(paths: &Paths, id: &DispatchId) -> Result<(), Fault> {
     // What is left is only disk space; the next command goes on where this one stops.
     if let Some(worktrees) = Path::new(&plan.worktree).parent() {
         worktree::empty_trash(worktrees, &paths.trash_lock(), &paths.repo_lock(), Duration::from_hours(1))?;
+    }
+    if Git::repository(&plan.git_common_dir).odd_shared().is_some() {
+        return Ok(());
     }
     pool::fill(Path::new(&plan.setup.main), &plan.base)
 }
