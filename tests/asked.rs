@@ -328,7 +328,8 @@ fn a_recovery_of_another_boot_ends_no_session() {
     for same in [true, false] {
         let world = World::new();
         let pid = world.root.join("pid");
-        let script = format!("env -i sh -c 'echo $$ > {0}.new; mv {0}.new {0}; exec sleep 300' & wait", pid.display());
+        let script =
+            format!("env -i sh -c 'cd /; echo $$ > {0}.new; mv {0}.new {0}; exec sleep 300' & wait", pid.display());
         let id = world.vnx(&[&SHELL[..], &["--detach", "-i", &script]].concat()).expect(0).out.trim().to_owned();
         world.until("what it starts", || pid.exists());
         let pids = world.state().join("dispatches").join(&id).join("pids");
@@ -336,7 +337,7 @@ fn a_recovery_of_another_boot_ends_no_session() {
             let text = std::fs::read_to_string(&pids).unwrap();
             std::fs::write(&pids, format!("another boot {text}")).unwrap();
         }
-        world.kill_supervisor();
+        world.kill_supervisor_and_guard();
         world.vnx(&["wait", &id]);
         let left = std::fs::read_to_string(&pid).unwrap().trim().parse().unwrap();
         let left = rustix::process::Pid::from_raw(left).unwrap();

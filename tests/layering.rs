@@ -76,6 +76,7 @@ fn only_sys_and_the_supervisor_start_processes() {
         "worker/launch.rs",
         "gate/probe.rs",
         "dispatch/door.rs",
+        "dispatch/guard.rs",
         "dispatch/gates/start.rs",
         "cli/demo.rs",
     ];

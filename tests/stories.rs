@@ -20,6 +20,7 @@ mod attacks;
 mod bad_input;
 mod book;
 mod constraints;
+mod contained;
 mod corners;
 mod crashes;
 mod creation;

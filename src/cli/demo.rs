@@ -65,14 +65,13 @@ fn watch_for_ctrl_c(stop: &Arc<AtomicBool>) -> Result<(), Fault> {
         .build()
         .map_err(|e| Fault::io(format!("cannot listen for signals: {e}")))?;
     let stop = Arc::clone(stop);
-    std::thread::spawn(move || {
+    crate::sys::thread(move || {
         runtime.block_on(async {
             if tokio::signal::ctrl_c().await.is_ok() {
                 stop.store(true, Ordering::Relaxed);
             }
         });
-    });
-    Ok(())
+    })
 }
 
 struct Stage {

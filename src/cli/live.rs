@@ -167,7 +167,8 @@ pub(super) fn cancel(context: &Context, args: &CancelArgs) -> Result<Answer, Fau
     let ids = view::resolve_all(&project, &args.ids)?;
     // At once: each may take its grace, and one whose supervisor does not answer keeps no other from its end.
     let ended: Vec<Result<bool, Fault>> = std::thread::scope(|scope| {
-        let asked: Vec<_> = ids.iter().map(|id| scope.spawn(|| cancelled(&project, id, args.now))).collect();
+        let asked: Vec<_> =
+            ids.iter().map(|id| crate::sys::beside(scope, || cancelled(&project, id, args.now))).collect();
         let failed = |_| Err(Fault::internal("a thread ended early"));
         asked.into_iter().map(|one| one.join().unwrap_or_else(failed)).collect()
     });

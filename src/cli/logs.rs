@@ -67,7 +67,7 @@ pub(super) fn attach(context: &Context, args: &AttachArgs) -> Result<Answer, Fau
             }
         }
         // The screen is gone; what became of it comes in a moment.
-        lock::wait_until_free(&lock)?;
+        view::wait_for_end(&project, &id)?;
         if !view::is_closed(&project, &id) {
             return Err(lost(&id));
         }
@@ -129,7 +129,7 @@ impl Growing {
     /// Hands out every whole line that has come.
     fn read(&mut self, mut each: impl FnMut(&[u8])) -> Result<(), Fault> {
         if self.reader.is_none() {
-            self.reader = File::open(&self.path).ok().map(BufReader::new);
+            self.reader = files::open_regular(&self.path).ok().map(BufReader::new);
         }
         let Some(reader) = &mut self.reader else { return Ok(()) };
         let unreadable = |e| Fault::io(format!("cannot read {}: {e}", self.path.display()));

@@ -43,6 +43,7 @@ use args::{Command, Top};
 use exit::Answer;
 use screen::Screen;
 
+use crate::dispatch::{GUARD, guard};
 use crate::domain::{DispatchId, Fault};
 use crate::project::{Paths, Project};
 use crate::provider::hooks::HOOK;
@@ -101,10 +102,11 @@ impl Context {
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let mut args = std::env::args_os();
-    // Two doors before the parser: the launcher and the hook must be small and fast.
+    // Doors before the parser: the launcher, the guard and the hook must be small and fast.
     let _name = args.next();
     match args.next() {
         Some(first) if first == LAUNCH => return launch(args),
+        Some(first) if first == GUARD => return guard(args),
         Some(first) if first == HOOK => return steer::hook(args),
         _ => {}
     }

@@ -119,9 +119,9 @@ fn examine_project(project: &Project, wanted: Option<&Name>, checks: &mut Vec<Ch
         ..Request::of(agent)
     };
     let (seen, providers, own_view, tmux) = std::thread::scope(|scope| {
-        let providers = scope.spawn(|| examine_providers(project, wanted));
-        let own_view = scope.spawn(|| agrees_with_git(project));
-        let tmux = scope.spawn(|| examine_tmux(project));
+        let providers = crate::sys::beside(scope, || examine_providers(project, wanted));
+        let own_view = crate::sys::beside(scope, || agrees_with_git(project));
+        let tmux = crate::sys::beside(scope, || examine_tmux(project));
         let seen = snapshot(project, &request);
         (seen, providers.join(), own_view.join(), tmux.join())
     });
@@ -325,7 +325,7 @@ fn examine_providers(project: &Project, wanted: Option<&Name>) -> Vec<Check> {
     let mut rows: Vec<Check> = std::thread::scope(|scope| {
         // A variant runs the same program as the provider that it extends.
         let asked = names.iter().filter(|m| m.extends.is_none() || must(m));
-        let jobs: Vec<_> = asked.map(|m| scope.spawn(move || examine_provider(m, must(m)))).collect();
+        let jobs: Vec<_> = asked.map(|m| crate::sys::beside(scope, move || examine_provider(m, must(m)))).collect();
         jobs.into_iter().filter_map(|job| job.join().ok()).collect()
     });
     for name in wanted.into_iter().chain((wanted.is_none() && default.as_str() != "auto").then_some(default)) {

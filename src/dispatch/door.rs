@@ -10,6 +10,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::claim::{Claim, claim};
+use super::guard::GUARD;
 use super::plan::{Planned, Refusal, compile};
 use super::request::Request;
 use super::snapshot::snapshot;
@@ -126,7 +127,7 @@ fn start_supervisor(project: &Project, claim: Claim, detach: bool) -> Result<Chi
     let log = crate::sys::lock::open(&claim.folder.join("supervisor.log"))
         .map_err(|e| Fault::io(format!("cannot write the supervisor's log: {e}")))?;
     let mut command = Command::new(path::own_executable()?);
-    command.arg("supervise").arg("--state").arg(project.paths.state()).arg(claim.id.as_str()).current_dir("/");
+    command.arg(GUARD).arg(project.paths.state()).arg(claim.id.as_str()).current_dir("/");
     command.stdin(Stdio::from(claim.lock)).stderr(Stdio::from(log));
     command.stdout(if detach { Stdio::null() } else { Stdio::piped() });
     command.spawn().map_err(|e| {
@@ -198,7 +199,7 @@ async fn listen(
 /// On a thread of its own: a supervisor that is still preparing answers when it is done.
 fn ask_to_cancel(folder: &Path, now: bool) {
     let folder = folder.to_owned();
-    std::thread::spawn(move || {
+    let _ = crate::sys::thread(move || {
         let _ = control::ask(&folder, &control::Request::Cancel { now }, Duration::from_mins(1));
     });
 }

@@ -378,7 +378,7 @@ pub(super) fn holder(common_dir: &Path, name: &str) -> Option<DispatchId> {
 
 /// Reads `vnx dispatch <id>: kept, <why>`.
 fn locked_by(common_dir: &Path, name: &str) -> (Option<DispatchId>, Option<String>) {
-    let text = std::fs::read_to_string(common_dir.join("worktrees").join(name).join("locked")).unwrap_or_default();
+    let text = files::read_text(&common_dir.join("worktrees").join(name).join("locked")).unwrap_or_default();
     let Some(rest) = text.trim().strip_prefix("vnx dispatch ") else { return (None, None) };
     let (id, state) = rest.split_once(": ").unwrap_or((rest, ""));
     (DispatchId::parse(id).ok(), state.strip_prefix("kept, ").map(str::to_owned))

@@ -51,13 +51,15 @@ pub(super) fn beside(project: &Project, id: &DispatchId, options: &Options) -> O
     let place = place(project, options.socket.as_ref())?;
     let (argv, window) = (command(project, id).ok()?, Name::parse("window", id.as_str()).ok()?);
     let note = project.paths.dispatch(id).join("pane");
-    Some(std::thread::spawn(move || {
+    // Where no thread can be had, there is no pane.
+    let opened = std::thread::Builder::new().spawn(move || {
         let text = match place.open(&window, &argv) {
             Ok(pane) => format!("{} {pane}\n", place.session),
             Err(e) => format!("none: {e}\n"),
         };
         let _ = files::replace(&note, text.as_bytes());
-    }))
+    });
+    opened.ok()
 }
 
 impl Place {

@@ -26,8 +26,9 @@ use crate::domain::{Decision, Digest, DispatchId, Fault};
 use crate::git::Git;
 use crate::ledger::{Ledger, Receipt};
 use crate::project::{Paths, Project};
+use crate::sys::process::Process;
 use crate::sys::{files, lock};
-use crate::worker::sweep_lost;
+use crate::worker::{Traces, sweep_lost};
 use crate::worktree::{self, Discarded, Done, Tree};
 
 /// What every command does first: finishes what lost its supervisor, and deletes what a killed
@@ -267,16 +268,17 @@ impl Lost<'_> {
     }
 
     fn sweep(&self, started: Option<&DispatchStarted>, exited: Option<&DispatchExited>) -> Containment {
-        let session = started.and_then(|s| i32::try_from(s.pid).ok());
         // A pid that was reused since (other start time, other boot) names somebody else's session.
         let there = files::read_capped(&self.folder.join(PIDS), 4096).ok().flatten();
-        let session = session.filter(|_| there.is_some_and(|text| text == where_pids_count().as_bytes()));
-        let session = session.filter(|pid| {
-            let now = crate::sys::process::Process::read(*pid);
-            now.is_none_or(|p| Some(p.start_ticks) == started.map(|s| s.start_ticks))
-        });
+        let started = started.filter(|_| there.is_some_and(|text| text == where_pids_count().as_bytes()));
+        let is_reused = |pid: i32, start: u64| Process::read(pid).is_some_and(|now| now.start_ticks != start);
+        let worktree =
+            Path::new(&self.plan.worktree).canonicalize().unwrap_or_else(|_| self.plan.worktree.clone().into());
+        let worker = started.and_then(|s| Some((i32::try_from(s.pid).ok()?, s.start_ticks, worktree.as_path())));
+        let worker = worker.filter(|(pid, start, _)| !is_reused(*pid, *start));
         let grace = self.plan.limits.grace.duration().min(Duration::from_secs(2));
-        let mut containment = sweep_lost(marker(self.plan).as_deref(), session, grace);
+        let marker = marker(self.plan);
+        let mut containment = sweep_lost(Traces { marker: marker.as_deref(), worker }, grace);
         surroundings::clear(&self.paths.dispatch(&self.plan.id), &self.plan.id);
         // Processes that shed their environment and their session would not have been found:
         // only the supervisor, which is gone, could have proven that none is left.

@@ -95,15 +95,15 @@ pub fn snapshot(project: &Project, request: &Request) -> Snapshot {
     let tree = Git::tree(&project.located.git_dir, &project.located.top);
     std::thread::scope(|scope| {
         // Three short git processes side by side; everything else happens meanwhile.
-        let version = scope.spawn(git_version);
-        let base = scope.spawn(|| base(&tree, request.base.as_deref()));
-        let config = scope.spawn(|| {
+        let version = crate::sys::beside(scope, git_version);
+        let base = crate::sys::beside(scope, || base(&tree, request.base.as_deref()));
+        let config = crate::sys::beside(scope, || {
             let config = tree.config().map_err(Fault::from);
             let hooks = config.as_ref().ok().map(|config| hooks_digest(project, config));
             (config, hooks)
         });
-        let budget = scope.spawn(|| within_budget(project));
-        let supplies = scope.spawn(|| supplies(project));
+        let budget = crate::sys::beside(scope, || within_budget(project));
+        let supplies = crate::sys::beside(scope, || supplies(project));
         let agent = agent(project, &request.agent);
         let chosen = agent.as_ref().ok().and_then(|(a, _)| a.head.provider.as_ref());
         let provider = choose_provider(project, request, chosen);

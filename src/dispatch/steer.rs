@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::guard;
 use super::view::{closed, is_closed, last_known, plan};
 use crate::domain::event::WorkerState;
 use crate::domain::{DispatchId, Fault};
@@ -61,28 +62,53 @@ fn has_exited(project: &Project, id: &DispatchId) -> bool {
     plan(project, id).is_ok_and(|plan| last_known(project, id, plan.made, true).state == WorkerState::Exited)
 }
 
+/// How long one that should answer may take before it is looked at.
+const ANSWER: Duration = Duration::from_secs(3);
+
 /// Asks a supervisor to end its worker. `false` when there was nothing to end any more.
+///
+/// One that does not answer is not waited for: where it is stopped, that is said; with `now` it is continued and asked
+/// again, and at last ended itself, with all that it has started.
 pub fn cancel(project: &Project, id: &DispatchId, now: bool) -> Result<bool, Fault> {
     if is_closed(project, id) {
         return Ok(false);
     }
-    let until = Instant::now() + Duration::from_mins(1);
+    let until = Instant::now() + if now { 3 * ANSWER } else { Duration::from_mins(1) };
     loop {
-        // A supervisor that is still preparing answers when the worktree stands.
-        let left = until.saturating_duration_since(Instant::now());
-        match control::ask(&project.paths.dispatch(id), &Request::Cancel { now }, left)? {
-            Some(answer) => return Ok(answer.accepted),
-            None if is_closed(project, id) || has_exited(project, id) => return Ok(false),
-            None if left.is_zero() => break,
-            None => {
-                // It is lost, or is being born, or its worker has just ended and nobody listens for a moment.
-                super::recover_one(&project.paths, id)?;
-                std::thread::sleep(Duration::from_millis(20));
-            }
+        // Before it is asked: what it is asked while it is stopped, it does when it goes on.
+        if now {
+            guard::go_on(&project.paths, id);
+        } else {
+            guard::is_running(&project.paths, id)?;
         }
+        // A supervisor that is still preparing answers when the worktree stands.
+        match control::ask(&project.paths.dispatch(id), &Request::Cancel { now }, ANSWER)? {
+            Some(answer) => return Ok(answer.accepted),
+            None if is_closed(project, id) => return Ok(false),
+            None => {}
+        }
+        if has_exited(project, id) && guard::is_running(&project.paths, id).is_ok() {
+            return Ok(false);
+        }
+        if Instant::now() >= until {
+            break;
+        }
+        // It is lost, or is being born, or its worker has just ended and nobody listens for a moment.
+        super::recover_one(&project.paths, id)?;
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    if now {
+        return end(project, id);
     }
     let refused = Refused::unanswered(project, id);
-    Err(Fault::busy(refused.why).fix(refused.fix))
+    Err(Fault::busy(refused.why).fix(format!("`vnx cancel --now {id}` ends it and its worker")))
+}
+
+/// Ends a supervisor that does not answer; its guard ends what it leaves, and recovery tells its story to the end.
+fn end(project: &Project, id: &DispatchId) -> Result<bool, Fault> {
+    guard::kill_supervisor(&project.paths, id);
+    super::view::wait(project, id)?;
+    Ok(true)
 }
 
 /// Gives a worker a text as one message, and says what became of it.
@@ -91,6 +117,7 @@ pub fn send(project: &Project, id: &DispatchId, text: &str) -> Result<Sent, Faul
     if is_closed(project, id) {
         return Ok(not(Delivery::Refused, Refused::over(project, id)));
     }
+    guard::is_running(&project.paths, id)?;
     let request = Request::Send { text: text.to_owned() };
     let answer = control::ask(&project.paths.dispatch(id), &request, Duration::from_mins(5))?;
     Ok(match answer {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::door::Progress;
 use super::finish::Finish;
+use super::guard::watch_guard;
 use super::hooks::Running;
 use super::plan::pointer;
 use super::pool;
@@ -24,6 +25,7 @@ use crate::domain::receipt::{Body, DispatchExited, DispatchPrepared, DispatchSta
 use crate::domain::redact::Redactor;
 use crate::domain::verdict::{Containment, End, Verdict};
 use crate::domain::{Digest, DispatchId, Fault};
+use crate::git::Git;
 use crate::ledger::Ledger;
 use crate::project::Paths;
 use crate::provider::{self, Stream, environment};
@@ -42,6 +44,7 @@ const PROBE_LIMIT: Duration = Duration::from_secs(30);
 pub fn supervise(paths: &Paths, id: &DispatchId) -> Result<(), Fault> {
     // Away from the terminal of whoever started us; already a leader is as good.
     let _ = rustix::process::setsid();
+    watch_guard();
     let lock = std::io::stdin()
         .as_fd()
         .try_clone_to_owned()
@@ -84,6 +87,7 @@ pub fn supervise(paths: &Paths, id: &DispatchId) -> Result<(), Fault> {
         hooks: Some(Vec::new()),
         surroundings: own.unwrap_or_default(),
     };
+    let is_ended = finish.containment.empty;
     let closed = finish.run(|verdict: &Verdict| {
         tell(&Progress::Judged { verdict: verdict.clone() });
     })?;
@@ -92,6 +96,10 @@ pub fn supervise(paths: &Paths, id: &DispatchId) -> Result<(), Fault> {
     // The lock goes before the last word, so that whoever hears it finds the dispatch closed.
     let _ = lock.unlock();
     tell(&Progress::Closed);
+    if !is_ended {
+        // On record as not proven to be ended; it is not let go for that.
+        worker::sweep_all(Duration::from_mins(1));
+    }
     // Nobody waits for this: it must not slow down those who work.
     let _ = rustix::process::nice(19);
     surroundings::remove_mount_points(&launch.mount_points, paths);
@@ -100,6 +108,9 @@ pub fn supervise(paths: &Paths, id: &DispatchId) -> Result<(), Fault> {
     // What is left is only disk space; the next command goes on where this one stops.
     if let Some(worktrees) = Path::new(&plan.worktree).parent() {
         worktree::delete_removed(paths, worktrees, Duration::from_hours(1))?;
+    }
+    if Git::repository(&plan.git_common_dir).odd_shared().is_some() {
+        return Ok(());
     }
     pool::fill(Path::new(&plan.setup.main), &plan.base)
 }
@@ -177,7 +188,8 @@ impl Life<'_> {
         };
         let tree = Tree::of(self.plan, self.folder, self.paths);
         let (made, remembered) = std::thread::scope(|scope| {
-            let baseline = scope.spawn(|| Baseline::take(&tree).and_then(|baseline| baseline.store(self.folder)));
+            let baseline =
+                crate::sys::beside(scope, || Baseline::take(&tree).and_then(|baseline| baseline.store(self.folder)));
             let made = worktree::create(&tree, &self.plan.setup, Some(self.lock));
             (made, baseline.join().unwrap_or_else(|_| Err(Fault::internal("reading the repository ended early"))))
         });
@@ -190,7 +202,7 @@ impl Life<'_> {
         let supply =
             || surroundings::make_caches(&self.plan.setup).and_then(|()| worktree::supply(&tree, &self.plan.setup));
         let (supplied, found) = std::thread::scope(|scope| {
-            let found = scope.spawn(|| worktree::is_found_by_git(tree.path));
+            let found = crate::sys::beside(scope, || worktree::is_found_by_git(tree.path));
             let supplied = supply();
             (supplied, found.join().unwrap_or_else(|_| Err(Fault::internal("asking git ended early"))))
         });
@@ -220,7 +232,10 @@ impl Life<'_> {
                 lived
             }
             // It may have been started and not be watched any more.
-            Err(fault) => Lived { containment: worker::sweep_all(), ..never(Outcome::SetupFailed, fault, true) },
+            Err(fault) => Lived {
+                containment: worker::sweep_all(worker::KILL_WITHIN),
+                ..never(Outcome::SetupFailed, fault, true)
+            },
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::guard;
 use super::supervise::read_plan;
 use crate::domain::event::{StateSource, WorkerState};
 use crate::domain::id::meant;
@@ -295,10 +296,18 @@ pub fn kept(project: &Project) -> Result<usize, Fault> {
     Ok(trees.iter().filter_map(|name| DispatchId::parse(name).ok()).filter(is_over).count())
 }
 
+/// Blocks until a dispatch has no supervisor any more; refused where that is stopped, which nobody may notice.
+pub fn wait_for_end(project: &Project, id: &DispatchId) -> Result<(), Fault> {
+    /// How often that is looked at.
+    const LOOK: Duration = Duration::from_secs(3);
+    let lock = project.paths.dispatch(id).join("lock");
+    lock::wait_until_free(&lock, LOOK, || guard::is_running(&project.paths, id))
+}
+
 /// Blocks until a dispatch is closed; finishes it if its supervisor is lost meanwhile.
 pub fn wait(project: &Project, id: &DispatchId) -> Result<(), Fault> {
     while project.paths.open_marker(id).exists() {
-        lock::wait_until_free(&project.paths.dispatch(id).join("lock"))?;
+        wait_for_end(project, id)?;
         super::recover_one(&project.paths, id)?;
     }
     Ok(())

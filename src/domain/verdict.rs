@@ -122,6 +122,13 @@ pub struct Containment<S = String> {
     pub leaky: bool,
 }
 
+impl<S> Containment<S> {
+    /// Something did not end by itself: it was told to, or killed.
+    pub fn was_forced(&self) -> bool {
+        self.sigterm > 0 || self.sigkill > 0
+    }
+}
+
 /// What git shows, as far as the verdict needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GitEvidence {

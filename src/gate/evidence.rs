@@ -136,8 +136,14 @@ pub fn proof(dispatch: &Path, id: &DispatchId, asked: &GateRequested, said: &Gat
 pub fn ended(end: &End, containment: &Containment, timeout_ms: u64, last: Option<&str>) -> (GateStatus, String) {
     let said = last.map(|line| format!(": {line}")).unwrap_or_default();
     let (status, how) = match end {
-        End::Exited { code: 0 } if containment.empty => (GateStatus::Pass, "exit 0".to_owned()),
-        End::Exited { code: 0 } => (GateStatus::Unverified, "it left processes that do not end".to_owned()),
+        End::Exited { code: 0 } if !containment.empty => {
+            (GateStatus::Unverified, "it left processes that do not end".to_owned())
+        }
+        End::Exited { code: 0 } if containment.was_forced() => {
+            let left = containment.survivors.first().map(|first| format!(", first {first}")).unwrap_or_default();
+            (GateStatus::Fail, format!("it left processes behind, which were ended{left}"))
+        }
+        End::Exited { code: 0 } => (GateStatus::Pass, "exit 0".to_owned()),
         End::TimedOut => (GateStatus::Fail, format!("it did not end within {}", human_millis(timeout_ms))),
         End::Exited { .. } | End::Signaled { .. } => (GateStatus::Fail, end.to_string()),
         End::NeverStarted { reason, .. } => (GateStatus::Unverified, reason.clone()),

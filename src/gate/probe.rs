@@ -15,11 +15,14 @@ use crate::domain::Fault;
 use crate::domain::gate::{Probe, ProbeCheck, Ready};
 use crate::domain::line::summary;
 use crate::sys::files;
+use crate::worker::end_all;
 
 /// The subcommand, for whoever starts it.
 pub const PROBE: &str = "__probe";
 /// How much of an answer is looked at, in bytes.
 const MAX_ANSWER: u64 = 1 << 20;
+/// How long what was started may take to end when it is told to.
+const GRACE: Duration = Duration::from_secs(2);
 /// How long one question may take.
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -46,9 +49,8 @@ struct Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
-        // What it leaves behind is the containment's to end.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        // With what it has started: a probe leaves as little behind as any other gate.
+        end_all(GRACE);
     }
 }
 
@@ -61,6 +63,8 @@ pub fn probe(probe: &Probe, mut out: impl FnMut(&ProbeSaid)) -> Result<bool, Fau
         return Err(Fault::environment(format!("port {port} is taken: something answers there before the start"))
             .fix("end what listens there, or use $VNX_PORT"));
     }
+    rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1))
+        .map_err(|e| Fault::environment(format!("cannot become a child subreaper: {e}")))?;
     let mut service = probe.start.as_deref().map(start).transpose()?;
     if let (Some(service), Some(ready)) = (&mut service, &probe.ready) {
         let said = timed(format!("ready: {}", title(ready)), || wait(service, ready));
@@ -134,7 +138,7 @@ fn start(command: &str) -> Result<Service, Fault> {
         [child.stdout.take().map(|s| Box::new(s) as _), child.stderr.take().map(|s| Box::new(s) as _)];
     for stream in streams.into_iter().flatten() {
         let send = send.clone();
-        std::thread::spawn(move || {
+        let hear = move || {
             let mut reader = BufReader::new(stream);
             let mut line = Vec::new();
             // A line without an end is passed on in pieces.
@@ -146,7 +150,8 @@ fn start(command: &str) -> Result<Service, Fault> {
                 // Nobody listens any more; what it says is recorded all the same.
                 let _ = send.send(text);
             }
-        });
+        };
+        crate::sys::thread(hear)?;
     }
     Ok(Service { child, lines })
 }

@@ -60,9 +60,9 @@ impl Git {
             return Ok(false);
         }
         let (config, places, root, listed) = std::thread::scope(|scope| {
-            let config = scope.spawn(|| self.config());
-            let places = scope.spawn(|| self.attributes(common_dir));
-            let root = scope.spawn(|| self.tree_of(commit));
+            let config = crate::sys::beside(scope, || self.config());
+            let places = crate::sys::beside(scope, || self.attributes(common_dir));
+            let root = crate::sys::beside(scope, || self.tree_of(commit));
             let listed = self.files_and_folders_of(commit);
             (config.join(), places.join(), root.join(), listed)
         });

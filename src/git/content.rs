@@ -141,7 +141,7 @@ impl Git {
             let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
             let size = wanted.len().div_ceil(threads).max(PART);
             std::thread::scope(|scope| {
-                let parts = wanted.chunks_mut(size).map(|part| scope.spawn(|| self.write_part(part)));
+                let parts = wanted.chunks_mut(size).map(|part| crate::sys::beside(scope, || self.write_part(part)));
                 let parts: Vec<_> = parts.collect();
                 let ended =
                     parts.into_iter().map(|part| part.join().unwrap_or_else(|_| Err(unreadable("cat-file").into())));
@@ -182,7 +182,8 @@ pub(super) fn stream<T>(
     let (reader, writer) = io::pipe().map_err(|_| unreadable(verb))?;
     let cmd = cmd.writing(File::from(OwnedFd::from(writer))).limit(Duration::from_mins(30));
     std::thread::scope(|scope| {
-        let ended = scope.spawn(|| cmd.run());
+        let ended = std::thread::Builder::new().spawn_scoped(scope, || cmd.run());
+        let ended = ended.map_err(|source| crate::sys::cmd::CmdError::Spawn { program: "git".to_owned(), source })?;
         let mut reader = BufReader::with_capacity(64 << 10, reader);
         let answer = read(&mut reader);
         // A call that has more to say than was wanted ends with its pipe.

@@ -132,7 +132,9 @@ impl Git {
             _ => Err(e),
         });
         let linked = linked.and_then(|()| std::fs::hard_link(&index, &first));
-        linked.or_else(|_| std::fs::copy(&index, &first).map(drop)).map_err(|_| unreadable("index"))
+        linked
+            .or_else(|_| files::copy_with_time(&index, &first).map_err(std::io::Error::other))
+            .map_err(|_| unreadable("index"))
     }
 
     /// Files that were written after git wrote them; `None` where that cannot be told. `hash` is the length of an

@@ -265,7 +265,8 @@ fn in_parts<T: Sync, R: Send>(items: &[T], least: usize, work: impl Fn(&[T]) -> 
     let (first, rest) = items.split_at(size.min(items.len()));
     std::thread::scope(|scope| {
         let work = &work;
-        let others: Vec<_> = rest.chunks(size).map(|part| (part, scope.spawn(move || work(part)))).collect();
+        let others: Vec<_> =
+            rest.chunks(size).map(|part| (part, crate::sys::beside(scope, move || work(part)))).collect();
         let mut all = vec![work(first)];
         all.extend(others.into_iter().map(|(part, other)| other.join().unwrap_or_else(|_| work(part))));
         all

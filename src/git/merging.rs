@@ -182,7 +182,7 @@ impl Git {
             found.push(CheckedOut { path: main.to_owned(), git_dir: self.git_dir.clone() });
         }
         for git_dir in names.into_iter().map(|name| linked.join(name)).filter(|git_dir| on_it(git_dir)) {
-            let recorded = std::fs::read(git_dir.join("gitdir")).map_err(|_| unreadable("worktree"))?;
+            let recorded = files::read(&git_dir.join("gitdir")).map_err(|_| unreadable("worktree"))?;
             let file = git_dir.join(OsStr::from_bytes(recorded.trim_ascii_end()));
             let path = file.parent().ok_or_else(|| unreadable("worktree"))?.to_owned();
             // One whose folder is gone is only waiting to be pruned.
@@ -200,7 +200,7 @@ impl Git {
         let short = branch.strip_prefix("refs/heads/").unwrap_or(branch);
         let names_it = |git_dir: &PathBuf| {
             let files = ["rebase-merge/head-name", "rebase-apply/head-name", "BISECT_START"];
-            let said = files.iter().filter_map(|file| std::fs::read_to_string(git_dir.join(file)).ok());
+            let said = files.iter().filter_map(|file| files::read_text(&git_dir.join(file)).ok());
             said.into_iter().any(|text| text.trim() == branch || text.trim() == short)
         };
         std::iter::once(self.git_dir.clone()).chain(all).find(names_it)
@@ -269,7 +269,7 @@ pub(super) fn is_on(git_dir: &Path, branch: &str) -> bool {
 /// What HEAD says, in the form of its file; `None` if that cannot be read. Where references are kept in tables that file says nothing, for every git
 /// that knows no tables (gitrepository-layout(5)), and git is asked.
 fn head_of(git_dir: &Path) -> Option<Vec<u8>> {
-    let head = std::fs::read(git_dir.join("HEAD")).ok()?;
+    let head = files::read(&git_dir.join("HEAD")).ok()?;
     if head.trim_ascii_end() != b"ref: refs/heads/.invalid" {
         return Some(head);
     }

@@ -24,6 +24,7 @@ mod own_work;
 mod refs;
 mod rests;
 mod secure;
+mod shape;
 mod shared_files;
 mod status;
 mod submodules;
@@ -119,6 +120,9 @@ impl From<GitError> for Fault {
         let fix = match &error {
             GitError::Call(CmdError::Missing { .. }) => "install git 2.34 or newer".to_owned(),
             GitError::Contradicted => "`git fsck` tells which; fetch it again, or restore it from a copy".to_owned(),
+            GitError::Call(CmdError::Spawn { .. }) => {
+                "check free memory and the limit on processes (`ulimit -u`)".to_owned()
+            }
             GitError::Refused { complaint, .. } if commits::is_loss(complaint) => {
                 "`git fsck` tells what is lost; fetch it again, or restore it from a copy".to_owned()
             }
@@ -391,11 +395,17 @@ impl Git {
     pub fn ref_commit(&self, full_name: &str) -> Result<Option<String>> {
         // A loose ref is a file with the object's name in it (gitrepository-layout(5)); everything
         // else (packed, symbolic, another backend) is a question for git.
-        if let Ok(text) = std::fs::read_to_string(self.git_dir.join(full_name)) {
-            let oid = text.trim_end();
-            if matches!(oid.len(), 40 | 64) && oid.bytes().all(|b| b.is_ascii_hexdigit()) {
-                return Ok(Some(oid.to_owned()));
+        let path = self.git_dir.join(full_name);
+        match files::read_text(&path) {
+            Ok(text) => {
+                let oid = text.trim_end();
+                if matches!(oid.len(), 40 | 64) && oid.bytes().all(|b| b.is_ascii_hexdigit()) {
+                    return Ok(Some(oid.to_owned()));
+                }
             }
+            // git would wait for a pipe.
+            Err(_) if path.exists() && !path.is_dir() => return Err(unreadable("rev-parse")),
+            Err(_) => {}
         }
         self.resolve(full_name)
     }

@@ -66,7 +66,7 @@ impl Git {
         let tree = self.work_tree.as_deref().ok_or_else(|| unreadable("reflog"))?;
         let linked = common_dir.join("worktrees");
         let is_below = |name: &String| {
-            let recorded = std::fs::read_to_string(linked.join(name).join("gitdir")).unwrap_or_default();
+            let recorded = files::read_text(&linked.join(name).join("gitdir")).unwrap_or_default();
             !before.worktrees.contains(name) && Path::new(recorded.trim_end()).starts_with(tree)
         };
         let own = self.git_dir.file_name().unwrap_or_default();

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::objects::hash;
 use super::{Git, Result, expect, unreadable};
+use crate::sys::files;
 
 /// What is left.
 #[derive(Debug, Default)]
@@ -133,5 +134,5 @@ fn is_begun(git: &Git, tree: &Path, path: &Path, oid: &str, to: &str) -> Result<
     } else {
         expect("cat-file", git.cmd().args(["cat-file", "blob", oid]).run()?)?.stdout
     };
-    Ok(std::fs::read(&place).is_ok_and(|bytes| whole.starts_with(&bytes)))
+    Ok(files::read(&place).is_ok_and(|bytes| whole.starts_with(&bytes)))
 }

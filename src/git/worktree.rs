@@ -83,7 +83,7 @@ impl Git {
     pub fn worktree_forget(&self, path: &Path) -> Result<()> {
         let name = path.file_name().ok_or_else(|| unreadable("worktree"))?;
         let own = self.git_dir.join("worktrees").join(name);
-        let recorded = std::fs::read_to_string(own.join("gitdir")).unwrap_or_default();
+        let recorded = files::read_text(&own.join("gitdir")).unwrap_or_default();
         let elsewhere = Path::new(recorded.trim_end()).parent().is_some_and(|p| !same_folder(&own.join(p), path));
         if elsewhere || self.worktree_drop(&own).is_err() {
             return Err(unreadable("worktree"));
@@ -173,7 +173,7 @@ impl Git {
     /// Where the repository has the worktree of this name on record.
     pub fn worktree_recorded(common_dir: &Path, name: &OsStr) -> Result<Option<PathBuf>> {
         let own = common_dir.join("worktrees").join(name);
-        match std::fs::read_to_string(own.join("gitdir")) {
+        match files::read_text(&own.join("gitdir")) {
             Ok(text) => {
                 let recorded = own.join(text.trim_end_matches('\n'));
                 recorded.parent().map(|folder| Some(folder.to_owned())).ok_or_else(|| unreadable("worktree"))

@@ -273,7 +273,7 @@ impl Ledger {
     /// what can be read, and takes the old one's place. Only under the lock.
     fn heal(&self, file: &File) -> Result<Entry, LedgerError> {
         let path = self.file();
-        let error = std::fs::read_to_string(self.poisoned()).unwrap_or_default();
+        let error = files::read_text(&self.poisoned()).unwrap_or_default();
         let len = file.metadata().at("examine", &path)?.len();
         let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
         disk::read(file, &mut bytes, 0).at("read", &path)?;

@@ -180,7 +180,7 @@ fn run(
         let others = std::thread::available_parallelism().map_or(1, usize::from) - 1;
         // A short ledger is read before a second thread would have begun.
         for _ in 0..if bytes > 1 << 20 { others } else { 0 } {
-            scope.spawn(work);
+            crate::sys::beside(scope, work);
         }
         work();
     });

@@ -53,7 +53,7 @@ fn is_git_dir(path: &Path) -> bool {
 }
 
 fn read_pointer(file: &Path, prefix: &str) -> Option<PathBuf> {
-    let text = std::fs::read_to_string(file).ok()?;
+    let text = crate::sys::files::read_text(file).ok()?;
     let path = text.strip_prefix(prefix)?.trim_end_matches(['\n', '\r']);
     (!path.is_empty()).then(|| PathBuf::from(path))
 }

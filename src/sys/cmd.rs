@@ -234,17 +234,22 @@ impl Cmd {
         let ended = std::thread::scope(|scope| {
             if let Some(mut pipe) = stdin {
                 // A program that stops reading its input says so by its exit code.
-                scope.spawn(move || drop(pipe.write_all(&input)));
+                let write = move || drop(pipe.write_all(&input));
+                if let Err(error) = std::thread::Builder::new().spawn_scoped(scope, write) {
+                    // Without its input its answer would be one to another question.
+                    let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+                    return Err(error);
+                }
             }
             let ended = ends_within(&pidfd, &mut out, &mut err, self.limit);
             if !ended {
                 // It may have ended in this instant; then the signal goes nowhere.
                 let _ = pidfd_send_signal(&pidfd, Signal::KILL);
             }
-            ended
+            Ok(ended)
         });
         let status = child.wait().map_err(failed)?;
-        if !ended {
+        if !ended.map_err(failed)? {
             return Err(CmdError::TimedOut { call, limit: self.limit });
         }
         Ok(Output { code: status.code(), stdout: out.kept, stderr: err.kept, truncated: out.more })

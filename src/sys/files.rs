@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -56,12 +56,29 @@ pub fn open_regular(path: &Path) -> io::Result<fs::File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("not a regular file")) }
 }
 
+/// Reads a whole file that others may have put anything in the place of: a regular one, and no larger than 256 MiB.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    const CAP: u64 = 256 << 20;
+    let bytes = read_capped(path, CAP).map_err(|error| error.source)?;
+    bytes.ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
+/// The same of a text.
+pub fn read_text(path: &Path) -> io::Result<String> {
+    String::from_utf8(read(path)?).map_err(io::Error::other)
+}
+
 /// Copies a file with the time of its last change: who compares times must not take the copy for younger than what
 /// it tells of.
 pub fn copy_with_time(from: &Path, to: &Path) -> Result<(), PathError> {
-    fs::copy(from, to).at("copy", from)?;
-    let modified = fs::metadata(from).and_then(|m| m.modified()).at("examine", from)?;
-    fs::File::options().write(true).open(to).and_then(|file| file.set_modified(modified)).at("write", to)
+    // As `fs::copy`, which would wait for the other end of a pipe.
+    let mut opened = open_regular(from).at("copy", from)?;
+    let meta = opened.metadata().at("examine", from)?;
+    let mut copy = fs::OpenOptions::new();
+    let mut copy = copy.write(true).create(true).truncate(true).mode(meta.mode()).open(to).at("copy", to)?;
+    io::copy(&mut opened, &mut copy).at("copy", from)?;
+    let modified = meta.modified().at("examine", from)?;
+    copy.set_modified(modified).at("write", to)
 }
 
 /// Whether a file and a stream have the same bytes; a read that fails makes them differ.
@@ -282,7 +299,6 @@ pub fn writable(path: &Path) -> io::Result<()> {
 
 /// Bytes that a folder tree takes on disk; what cannot be read counts nothing, no link is followed.
 pub fn disk_usage(path: &Path) -> u64 {
-    use std::os::unix::fs::MetadataExt;
     let Ok(meta) = fs::symlink_metadata(path) else { return 0 };
     let own = meta.blocks() * 512;
     if !meta.is_dir() {
@@ -302,7 +318,6 @@ pub fn holds(path: &Path, name: &str) -> bool {
 
 /// Whether a path is a folder of this user, and no link to one.
 pub fn is_own_folder(path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
     fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir() && meta.uid() == crate::sys::process::uid())
 }
 

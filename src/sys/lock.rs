@@ -20,7 +20,9 @@ pub fn open(path: &Path) -> Result<File, PathError> {
 }
 
 fn opened(path: &Path, how: &mut OpenOptions) -> io::Result<File> {
-    how.custom_flags(i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0)).open(path)
+    // A pipe in its place is not waited for.
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    how.custom_flags(i32::try_from(flags.bits()).unwrap_or(0)).open(path)
 }
 
 /// Takes the lock now, or says that somebody holds it.
@@ -102,13 +104,14 @@ pub fn exclusive_file(file: &File, path: &Path, patience: Duration) -> Result<()
     let (send, receive) = std::sync::mpsc::channel();
     // The lock belongs to the open file, not to the descriptor: what the thread gets is ours.
     let same = file.try_clone().at("lock", path)?;
-    std::thread::spawn(move || {
+    let waiting = move || {
         let locked = same.lock();
         if send.send(locked).is_err() {
             // Nobody waits any more.
             let _ = same.unlock();
         }
-    });
+    };
+    super::thread(waiting)?;
     match receive.recv_timeout(patience) {
         Ok(locked) => Ok(locked.at("lock", path)?),
         Err(_) => Err(Fault::busy(format!("{} is held by another process for {patience:?}", path.display()))
@@ -116,9 +119,27 @@ pub fn exclusive_file(file: &File, path: &Path, patience: Duration) -> Result<()
     }
 }
 
-/// Blocks until nobody holds the lock exclusively. Event-driven: the kernel wakes us.
-pub fn wait_until_free(path: &Path) -> Result<(), PathError> {
-    open(path)?.lock_shared().at("lock", path)
+/// Blocks until nobody holds the lock exclusively: the kernel wakes us. Now and then it asks whether to wait on.
+pub fn wait_until_free(
+    path: &Path,
+    every: Duration,
+    mut go_on: impl FnMut() -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let file = open(path)?;
+    if file.try_lock_shared().is_ok() {
+        return Ok(());
+    }
+    let (send, receive) = std::sync::mpsc::channel();
+    super::thread(move || {
+        // The lock goes with the file.
+        let _ = send.send(file.lock_shared());
+    })?;
+    loop {
+        match receive.recv_timeout(every) {
+            Ok(locked) => return Ok(locked.at("lock", path)?),
+            Err(_) => go_on()?,
+        }
+    }
 }
 
 /// Whether nobody holds the lock at this moment.

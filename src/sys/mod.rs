@@ -12,7 +12,10 @@ pub mod path;
 pub mod process;
 pub mod pty;
 pub mod reader;
+mod thread;
 pub mod watch;
+
+pub use thread::{Beside, beside, thread};
 
 use crate::domain::{Fault, Timestamp};
 

@@ -4,11 +4,18 @@
 //! the pidfd first and checks the identity (start time) after, so the signal cannot go astray.
 
 use std::collections::{BTreeMap, HashSet};
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Instant;
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions, getpgrp, kill_process, kill_process_group, pidfd_open,
+    pidfd_send_signal, waitid,
+};
 
 /// One process at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,10 +24,16 @@ pub struct Process {
     pub pid: i32,
     /// Parent.
     pub parent: i32,
+    /// Process group.
+    pub group: i32,
     /// Session.
     pub session: i32,
+    /// It has a controlling terminal.
+    pub terminal: bool,
     /// Start time in clock ticks since boot; with the pid it names the process for good.
     pub start_ticks: u64,
+    /// Stopped by a signal, or by who traces it: it does nothing until it is told to go on.
+    pub stopped: bool,
     /// Already dead, not yet reaped.
     pub zombie: bool,
     /// The executable's short name.
@@ -38,8 +51,11 @@ impl Process {
         Some(Self {
             pid,
             parent: fields.get(1)?.parse().ok()?,
+            group: fields.get(2)?.parse().ok()?,
             session: fields.get(3)?.parse().ok()?,
+            terminal: *fields.get(4)? != "0",
             start_ticks: fields.get(19)?.parse().ok()?,
+            stopped: matches!(*fields.first()?, "T" | "t"),
             // One whose first thread is gone runs on in its others.
             zombie: (*fields.first()? == "Z" || *fields.first()? == "X") && fields.get(17)?.parse::<u32>().ok()? <= 1,
             name: text.get(open + 1..close)?.chars().filter(|c| !c.is_control()).collect(),
@@ -61,6 +77,20 @@ impl Process {
     /// Sends a signal to exactly this process; `false` when it is gone.
     pub fn signal(&self, signal: Signal) -> bool {
         self.handle().is_some_and(|fd| pidfd_send_signal(fd, signal).is_ok())
+    }
+
+    /// Whether its working folder, its root or its program is in `folder` or below it.
+    pub fn stands_in(&self, folder: &Path) -> bool {
+        let is_in =
+            |link: &&str| fs::read_link(format!("/proc/{}/{link}", self.pid)).is_ok_and(|p| p.starts_with(folder));
+        ["cwd", "root", "exe"].iter().any(|link| is_in(link))
+    }
+
+    /// Its arguments, the program's name first; none where they cannot be read.
+    pub fn args(&self) -> Vec<OsString> {
+        let line = fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
+        let args = line.strip_suffix(b"\0").unwrap_or_default().split(|b| *b == 0);
+        args.map(|arg| OsStr::from_bytes(arg).to_owned()).collect()
     }
 
     /// Whether its environment holds `NAME=value`. Unreadable (another user's) counts as no.
@@ -195,7 +225,7 @@ pub fn is_own_program(pid: i32) -> bool {
 /// This process and its ancestors: never to be signalled by a sweep.
 pub fn own_line() -> HashSet<i32> {
     let mut line = HashSet::new();
-    let mut pid = i32::try_from(std::process::id()).unwrap_or(0);
+    let mut pid = own_pid();
     while pid > 0 && line.insert(pid) {
         pid = Process::read(pid).map_or(0, |p| p.parent);
     }
@@ -205,17 +235,90 @@ pub fn own_line() -> HashSet<i32> {
 /// Reaps adopted children that have died: `(pid)`s that `wait` of their own would never see.
 /// The worker itself is left to whoever spawned it.
 pub fn reap_adopted(except: Option<i32>) {
-    use rustix::process::{WaitId, WaitIdOptions, waitid};
-    let me = i32::try_from(std::process::id()).unwrap_or(0);
+    let me = own_pid();
     let own = match children(me) {
         Some(pids) => pids.into_iter().filter_map(Process::read).collect(),
         None => all().map(|a| a.into_values().collect::<Vec<_>>()).unwrap_or_default(),
     };
     for process in own.iter().filter(|p| p.parent == me && p.zombie && Some(p.pid) != except) {
-        if let Some(pid) = Pid::from_raw(process.pid) {
-            // Somebody else may have reaped it in between.
-            let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+        reap(process.pid);
+    }
+}
+
+fn own_pid() -> i32 {
+    i32::try_from(std::process::id()).unwrap_or(0)
+}
+
+fn reap(pid: i32) {
+    if let Some(pid) = Pid::from_raw(pid) {
+        // Somebody else may have reaped it in between.
+        let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+    }
+}
+
+/// Reaps every child that has died, and says whether no child is left.
+///
+/// For a child subreaper that is the proof that nothing it started is left: the kernel answers ECHILD under the lock
+/// under which processes fork and orphans get their new parent, so it misses no fork, as any listing of `/proc` may.
+/// Only for who waits for none of its children in another way.
+pub fn no_child_is_left() -> bool {
+    // Children that were made with another signal than SIGCHLD too (clone(2)).
+    const WALL: u32 = 0x4000_0000;
+    let how = WaitOptions::NOHANG | WaitOptions::from_bits_retain(WALL);
+    loop {
+        match rustix::process::wait(how) {
+            Ok(Some(_)) | Err(Errno::INTR) => {}
+            Ok(None) => return false,
+            Err(error) => return error == Errno::CHILD,
         }
+    }
+}
+
+/// Kills everything below this process, which is a child subreaper, until the kernel says that nothing is left (`true`)
+/// or the time is up. `reached` hears of those who were seen alive when killed, perhaps more than once.
+///
+/// It never pauses: what forks and exits faster than it can be listed is caught because its fork takes longer than a
+/// look and a kill, or at the latest by its dead, which name its process group.
+pub fn kill_below(until: Instant, mut reached: impl FnMut(&Process)) -> bool {
+    // Of thousands it is enough to look at some: the others are killed all the same, and are some of the next round.
+    const LOOKED_AT: usize = 64;
+    let (me, own_group) = (own_pid(), getpgrp());
+    loop {
+        let direct = children(me).unwrap_or_default();
+        // A child of ours keeps its number until we reap it, so it needs no handle; and nothing comes between look and
+        // kill. What is below it is our child as soon as it is dead.
+        for pid in direct.iter().filter_map(|pid| Pid::from_raw(*pid)) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        for child in direct.into_iter().take(LOOKED_AT).filter_map(Process::read) {
+            // Until it is reaped, its group's number is nobody else's. A kill of a group misses no fork.
+            let group = Pid::from_raw(child.group).filter(|group| child.zombie && *group != own_group);
+            let _ = group.map(|group| kill_process_group(group, Signal::KILL));
+            if !child.zombie {
+                reached(&child);
+            }
+        }
+        if no_child_is_left() {
+            return true;
+        }
+        if Instant::now() >= until {
+            break;
+        }
+    }
+    // Some child does not die, or not yet, so that what is below it stays there.
+    for process in descendants(me).unwrap_or_default().iter().filter(|p| p.parent != me && !p.zombie) {
+        if process.signal(Signal::KILL) {
+            reached(process);
+        }
+    }
+    no_child_is_left()
+}
+
+/// Kills those children of this process whose environment holds one of these assignments.
+pub fn kill_children_with(assignments: &[String]) {
+    let own = children(own_pid()).unwrap_or_default().into_iter().filter_map(Process::read);
+    for child in own.filter(|child| assignments.iter().any(|assignment| child.has_env(assignment))) {
+        child.signal(Signal::KILL);
     }
 }
 

@@ -142,7 +142,17 @@ pub fn bind(dispatch: &Path) -> Result<UnixListener, Fault> {
 
 /// Connects to a supervisor; `None` when nobody listens.
 pub(super) fn connect(dispatch: &Path) -> Option<UnixStream> {
-    UnixStream::connect(address(&folder(dispatch).ok()?)).ok()
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+    // Open until it is connected: its number is part of the address.
+    let folder = folder(dispatch).ok()?;
+    let address = SocketAddrUnix::new(address(&folder)).ok()?;
+    // One that accepts nobody, because it is stopped, has a queue; behind that a connect would wait for ever.
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).ok()?;
+    connect(&socket, &address).ok()?;
+    let stream = UnixStream::from(socket);
+    stream.set_nonblocking(false).ok()?;
+    Some(stream)
 }
 
 /// Writes a request and reads the line that answers it, byte by byte, so that what follows stays

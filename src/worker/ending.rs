@@ -158,22 +158,18 @@ impl Watch<'_> {
         self.deliver();
     }
 
-    fn worker(&self) -> Option<i32> {
-        i32::try_from(self.pid).ok()
-    }
-
     pub(super) fn end(&mut self, cause: Cause) {
         if self.ending.is_some() {
             return;
         }
         self.ending = Some((cause, Instant::now() + self.limits.grace.duration()));
         self.go(WorkerState::Ending, StateSource::Process, None);
-        self.sweep.signal(Signal::TERM, self.worker());
+        self.sweep.signal(Signal::TERM);
     }
 
     fn kill(&mut self) {
         self.killed = true;
-        self.sweep.signal(Signal::KILL, self.worker());
+        self.sweep.signal(Signal::KILL);
         // Again soon, should something have been forked in between.
         if let Some((_, at)) = &mut self.ending {
             *at = Instant::now() + Duration::from_millis(100);

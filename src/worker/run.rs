@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::cast::Cast;
-use super::contain::Sweep;
+use super::contain::{KILL_WITHIN, Sweep};
 use super::ending::{Cause, Closing};
 use super::launch::LAUNCH;
 use super::link::{Got, Link, Told};
@@ -250,7 +250,7 @@ impl<'a> Watch<'a> {
         // Without its receipt a worker does not run on.
         if let Err(fault) = on_start(Started { pid, start_ticks }) {
             let mut watch = watch;
-            watch.sweep.signal(Signal::KILL, Some(signed));
+            watch.sweep.signal(Signal::KILL);
             return Err(fault);
         }
         Ok(watch)
@@ -260,6 +260,8 @@ impl<'a> Watch<'a> {
         let signals = |kind| signal(kind).map_err(|e| Fault::io(format!("cannot listen for signals: {e}")));
         let (mut term, mut int, mut chld) =
             (signals(SignalKind::terminate())?, signals(SignalKind::interrupt())?, signals(SignalKind::child())?);
+        // The parent, which would end what we leave behind if we were killed, is dead (`dispatch::guard`).
+        let mut unguarded = signals(SignalKind::user_defined1())?;
         let (asks, mut asked) = mpsc::channel::<Ask>(8);
         let first = self.listener.begin();
         self.write_lines(first);
@@ -279,6 +281,7 @@ impl<'a> Watch<'a> {
                 Some(ask) = asked.recv() => self.asked(ask),
                 _ = term.recv() => self.end(Cause::Cancel),
                 _ = int.recv() => self.end(Cause::Cancel),
+                _ = unguarded.recv() => drop(self.cancel(true)),
                 _ = chld.recv() => crate::sys::process::reap_adopted(i32::try_from(self.pid).ok()),
                 () = sleep_until(wake) => self.on_deadline(),
             }
@@ -318,23 +321,21 @@ impl<'a> Watch<'a> {
         let grace = self.limits.grace.duration();
         let (mut termed, mut silent) = (false, false);
         loop {
-            // Not readable counts as not empty: the loop then ends by its own bound.
-            let left = self.sweep.alive(None);
-            let empty = left.as_ref().is_some_and(Vec::is_empty);
+            let mut empty = self.sweep.is_empty();
             if empty && !self.link.is_open() {
                 return;
             }
             let waited = exited.elapsed();
             if !empty {
-                self.sweep.note_survivors(left.as_deref().unwrap_or_default());
+                self.sweep.note_survivors();
                 if self.killed || waited > LEAVE + grace {
-                    self.sweep.signal(Signal::KILL, None);
+                    empty = self.sweep.kill();
                 } else if waited > LEAVE && !termed {
                     termed = true;
-                    self.sweep.signal(Signal::TERM, None);
+                    self.sweep.signal(Signal::TERM);
                 }
             }
-            if waited > LEAVE + grace + Duration::from_secs(5) || empty && silent && waited > LEAVE {
+            if waited > LEAVE + grace + KILL_WITHIN || empty && silent && waited > LEAVE {
                 // Somebody outside our tree holds the other end, or the kernel will not let go.
                 if self.link.is_open() {
                     self.sweep.note_leak();

@@ -9,7 +9,7 @@ use super::{Pool, Tree, removal, submodules};
 use crate::domain::Fault;
 use crate::domain::setup::Setup;
 use crate::git::Git;
-use crate::sys::files::At;
+use crate::sys::files::{self, At};
 use crate::sys::folder::FolderId;
 use crate::sys::lock;
 
@@ -113,7 +113,7 @@ fn discard(tree: &Tree<'_>, foreign: impl Fn(&Path) -> Result<Option<String>, Fa
     // git calls its folder by the last part of the path.
     let own = tree.common_dir.join("worktrees").join(tree.path.file_name().unwrap_or_default());
     // The lock is written before the folder stands, by git and by the pool; first of all stands an empty folder of git's.
-    let is_ours = std::fs::read_to_string(own.join("locked")).is_ok_and(|reason| tree.is_our_lock(&reason));
+    let is_ours = files::read_text(&own.join("locked")).is_ok_and(|reason| tree.is_our_lock(&reason));
     let is_begun = is_ours || own.exists() && !own.join("gitdir").exists();
     let stands = tree.path.symlink_metadata().is_ok();
     if stands && !is_ours || own.exists() && !is_begun {

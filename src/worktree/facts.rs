@@ -16,7 +16,7 @@ use crate::git::{
     self, Forms, Git, GitError, HeadAt, Hidden, IgnoreRules, OwnWork, Refs, SharedFile, SharedFiles, Status,
 };
 use crate::sys::folder::{FileTime, FolderId};
-use crate::sys::process;
+use crate::sys::{files, process};
 
 /// How long a remote may take to say what it has.
 const REMOTE_LIMIT: Duration = Duration::from_secs(10);
@@ -67,6 +67,8 @@ pub struct Collected {
     pub read_at: FileTime,
     /// Ignored files and folders that a build makes again: nobody looks at what becomes of them.
     pub worthless: BTreeSet<PathBuf>,
+    /// Nothing of git's may be called there: it would wait for ever. Then the tree is left as it is.
+    pub out_of_reach: bool,
 }
 
 impl Collected {
@@ -75,7 +77,11 @@ impl Collected {
         self.work.as_ref().map(|work| work.commits.len() as u64)
     }
 
-    fn unknown(reasons: Vec<String>) -> Self {
+    pub(super) fn out_of_reach(why: String) -> Self {
+        Self { out_of_reach: true, ..Self::unknown(vec![why]) }
+    }
+
+    pub(super) fn unknown(reasons: Vec<String>) -> Self {
         Self {
             facts: TreeFacts::UNKNOWN,
             unknown_because: reasons,
@@ -98,12 +104,13 @@ impl Collected {
             folder: None,
             read_at: FileTime::now(),
             worthless: BTreeSet::new(),
+            out_of_reach: false,
         }
     }
 }
 
 /// Reads everything about a worktree whose processes are gone.
-pub fn collect(tree: &Tree<'_>) -> Collected {
+pub(super) fn collect(tree: &Tree<'_>) -> Collected {
     let git_dir = match Git::worktree_git_dir(tree.common_dir, tree.path) {
         Ok(Some(git_dir)) => git_dir,
         Ok(None) => {
@@ -125,10 +132,10 @@ pub(super) fn collect_in(tree: &Tree<'_>, git_dir: &Path) -> Collected {
     let repository = tree.repository();
     let baseline = Baseline::load(tree.scratch);
     let (look, stray, branch) = std::thread::scope(|scope| {
-        let look = scope.spawn(|| {
+        let look = crate::sys::beside(scope, || {
             // git status runs what the configuration names; a changed one is not trusted.
-            let config = scope.spawn(|| git.config());
-            let attributes = scope.spawn(|| git.attributes(tree.common_dir));
+            let config = crate::sys::beside(scope, || git.config());
+            let attributes = crate::sys::beside(scope, || git.attributes(tree.common_dir));
             let staged = git.staged(tree.base.len() / 2);
             let config = config.join().unwrap_or_else(|_| Err(lost("config")));
             let attributes = attributes.join().unwrap_or_else(|_| Err(lost("var"))).ok();
@@ -455,6 +462,7 @@ fn assemble(tree: &Tree<'_>, read: Read<'_>) -> Collected {
         folder: None,
         read_at: FileTime::now(),
         worthless,
+        out_of_reach: false,
     }
 }
 
@@ -522,7 +530,7 @@ fn in_progress(git_dir: &Path) -> bool {
 }
 
 fn foreign_lock(tree: &Tree<'_>, git_dir: &Path) -> Tri {
-    match std::fs::read_to_string(git_dir.join("locked")) {
+    match files::read_text(&git_dir.join("locked")) {
         Ok(reason) => (!tree.is_our_lock(&reason)).into(),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Tri::No,
         Err(_) => Tri::Unknown,
@@ -565,7 +573,7 @@ fn on_remote(repository: &Git, own: Tri, tip: Option<&str>, head: Option<&str>, 
         return Tri::No;
     };
     // Without a tracking ref nothing was pushed; "no" keeps the branch, so it is the safe answer.
-    let packed = || std::fs::read(repository.git_dir().join("packed-refs")).unwrap_or_default();
+    let packed = || files::read(&repository.git_dir().join("packed-refs")).unwrap_or_default();
     let mentions_remotes = |bytes: Vec<u8>| bytes.windows(13).any(|w| w == b"refs/remotes/");
     if !repository.git_dir().join("refs/remotes").exists() && !mentions_remotes(packed()) {
         return Tri::No;

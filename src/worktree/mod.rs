@@ -19,6 +19,7 @@ mod shared_rules;
 mod submodules;
 mod supply;
 mod teardown;
+mod watched;
 
 use std::fs::File;
 use std::path::Path;
@@ -27,7 +28,7 @@ use std::time::Duration;
 pub use answer::{Answer, commit_answer};
 pub use baseline::{Baseline, Gone, keep_lost};
 pub use create::{Discarded, Made, create, discard_half_made, discard_own, is_found_by_git};
-pub use facts::{Collected, collect};
+pub use facts::Collected;
 pub use keep::keep;
 pub use place::{PLACES, Place};
 pub use pool::{POOL, Pool};
@@ -37,6 +38,7 @@ pub use restore::{Source, restore};
 pub use shared_rules::{accept, note_changes, suspects};
 pub use supply::{Supplied, settle, supply, take_back};
 pub use teardown::{Done, GOING, going, kept_tree_gone, reclaim, teardown};
+pub use watched::{READ_WITHIN, collect};
 
 use crate::domain::plan::{Plan, TeardownPolicy};
 use crate::domain::{Digest, DispatchId, Fault};

@@ -83,7 +83,7 @@ impl Pool<'_> {
     fn form(&self, setup: &Setup) -> Result<Digest, Fault> {
         let repository = self.repository();
         let (config, attributes) = std::thread::scope(|scope| {
-            let config = scope.spawn(|| repository.config());
+            let config = crate::sys::beside(scope, || repository.config());
             let attributes = repository.attributes(self.common_dir);
             (config.join(), attributes)
         });
@@ -156,7 +156,7 @@ impl Pool<'_> {
 
     /// Whether it is still what it was declared to be, as far as that can be seen in no time.
     fn is_sound(&self, name: &str, ready: &Ready) -> bool {
-        let head = std::fs::read_to_string(self.git_dir(name).join("HEAD"));
+        let head = files::read_text(&self.git_dir(name).join("HEAD"));
         head.is_ok_and(|head| head.trim_end() == ready.commit) && self.stamp(name) == Some(ready.stamp.clone())
     }
 
@@ -296,7 +296,7 @@ impl Pool<'_> {
     /// A person may call a worktree as we do; without our words in it, it is theirs.
     fn is_ours(&self, name: &str) -> bool {
         let git_dir = self.git_dir(name);
-        let reason = || std::fs::read_to_string(git_dir.join("locked")).is_ok_and(|text| text.trim() == REASON);
+        let reason = || files::read_text(&git_dir.join("locked")).is_ok_and(|text| text.trim() == REASON);
         name.starts_with(PREFIX) && ([READY, TAKEN].iter().any(|mark| git_dir.join(mark).exists()) || reason())
     }
 

@@ -246,7 +246,7 @@ fn are_ignored(tree: &Tree<'_>, done: &[Supplied]) -> Result<(), Fault> {
 fn looks_like(path: &Path) -> std::io::Result<Digest> {
     let meta = path.symlink_metadata()?;
     if meta.is_file() && meta.len() <= COMPARED {
-        return Ok(Digest::of(&std::fs::read(path)?));
+        return Ok(Digest::of(&files::read(path)?));
     }
     let mut text = Vec::new();
     list(path, &mut text)?;

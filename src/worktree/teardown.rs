@@ -36,6 +36,9 @@ pub struct Done {
 pub fn teardown(tree: &Tree<'_>, class: TreeClass, collected: &Collected) -> Result<Done, Fault> {
     let action = class.action();
     let mut done = Done::default();
+    if collected.out_of_reach {
+        return Ok(Done { kept_because: Some(reason(class, collected)), ..done });
+    }
     let more = collected.facts.stray_commits == Tri::Yes || collected.rescue_first;
     if action.rescue || more && action.tree == TreeFate::Remove {
         match rescue(tree, collected) {
@@ -141,6 +144,9 @@ fn reason(class: TreeClass, collected: &Collected) -> String {
 /// Takes a worktree away whose rescue holds everything, with its branch where its class allows. Nothing
 /// is removed unless the rescue says the same as the disk now.
 pub fn reclaim(tree: &Tree<'_>, class: TreeClass, collected: &Collected) -> Result<Done, Fault> {
+    if collected.out_of_reach {
+        return Ok(Done { kept_because: Some(reason(class, collected)), ..Done::default() });
+    }
     let Rescued { reference, commit, left_out, no_files, what } = rescue(tree, collected)?;
     let kept_because = left_out.first().map(|first| format!("{first} is not in the rescue"));
     let left_out = left_out.into_iter().chain(no_files).collect();

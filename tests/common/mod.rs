@@ -203,6 +203,21 @@ impl World {
         self.until("its end", || !self.processes().iter().any(|(pid, _)| *pid == supervisor));
     }
 
+    /// Kills the supervisor of the only dispatch that runs with its guard, so that nobody ends what they leave.
+    #[track_caller]
+    pub fn kill_supervisor_and_guard(&self) {
+        use rustix::process::{Pid, Signal, kill_process};
+        self.until("a supervisor", || self.processes().iter().any(|(_, command)| command.contains(" supervise ")));
+        let is_one = |command: &str| command.contains(" supervise ") || command.contains(" __guard ");
+        let both: Vec<Pid> =
+            self.processes().iter().filter(|(_, c)| is_one(c)).filter_map(|(pid, _)| Pid::from_raw(*pid)).collect();
+        // Neither sees the other die.
+        for signal in [Signal::STOP, Signal::KILL] {
+            both.iter().for_each(|pid| kill_process(*pid, signal).unwrap());
+        }
+        self.until("their end", || !self.processes().iter().any(|(_, command)| is_one(command)));
+    }
+
     #[track_caller]
     pub fn git(&self, args: &[&str]) -> String {
         self.git_in(&self.repo, args)
@@ -290,7 +305,8 @@ impl World {
     /// Nothing is left but what `kept` names: no open dispatch, no process, no folder.
     #[track_caller]
     pub fn assert_nothing_left(&self) {
-        until("supervisors to end", || !self.processes().iter().any(|(_, c)| c.contains(" supervise ")));
+        let of_dispatches = |(_, c): &(i32, String)| c.contains(" supervise ") || c.contains(" __guard ");
+        until("supervisors to end", || !self.processes().iter().any(of_dispatches));
         assert_eq!(names(&self.state().join("open")), Vec::<String>::new(), "open dispatches");
         let why = || {
             let of_trees = |r: &&Value| matches!(r["kind"].as_str(), Some("worktree.kept" | "dispatch.collected"));

@@ -129,7 +129,7 @@ fn read(project: &Project, id: &DispatchId, moment: Moment<'_>) -> Result<Looked
     let repository = Git::repository(&project.located.common_dir);
     std::thread::scope(|scope| {
         // It reads every byte of the ledger, beside everything else.
-        let ledger = scope.spawn(|| anchor::disbelieved(project, true));
+        let ledger = crate::sys::beside(scope, || anchor::disbelieved(project, true));
         // Not the projection: that one can leave out what an anchor covers.
         let receipts = project.ledger().of_dispatch(id).map_err(Fault::from);
         let (receipts, unread) = receipts.map_or_else(|fault| (Vec::new(), Some(fault)), |all| (all, None));

@@ -180,7 +180,8 @@ fn heard(
 fn while_wanted<T>(project: &Project, folder: &Path, ids: &[DispatchId], work: impl FnOnce() -> T) -> T {
     let (done, ended) = std::sync::mpsc::channel::<()>();
     std::thread::scope(|scope| {
-        scope.spawn(move || {
+        // Without it they end by themselves, only later.
+        let _watch = std::thread::Builder::new().spawn_scoped(scope, move || {
             while ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
                 if folder.join("cancelled").exists() {
                     // One that is over is over.

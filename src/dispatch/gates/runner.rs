@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::items;
 use super::job::Job;
 use super::review;
+use crate::dispatch::guard::watch_guard;
 use crate::dispatch::surroundings::{self, Surroundings};
 use crate::domain::event::Usage;
 use crate::domain::gate::counts::Tests;
@@ -28,7 +29,7 @@ use crate::project::{Paths, Project};
 use crate::provider::environment;
 use crate::sys::cmd::Cmd;
 use crate::sys::{self, files, lock, path};
-use crate::worker::{CommandJob, Ended, Spoken, control, run_command, shell, sweep_lost};
+use crate::worker::{CommandJob, Ended, Spoken, Traces, control, run_command, shell, sweep_lost};
 use crate::worktree::Place;
 
 /// What came of the work itself.
@@ -61,6 +62,7 @@ impl Found {
 pub fn run_gate(paths: &Paths, id: &DispatchId, nonce: &str) -> Result<(), Fault> {
     // Away from the terminal of whoever started us; already a leader is as good.
     let _ = rustix::process::setsid();
+    watch_guard();
     let lock = std::io::stdin().as_fd().try_clone_to_owned();
     let _lock = lock.map_err(|e| Fault::io(format!("the lock was not handed over: {e}")))?;
     let folder = gate::folder(&paths.dispatch(id), nonce).ok_or_else(|| Fault::internal("that is no nonce"))?;
@@ -479,7 +481,11 @@ pub(super) fn recover(project: &Project, nonce: &str) -> Result<(), Fault> {
         let _ = Git::repository(common_dir).worktree_drop(&common_dir.join("worktrees").join(nonce));
         return Ok(files::remove(&marker)?);
     }
-    let contained = sweep_lost(Some(&Job::marker(nonce)), None, Duration::from_secs(2).min(Span::duration(job.grace)));
+    let contained = {
+        let marker = Job::marker(nonce);
+        let traces = Traces { marker: Some(&marker), worker: None };
+        sweep_lost(traces, Duration::from_secs(2).min(Span::duration(job.grace)))
+    };
     surroundings::clear(&folder, &DispatchId::parse(nonce)?);
     if is_open {
         let mut found = Found::unverified("its runner died, and its end was not seen");

@@ -16,6 +16,7 @@ use super::items::claim_of;
 use super::job::Job;
 use super::look::{Looked, runs};
 use crate::anchor;
+use crate::dispatch::GUARD;
 use crate::domain::gate::check::{Applied, Proof, Standing, Subject, check, short_ref};
 use crate::domain::gate::{Binding, GateStatus, Phase, Work, nonce};
 use crate::domain::receipt::{Body, Entry, GateRequested, GateResulted};
@@ -317,12 +318,7 @@ impl Asking<'_> {
         files::replace(&paths.open_gates().join(nonce), self.id().as_str().as_bytes())?;
         let log = lock::open(&folder.join("runner.log"))?;
         let mut command = Command::new(path::own_executable()?);
-        command
-            .arg("__gate-runner")
-            .arg("--state")
-            .arg(paths.state())
-            .args([self.id().as_str(), nonce])
-            .current_dir("/");
+        command.arg(GUARD).arg(paths.state()).args([self.id().as_str(), nonce]).current_dir("/");
         command.stdin(Stdio::from(held)).stdout(Stdio::null()).stderr(Stdio::from(log));
         tokio::process::Command::from(command)
             .spawn()
@@ -355,7 +351,7 @@ impl Asking<'_> {
         for nonce in running.keys() {
             let Ok(folder) = self.folder(nonce) else { continue };
             // On a thread of its own: it may answer late. One that prepares looks for the note before it begins.
-            std::thread::spawn(move || cancel_one(&folder, now));
+            let _ = sys::thread(move || cancel_one(&folder, now));
         }
     }
 }

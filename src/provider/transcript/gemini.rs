@@ -11,7 +11,7 @@ use crate::provider::json::count_at;
 
 /// The newest session of a folder. Each folder that it ever ran in has a name of its own.
 pub(super) fn session(home: &Path, cwd: &str) -> Option<PathBuf> {
-    let projects: Value = serde_json::from_slice(&std::fs::read(home.join("projects.json")).ok()?).ok()?;
+    let projects: Value = serde_json::from_slice(&crate::sys::files::read(&home.join("projects.json")).ok()?).ok()?;
     let name = projects.get("projects")?.get(cwd)?.as_str()?;
     let chats = std::fs::read_dir(home.join("tmp").join(name).join("chats")).ok()?;
     let files = chats.flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "jsonl"));

@@ -106,7 +106,7 @@ fn total<'u>(all: impl Iterator<Item = &'u Usage>, source: &str) -> Usage {
 
 /// The lines of a file that are JSON: the last one may be cut.
 fn lines(path: &Path) -> impl Iterator<Item = Value> + use<> {
-    let file = std::fs::File::open(path).ok().map(BufReader::new);
+    let file = crate::sys::files::open_regular(path).ok().map(BufReader::new);
     let lines = file.into_iter().flat_map(|file| file.lines().map_while(Result::ok));
     lines.filter_map(|line| serde_json::from_str(&line).ok())
 }
