@@ -6,11 +6,13 @@ use serde::Serialize;
 
 use super::signature::Signers;
 use super::witness::{self, Files};
-use super::{ANCHORS, Anchor, AnchorError, parse, read, repository};
+use super::{ANCHORS, Anchor, AnchorError, evidence, parse, read, repository};
+use crate::domain::DispatchId;
 use crate::domain::checkpoint::Checkpoint;
-use crate::domain::receipt::AnchorWritten;
+use crate::domain::receipt::{AnchorWritten, Kind};
 use crate::git::Git;
 use crate::ledger::verify::{self, Flaw, Report, Since, Status};
+use crate::ledger::{Differs, Marks};
 use crate::project::Project;
 
 /// What to hold the ledger against.
@@ -65,6 +67,19 @@ pub struct Audit {
     pub report: Report,
     /// The anchors.
     pub anchors: Anchored,
+    /// Dispatches that there were, and whose receipts are not here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<DispatchId>,
+    /// What a person may accept, where nothing else is wrong: how many receipts there were known to be.
+    #[serde(skip)]
+    pub(super) loss: Option<Option<u64>>,
+}
+
+impl Audit {
+    /// Whether nothing is wrong but that receipts are not those that vnx wrote, which a person may accept ([`super::seal_lost`]).
+    pub fn is_acceptable(&self) -> bool {
+        self.loss.is_some()
+    }
 }
 
 /// What is known of a ledger from elsewhere; what could not be learnt says why.
@@ -145,12 +160,18 @@ fn once(project: &Project, options: &Options<'_>) -> Audit {
     let mut checkpoints = known.checkpoints();
     checkpoints.extend(&told);
     let sizes = sizes_of(&checkpoints);
+    let ledger = project.ledger();
+    let marks = ledger.marks();
+    // What was not read again is known by what let it be skipped.
+    let expected = if since.is_some() { Vec::new() } else { evidence::expected(project) };
     let mut report = verify::verify(
-        project.ledger().folder(),
+        ledger.folder(),
         &verify::Options {
             project: Some(project.id()),
             quick: options.quick,
             roots: Some(&sizes),
+            heads: &marks.sizes(),
+            expected: &expected,
             since: since.as_ref(),
             progress: options.progress,
         },
@@ -168,10 +189,15 @@ fn once(project: &Project, options: &Options<'_>) -> Audit {
         unanchored: report.receipts.saturating_sub(size).saturating_sub(covered),
         skipped: since.as_ref().map_or(0, |s| s.tree.end()),
     };
+    let (mut missing_dispatches, mut loss) = (Vec::new(), None);
     // A chain that is broken in itself needs no further reason; then what is wrong, then what is
     // not known.
     if !matches!(report.status, Status::Broken | Status::Unreadable) {
         compare(&mut report, &checkpoints, anchors.skipped, &witness::place_of(&project.located.common_dir));
+        if report.status != Status::AnchorMismatch {
+            missing_dispatches = unrecorded(&mut report, project, &marks, expected);
+            loss = (report.status == Status::AnchorMismatch).then(|| marks.size());
+        }
         if let (true, Err(AnchorError::Bad(why))) = (report.status != Status::AnchorMismatch, &known.list) {
             report.fail(Status::AnchorMismatch, Flaw::BadAnchor, why.as_str());
         }
@@ -182,7 +208,36 @@ fn once(project: &Project, options: &Options<'_>) -> Audit {
             doubts(&mut report, &known, &anchors, options);
         }
     }
-    Audit { report, anchors }
+    Audit { report, anchors, missing: missing_dispatches, loss }
+}
+
+/// Holds the ledger against the marks that vnx left beside it, and against all else that names a dispatch. Returns the
+/// dispatches whose receipts are not here.
+fn unrecorded(
+    report: &mut Report,
+    project: &Project,
+    marks: &Marks,
+    expected: Vec<(DispatchId, Kind)>,
+) -> Vec<DispatchId> {
+    let Report { seen, lost, heads, .. } = &*report;
+    let missing = evidence::missing(project, expected, |at, id| seen.contains(&at) || lost.contains(id));
+    let differs = project.ledger().differs(marks, report.receipts, report.head, |size| heads.get(&size).copied());
+    let named = |many: usize| if many == 1 { String::new() } else { format!(", and of {} more", many - 1) };
+    let gone = missing.first().map(|first| format!("receipts of dispatch {first} are missing{}", named(missing.len())));
+    let (flaw, why) = match (differs, &gone) {
+        (None, None) => return missing,
+        (None, Some(gone)) => (Flaw::Missing, format!("{gone}, though its folder, its branch or its rescue is there")),
+        (Some(differs), _) => {
+            let flaw = match differs {
+                Differs::Truncated { .. } => Flaw::Truncated,
+                Differs::Rewritten { .. } => Flaw::Rewritten,
+                Differs::Inserted { .. } => Flaw::Inserted,
+            };
+            (flaw, gone.map_or_else(|| differs.to_string(), |gone| format!("{differs}; {gone}")))
+        }
+    };
+    report.fail(Status::AnchorMismatch, flaw, why);
+    missing
 }
 
 /// Why the ledger of a project is not believed, if it is not: the rule of whoever is about to act on it. One that has

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::signature::Signers;
 use super::{ANCHORS, Anchor, Audit, CHECKPOINT, Options, audit, message, parse, read, repository, witness};
 use crate::domain::checkpoint::{Checkpoint, Resume};
-use crate::domain::receipt::{AnchorWritten, Body, Entry};
+use crate::domain::receipt::{Actor, AnchorWritten, Body, Entry, LedgerLost};
 use crate::domain::{Digest, Fault};
 use crate::git::{self, NewCommit};
 use crate::ledger::LedgerError;
@@ -44,10 +44,17 @@ pub fn seal(project: &Project) -> Result<Result<Sealed, Audit>, Fault> {
     seal_by(project, &Options { unsigned: true, ..Options::default() })
 }
 
-/// [`seal`], also where the last anchor is gone from git for good and the witness remembers what it said: the
-/// receipts that it covered are held against that.
-pub fn seal_lost(project: &Project) -> Result<Result<Sealed, Audit>, Fault> {
-    seal_by(project, &Options { unsigned: true, lost: true, ..Options::default() })
+/// [`seal`], also where something is gone for good. A last anchor that git has lost: the receipts that it covered are held
+/// against what the witness remembers of it. Receipts that no anchor covered: this person accepts that the ledger is
+/// what it is now, which a receipt says.
+pub fn seal_lost(project: &Project, by: Actor) -> Result<Result<Sealed, Audit>, Fault> {
+    let options = Options { unsigned: true, lost: true, ..Options::default() };
+    let Audit { report, missing, loss, .. } = audit(project, &options);
+    if let Some(known) = loss {
+        let lost = LedgerLost { size: report.receipts, known, dispatches: missing, by };
+        project.ledger().append_loss(project.id(), lost)?;
+    }
+    seal_by(project, &options)
 }
 
 fn seal_by(project: &Project, options: &Options<'_>) -> Result<Result<Sealed, Audit>, Fault> {
@@ -56,7 +63,7 @@ fn seal_by(project: &Project, options: &Options<'_>) -> Result<Result<Sealed, Au
     // What is to be mended comes before the anchor, and not with the receipt that tells of it. What
     // cannot be mended is the audit's to say.
     match project.ledger().settle() {
-        Ok(()) | Err(LedgerError::BrokenHead { .. } | LedgerError::Missing(_)) => {}
+        Ok(()) | Err(LedgerError::BrokenHead { .. } | LedgerError::Differs(_) | LedgerError::Missing(_)) => {}
         Err(other) => return Err(other.into()),
     }
     // What they are before every byte of them is read.

@@ -105,7 +105,7 @@ pub fn init(from: &Path, scaffold: Scaffold<'_>) -> Result<InitReport, Fault> {
     for (name, text) in texts {
         items.push(place(&folder, name, &text, scaffold)?);
     }
-    let ledger = Ledger::at(paths.receipts());
+    let ledger = paths.ledger();
     let mut created = false;
     if !scaffold.diff {
         for folder in paths.folders() {

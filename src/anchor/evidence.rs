@@ -1,0 +1,112 @@
+//! What else there is of dispatches beside their receipts: their folders, their branches, their rescues. Each names a
+//! dispatch that the ledger must tell of, so receipts that are gone are missed. The reverse shows nothing: a person may
+//! take away folders and branches.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use crate::domain::DispatchId;
+use crate::domain::receipt::Kind;
+use crate::git::{Commit, Git};
+use crate::project::{Paths, Project};
+use crate::sys::files;
+
+/// The first thing that a supervisor writes once `dispatch.prepared` is on the disk.
+const BEGUN: &str = "events.ndjson";
+
+/// Where git says who made a branch (gitrepository-layout(5)). These logs stay where they were written: a branch that came
+/// with a fetch is not one that this ledger must know.
+const BRANCH_LOGS: &str = "logs/refs/heads/vnx";
+/// Where rescues are, as long as git has not packed them.
+const RESCUES: &str = "refs/vnx/rescue";
+
+/// The receipt that the ledger must have of a dispatch, by what its folder says.
+pub fn required(paths: &Paths, id: &DispatchId) -> Option<Kind> {
+    let has = |name: &str| paths.dispatch(id).join(name).exists();
+    if !has("plan.json") && !has("closed.json") {
+        return None;
+    }
+    // The marker goes when the closing receipt is on the disk.
+    if !paths.open_marker(id).exists() {
+        return Some(Kind::DispatchClosed);
+    }
+    has(BEGUN).then_some(Kind::DispatchPrepared)
+}
+
+/// What the ledger must have, ascending by dispatch. Asked before the ledger is read.
+pub(super) fn expected(project: &Project) -> Vec<(DispatchId, Kind)> {
+    let paths = &project.paths;
+    let mut found: BTreeMap<DispatchId, Kind> = ids(&paths.dispatches()).map(|id| (id, Kind::DispatchClosed)).collect();
+    let names: Vec<_> = branches(project).chain(rescues(project, &found)).collect();
+    for id in names {
+        found.entry(id).or_insert(Kind::DispatchClosed);
+    }
+    // Listed after the folders: one that is claimed meanwhile has its marker first.
+    for id in ids(&paths.open()) {
+        match required(paths, &id) {
+            Some(kind) => found.insert(id, kind),
+            None => found.remove(&id),
+        };
+    }
+    found.into_iter().collect()
+}
+
+/// Those whose receipts were not found, as long as what named them is still there.
+pub(super) fn missing(
+    project: &Project,
+    expected: Vec<(DispatchId, Kind)>,
+    is_known: impl Fn(usize, &DispatchId) -> bool,
+) -> Vec<DispatchId> {
+    let unseen: Vec<_> =
+        expected.into_iter().enumerate().filter(|(at, (id, _))| !is_known(*at, id)).map(|(_, named)| named).collect();
+    if unseen.is_empty() {
+        return Vec::new();
+    }
+    // A claim that failed meanwhile has left nothing.
+    let refs: BTreeSet<_> = branches(project).chain(rescues(project, &BTreeMap::new())).collect();
+    let stands = |(id, kind): &(DispatchId, Kind)| {
+        let has_folder = project.paths.dispatch(id).exists();
+        if has_folder { required(&project.paths, id) == Some(*kind) } else { refs.contains(id) }
+    };
+    unseen.into_iter().filter(stands).map(|(id, _)| id).collect()
+}
+
+fn ids(folder: &Path) -> impl Iterator<Item = DispatchId> + use<> {
+    files::names(folder).unwrap_or_default().into_iter().filter_map(|name| DispatchId::parse(&name).ok())
+}
+
+/// Dispatches whose branch was made here.
+fn branches(project: &Project) -> impl Iterator<Item = DispatchId> {
+    let logs = project.located.common_dir.join(BRANCH_LOGS);
+    ids(&logs).filter(move |id| {
+        let log = files::read_capped(&logs.join(id.as_str()), 1 << 20).ok().flatten().unwrap_or_default();
+        let begins = log.split(|b| *b == b'\n').next().is_some_and(|first| first.ends_with(b"\tvnx: dispatch"));
+        // A person gave another dispatch's branch this name.
+        begins && memchr::memmem::find(&log, b"\tBranch: ").is_none()
+    })
+}
+
+/// Dispatches that have a rescue here. One that is older than the ledger came with a mirror.
+fn rescues(project: &Project, known: &BTreeMap<DispatchId, Kind>) -> Vec<DispatchId> {
+    let common_dir = &project.located.common_dir;
+    let packed = std::fs::read(common_dir.join("packed-refs")).unwrap_or_default();
+    let is_packed = memchr::memmem::find(&packed, RESCUES.as_bytes()).is_some();
+    // Usually all of them have folders, and git is not asked.
+    if !is_packed && ids(&common_dir.join(RESCUES)).all(|id| known.contains_key(&id)) {
+        return Vec::new();
+    }
+    let repository = Git::repository(common_dir);
+    let begun = project.ledger().all().ok().and_then(|mut all| all.next_receipt().ok()?).map(|first| first.ts);
+    let begun = begun.map_or(i64::MIN, |ts| ts.micros() / 1_000_000);
+    let listed = repository.refs_with_times(RESCUES).unwrap_or_default().into_iter();
+    let named = listed.filter(|(.., at)| *at >= begun).filter_map(|(name, commit, _)| {
+        let id = DispatchId::parse(name.strip_prefix(RESCUES)?.strip_prefix('/')?).ok()?;
+        (!known.contains_key(&id)).then_some((id, commit))
+    });
+    let (ids, commits): (Vec<_>, Vec<_>) = named.unzip();
+    let commits = repository.raw_commits(&commits).unwrap_or_default();
+    let is_its = |(id, commit): &(DispatchId, Commit)| {
+        commit.message.lines().next() == Some(&format!("vnx rescue of dispatch {id}"))
+    };
+    ids.into_iter().zip(commits).filter(is_its).map(|(id, _)| id).collect()
+}
