@@ -49,6 +49,7 @@ mod shells;
 mod soak;
 mod stages;
 mod status;
+mod tampering;
 mod teardown;
 mod terminals;
 mod transcripts;

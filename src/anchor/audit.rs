@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::evidence::Closed;
 use super::signature::Signers;
 use super::witness::{self, Files};
 use super::{ANCHORS, Anchor, AnchorError, evidence, parse, read, repository};
@@ -164,13 +165,15 @@ fn once(project: &Project, options: &Options<'_>) -> Audit {
     let marks = ledger.marks();
     // What was not read again is known by what let it be skipped.
     let expected = if since.is_some() { Vec::new() } else { evidence::expected(project) };
+    let last = evidence::last_closed(&project.paths, &expected);
+    let heads: Vec<u64> = marks.sizes().into_iter().chain(last.iter().map(|(_, last)| last.seq + 1)).collect();
     let mut report = verify::verify(
         ledger.folder(),
         &verify::Options {
             project: Some(project.id()),
             quick: options.quick,
             roots: Some(&sizes),
-            heads: &marks.sizes(),
+            heads: &heads,
             expected: &expected,
             since: since.as_ref(),
             progress: options.progress,
@@ -195,7 +198,7 @@ fn once(project: &Project, options: &Options<'_>) -> Audit {
     if !matches!(report.status, Status::Broken | Status::Unreadable) {
         compare(&mut report, &checkpoints, anchors.skipped, &witness::place_of(&project.located.common_dir));
         if report.status != Status::AnchorMismatch {
-            missing_dispatches = unrecorded(&mut report, project, &marks, expected);
+            missing_dispatches = unrecorded(&mut report, project, &marks, expected, last);
             loss = (report.status == Status::AnchorMismatch).then(|| marks.size());
         }
         if let (true, Err(AnchorError::Bad(why))) = (report.status != Status::AnchorMismatch, &known.list) {
@@ -218,10 +221,17 @@ fn unrecorded(
     project: &Project,
     marks: &Marks,
     expected: Vec<(DispatchId, Kind)>,
+    last: Option<(DispatchId, Closed)>,
 ) -> Vec<DispatchId> {
     let Report { seen, lost, heads, .. } = &*report;
     let missing = evidence::missing(project, expected, |at, id| seen.contains(&at) || lost.contains(id));
     let differs = project.ledger().differs(marks, report.receipts, report.head, |size| heads.get(&size).copied());
+    // What a person has accepted since is not what it was.
+    let is_accepted =
+        |id: &DispatchId, seq: u64| lost.contains(id) || report.last_loss.is_some_and(|accepted| accepted > seq);
+    let other = last.filter(|(id, last)| !is_accepted(id, last.seq)).map(|(_, last)| last);
+    let other = other.filter(|last| heads.get(&(last.seq + 1)).is_some_and(|found| *found != last.hash));
+    let differs = differs.or(other.map(|last| Differs::Rewritten { size: last.seq + 1 }));
     let named = |many: usize| if many == 1 { String::new() } else { format!(", and of {} more", many - 1) };
     let gone = missing.first().map(|first| format!("receipts of dispatch {first} are missing{}", named(missing.len())));
     let (flaw, why) = match (differs, &gone) {

@@ -5,11 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::domain::DispatchId;
+use serde::{Deserialize, Serialize};
+
 use crate::domain::receipt::Kind;
+use crate::domain::{Digest, DispatchId};
 use crate::git::{Commit, Git};
 use crate::project::{Paths, Project};
-use crate::sys::files;
+use crate::sys::files::{self, PathError};
 
 /// The first thing that a supervisor writes once `dispatch.prepared` is on the disk.
 const BEGUN: &str = "events.ndjson";
@@ -20,10 +22,38 @@ const BRANCH_LOGS: &str = "logs/refs/heads/vnx";
 /// Where rescues are, as long as git has not packed them.
 const RESCUES: &str = "refs/vnx/rescue";
 
+/// In the folder of a dispatch that is closed: which receipt closed it.
+const CLOSED: &str = "closed.json";
+
+/// What [`CLOSED`] says. The hash of a receipt stands for all receipts before it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Closed {
+    pub(super) seq: u64,
+    pub(super) hash: Digest,
+}
+
+/// Leaves in the folder of a dispatch which receipt closed it.
+pub fn note_closed(paths: &Paths, id: &DispatchId, seq: u64, hash: Digest) -> Result<(), PathError> {
+    let json = serde_json::to_string(&Closed { seq, hash }).unwrap_or_default();
+    files::replace(&paths.dispatch(id).join(CLOSED), json.as_bytes())
+}
+
+/// The receipt that closed the last one of these.
+pub(super) fn last_closed(paths: &Paths, closed: &[(DispatchId, Kind)]) -> Option<(DispatchId, Closed)> {
+    let noted = closed.iter().filter_map(|(id, _)| {
+        let path = paths.dispatch(id).join(CLOSED);
+        Some((std::fs::metadata(&path).and_then(|found| found.modified()).ok()?, path, id))
+    });
+    let (_, newest, id) = noted.max()?;
+    let closed = serde_json::from_slice(&files::read_capped(&newest, 4096).ok()??).ok()?;
+    Some((id.clone(), closed))
+}
+
 /// The receipt that the ledger must have of a dispatch, by what its folder says.
 pub fn required(paths: &Paths, id: &DispatchId) -> Option<Kind> {
     let has = |name: &str| paths.dispatch(id).join(name).exists();
-    if !has("plan.json") && !has("closed.json") {
+    if !has("plan.json") && !has(CLOSED) {
         return None;
     }
     // The marker goes when the closing receipt is on the disk.

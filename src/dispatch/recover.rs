@@ -115,7 +115,7 @@ pub fn recover_one(paths: &Paths, id: &DispatchId) -> Result<bool, Fault> {
         Lost { lock: &lock, paths, ledger: &ledger, plan: &plan, plan_digest, folder: &folder, receipts: &receipts };
     if is_broken {
         lost.claim_again()?;
-        surroundings::clear(&folder, id);
+        lost.sweep(None, None);
         return close_untouched(paths, id, &ledger, &ledger.of_dispatch(id)?, &Untouched::NO_RECEIPTS);
     }
     lost.finish()?;

@@ -120,7 +120,7 @@ pub fn witness_folder() -> Option<PathBuf> {
 
 impl Known {
     /// The marks of the ledger in `<repository>/<state>/<folder>`.
-    fn of(folder: &Path) -> Self {
+    fn of(folder: &Path, witness: Option<&Path>) -> Self {
         let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
         let beside = |name| folder.with_file_name(name);
         let place = Digest::of(folder.as_os_str().as_bytes());
@@ -133,7 +133,7 @@ impl Known {
         Self {
             written: beside("ledger.written"),
             synced: beside("ledger.synced"),
-            witness: witness_folder().map(|witness| witness.join(format!("place-{}.head", place.short()))),
+            witness: witness.map(|witness| witness.join(format!("place-{}.head", place.short()))),
             repository: repository.unwrap_or_default(),
             boot: std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned(),
         }
@@ -199,10 +199,11 @@ impl Marks {
 }
 
 impl Ledger {
-    /// The same ledger, held against what is known of it beside its files, and with each write made known there.
+    /// The same ledger, held against what is known of it beside its files and in the witness, and with each write made
+    /// known there.
     #[must_use]
-    pub fn witnessed(mut self) -> Self {
-        self.known = Some(Known::of(&self.folder));
+    pub fn witnessed(mut self, witness: Option<&Path>) -> Self {
+        self.known = Some(Known::of(&self.folder, witness));
         self
     }
 

@@ -154,6 +154,9 @@ pub struct Report {
     /// Dispatches of which a person has accepted that their receipts are gone.
     #[serde(skip)]
     pub lost: BTreeSet<DispatchId>,
+    /// The last receipt that says so.
+    #[serde(skip)]
+    pub last_loss: Option<u64>,
 }
 
 /// What to look at.
@@ -210,6 +213,7 @@ impl Report {
             heads: BTreeMap::new(),
             seen: BTreeSet::new(),
             lost: BTreeSet::new(),
+            last_loss: None,
             tree: options.roots.map(|_| since.map_or_else(|| CompactRange::empty(0), |s| s.tree.clone())),
         }
     }

@@ -237,6 +237,7 @@ struct Piece {
     heads: Vec<(u64, Digest)>,
     seen: Vec<usize>,
     lost: Vec<DispatchId>,
+    last_loss: Option<u64>,
     /// The tree over its lines, cut at the sizes whose roots are wanted.
     ranges: Vec<CompactRange>,
     /// A fault after the sound lines.
@@ -327,7 +328,10 @@ impl Piece {
                 Some(Body::LedgerOpened(_)) => return Err(bad("the segment has another number than its place".into())),
                 Some(Body::LedgerSealed(_)) => self.sealed = true,
                 Some(Body::LedgerRecovered(_)) => self.recoveries += 1,
-                Some(Body::LedgerLost(lost)) => self.lost.extend(lost.dispatches),
+                Some(Body::LedgerLost(lost)) => {
+                    self.lost.extend(lost.dispatches);
+                    self.last_loss = Some(links.seq);
+                }
                 Some(Body::AnchorWritten(anchor)) => self.last_anchor = Some((links.seq, anchor)),
                 Some(Body::LedgerImported(imported)) => self.imports.push((self.receipts, self.bytes, imported)),
                 _ => {}
@@ -459,6 +463,7 @@ impl Joiner<'_> {
         report.heads.extend(piece.heads);
         report.seen.extend(piece.seen);
         report.lost.extend(piece.lost);
+        report.last_loss = piece.last_loss.or(report.last_loss);
         report.head = piece.last.map(|(hash, _)| hash).or(report.head);
         report.ledger = report.ledger.take().or(piece.ledger);
         report.last_anchor = piece.last_anchor.or(report.last_anchor.take());
