@@ -306,7 +306,38 @@ fn a_loss_is_accepted_by_a_person_and_told_by_a_receipt() {
     assert_eq!(verify(&world), (3, "truncated".to_owned()));
     put(&world, &text);
     // A ledger that is gone altogether begins anew.
-    world.vnx(&["audit-chain", "verify"]).expect(0);
+    std::fs::remove_file(world.ledger()).unwrap();
+    world.vnx(&["init"]).expect(3);
+    world.vnx(&["audit-chain", "seal", "--lost"]).expect(0);
+    dispatch(&world, "last", "true").expect(4);
+    world.assert_verified();
+}
+
+/// The same where anchors know of more: they are put aside, and those that are still true stay.
+#[test]
+fn a_loss_of_what_was_anchored_is_accepted_too() {
+    let world = World::new();
+    let mut texts = Vec::new();
+    for id in ["one", "two", "three"] {
+        dispatch(&world, id, "true").expect(4);
+        world.vnx(&["audit-chain", "seal"]).expect(0);
+        texts.push(sound(&world));
+    }
+    let anchors = || world.vnx(&["audit-chain", "verify", "--json"]).json()["anchors"]["count"].as_u64().unwrap();
+    assert_eq!(anchors(), 3);
+    put(&world, &texts[0]);
+    assert_eq!(verify(&world), (3, "truncated".to_owned()));
+    world.vnx(&["audit-chain", "seal"]).expect(3);
+    world.vnx(&["audit-chain", "seal", "--lost"]).expect(0);
+    world.assert_verified();
+    assert_eq!((anchors(), world.last("ledger.lost")["dispatches"].as_array().unwrap().len()), (2, 2));
+    assert_eq!(world.git(&["for-each-ref", "--format=%(refname)", "refs/vnx/lost-anchors"]).lines().count(), 1);
+    dispatch(&world, "four", "true").expect(4);
+    // Before any anchor.
+    put(&world, &until_closed(&texts[0], "one"));
+    world.vnx(&["audit-chain", "seal", "--lost"]).expect(0);
+    world.assert_verified();
+    assert_eq!(anchors(), 1);
 }
 
 /// A dispatch that was open when its receipts went is closed as it stands.

@@ -4,16 +4,15 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::evidence::Closed;
+use super::evidence::Evidence;
 use super::signature::Signers;
 use super::witness::{self, Files};
-use super::{ANCHORS, Anchor, AnchorError, evidence, parse, read, repository};
+use super::{ANCHORS, Anchor, AnchorError, parse, read, repository};
 use crate::domain::DispatchId;
 use crate::domain::checkpoint::Checkpoint;
-use crate::domain::receipt::{AnchorWritten, Kind};
+use crate::domain::receipt::AnchorWritten;
 use crate::git::Git;
 use crate::ledger::verify::{self, Flaw, Report, Since, Status};
-use crate::ledger::{Differs, Marks};
 use crate::project::Project;
 
 /// What to hold the ledger against.
@@ -71,9 +70,18 @@ pub struct Audit {
     /// Dispatches that there were, and whose receipts are not here.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<DispatchId>,
-    /// What a person may accept, where nothing else is wrong: how many receipts there were known to be.
+    /// What a person may accept, where nothing else is wrong.
     #[serde(skip)]
-    pub(super) loss: Option<Option<u64>>,
+    pub(super) loss: Option<Loss>,
+}
+
+/// That receipts are not those which were written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Loss {
+    /// How many there were known to be.
+    pub(super) known: Option<u64>,
+    /// The last anchor that is still true.
+    pub(super) holds: Option<Anchor>,
 }
 
 impl Audit {
@@ -161,20 +169,17 @@ fn once(project: &Project, options: &Options<'_>) -> Audit {
     let mut checkpoints = known.checkpoints();
     checkpoints.extend(&told);
     let sizes = sizes_of(&checkpoints);
-    let ledger = project.ledger();
-    let marks = ledger.marks();
-    // What was not read again is known by what let it be skipped.
-    let expected = if since.is_some() { Vec::new() } else { evidence::expected(project) };
-    let last = evidence::last_closed(&project.paths, &expected);
-    let heads: Vec<u64> = marks.sizes().into_iter().chain(last.iter().map(|(_, last)| last.seq + 1)).collect();
+    // What is not read again is known by what lets it be skipped.
+    let evidence = Evidence::of(project, since.is_some());
+    let heads = evidence.sizes();
     let mut report = verify::verify(
-        ledger.folder(),
+        project.ledger().folder(),
         &verify::Options {
             project: Some(project.id()),
             quick: options.quick,
             roots: Some(&sizes),
             heads: &heads,
-            expected: &expected,
+            expected: evidence.expected(),
             since: since.as_ref(),
             progress: options.progress,
         },
@@ -192,14 +197,16 @@ fn once(project: &Project, options: &Options<'_>) -> Audit {
         unanchored: report.receipts.saturating_sub(size).saturating_sub(covered),
         skipped: since.as_ref().map_or(0, |s| s.tree.end()),
     };
-    let (mut missing_dispatches, mut loss) = (Vec::new(), None);
+    let (mut gone, mut loss) = (Vec::new(), None);
     // A chain that is broken in itself needs no further reason; then what is wrong, then what is
     // not known.
     if !matches!(report.status, Status::Broken | Status::Unreadable) {
         compare(&mut report, &checkpoints, anchors.skipped, &witness::place_of(&project.located.common_dir));
-        if report.status != Status::AnchorMismatch {
-            missing_dispatches = unrecorded(&mut report, project, &marks, expected, last);
-            loss = (report.status == Status::AnchorMismatch).then(|| marks.size());
+        let most = checkpoints.iter().map(|c| c.size).chain(evidence.most()).max();
+        gone = evidence.compare(&mut report, project);
+        if report.status == Status::AnchorMismatch && options.reference.is_none() {
+            let is_true = |anchor: &&Anchor| report.roots.get(&anchor.checkpoint.size) == Some(&anchor.checkpoint.root);
+            loss = Some(Loss { known: most, holds: known.anchors().iter().find(is_true).cloned() });
         }
         if let (true, Err(AnchorError::Bad(why))) = (report.status != Status::AnchorMismatch, &known.list) {
             report.fail(Status::AnchorMismatch, Flaw::BadAnchor, why.as_str());
@@ -211,43 +218,7 @@ fn once(project: &Project, options: &Options<'_>) -> Audit {
             doubts(&mut report, &known, &anchors, options);
         }
     }
-    Audit { report, anchors, missing: missing_dispatches, loss }
-}
-
-/// Holds the ledger against the marks that vnx left beside it, and against all else that names a dispatch. Returns the
-/// dispatches whose receipts are not here.
-fn unrecorded(
-    report: &mut Report,
-    project: &Project,
-    marks: &Marks,
-    expected: Vec<(DispatchId, Kind)>,
-    last: Option<(DispatchId, Closed)>,
-) -> Vec<DispatchId> {
-    let Report { seen, lost, heads, .. } = &*report;
-    let missing = evidence::missing(project, expected, |at, id| seen.contains(&at) || lost.contains(id));
-    let differs = project.ledger().differs(marks, report.receipts, report.head, |size| heads.get(&size).copied());
-    // What a person has accepted since is not what it was.
-    let is_accepted =
-        |id: &DispatchId, seq: u64| lost.contains(id) || report.last_loss.is_some_and(|accepted| accepted > seq);
-    let other = last.filter(|(id, last)| !is_accepted(id, last.seq)).map(|(_, last)| last);
-    let other = other.filter(|last| heads.get(&(last.seq + 1)).is_some_and(|found| *found != last.hash));
-    let differs = differs.or(other.map(|last| Differs::Rewritten { size: last.seq + 1 }));
-    let named = |many: usize| if many == 1 { String::new() } else { format!(", and of {} more", many - 1) };
-    let gone = missing.first().map(|first| format!("receipts of dispatch {first} are missing{}", named(missing.len())));
-    let (flaw, why) = match (differs, &gone) {
-        (None, None) => return missing,
-        (None, Some(gone)) => (Flaw::Missing, format!("{gone}, though its folder, its branch or its rescue is there")),
-        (Some(differs), _) => {
-            let flaw = match differs {
-                Differs::Truncated { .. } => Flaw::Truncated,
-                Differs::Rewritten { .. } => Flaw::Rewritten,
-                Differs::Inserted { .. } => Flaw::Inserted,
-            };
-            (flaw, gone.map_or_else(|| differs.to_string(), |gone| format!("{differs}; {gone}")))
-        }
-    };
-    report.fail(Status::AnchorMismatch, flaw, why);
-    missing
+    Audit { report, anchors, missing: gone, loss }
 }
 
 /// Why the ledger of a project is not believed, if it is not: the rule of whoever is about to act on it. One that has

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::domain::receipt::Kind;
 use crate::domain::{Digest, DispatchId};
 use crate::git::{Commit, Git};
+use crate::ledger::verify::{Flaw, Report, Status};
+use crate::ledger::{Differs, Marks};
 use crate::project::{Paths, Project};
 use crate::sys::files::{self, PathError};
 
@@ -28,9 +30,9 @@ const CLOSED: &str = "closed.json";
 /// What [`CLOSED`] says. The hash of a receipt stands for all receipts before it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Closed {
-    pub(super) seq: u64,
-    pub(super) hash: Digest,
+struct Closed {
+    seq: u64,
+    hash: Digest,
 }
 
 /// Leaves in the folder of a dispatch which receipt closed it.
@@ -40,7 +42,7 @@ pub fn note_closed(paths: &Paths, id: &DispatchId, seq: u64, hash: Digest) -> Re
 }
 
 /// The receipt that closed the last one of these.
-pub(super) fn last_closed(paths: &Paths, closed: &[(DispatchId, Kind)]) -> Option<(DispatchId, Closed)> {
+fn last_closed(paths: &Paths, closed: &[(DispatchId, Kind)]) -> Option<(DispatchId, Closed)> {
     let noted = closed.iter().filter_map(|(id, _)| {
         let path = paths.dispatch(id).join(CLOSED);
         Some((std::fs::metadata(&path).and_then(|found| found.modified()).ok()?, path, id))
@@ -63,8 +65,76 @@ pub fn required(paths: &Paths, id: &DispatchId) -> Option<Kind> {
     has(BEGUN).then_some(Kind::DispatchPrepared)
 }
 
-/// What the ledger must have, ascending by dispatch. Asked before the ledger is read.
-pub(super) fn expected(project: &Project) -> Vec<(DispatchId, Kind)> {
+/// What is known of a ledger that nobody needs to have sealed, asked before it is read.
+pub(super) struct Evidence {
+    marks: Marks,
+    /// The receipts that dispatches must have, ascending by dispatch.
+    expected: Vec<(DispatchId, Kind)>,
+    last: Option<(DispatchId, Closed)>,
+}
+
+impl Evidence {
+    /// Where a part of the ledger is not read again, only the marks: the rest may be about that part.
+    pub(super) fn of(project: &Project, in_part: bool) -> Self {
+        let marks = project.ledger().marks();
+        let expected = if in_part { Vec::new() } else { expected(project) };
+        let last = last_closed(&project.paths, &expected);
+        Self { marks, expected, last }
+    }
+
+    /// The sizes at which the hash of the last receipt must be known.
+    pub(super) fn sizes(&self) -> Vec<u64> {
+        self.marks.sizes().into_iter().chain(self.last.iter().map(|(_, last)| last.seq + 1)).collect()
+    }
+
+    /// The receipts that must be there.
+    pub(super) fn expected(&self) -> &[(DispatchId, Kind)] {
+        &self.expected
+    }
+
+    /// How many receipts there are known to be.
+    pub(super) fn most(&self) -> Option<u64> {
+        self.marks.size()
+    }
+
+    /// Holds a ledger against all of it, unless anchors have shown already that it is not what it was. Returns the
+    /// dispatches whose receipts are not here.
+    pub(super) fn compare(self, report: &mut Report, project: &Project) -> Vec<DispatchId> {
+        let Report { seen, lost, heads, last_loss, .. } = &*report;
+        let differs =
+            project.ledger().differs(&self.marks, report.receipts, report.head, |size| heads.get(&size).copied());
+        // What a person has accepted since is not what it was.
+        let is_accepted = |id: &DispatchId, seq: u64| lost.contains(id) || last_loss.is_some_and(|at| at > seq);
+        let other = self.last.filter(|(id, last)| !is_accepted(id, last.seq)).map(|(_, last)| last);
+        let other = other.filter(|last| heads.get(&(last.seq + 1)).is_some_and(|found| *found != last.hash));
+        let differs = differs.or(other.map(|last| Differs::Rewritten { size: last.seq + 1 }));
+        let missing = missing(project, self.expected, |at, id| seen.contains(&at) || lost.contains(id));
+        if report.status == Status::AnchorMismatch {
+            return missing;
+        }
+        let more = |all: &[_]| if all.len() == 1 { String::new() } else { format!(", and of {} more", all.len() - 1) };
+        let gone = missing.first().map(|first| format!("receipts of dispatch {first} are missing{}", more(&missing)));
+        let (flaw, why) = match (differs, gone) {
+            (None, None) => return missing,
+            (None, Some(gone)) => {
+                (Flaw::Missing, format!("{gone}, though its folder, its branch or its rescue is there"))
+            }
+            (Some(differs), gone) => {
+                let flaw = match differs {
+                    Differs::Truncated { .. } => Flaw::Truncated,
+                    Differs::Rewritten { .. } => Flaw::Rewritten,
+                    Differs::Inserted { .. } => Flaw::Inserted,
+                };
+                (flaw, gone.map_or_else(|| differs.to_string(), |gone| format!("{differs}; {gone}")))
+            }
+        };
+        report.fail(Status::AnchorMismatch, flaw, why);
+        missing
+    }
+}
+
+/// What the ledger must have.
+fn expected(project: &Project) -> Vec<(DispatchId, Kind)> {
     let paths = &project.paths;
     let mut found: BTreeMap<DispatchId, Kind> = ids(&paths.dispatches()).map(|id| (id, Kind::DispatchClosed)).collect();
     let names: Vec<_> = branches(project).chain(rescues(project, &found)).collect();
@@ -82,7 +152,7 @@ pub(super) fn expected(project: &Project) -> Vec<(DispatchId, Kind)> {
 }
 
 /// Those whose receipts were not found, as long as what named them is still there.
-pub(super) fn missing(
+fn missing(
     project: &Project,
     expected: Vec<(DispatchId, Kind)>,
     is_known: impl Fn(usize, &DispatchId) -> bool,

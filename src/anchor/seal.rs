@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::audit::Loss;
 use super::signature::Signers;
 use super::{ANCHORS, Anchor, Audit, CHECKPOINT, Options, audit, message, parse, read, repository, witness};
 use crate::domain::checkpoint::{Checkpoint, Resume};
+use crate::domain::gate::check::short;
 use crate::domain::receipt::{Actor, AnchorWritten, Body, Entry, LedgerLost};
 use crate::domain::{Digest, Fault};
 use crate::git::{self, NewCommit};
@@ -15,6 +17,9 @@ use crate::ledger::LedgerError;
 use crate::ledger::verify::{self, Status};
 use crate::project::Project;
 use crate::sys::lock;
+
+/// Where anchors are kept that a person has given up.
+const LOST: &str = "refs/vnx/lost-anchors";
 
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -45,16 +50,30 @@ pub fn seal(project: &Project) -> Result<Result<Sealed, Audit>, Fault> {
 }
 
 /// [`seal`], also where something is gone for good. A last anchor that git has lost: the receipts that it covered are held
-/// against what the witness remembers of it. Receipts that no anchor covered: this person accepts that the ledger is
-/// what it is now, which a receipt says.
+/// against what the witness remembers of it. Receipts: this person accepts that the ledger is what it is now, which a
+/// receipt says; anchors of more than that are put aside, and no longer count.
 pub fn seal_lost(project: &Project, by: Actor) -> Result<Result<Sealed, Audit>, Fault> {
     let options = Options { unsigned: true, lost: true, ..Options::default() };
-    let Audit { report, missing, loss, .. } = audit(project, &options);
-    if let Some(known) = loss {
+    let Audit { report, anchors, missing, loss } = audit(project, &options);
+    if let Some(Loss { known, holds }) = loss {
+        put_aside(project, anchors.commit.as_deref(), holds.as_ref())?;
+        witness::forget(&project.located.common_dir, report.ledger.as_deref())?;
         let lost = LedgerLost { size: report.receipts, known, dispatches: missing, by };
         project.ledger().append_loss(project.id(), lost)?;
     }
     seal_by(project, &options)
+}
+
+/// Goes back to an anchor that is still true; the later ones stay in a ref of their own.
+fn put_aside(project: &Project, newest: Option<&str>, holds: Option<&Anchor>) -> Result<(), Fault> {
+    let holds = holds.map(|anchor| anchor.commit.id.as_str());
+    let Some(newest) = newest.filter(|newest| holds != Some(newest)) else { return Ok(()) };
+    let repository = repository(project);
+    repository.set_ref(&format!("{LOST}/{}", short(newest)), newest, "vnx: given up")?;
+    Ok(match holds {
+        Some(holds) => repository.move_ref(ANCHORS, holds, Some(newest), "vnx: given up")?,
+        None => repository.delete_ref(ANCHORS, newest)?,
+    })
 }
 
 fn seal_by(project: &Project, options: &Options<'_>) -> Result<Result<Sealed, Audit>, Fault> {

@@ -106,6 +106,16 @@ pub(super) fn remember(repository: &Path, checkpoint: &Checkpoint) -> Result<Opt
     }
 }
 
+/// Forgets the ledger of a repository, which a person has given up.
+pub(super) fn forget(repository: &Path, ledger: Option<&str>) -> Result<(), PathError> {
+    let origin = ledger.map(Checkpoint::origin_of);
+    let of_ledger = [file, of_files].map(|path| path(origin.as_deref()?));
+    for path in of_ledger.into_iter().chain([place(repository)]).flatten() {
+        files::remove(&path)?;
+    }
+    Ok(())
+}
+
 /// A home that this user cannot write to is as good as none.
 fn is_no_place(error: &PathError) -> bool {
     use ErrorKind::{NotADirectory, PermissionDenied, ReadOnlyFilesystem};

@@ -368,7 +368,10 @@ pub(super) enum ReceiptsCommand {
 pub(super) enum AuditCommand {
     /// Read every byte of the ledger and check it
     ///
-    /// Exit codes: 0 verified, 1 broken, 2 usage, 3 not what was anchored, 4 torn tail only,
+    /// Its end is held against the anchors, against what vnx noted of it at each write, and against
+    /// whatever else names a dispatch: folders, branches, rescues. A file (--file) stands by itself.
+    ///
+    /// Exit codes: 0 verified, 1 broken, 2 usage, 3 not what was anchored or written, 4 torn tail only,
     /// 5 cannot decide (nothing to verify, or no anchor where one is required), 74 I/O error,
     /// 75 lock timeout.
     Verify {
@@ -403,7 +406,8 @@ pub(super) enum AuditCommand {
     /// an SSH key (gpg.format ssh, user.signingkey). Push it with
     /// `git push origin refs/vnx/anchors`.
     Seal {
-        /// Where git has lost the last anchor and it was never pushed: check the ledger against the witness and write another
+        /// Accept what is gone for good, with a receipt (receipts that no anchor covered), or against what the witness
+        /// remembers (a last anchor that was never pushed), and write another anchor
         #[arg(long)]
         lost: bool,
         /// Print JSON
