@@ -1,6 +1,6 @@
 //! A ledger that nobody sealed: what is done to it without a trace in its chain is found all the same.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::common::{Run, World, names, rechained};
 
@@ -17,6 +17,8 @@ fn three() -> World {
 }
 
 const DISPATCH: [&str; 7] = ["-q", "dispatch-agent", "--provider", "shell", "--agent", "hello-world", "--no-pane"];
+
+const ACCEPT: [&str; 4] = ["audit-chain", "accept", "--reason", "the disk lost it"];
 
 fn dispatch(world: &World, id: &str, script: &str) -> Run {
     world.vnx(&[&DISPATCH[..], &["--id", id, "-i", script]].concat())
@@ -48,17 +50,6 @@ fn until_closed(text: &str, id: &str) -> String {
 
 fn of(id: &str) -> String {
     format!("\"dispatch\":\"{id}\"")
-}
-
-/// What vnx has noted of the ledger, in the state folder and in the user's.
-fn marks(world: &World) -> Vec<PathBuf> {
-    let witness = world.root.join("home/.local/state/vnx/witness");
-    let beside = ["ledger.written", "ledger.synced"].map(|name| world.state().join(name));
-    names(&witness).into_iter().map(|name| witness.join(name)).chain(beside).filter(|path| path.exists()).collect()
-}
-
-fn forget(world: &World) {
-    marks(world).iter().for_each(|path| std::fs::remove_file(path).unwrap());
 }
 
 /// The exit code of a verification, and the word for the fault.
@@ -118,8 +109,8 @@ fn what_is_done_to_a_ledger_that_nobody_sealed_is_found() {
         let noted = verify(&world);
         assert_eq!(noted.0, 3, "{what}: {noted:?}");
         stops_everything(&world, what);
-        let kept: Vec<_> = marks(&world).into_iter().map(|path| (std::fs::read(&path).unwrap(), path)).collect();
-        forget(&world);
+        let kept: Vec<_> = world.marks().into_iter().map(|path| (std::fs::read(&path).unwrap(), path)).collect();
+        world.forget_marks();
         let forgotten = verify(&world);
         kept.iter().for_each(|(bytes, path)| std::fs::write(path, bytes).unwrap());
         table += &format!("| {what} | {} | {} |\n", told(&noted), told(&forgotten));
@@ -160,7 +151,7 @@ fn a_dispatch_whose_receipts_are_missing_is_broken() {
     put(&world, &until_closed(&text, "two"));
     for noted in [true, false] {
         if !noted {
-            forget(&world);
+            world.forget_marks();
         }
         let shown = world.vnx(&["show", "three"]).expect(1);
         assert!(shown.out.contains("is broken"), "{}", shown.out);
@@ -186,7 +177,7 @@ fn a_folder_or_a_branch_or_a_rescue_alone_names_a_dispatch() {
     dispatch(&world, "one", "true").expect(4);
     dispatch(&world, "work", "echo 1 > f; git add f; git commit -qm 1").expect(0);
     let text = sound(&world);
-    forget(&world);
+    world.forget_marks();
     let older = until_closed(&text, "one");
     let folder = world.state().join("dispatches/work");
     let aside = world.root.join("aside");
@@ -207,7 +198,7 @@ fn a_folder_or_a_branch_or_a_rescue_alone_names_a_dispatch() {
     // The branch alone, which a person has not renamed.
     dispatch(&world, "more", "echo 2 > g; git add g; git commit -qm 2").expect(0);
     let text = sound(&world);
-    forget(&world);
+    world.forget_marks();
     std::fs::remove_dir_all(world.state().join("dispatches/more")).unwrap();
     put(&world, &until_closed(&text, "work"));
     assert_eq!(verify(&world), (3, "missing".to_owned()));
@@ -218,7 +209,7 @@ fn a_folder_or_a_branch_or_a_rescue_alone_names_a_dispatch() {
     dispatch(&world, "left", "echo 3 > h").expect(4);
     let text = sound(&world);
     assert!(world.git(&["for-each-ref", "refs/vnx/rescue"]).contains("refs/vnx/rescue/left"));
-    forget(&world);
+    world.forget_marks();
     std::fs::remove_dir_all(world.state().join("dispatches/left")).unwrap();
     world.git(&["update-ref", "-d", "refs/heads/vnx/left"]);
     let older = cut(&text, text.lines().position(|line| line.contains(&of("left"))).unwrap());
@@ -254,7 +245,7 @@ fn recovery_leaves_a_broken_dispatch_alone() {
     ];
     for noted in [true, false] {
         if !noted {
-            forget(&world);
+            world.forget_marks();
         }
         for text in &cuts {
             put(&world, text);
@@ -283,17 +274,20 @@ fn a_loss_is_accepted_by_a_person_and_told_by_a_receipt() {
     let (known, kept) = (text.lines().count(), until_closed(&text, "one"));
     put(&world, &kept);
     let said = world.vnx(&["audit-chain", "verify"]).expect(3).out;
-    assert!(said.contains("vnx audit-chain seal --lost"), "{said}");
+    assert!(said.contains("vnx audit-chain accept --reason WHY"), "{said}");
     world.vnx(&["audit-chain", "seal"]).expect(3);
     world.set("VNX_DISPATCH_ID", "one");
-    world.vnx(&["audit-chain", "seal", "--lost"]).expect(3);
+    world.vnx(&ACCEPT).expect(3);
     world.unset("VNX_DISPATCH_ID");
+    world.vnx(&[&ACCEPT[..3], &[" "]].concat()).expect(2);
     assert_eq!(sound(&world), kept);
-    world.vnx(&["audit-chain", "seal", "--lost"]).expect(0);
+    world.vnx(&ACCEPT).expect(0);
+    // There is nothing more.
+    assert!(world.vnx(&ACCEPT).expect(0).err.contains("nothing was accepted"));
     let lost = world.last("ledger.lost");
     assert_eq!((&lost["size"], &lost["known"]), (&kept.lines().count().into(), &known.into()), "{lost}");
     assert_eq!(lost["dispatches"], serde_json::json!(["three", "two"]));
-    assert_eq!(lost["by"]["name"], "Test");
+    assert_eq!((&lost["by"]["name"], &lost["reason"]), (&"Test".into(), &"the disk lost it".into()));
     world.assert_verified();
     dispatch(&world, "later", "true").expect(4);
     world.assert_verified();
@@ -307,8 +301,8 @@ fn a_loss_is_accepted_by_a_person_and_told_by_a_receipt() {
     put(&world, &text);
     // A ledger that is gone altogether begins anew.
     std::fs::remove_file(world.ledger()).unwrap();
-    world.vnx(&["init"]).expect(3);
-    world.vnx(&["audit-chain", "seal", "--lost"]).expect(0);
+    world.vnx(&["init"]).expect(5);
+    world.vnx(&ACCEPT).expect(0);
     dispatch(&world, "last", "true").expect(4);
     world.assert_verified();
 }
@@ -328,14 +322,14 @@ fn a_loss_of_what_was_anchored_is_accepted_too() {
     put(&world, &texts[0]);
     assert_eq!(verify(&world), (3, "truncated".to_owned()));
     world.vnx(&["audit-chain", "seal"]).expect(3);
-    world.vnx(&["audit-chain", "seal", "--lost"]).expect(0);
+    world.vnx(&ACCEPT).expect(0);
     world.assert_verified();
     assert_eq!((anchors(), world.last("ledger.lost")["dispatches"].as_array().unwrap().len()), (2, 2));
     assert_eq!(world.git(&["for-each-ref", "--format=%(refname)", "refs/vnx/lost-anchors"]).lines().count(), 1);
     dispatch(&world, "four", "true").expect(4);
     // Before any anchor.
-    put(&world, &until_closed(&texts[0], "one"));
-    world.vnx(&["audit-chain", "seal", "--lost"]).expect(0);
+    put(&world, &cut(&texts[0], 3));
+    world.vnx(&ACCEPT).expect(0);
     world.assert_verified();
     assert_eq!(anchors(), 1);
 }
@@ -351,7 +345,7 @@ fn an_open_dispatch_whose_receipts_are_given_up_keeps_its_tree() {
     world.kill_supervisor();
     let text = sound(&world);
     put(&world, &until_closed(&text, "one"));
-    world.vnx(&["audit-chain", "seal", "--lost"]).expect(0);
+    world.vnx(&ACCEPT).expect(0);
     world.vnx(&["ps"]).expect(0);
     assert_eq!(world.last("dispatch.closed")["teardown"]["tree"], "kept");
     assert!(tree.join("u1").exists());
@@ -412,7 +406,7 @@ fn an_older_state_folder_is_found_by_the_witness() {
     let (code, kind) = verify(&world);
     assert_eq!((code, kind.as_str()), (3, "truncated"));
     dispatch(&world, "five", "true").expect(3);
-    world.vnx(&["audit-chain", "seal", "--lost"]).expect(0);
+    world.vnx(&ACCEPT).expect(0);
     dispatch(&world, "five", "true").expect(4);
     world.assert_verified();
 }

@@ -85,7 +85,7 @@ pub(super) struct Loss {
 }
 
 impl Audit {
-    /// Whether nothing is wrong but that receipts are not those that vnx wrote, which a person may accept ([`super::seal_lost`]).
+    /// Whether nothing is wrong but that receipts are not those that vnx wrote, which a person may accept ([`super::accept`]).
     pub fn is_acceptable(&self) -> bool {
         self.loss.is_some()
     }

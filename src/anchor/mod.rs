@@ -19,7 +19,7 @@ pub use audit::{Anchored, Audit, Options, audit, audit_file, believed, disbeliev
 pub use evidence::{note_closed, required};
 pub use export::{Export, Exported, export};
 pub use prove::{Proof, covered, prove};
-pub use seal::{Sealed, seal, seal_lost};
+pub use seal::{Sealed, accept, seal, seal_lost};
 pub use signature::Signers;
 pub use witness::{NoWitness, no_witness};
 

@@ -49,19 +49,28 @@ pub fn seal(project: &Project) -> Result<Result<Sealed, Audit>, Fault> {
     seal_by(project, &Options { unsigned: true, ..Options::default() })
 }
 
-/// [`seal`], also where something is gone for good. A last anchor that git has lost: the receipts that it covered are held
-/// against what the witness remembers of it. Receipts: this person accepts that the ledger is what it is now, which a
-/// receipt says; anchors of more than that are put aside, and no longer count.
-pub fn seal_lost(project: &Project, by: Actor) -> Result<Result<Sealed, Audit>, Fault> {
-    let options = Options { unsigned: true, lost: true, ..Options::default() };
-    let Audit { report, anchors, missing, loss } = audit(project, &options);
-    if let Some(Loss { known, holds }) = loss {
-        put_aside(project, anchors.commit.as_deref(), holds.as_ref())?;
-        witness::forget(&project.located.common_dir, report.ledger.as_deref())?;
-        let lost = LedgerLost { size: report.receipts, known, dispatches: missing, by };
-        project.ledger().append_loss(project.id(), lost)?;
+/// [`seal`], also where the last anchor is gone from git for good and the witness remembers what it said: the
+/// receipts that it covered are held against that.
+pub fn seal_lost(project: &Project) -> Result<Result<Sealed, Audit>, Fault> {
+    seal_by(project, &Options { unsigned: true, lost: true, ..Options::default() })
+}
+
+/// Accepts that the ledger is what it is now, and not what was written: a receipt says what is gone and who accepts it, and
+/// an anchor covers the rest. Anchors of more than that are put aside. Where nothing is gone, nothing is written, and
+/// `Err` has the audit.
+pub fn accept(project: &Project, by: Actor, reason: String) -> Result<Result<Sealed, Audit>, Fault> {
+    if reason.trim().is_empty() {
+        return Err(
+            Fault::input("--reason says nothing").fix("say why they are gone, so that a reader understands it later")
+        );
     }
-    seal_by(project, &options)
+    let audit = audit(project, &Options { unsigned: true, ..Options::default() });
+    let Some(Loss { known, holds }) = &audit.loss else { return Ok(Err(audit)) };
+    put_aside(project, audit.anchors.commit.as_deref(), holds.as_ref())?;
+    witness::forget(&project.located.common_dir, audit.report.ledger.as_deref())?;
+    let lost = LedgerLost { size: audit.report.receipts, known: *known, dispatches: audit.missing, by, reason };
+    project.ledger().append_loss(project.id(), lost)?;
+    seal(project)
 }
 
 /// Goes back to an anchor that is still true; the later ones stay in a ref of their own.

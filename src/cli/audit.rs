@@ -1,4 +1,4 @@
-//! `vnx audit-chain verify | seal | import | prove`.
+//! `vnx audit-chain verify | seal | accept | import | prove`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -8,7 +8,7 @@ use super::Context;
 use super::args::AuditCommand;
 use super::exit::Answer;
 use super::screen::{Tone, printable, toned};
-use crate::anchor::{self, ANCHORS, Audit};
+use crate::anchor::{self, ANCHORS, Audit, Sealed};
 use crate::dispatch::gates;
 use crate::domain::Fault;
 use crate::domain::checkpoint::Checkpoint;
@@ -50,7 +50,17 @@ pub(super) fn run(context: &Context, command: &AuditCommand) -> Result<Answer, F
             context.screen.progress("");
             Ok(show(context, &audit, *json))
         }
-        AuditCommand::Seal { lost, json } => seal(context, *lost, *json),
+        AuditCommand::Seal { lost, json } => {
+            let project = context.project_as_it_is()?;
+            let sealed = if *lost { anchor::seal_lost(&project)? } else { anchor::seal(&project)? };
+            told(context, sealed, "no anchor was written: the ledger does not verify", *json)
+        }
+        AuditCommand::Accept { reason, json } => {
+            let project = context.project_as_it_is()?;
+            let by = gates::actor(&project)?;
+            let accepted = anchor::accept(&project, by, reason.clone())?;
+            told(context, accepted, "nothing was accepted: no receipts are gone that could be", *json)
+        }
         AuditCommand::Import { file, json } => import(context, file, *json),
         AuditCommand::Prove { seq } => {
             context.screen.json(&anchor::prove(&context.project_as_it_is()?, *seq)?);
@@ -242,7 +252,7 @@ fn next(report: &Report, audit: Option<&Audit>) -> Option<&'static str> {
             "leave the file as it is: its chain is sound, and what is wrong is the anchor; see the line above"
         }
         (Status::AnchorMismatch, true) if audit.is_some_and(Audit::is_acceptable) => {
-            "leave the file as it is, find the one that was written (a backup, another machine), and put it back; if it is gone for good, a person accepts that: vnx audit-chain seal --lost"
+            "leave the file as it is, find the one that was written (a backup, another machine), and put it back; if it is gone for good, a person accepts that: vnx audit-chain accept --reason WHY"
         }
         (Status::AnchorMismatch, true) => {
             "leave the file as it is, find the one that was anchored (a backup, another machine), and put it back"
@@ -264,13 +274,11 @@ fn next(report: &Report, audit: Option<&Audit>) -> Option<&'static str> {
     })
 }
 
-fn seal(context: &Context, lost: bool, json: bool) -> Result<Answer, Fault> {
-    let project = context.project_as_it_is()?;
-    let sealed = if lost { anchor::seal_lost(&project, gates::actor(&project)?)? } else { anchor::seal(&project)? };
+fn told(context: &Context, sealed: Result<Sealed, Audit>, refused: &str, json: bool) -> Result<Answer, Fault> {
     let sealed = match sealed {
         Ok(sealed) => sealed,
         Err(audit) => {
-            context.screen.story("no anchor was written: the ledger does not verify");
+            context.screen.story(refused);
             return Ok(show(context, &audit, json));
         }
     };

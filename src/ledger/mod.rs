@@ -106,7 +106,7 @@ impl From<LedgerError> for Fault {
             LedgerError::BrokenHead { .. } => Self::environment(what)
                 .fix("`vnx audit-chain verify` says which line it is and what helps; dispatch nothing meanwhile"),
             LedgerError::Differs(_) => Self::refused(what).fix(
-                "put it back as it was; `vnx audit-chain verify` says what is missing, and `vnx audit-chain seal --lost` accepts that it is gone",
+                "put it back as it was; `vnx audit-chain verify` says what is missing, and `vnx audit-chain accept --reason WHY` gives up what is gone",
             ),
             LedgerError::NotWritten { source } | LedgerError::NotSynced { source }
                 if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) =>

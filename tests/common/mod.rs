@@ -225,6 +225,19 @@ impl World {
         self.state().join("receipts/ledger.ndjson")
     }
 
+    /// What vnx has noted of the ledger beside it, and in the user's state folder.
+    pub fn marks(&self) -> Vec<PathBuf> {
+        let witness = self.root.join("home/.local/state/vnx/witness");
+        let heads = names(&witness).into_iter().filter(|name| name.starts_with("place-"));
+        let beside = ["ledger.written", "ledger.synced"].map(|name| self.state().join(name));
+        heads.map(|name| witness.join(name)).chain(beside).filter(|path| path.exists()).collect()
+    }
+
+    /// As if vnx had noted nothing.
+    pub fn forget_marks(&self) {
+        self.marks().iter().for_each(|path| std::fs::remove_file(path).unwrap());
+    }
+
     /// The ledger as vnx itself writes it, so that nothing it appends is taken for somebody else's.
     pub fn ledger_as_vnx(&self) -> vnx::ledger::Ledger {
         vnx::ledger::Ledger::at(self.state().join("receipts")).witnessed(None)

@@ -406,10 +406,22 @@ pub(super) enum AuditCommand {
     /// an SSH key (gpg.format ssh, user.signingkey). Push it with
     /// `git push origin refs/vnx/anchors`.
     Seal {
-        /// Accept what is gone for good, with a receipt (receipts that no anchor covered), or against what the witness
-        /// remembers (a last anchor that was never pushed), and write another anchor
+        /// Where git has lost the last anchor and it was never pushed: check the ledger against the witness and write another
         #[arg(long)]
         lost: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Accept that receipts are gone for good, in your name
+    ///
+    /// For a ledger that is sound and not the one that was written: an older backup, a disk that lost what
+    /// it had confirmed, another ledger in the place of the old one. A receipt says how many receipts there were and
+    /// which dispatches have none; anchors of more are kept as refs/vnx/lost-anchors/COMMIT; and the ledger is sealed.
+    Accept {
+        /// Why they are gone; it is recorded
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
         /// Print JSON
         #[arg(long)]
         json: bool,

@@ -59,6 +59,8 @@ pub struct LedgerLost {
     pub dispatches: Vec<DispatchId>,
     /// Who accepts it.
     pub by: Actor,
+    /// Why.
+    pub reason: String,
 }
 
 /// Payload of `ledger.sealed`: nothing follows it in its segment.
