@@ -42,7 +42,7 @@ fn timed(place: &Place, program: &str, args: &[&str]) -> f64 {
 
 /// Receipts of other dispatches, as large as most are.
 fn fill(place: &Place) {
-    let ledger = Ledger::at(place.repo.join(".git/vnx/receipts"));
+    let ledger = Ledger::at(place.repo.join(".git/vnx/receipts")).witnessed(None);
     let agent = Name::parse("agent", "hello-world").unwrap();
     for batch in 0..RECEIPTS / 1000 {
         let entries: Vec<Entry> = (0..1000)

@@ -164,7 +164,7 @@ fn reading(place: &Place) {
             format!("receipt number {n} of a long ledger, with a reason of some length so that its line is not tiny");
         Entry::ledger(Body::DispatchRefused(DispatchRefused { agent, rule: "a-rule".into(), reason }))
     };
-    let ledger = vnx::ledger::Ledger::at(place.repo.join(".git/vnx/receipts"));
+    let ledger = vnx::ledger::Ledger::at(place.repo.join(".git/vnx/receipts")).witnessed(None);
     for block in 0..100 {
         let entries: Vec<Entry> = (0..1000).map(|n| refused(block * 1000 + n)).collect();
         ledger.append(&entries).unwrap();

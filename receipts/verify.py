@@ -6,7 +6,7 @@ Exit codes: 0 verified, 1 broken, 2 usage, 3 not what a checkpoint says, 4 torn 
 import base64, datetime, functools, hashlib, io, json, pathlib, re, subprocess, sys
 
 kinds = lambda text: dict(entry.partition(":")[::2] for entry in text.split())  # each with what its key ends with
-OWN = kinds("""ledger.created ledger.recovered ledger.io_error ledger.sealed:segment ledger.opened:segment
+OWN = kinds("""ledger.created ledger.recovered ledger.io_error ledger.lost ledger.sealed:segment ledger.opened:segment
 ledger.imported:sha256 dispatch.refused anchor.written:size stage.proposed:proposal stage.promoted:proposal""")
 KINDS = OWN | kinds("""dispatch.requested dispatch.claimed override.used:constraint,gate.nonce dispatch.prepared dispatch.started dispatch.exited
 dispatch.collected dispatch.judged dispatch.closed worktree.hook:hook worktree.rescued worktree.removed worktree.kept worktree.undone

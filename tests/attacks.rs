@@ -132,7 +132,7 @@ fn what_the_projections_leave_out_holds_all_the_same() {
         let body = DispatchRequested { request: Digest::of(b"x"), agent: Name::parse("agent", "hello-world").unwrap() };
         Entry::of(&DispatchId::parse(&format!("filler-{n}")).unwrap(), Body::DispatchRequested(body))
     };
-    Ledger::at(world.state().join("receipts")).append(&(0..4000).map(more).collect::<Vec<_>>()).unwrap();
+    world.ledger_as_vnx().append(&(0..4000).map(more).collect::<Vec<_>>()).unwrap();
     assert!(std::fs::metadata(world.ledger()).unwrap().len() > 1 << 20);
     world.vnx(&["receipts", "query", "--dispatch", &id]).expect(0);
     let script = "import sqlite3,sys; c=sqlite3.connect(sys.argv[1]); c.execute(\"DELETE FROM receipts WHERE kind='item.opened'\"); c.commit()";
@@ -266,7 +266,7 @@ fn ready_but(world: &World, script: &str) -> String {
 
 /// A ledger of three segments, packed, and sealed.
 fn segmented(world: &World) -> Ledger {
-    let ledger = Ledger::at(world.state().join("receipts")).with_limit(Limit { receipts: 10, ..Limit::default() });
+    let ledger = world.ledger_as_vnx().with_limit(Limit { receipts: 10, ..Limit::default() });
     for n in 0..25 {
         let body = DispatchRequested { request: Digest::of(b"x"), agent: Name::parse("agent", "hello-world").unwrap() };
         let other = DispatchId::parse(&format!("filler-{n}")).unwrap();

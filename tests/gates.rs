@@ -520,7 +520,7 @@ fn attack_forged_result() {
 fn attack_forged_receipts_and_a_repeated_nonce() {
     use vnx::domain::receipt::{Body, Entry};
     let again = |world: &World, id: &str, change: fn(&mut vnx::domain::receipt::GateResulted)| {
-        let ledger = vnx::ledger::Ledger::at(world.state().join("receipts"));
+        let ledger = world.ledger_as_vnx();
         let dispatch = vnx::domain::DispatchId::parse(id).unwrap();
         let receipts = ledger.of_dispatch(&dispatch).unwrap();
         let said = receipts
@@ -554,7 +554,7 @@ fn attack_result_of_another_tree_base_or_dispatch() {
     let good = done(&world, "echo 1 > f");
     world.vnx(&["gate", "run", &good]).expect(0);
     let bad = done(&world, "echo 2 > f");
-    let ledger = vnx::ledger::Ledger::at(world.state().join("receipts"));
+    let ledger = world.ledger_as_vnx();
     let of = |id: &str| vnx::domain::DispatchId::parse(id).unwrap();
     for receipt in ledger.of_dispatch(&of(&good)).unwrap() {
         if receipt.key.contains("/gate.") {
@@ -637,11 +637,11 @@ fn attack_a_ledger_that_was_cut_or_lost_its_anchors() {
 fn attack_a_compressed_segment_that_is_not_what_was_verified() {
     use vnx::domain::receipt::{Body, DispatchRequested, Entry};
     use vnx::domain::{Digest, DispatchId, Name};
-    use vnx::ledger::{Ledger, Limit};
+    use vnx::ledger::Limit;
     let world = project(TESTS);
     let id = done(&world, "echo 1 > f");
     world.vnx(&["gate", "run", &id]).expect(0);
-    let ledger = Ledger::at(world.state().join("receipts")).with_limit(Limit { receipts: 10, ..Limit::default() });
+    let ledger = world.ledger_as_vnx().with_limit(Limit { receipts: 10, ..Limit::default() });
     let agent = Name::parse("agent", "hello-world").unwrap();
     for n in 0..30 {
         let other = DispatchId::parse(&format!("filler-{n}")).unwrap();

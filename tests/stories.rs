@@ -53,6 +53,7 @@ mod shells;
 mod soak;
 mod stages;
 mod status;
+mod tampering;
 mod teardown;
 mod terminals;
 mod transcripts;

@@ -166,7 +166,7 @@ fn injected(call: &str, what: &str, command: &str) {
     let world = World::new();
     world.script("true").expect(4);
     let older = world.root.join("older.ndjson");
-    let ledger = Ledger::at(world.state().join("receipts"));
+    let ledger = world.ledger_as_vnx();
     let agent = Name::parse("agent", "test").unwrap();
     for n in 1..200 {
         let refused =

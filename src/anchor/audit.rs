@@ -4,9 +4,11 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::evidence::Evidence;
 use super::signature::Signers;
 use super::witness::{self, Files};
 use super::{ANCHORS, Anchor, AnchorError, parse, read, repository};
+use crate::domain::DispatchId;
 use crate::domain::checkpoint::Checkpoint;
 use crate::domain::receipt::AnchorWritten;
 use crate::git::Git;
@@ -65,6 +67,28 @@ pub struct Audit {
     pub report: Report,
     /// The anchors.
     pub anchors: Anchored,
+    /// Dispatches that there were, and whose receipts are not here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<DispatchId>,
+    /// What a person may accept, where nothing else is wrong.
+    #[serde(skip)]
+    pub(super) loss: Option<Loss>,
+}
+
+/// That receipts are not those which were written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Loss {
+    /// How many there were known to be.
+    pub(super) known: Option<u64>,
+    /// The last anchor that is still true.
+    pub(super) holds: Option<Anchor>,
+}
+
+impl Audit {
+    /// Whether nothing is wrong but that receipts are not those that vnx wrote, which a person may accept ([`super::accept`]).
+    pub fn is_acceptable(&self) -> bool {
+        self.loss.is_some()
+    }
 }
 
 /// What is known of a ledger from elsewhere; what could not be learnt says why.
@@ -145,12 +169,17 @@ fn once(project: &Project, options: &Options<'_>) -> Audit {
     let mut checkpoints = known.checkpoints();
     checkpoints.extend(&told);
     let sizes = sizes_of(&checkpoints);
+    // What is not read again is known by what lets it be skipped.
+    let evidence = Evidence::of(project, since.is_some());
+    let heads = evidence.sizes();
     let mut report = verify::verify(
         project.ledger().folder(),
         &verify::Options {
             project: Some(project.id()),
             quick: options.quick,
             roots: Some(&sizes),
+            heads: &heads,
+            expected: evidence.expected(),
             since: since.as_ref(),
             progress: options.progress,
         },
@@ -168,10 +197,17 @@ fn once(project: &Project, options: &Options<'_>) -> Audit {
         unanchored: report.receipts.saturating_sub(size).saturating_sub(covered),
         skipped: since.as_ref().map_or(0, |s| s.tree.end()),
     };
+    let (mut gone, mut loss) = (Vec::new(), None);
     // A chain that is broken in itself needs no further reason; then what is wrong, then what is
     // not known.
     if !matches!(report.status, Status::Broken | Status::Unreadable) {
         compare(&mut report, &checkpoints, anchors.skipped, &witness::place_of(&project.located.common_dir));
+        let most = checkpoints.iter().map(|c| c.size).chain(evidence.most()).max();
+        gone = evidence.compare(&mut report, project);
+        if report.status == Status::AnchorMismatch && options.reference.is_none() {
+            let is_true = |anchor: &&Anchor| report.roots.get(&anchor.checkpoint.size) == Some(&anchor.checkpoint.root);
+            loss = Some(Loss { known: most, holds: known.anchors().iter().find(is_true).cloned() });
+        }
         if let (true, Err(AnchorError::Bad(why))) = (report.status != Status::AnchorMismatch, &known.list) {
             report.fail(Status::AnchorMismatch, Flaw::BadAnchor, why.as_str());
         }
@@ -182,7 +218,7 @@ fn once(project: &Project, options: &Options<'_>) -> Audit {
             doubts(&mut report, &known, &anchors, options);
         }
     }
-    Audit { report, anchors }
+    Audit { report, anchors, missing: gone, loss }
 }
 
 /// Why the ledger of a project is not believed, if it is not: the rule of whoever is about to act on it. One that has

@@ -4,9 +4,11 @@
 //! parent is the anchor before, and git signs it where an SSH key is configured. The ref is
 //! pushed with plain `git push`. A witness file outside of the repository remembers the last
 //! one. A chain alone cannot show that its end is missing or that all of it was rewritten; an
-//! anchor can.
+//! anchor can. Where nobody seals, the marks that vnx leaves beside the ledger can (`ledger/known.rs`),
+//! and whatever else names a dispatch.
 
 mod audit;
+mod evidence;
 mod export;
 mod prove;
 mod seal;
@@ -14,9 +16,10 @@ mod signature;
 mod witness;
 
 pub use audit::{Anchored, Audit, Options, audit, audit_file, believed, disbelieved, why_not};
+pub use evidence::{note_closed, required};
 pub use export::{Export, Exported, export};
 pub use prove::{Proof, covered, prove};
-pub use seal::{Sealed, seal, seal_lost};
+pub use seal::{Sealed, accept, seal, seal_lost};
 pub use signature::Signers;
 pub use witness::{NoWitness, no_witness};
 

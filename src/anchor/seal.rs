@@ -5,16 +5,21 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::audit::Loss;
 use super::signature::Signers;
 use super::{ANCHORS, Anchor, Audit, CHECKPOINT, Options, audit, message, parse, read, repository, witness};
 use crate::domain::checkpoint::{Checkpoint, Resume};
-use crate::domain::receipt::{AnchorWritten, Body, Entry};
+use crate::domain::gate::check::short;
+use crate::domain::receipt::{Actor, AnchorWritten, Body, Entry, LedgerLost};
 use crate::domain::{Digest, Fault};
 use crate::git::{self, NewCommit};
 use crate::ledger::LedgerError;
 use crate::ledger::verify::{self, Status};
 use crate::project::Project;
 use crate::sys::lock;
+
+/// Where anchors are kept that a person has given up.
+const LOST: &str = "refs/vnx/lost-anchors";
 
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -50,13 +55,43 @@ pub fn seal_lost(project: &Project) -> Result<Result<Sealed, Audit>, Fault> {
     seal_by(project, &Options { unsigned: true, lost: true, ..Options::default() })
 }
 
+/// Accepts that the ledger is what it is now, and not what was written: a receipt says what is gone and who accepts it, and
+/// an anchor covers the rest. Anchors of more than that are put aside. Where nothing is gone, nothing is written, and
+/// `Err` has the audit.
+pub fn accept(project: &Project, by: Actor, reason: String) -> Result<Result<Sealed, Audit>, Fault> {
+    if reason.trim().is_empty() {
+        return Err(
+            Fault::input("--reason says nothing").fix("say why they are gone, so that a reader understands it later")
+        );
+    }
+    let audit = audit(project, &Options { unsigned: true, ..Options::default() });
+    let Some(Loss { known, holds }) = &audit.loss else { return Ok(Err(audit)) };
+    put_aside(project, audit.anchors.commit.as_deref(), holds.as_ref())?;
+    witness::forget(&project.located.common_dir, audit.report.ledger.as_deref())?;
+    let lost = LedgerLost { size: audit.report.receipts, known: *known, dispatches: audit.missing, by, reason };
+    project.ledger().append_loss(project.id(), lost)?;
+    seal(project)
+}
+
+/// Goes back to an anchor that is still true; the later ones stay in a ref of their own.
+fn put_aside(project: &Project, newest: Option<&str>, holds: Option<&Anchor>) -> Result<(), Fault> {
+    let holds = holds.map(|anchor| anchor.commit.id.as_str());
+    let Some(newest) = newest.filter(|newest| holds != Some(newest)) else { return Ok(()) };
+    let repository = repository(project);
+    repository.set_ref(&format!("{LOST}/{}", short(newest)), newest, "vnx: given up")?;
+    Ok(match holds {
+        Some(holds) => repository.move_ref(ANCHORS, holds, Some(newest), "vnx: given up")?,
+        None => repository.delete_ref(ANCHORS, newest)?,
+    })
+}
+
 fn seal_by(project: &Project, options: &Options<'_>) -> Result<Result<Sealed, Audit>, Fault> {
     // One at a time: the second one finds that nothing is left to do.
     let _one = lock::exclusive(&project.paths.locks().join("seal.lock"), Duration::from_mins(1))?;
     // What is to be mended comes before the anchor, and not with the receipt that tells of it. What
     // cannot be mended is the audit's to say.
     match project.ledger().settle() {
-        Ok(()) | Err(LedgerError::BrokenHead { .. } | LedgerError::Missing(_)) => {}
+        Ok(()) | Err(LedgerError::BrokenHead { .. } | LedgerError::Differs(_) | LedgerError::Missing(_)) => {}
         Err(other) => return Err(other.into()),
     }
     // What they are before every byte of them is read.

@@ -1,7 +1,8 @@
 //! The witness: the last checkpoint of each ledger that this user has sealed, outside of the
 //! repository, and which ledger each repository has. Two rules, as for any witness of a
 //! transparency log: it never goes back, and it is held against the ledger whenever that is
-//! verified.
+//! verified. What it knows of the receipts that nobody has sealed is the ledger's own matter
+//! (`ledger/known.rs`), because each write is held against that.
 
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
@@ -11,28 +12,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::Digest;
 use crate::domain::checkpoint::Checkpoint;
+use crate::ledger::witness_folder;
 use crate::sys::files::{self, PathError};
 
 const NO_HOME: &str = "neither HOME nor XDG_STATE_HOME is set";
 
-/// `$XDG_STATE_HOME/vnx/witness`; `None` for a user without a home.
-fn folder() -> Option<PathBuf> {
-    let var = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
-    let state = var("XDG_STATE_HOME").or_else(|| Some(var("HOME")?.join(".local/state")))?;
-    Some(state.join("vnx/witness"))
-}
-
 /// `<ledger id>` in that folder.
 fn file(origin: &str) -> Option<PathBuf> {
     let id = origin.strip_prefix("vnx/").filter(|id| !id.is_empty() && id.bytes().all(|b| b.is_ascii_hexdigit()))?;
-    Some(folder()?.join(id))
+    Some(witness_folder()?.join(id))
 }
 
 /// `repository-<digest of its path>` in that folder: without it, another ledger in the place of
 /// this one would be one that the witness has never seen.
 fn place(repository: &Path) -> Option<PathBuf> {
     let path = repository.canonicalize().unwrap_or_else(|_| repository.to_owned());
-    Some(folder()?.join(format!("repository-{}", Digest::of(path.as_os_str().as_bytes()).short())))
+    Some(witness_folder()?.join(format!("repository-{}", Digest::of(path.as_os_str().as_bytes()).short())))
 }
 
 fn load(path: &Path) -> Result<Option<Checkpoint>, String> {
@@ -100,7 +95,8 @@ pub(super) fn remember_files(checkpoint: &Checkpoint, digests: Vec<Digest>) -> R
 /// Remembers a checkpoint whose consistency with the last one was proven. `Some` says why there is no place
 /// for it; what is remembered already has to be brought up to date.
 pub(super) fn remember(repository: &Path, checkpoint: &Checkpoint) -> Result<Option<String>, PathError> {
-    let (Some(folder), Some(by_id), Some(by_place)) = (folder(), file(&checkpoint.origin), place(repository)) else {
+    let (Some(folder), Some(by_id), Some(by_place)) = (witness_folder(), file(&checkpoint.origin), place(repository))
+    else {
         return Ok(Some(NO_HOME.to_owned()));
     };
     let blank = matches!((load(&by_id), load(&by_place)), (Ok(None), Ok(None)));
@@ -108,6 +104,16 @@ pub(super) fn remember(repository: &Path, checkpoint: &Checkpoint) -> Result<Opt
         Err(e) if blank && is_no_place(&e) => Ok(Some(e.to_string())),
         written => written.map(|()| None),
     }
+}
+
+/// Forgets the ledger of a repository, which a person has given up.
+pub(super) fn forget(repository: &Path, ledger: Option<&str>) -> Result<(), PathError> {
+    let origin = ledger.map(Checkpoint::origin_of);
+    let of_ledger = [file, of_files].map(|path| path(origin.as_deref()?));
+    for path in of_ledger.into_iter().chain([place(repository)]).flatten() {
+        files::remove(&path)?;
+    }
+    Ok(())
 }
 
 /// A home that this user cannot write to is as good as none.
@@ -138,7 +144,7 @@ pub enum NoWitness {
 
 /// What keeps the witness from its work for this repository, if anything does.
 pub fn no_witness(repository: &Path) -> Option<NoWitness> {
-    let Some(folder) = folder() else { return Some(NoWitness::Blank(NO_HOME.to_owned())) };
+    let Some(folder) = witness_folder() else { return Some(NoWitness::Blank(NO_HOME.to_owned())) };
     let known = match read(repository, None) {
         Ok(known) => known,
         Err(why) => return Some(NoWitness::Stuck(why)),

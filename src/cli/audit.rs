@@ -1,4 +1,4 @@
-//! `vnx audit-chain verify | seal | import | prove`.
+//! `vnx audit-chain verify | seal | accept | import | prove`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -8,7 +8,8 @@ use super::Context;
 use super::args::AuditCommand;
 use super::exit::Answer;
 use super::screen::{Tone, printable, toned};
-use crate::anchor::{self, ANCHORS, Anchored, Audit};
+use crate::anchor::{self, ANCHORS, Audit, Sealed};
+use crate::dispatch::gates;
 use crate::domain::Fault;
 use crate::domain::checkpoint::Checkpoint;
 use crate::domain::receipt::{ImportStatus, LedgerImported};
@@ -49,7 +50,17 @@ pub(super) fn run(context: &Context, command: &AuditCommand) -> Result<Answer, F
             context.screen.progress("");
             Ok(show(context, &audit, *json))
         }
-        AuditCommand::Seal { lost, json } => seal(context, *lost, *json),
+        AuditCommand::Seal { lost, json } => {
+            let project = context.project_as_it_is()?;
+            let sealed = if *lost { anchor::seal_lost(&project)? } else { anchor::seal(&project)? };
+            told(context, sealed, "no anchor was written: the ledger does not verify", *json)
+        }
+        AuditCommand::Accept { reason, json } => {
+            let project = context.project_as_it_is()?;
+            let by = gates::actor(&project)?;
+            let accepted = anchor::accept(&project, by, reason.clone())?;
+            told(context, accepted, "nothing was accepted: no receipts are gone that could be", *json)
+        }
         AuditCommand::Import { file, json } => import(context, file, *json),
         AuditCommand::Prove { seq } => {
             context.screen.json(&anchor::prove(&context.project_as_it_is()?, *seq)?);
@@ -159,16 +170,17 @@ fn show(context: &Context, audit: &Audit, json: bool) -> Answer {
     if json {
         context.screen.json(audit);
     } else {
-        tell(context, &audit.report, Some(&audit.anchors));
+        tell(context, &audit.report, Some(audit));
     }
     Answer::Own(audit.report.status.exit_code())
 }
 
-fn tell(context: &Context, report: &Report, anchors: Option<&Anchored>) {
+fn tell(context: &Context, report: &Report, audit: Option<&Audit>) {
+    let anchors = audit.map(|audit| &audit.anchors);
     let (tone, word) = match report.status {
         Status::Verified => (Tone::Good, "verified"),
         Status::Broken => (Tone::Bad, "broken"),
-        Status::AnchorMismatch => (Tone::Bad, "not what was anchored"),
+        Status::AnchorMismatch => (Tone::Bad, "not what it was"),
         Status::TornTail => (Tone::Doubt, "torn tail"),
         Status::Undecided => (Tone::Bad, "undecided"),
         Status::Unreadable => (Tone::Bad, "unreadable"),
@@ -187,7 +199,7 @@ fn tell(context: &Context, report: &Report, anchors: Option<&Anchored>) {
         let signer = anchors.signer.as_ref().map(|s| format!(", signed by {}", printable(s))).unwrap_or_default();
         context.screen.answer(&match (anchors.count, anchors.unanchored) {
             (0, _) => {
-                "  no anchor: whoever can write the file can rewrite all of it (`vnx audit-chain seal`)".to_owned()
+                "  no anchor: only this machine can tell whether it was rewritten (`vnx audit-chain seal`)".to_owned()
             }
             (count, 0) if report.status == Status::Verified => {
                 format!("  anchors: {count}, the last one covers all of it{signer}")
@@ -222,13 +234,14 @@ fn tell(context: &Context, report: &Report, anchors: Option<&Anchored>) {
             }
         }
     }
-    if let Some(next) = next(report, anchors.is_some()) {
+    if let Some(next) = next(report, audit) {
         context.screen.answer(&toned(Tone::Dim, &format!("  fix: {next}")));
     }
 }
 
-/// What to do about a ledger that does not verify: the project's own, or a file from anywhere.
-fn next(report: &Report, own: bool) -> Option<&'static str> {
+/// What to do about a ledger that does not verify: the project's own, which was audited, or a file from anywhere.
+fn next(report: &Report, audit: Option<&Audit>) -> Option<&'static str> {
+    let own = audit.is_some();
     let about_anchor = report.first_bad.as_ref().is_some_and(|bad| bad.kind == Flaw::BadAnchor);
     Some(match (report.status, own) {
         (Status::Verified, _) => return None,
@@ -237,6 +250,9 @@ fn next(report: &Report, own: bool) -> Option<&'static str> {
         }
         (Status::AnchorMismatch, true) if about_anchor => {
             "leave the file as it is: its chain is sound, and what is wrong is the anchor; see the line above"
+        }
+        (Status::AnchorMismatch, true) if audit.is_some_and(Audit::is_acceptable) => {
+            "leave the file as it is, find the one that was written (a backup, another machine), and put it back; if it is gone for good, a person accepts that: vnx audit-chain accept --reason WHY"
         }
         (Status::AnchorMismatch, true) => {
             "leave the file as it is, find the one that was anchored (a backup, another machine), and put it back"
@@ -258,13 +274,11 @@ fn next(report: &Report, own: bool) -> Option<&'static str> {
     })
 }
 
-fn seal(context: &Context, lost: bool, json: bool) -> Result<Answer, Fault> {
-    let project = context.project_as_it_is()?;
-    let sealed = if lost { anchor::seal_lost(&project)? } else { anchor::seal(&project)? };
+fn told(context: &Context, sealed: Result<Sealed, Audit>, refused: &str, json: bool) -> Result<Answer, Fault> {
     let sealed = match sealed {
         Ok(sealed) => sealed,
         Err(audit) => {
-            context.screen.story("no anchor was written: the ledger does not verify");
+            context.screen.story(refused);
             return Ok(show(context, &audit, json));
         }
     };

@@ -19,6 +19,9 @@ use crate::project::Project;
 struct Ps {
     schema: &'static str,
     dispatches: Vec<Live>,
+    /// Closed, and their receipts are missing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    broken: Vec<DispatchId>,
 }
 
 pub(super) fn ps(context: &Context, args: &PsArgs) -> Result<Answer, Fault> {
@@ -29,10 +32,13 @@ pub(super) fn ps(context: &Context, args: &PsArgs) -> Result<Answer, Fault> {
             context.screen.story(&format!("{id} has a pane again"));
         }
     }
-    let live = view::live(&project)?;
+    let (live, broken) = (view::live(&project)?, view::broken_ones(&project));
     if args.json {
-        context.screen.json(&Ps { schema: "vnx.ps/1", dispatches: live });
+        context.screen.json(&Ps { schema: "vnx.ps/1", dispatches: live, broken });
         return Ok(Answer::Good);
+    }
+    for id in &broken {
+        context.screen.story(&view::broken(id).to_string());
     }
     if live.is_empty() {
         context.screen.story("nothing is running; `vnx receipts list` shows what was");
@@ -61,7 +67,7 @@ pub(super) fn live_rows(live: &[Live], now: Timestamp) -> (Vec<Vec<String>>, Vec
             State::Working | State::Starting | State::Ready => Tone::Good,
             State::Limited | State::Ending | State::WaitingPermission | State::WaitingInput => Tone::Doubt,
             State::Exited | State::Idle => Tone::Dim,
-            State::Lost | State::Blocked => Tone::Bad,
+            State::Lost | State::Broken | State::Blocked => Tone::Bad,
         };
         rows.push(vec![
             one.id.to_string(),
@@ -78,7 +84,7 @@ pub(super) fn live_rows(live: &[Live], now: Timestamp) -> (Vec<Vec<String>>, Vec
 
 /// Whether a worker runs of which its supervisor tells nothing. One that prepares or tidies up is only busy.
 fn is_silent(one: &Live) -> bool {
-    !one.answering && !matches!(one.state, State::Starting | State::Exited | State::Lost)
+    !one.answering && !matches!(one.state, State::Starting | State::Exited | State::Lost | State::Broken)
 }
 
 fn silent_lines(one: &Live) -> [String; 2] {
@@ -101,6 +107,9 @@ fn wait_lines(one: &Live) -> Vec<String> {
         }
         State::Blocked => (format!("is blocked{detail}"), format!("look with `vnx attach {}`", one.id)),
         State::Lost => ("lost its supervisor".to_owned(), "any next command finishes it, such as `vnx ps`".to_owned()),
+        State::Broken => {
+            ("is broken: receipts of it are missing".to_owned(), "see `vnx audit-chain verify`".to_owned())
+        }
         _ => return Vec::new(),
     };
     vec![format!("{} {why}", toned(Tone::Doubt, one.id.as_str())), format!("  {next}")]

@@ -11,6 +11,7 @@ use super::exit::Answer;
 use super::screen::{Tone, printable, toned};
 use super::table::{Fit, table};
 use super::why;
+use crate::dispatch::view::Standing;
 use crate::dispatch::{Request, view};
 use crate::domain::event::PaidBy;
 use crate::domain::gate::check::{short, short_ref};
@@ -33,7 +34,17 @@ const DIFF: &str = "diff.patch";
 struct Open<'a> {
     schema: &'static str,
     id: &'a DispatchId,
+    state: State,
     plan: &'a Plan,
+}
+
+/// What is going on with a dispatch of which nothing else is told.
+#[derive(Clone, Copy, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum State {
+    Running,
+    Lost,
+    Broken,
 }
 
 pub(super) fn run(context: &Context, args: &ShowArgs) -> Result<Answer, Fault> {
@@ -49,19 +60,13 @@ pub(super) fn run(context: &Context, args: &ShowArgs) -> Result<Answer, Fault> {
             return file(context, &project, &id, (name, what), args.json);
         }
     }
-    let Some(closed) = view::closed(&project, &id)? else {
-        let plan = view::plan(&project, &id)?;
-        if args.json {
-            context.screen.json(&Open { schema: "vnx.open/1", id: &id, plan: &plan });
-        } else {
-            let state = if view::is_lost(&project, &id)? {
-                "lost its supervisor and is not finished: see `vnx doctor`"
-            } else {
-                "is running: see `vnx ps` and `vnx logs -f`"
-            };
-            context.screen.answer(&format!("{id}  {} on {}, {state}", plan.agent, plan.provider));
+    let closed = match view::standing(&project, &id)? {
+        Standing::Closed(closed) => *closed,
+        Standing::Broken => return not_closed(context, &project, &id, State::Broken, args.json),
+        Standing::Open => {
+            let state = if view::is_lost(&project, &id)? { State::Lost } else { State::Running };
+            return not_closed(context, &project, &id, state, args.json);
         }
-        return Ok(Answer::Good);
     };
     if args.json {
         context.screen.json(&Finished { schema: "vnx.dispatch/1", id: &id, closed: &closed });
@@ -92,6 +97,31 @@ pub(super) fn run(context: &Context, args: &ShowArgs) -> Result<Answer, Fault> {
     }
     facts(context, &project, &id)?;
     Ok(Answer::Good)
+}
+
+fn not_closed(
+    context: &Context,
+    project: &Project,
+    id: &DispatchId,
+    state: State,
+    json: bool,
+) -> Result<Answer, Fault> {
+    let plan = view::plan(project, id)?;
+    let answer = if matches!(state, State::Broken) { Answer::No } else { Answer::Good };
+    if json {
+        context.screen.json(&Open { schema: "vnx.open/1", id, state, plan: &plan });
+        return Ok(answer);
+    }
+    let state = match state {
+        State::Running => "is running: see `vnx ps` and `vnx logs -f`".to_owned(),
+        State::Lost => "lost its supervisor and is not finished: see `vnx doctor`".to_owned(),
+        State::Broken => {
+            let bad = toned(Tone::Bad, "broken");
+            format!("is {bad}: receipts of it are missing from the ledger: see `vnx audit-chain verify`")
+        }
+    };
+    context.screen.answer(&format!("{id}  {} on {}, {state}", plan.agent, plan.provider));
+    Ok(answer)
 }
 
 /// The tones of a unified diff.

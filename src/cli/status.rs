@@ -228,6 +228,11 @@ fn head(overview: &Overview, redraws: bool) -> Vec<Vec<String>> {
         (None, Some(n)) => format!("{receipts}, verified, {n} since the last anchor"),
     };
     rows.push((toned(Tone::Dim, "ledger"), health));
+    if let Some(first) = ledger.broken.first() {
+        let more = ledger.broken.len() - 1;
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        rows.push((toned(Tone::Dim, "broken"), format!("{first}{more}: receipts are missing")));
+    }
     rows.into_iter().map(|(name, what)| vec![name, what]).collect()
 }
 

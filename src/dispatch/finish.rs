@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::gates::of_report;
 use super::hooks::Running;
 use super::surroundings;
+use crate::anchor;
 use crate::domain::agent::Deliverable;
 use crate::domain::event::{Claim as Said, Usage};
 use crate::domain::gate::check::{short, short_ref};
@@ -26,7 +27,7 @@ use crate::domain::tree::{TreeClass, TreeFate, Tri, classify};
 use crate::domain::verdict::{Containment, End, Evidence, GitEvidence, Verdict, judge};
 use crate::domain::{Decision, Digest, Fault, Outcome};
 use crate::git::Git;
-use crate::ledger::{Ledger, LedgerError};
+use crate::ledger::{Appended, Ledger, LedgerError};
 use crate::project::Paths;
 use crate::sys::files;
 use crate::worktree::{self, Answer, Collected, Done, Tree};
@@ -209,19 +210,19 @@ impl Finish<'_> {
             entries.extend(of_report(id, &String::from_utf8_lossy(&report)));
         }
         entries.push(Entry::of(id, Body::DispatchClosed(closed.clone())));
-        let closed = match self.ledger.append(&entries) {
-            Ok(_) => closed,
+        let (closed, written) = match self.ledger.append(&entries) {
+            Ok(written) => (closed, written),
             // A worker can say what no receipt takes; it is closed all the same, without its words.
             Err(e @ (LedgerError::Unfit { .. } | LedgerError::Conflict { .. })) => {
                 let closed = self.without_words(closed, &e);
-                self.ledger.append(&[Entry::of(id, Body::DispatchClosed(closed.clone()))])?;
-                closed
+                let written = self.ledger.append(&[Entry::of(id, Body::DispatchClosed(closed.clone()))])?;
+                (closed, written)
             }
             Err(e) => return Err(e.into()),
         };
-        // A convenience for readers; the ledger has said it already.
-        if let Ok(json) = serde_json::to_string_pretty(&closed) {
-            let _ = files::replace(&self.folder().join("closed.json"), self.redactor.redact(&json).as_bytes());
+        // The ledger has said it already, and is held against it.
+        if let Some(Appended { seq, hash, .. }) = written.last() {
+            let _ = anchor::note_closed(self.paths, id, *seq, *hash);
         }
         // Before the mark goes by which a recovery would find it.
         surroundings::clear(&self.folder(), id);

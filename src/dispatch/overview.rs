@@ -12,7 +12,7 @@ use crate::anchor;
 use crate::domain::event::{PaidBy, Usage};
 use crate::domain::outcome::Decision;
 use crate::domain::receipt::{Body, DispatchClosed, Strategy};
-use crate::domain::{Fault, Timestamp};
+use crate::domain::{DispatchId, Fault, Timestamp};
 use crate::ledger::Receipt;
 use crate::project::Project;
 use crate::sys::files;
@@ -48,6 +48,9 @@ pub struct Health {
     /// Why it is not believed, if it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disbelieved: Option<String>,
+    /// Dispatches whose receipts are missing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub broken: Vec<DispatchId>,
 }
 
 /// `limits.parallel`.
@@ -165,6 +168,7 @@ impl<'a> Watch<'a> {
                 // What runs is to be seen all the same. It is asked again with the next look.
                 self.seen = None;
                 self.health.disbelieved = Some(error.to_string());
+                self.health.broken = anchor::believed(project, true).missing;
             }
         }
         let dispatches = view::live(project)?;
@@ -241,5 +245,5 @@ fn health(project: &Project, head: u64) -> Health {
     let audit = anchor::believed(project, true);
     let anchors = &audit.anchors;
     let unanchored = (anchors.count > 0).then_some(anchors.unanchored);
-    Health { receipts: head + 1, unanchored, disbelieved: anchor::why_not(&audit) }
+    Health { receipts: head + 1, unanchored, disbelieved: anchor::why_not(&audit), broken: audit.missing }
 }

@@ -12,7 +12,8 @@ use super::hooks;
 use super::plan::{Planned, RUN};
 use super::supervise::read_plan;
 use super::surroundings;
-use super::{gates, own, pool, trees};
+use super::{gates, own, pool, trees, view};
+use crate::anchor;
 use crate::domain::event::Claim as Said;
 use crate::domain::outcome::Outcome;
 use crate::domain::plan::Plan;
@@ -85,9 +86,16 @@ pub fn recover_one(paths: &Paths, id: &DispatchId) -> Result<bool, Fault> {
     if !marker.exists() {
         return Ok(false);
     }
-    let ledger = Ledger::at(paths.receipts());
+    let ledger = paths.ledger();
+    // Nothing is done by a ledger that was cut: what it does not say any more may have happened.
+    ledger.head()?;
+    let required = anchor::required(paths, id);
     let receipts = ledger.of_dispatch(id)?;
     let is_copied = lock::is_copied(&lock, &folder.join("lock"))?;
+    let is_broken = view::is_broken(required, &receipts);
+    if is_broken && !view::is_accepted(&ledger, id)? {
+        return Err(view::broken(id));
+    }
     if receipts.iter().any(|r| r.body.kind() == Kind::DispatchClosed) {
         if !is_copied {
             surroundings::clear(&folder, id);
@@ -105,6 +113,11 @@ pub fn recover_one(paths: &Paths, id: &DispatchId) -> Result<bool, Fault> {
     };
     let lost =
         Lost { lock: &lock, paths, ledger: &ledger, plan: &plan, plan_digest, folder: &folder, receipts: &receipts };
+    if is_broken {
+        lost.claim_again()?;
+        lost.sweep(None, None);
+        return close_untouched(paths, id, &ledger, &ledger.of_dispatch(id)?, &Untouched::NO_RECEIPTS);
+    }
     lost.finish()?;
     Ok(true)
 }
@@ -347,6 +360,11 @@ impl Untouched {
     const NO_PLAN: Self = Self {
         reason: "the supervisor and its plan are gone; the tree and the branch were left as they are",
         evidence: "plan.json: missing or unreadable",
+        has_tree: true,
+    };
+    const NO_RECEIPTS: Self = Self {
+        reason: "its receipts are gone, and a person has accepted that; the tree and the branch were left as they are",
+        evidence: "receipts: missing",
         has_tree: true,
     };
     const COPIED: Self = Self {

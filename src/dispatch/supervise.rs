@@ -61,7 +61,7 @@ pub fn supervise(paths: &Paths, id: &DispatchId) -> Result<(), Fault> {
         Ok(env)
     });
     let redactor = Redactor::new(env.as_ref().map(|env| secrets(&plan, env)).unwrap_or_default());
-    let ledger = Ledger::at(paths.receipts()).with_redactor(redactor.clone());
+    let ledger = paths.ledger().with_redactor(redactor.clone());
     let begun = Instant::now();
     let lock = std::fs::File::from(lock);
     let life = Life { lock: &lock, paths, ledger: &ledger, redactor: &redactor, plan: &plan, folder: &folder, begun };

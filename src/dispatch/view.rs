@@ -8,12 +8,13 @@ use serde::Serialize;
 
 use super::guard;
 use super::supervise::read_plan;
+use crate::anchor;
 use crate::domain::event::{StateSource, WorkerState};
 use crate::domain::id::meant;
 use crate::domain::plan::{Lane, Plan};
-use crate::domain::receipt::{Body, DispatchClosed};
+use crate::domain::receipt::{Body, DispatchClosed, Kind};
 use crate::domain::{DispatchId, Fault, Name, Timestamp};
-use crate::ledger::{Receipt, format};
+use crate::ledger::{Ledger, LedgerError, Receipt, format};
 use crate::project::Project;
 use crate::state::{State as Projections, StateError};
 use crate::sys::{files, lock, path};
@@ -124,29 +125,56 @@ pub fn lines(project: &Project, text: &str, progress: &dyn Fn(u64)) -> Result<Ve
     });
     match known {
         Ok(Some(lines)) => Ok(lines),
-        Err(StateError::Ledger(error)) => Err(error.into()),
+        Err(StateError::Ledger(error)) if !is_readable(&error) => Err(error.into()),
         // The folders know of more: what is not in the ledger yet, and what is ambiguous.
         Ok(None) | Err(_) => Ok(project.ledger().lines_of(&resolve(project, text)?)?),
     }
 }
 
+/// Whether what is left of a ledger can be shown: projections are made only of one that is what it was.
+fn is_readable(error: &LedgerError) -> bool {
+    matches!(error, LedgerError::Differs(_))
+}
+
 /// The line of one receipt, exactly as it stands in the ledger.
 pub fn line(project: &Project, seq: u64, progress: &dyn Fn(u64)) -> Result<Option<Vec<u8>>, Fault> {
     match Projections::ask(project, progress, |state| state.line_of(seq)) {
-        Err(StateError::Ledger(error)) => Err(error.into()),
+        Err(StateError::Ledger(error)) if !is_readable(&error) => Err(error.into()),
         Err(_) => Ok(project.ledger().line_of(seq)?),
         Ok(line) => Ok(line),
     }
 }
 
-/// The closing receipt of a dispatch, if it is closed.
-pub fn closed(project: &Project, id: &DispatchId) -> Result<Option<DispatchClosed>, Fault> {
+/// What the ledger says of a dispatch as a whole.
+#[derive(Debug)]
+pub enum Standing {
+    /// It has no closing receipt yet.
+    Open,
+    /// Receipts of it are missing ([`anchor::required`]).
+    Broken,
+    /// Its closing receipt.
+    Closed(Box<DispatchClosed>),
+}
+
+/// Where a dispatch stands.
+pub fn standing(project: &Project, id: &DispatchId) -> Result<Standing, Fault> {
+    let required = anchor::required(&project.paths, id);
     let receipts = receipts(project, id)?;
-    Ok(receipts.into_iter().rev().find_map(
-        |r| {
-            if let Body::DispatchClosed(closed) = r.body { Some(closed) } else { None }
-        },
-    ))
+    if is_broken(required, &receipts) {
+        return Ok(Standing::Broken);
+    }
+    let closed = |r: Receipt| if let Body::DispatchClosed(closed) = r.body { Some(closed) } else { None };
+    let closed = receipts.into_iter().rev().find_map(closed);
+    Ok(closed.map_or(Standing::Open, |closed| Standing::Closed(Box::new(closed))))
+}
+
+/// The closing receipt of a dispatch, if it is closed. One whose receipts are missing is an error.
+pub fn closed(project: &Project, id: &DispatchId) -> Result<Option<DispatchClosed>, Fault> {
+    match standing(project, id)? {
+        Standing::Open => Ok(None),
+        Standing::Broken => Err(broken(id)),
+        Standing::Closed(closed) => Ok(Some(*closed)),
+    }
 }
 
 /// All receipts of a dispatch, oldest first.
@@ -154,7 +182,7 @@ pub fn receipts(project: &Project, id: &DispatchId) -> Result<Vec<Receipt>, Faul
     let lines = match project.ledger().recent_lines_of(id)? {
         Some(lines) => lines,
         None => match Projections::ask(project, &|_| {}, |state| state.lines_of(id)) {
-            Err(StateError::Ledger(error)) => return Err(error.into()),
+            Err(StateError::Ledger(error)) if !is_readable(&error) => return Err(error.into()),
             Err(_) => project.ledger().lines_of(id)?,
             Ok(lines) => lines,
         },
@@ -222,6 +250,17 @@ pub fn live(project: &Project) -> Result<Vec<Live>, Fault> {
     Ok(live)
 }
 
+/// Dispatches that are not open and whose receipts are missing, where the end of the ledger shows that some may be.
+pub fn broken_ones(project: &Project) -> Vec<DispatchId> {
+    match project.ledger().head() {
+        Err(LedgerError::Differs(_)) => {
+            let missing = anchor::believed(project, true).missing;
+            missing.into_iter().filter(|id| is_closed(project, id)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
 /// What does not change while a dispatch is open.
 struct Claim {
     agent: String,
@@ -262,7 +301,13 @@ pub(super) fn last_known(project: &Project, id: &DispatchId, made: Timestamp, al
         refusal: None,
         reply: None,
     };
-    for receipt in receipts(project, id).unwrap_or_default().into_iter().filter(|_| alive) {
+    let required = anchor::required(&project.paths, id);
+    let receipts = receipts(project, id).unwrap_or_default();
+    if is_broken(required, &receipts) {
+        known.state = WorkerState::Broken;
+        return known;
+    }
+    for receipt in receipts.into_iter().filter(|_| alive) {
         let state = match receipt.body {
             Body::DispatchStarted(started) => {
                 known.pid = Some(started.pid);
@@ -318,6 +363,25 @@ pub fn is_lost(project: &Project, id: &DispatchId) -> Result<bool, Fault> {
     let folder = project.paths.dispatch(id);
     // Whoever claims it holds its lock before it writes the plan, and closes it before the lock comes free.
     Ok(folder.join("plan.json").exists() && lock::is_free(&folder.join("lock"))? && !is_closed(project, id))
+}
+
+/// Whether receipts of a dispatch are missing: what else there is of it, looked at before they were read
+/// ([`anchor::required`]), says more than they do. Nothing is done to it, and nothing that is left of them is believed.
+pub(super) fn is_broken(required: Option<Kind>, receipts: &[Receipt]) -> bool {
+    required.is_some_and(|kind| !receipts.iter().any(|r| r.body.kind() == kind))
+}
+
+/// Whether a person has accepted that they are gone. Reads the whole ledger.
+pub(super) fn is_accepted(ledger: &Ledger, id: &DispatchId) -> Result<bool, Fault> {
+    let told =
+        ledger.last_matching(usize::MAX, |line| format::links(line).is_ok_and(|links| links.says(Kind::LedgerLost)))?;
+    Ok(told.iter().any(|r| matches!(&r.body, Body::LedgerLost(lost) if lost.dispatches.contains(id))))
+}
+
+/// What is said of a dispatch that is broken.
+pub fn broken(id: &DispatchId) -> Fault {
+    Fault::refused(format!("dispatch {id} is broken: receipts of it are missing from the ledger"))
+        .fix("`vnx audit-chain verify` says what is missing; its tree and its branch are left as they are")
 }
 
 /// Whether a dispatch is closed.

@@ -108,6 +108,8 @@ pub enum WorkerState {
     Exited,
     /// Its supervisor is dead and its story could not be finished yet.
     Lost,
+    /// Receipts of it are missing from the ledger, so nothing is done to it.
+    Broken,
 }
 
 impl WorkerState {
@@ -125,6 +127,7 @@ impl WorkerState {
             Self::Ending => "ending",
             Self::Exited => "exited",
             Self::Lost => "lost",
+            Self::Broken => "broken",
         }
     }
 
@@ -433,6 +436,7 @@ mod tests {
             W::Ending,
             W::Exited,
             W::Lost,
+            W::Broken,
         ];
         for state in states {
             assert_eq!(serde_json::to_string(&state).unwrap(), format!("{:?}", state.word()));

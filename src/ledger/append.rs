@@ -11,8 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::format::{self, Draft, MAX_LINE};
+use super::known::{Differs, Marks};
 use super::{Head, Ledger, LedgerError, PATIENCE, disk};
-use crate::domain::receipt::{Body, Durability, Entry, Kind, LedgerCreated, LedgerIoError, LedgerRecovered};
+use crate::domain::receipt::{
+    Body, Durability, Entry, Kind, LedgerCreated, LedgerIoError, LedgerLost, LedgerRecovered,
+};
 use crate::domain::{Digest, Name};
 use crate::sys::files::{self, At};
 use crate::sys::{self, lock};
@@ -48,6 +51,13 @@ pub(super) struct Tail {
     pub(super) sealed: bool,
 }
 
+/// What a write came to.
+struct Wrote {
+    file: Arc<File>,
+    head: Head,
+    done: Vec<Appended>,
+}
+
 /// What a search for an earlier receipt came to.
 enum Looked {
     /// It stands in this block, at this place of it; the block begins here in the file.
@@ -67,18 +77,30 @@ impl Ledger {
         if self.file().exists() || !self.sealed()?.is_empty() {
             return Ok(false);
         }
+        if let Some(known) = self.marks().size() {
+            return Err(LedgerError::Differs(Differs::Truncated { known, here: 0 }));
+        }
+        self.begin_new(project)?;
+        drop(guard);
+        self.fill_reserve();
+        Ok(true)
+    }
+
+    /// Writes the first receipt of a ledger of which there is none. Only under the lock.
+    fn begin_new(&self, project: &Name) -> Result<(), LedgerError> {
         let random: [u8; 16] = sys::random().map_err(LedgerError::Lock)?;
         let ledger = format!("{:032x}", u128::from_be_bytes(random));
         let body = LedgerCreated { ledger, project: project.clone(), vnx: env!("CARGO_PKG_VERSION").to_owned() };
         let entry = Entry::ledger(Body::LedgerCreated(body));
         let built = format::build(&entry, &Digest::ZERO, 0, sys::now(), &self.redactor);
-        let (line, _) = built.map_err(|reason| LedgerError::Unfit { reason })?;
+        let (line, hash) = built.map_err(|reason| LedgerError::Unfit { reason })?;
+        let head = Head { seq: 0, hash, end: line.len() as u64 + 1 };
+        self.announce(0, &head)?;
         // The file appears with its first line or not at all.
         disk::publish(&self.file(), format!("{line}\n").as_bytes())
             .map_err(|source| LedgerError::NotWritten { source })?;
-        drop(guard);
-        self.fill_reserve();
-        Ok(true)
+        self.confirmed(&head);
+        Ok(())
     }
 
     /// Appends receipts in one write and returns when they are as durable as their kinds ask.
@@ -86,27 +108,46 @@ impl Ledger {
     /// A receipt that stands there already, with the same key and payload, is not written again.
     ///
     /// # Errors
-    /// The same key with another payload is [`LedgerError::Conflict`]. After any error nothing
-    /// that this call was to write is acknowledged.
+    /// The same key with another payload is [`LedgerError::Conflict`]. A ledger that does not end as it is known to
+    /// ([`LedgerError::Differs`]) is not written to. After any error nothing that this call was to write is
+    /// acknowledged.
     pub fn append(&self, entries: &[Entry]) -> Result<Vec<Appended>, LedgerError> {
         // What was mended is told also by the second try.
-        let mut notes = Vec::new();
-        let (file, done) = match self.write(entries, &mut notes) {
+        let (mut notes, marks) = (Vec::new(), self.marks());
+        let wrote = match self.write(entries, &mut notes, Some(&marks)) {
             Err(LedgerError::NotWritten { source }) if is_full(&source) && self.free_reserve() => {
-                self.write(entries, &mut notes)?
+                self.write(entries, &mut notes, Some(&marks))?
             }
             other => other?,
         };
         if entries.iter().chain(&notes).any(|e| e.body.kind().durability() == Durability::Wait) {
-            self.confirm(&file)?;
+            self.confirm(&wrote.file)?;
+            self.confirmed(&wrote.head);
         }
-        Ok(done)
+        Ok(wrote.done)
+    }
+
+    /// Appends the receipt that says what is missing, and takes the ledger for whole from here on. One that is gone
+    /// altogether begins anew.
+    pub fn append_loss(&self, project: &Name, lost: LedgerLost) -> Result<(), LedgerError> {
+        let guard = lock::exclusive(&self.lock_file(), PATIENCE).map_err(LedgerError::Lock)?;
+        if !self.file().exists() && self.sealed()?.is_empty() {
+            self.begin_new(project)?;
+        }
+        drop(guard);
+        let wrote = self.write(&[Entry::ledger(Body::LedgerLost(lost))], &mut Vec::new(), None)?;
+        self.confirm(&wrote.file)?;
+        self.forget()?;
+        self.confirmed(&wrote.head);
+        Ok(())
     }
 
     /// Mends what a crash or a failed sync has left behind, with the receipt of it.
     pub fn settle(&self) -> Result<(), LedgerError> {
-        let (file, _) = self.write(&[], &mut Vec::new())?;
-        self.confirm(&file)
+        let wrote = self.write(&[], &mut Vec::new(), Some(&self.marks()))?;
+        self.confirm(&wrote.file)?;
+        self.confirmed(&wrote.head);
+        Ok(())
     }
 
     /// Waits until everything that is in the file now is on the disk.
@@ -123,8 +164,9 @@ impl Ledger {
         })
     }
 
-    /// `notes` are receipts of what was mended on the way, which come first.
-    fn write(&self, entries: &[Entry], notes: &mut Vec<Entry>) -> Result<(Arc<File>, Vec<Appended>), LedgerError> {
+    /// `notes` are receipts of what was mended on the way, which come first; `marks` is what was known of the ledger
+    /// before, unless somebody has accepted that it differs.
+    fn write(&self, entries: &[Entry], notes: &mut Vec<Entry>, marks: Option<&Marks>) -> Result<Wrote, LedgerError> {
         let draft = |entry| Draft::of(entry, &self.redactor).map_err(|reason| LedgerError::Unfit { reason });
         // All that needs no lock comes before it.
         let mut drafts = entries.iter().map(|e| Ok((e, draft(e)?))).collect::<Result<Vec<_>, LedgerError>>()?;
@@ -138,6 +180,9 @@ impl Ledger {
         // made it.
         let window = if self.looked.load(Ordering::Relaxed) { 4 << 10 } else { TAIL };
         let mut tail = tail_of(&writing.file, writing.len, window, &self.file())?;
+        if let Some(marks) = marks {
+            self.expect(marks, &writing.file, &tail.head)?;
+        }
         if tail.torn {
             notes.push(self.repair(&writing.file, tail.head)?);
         } else if self.rotate(&mut writing, &tail)? {
@@ -167,6 +212,9 @@ impl Ledger {
             }
         }
         let file = &writing.file;
+        if !bytes.is_empty() {
+            self.announce(tail.head.seq + 1, &head)?;
+        }
         // One write: a crash tears at most the end, and the next writer sees that it is torn.
         let result = if bytes.is_empty() { Ok(0) } else { disk::append(file, &bytes) };
         if !matches!(result, Ok(n) if n == bytes.len()) {
@@ -178,7 +226,7 @@ impl Ledger {
             return Err(LedgerError::NotWritten { source });
         }
         self.looked.store(true, Ordering::Relaxed);
-        Ok((Arc::clone(file), done.into_iter().map(|(_, a)| a).collect()))
+        Ok(Wrote { file: Arc::clone(file), head, done: done.into_iter().map(|(_, a)| a).collect() })
     }
 
     /// The receipt that was written before under the key of `entry`, in the file up to `end` or

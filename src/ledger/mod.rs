@@ -9,6 +9,7 @@ mod disk;
 mod filter;
 pub mod format;
 mod import;
+mod known;
 pub mod older;
 mod opened;
 mod pack;
@@ -29,6 +30,7 @@ use std::time::Duration;
 pub use append::Appended;
 pub use filter::Filter;
 pub use format::Receipt;
+pub use known::{Differs, Marks, witness_folder};
 pub use place::Place;
 pub use read::Follow;
 pub use segment::Limit;
@@ -49,6 +51,9 @@ pub enum LedgerError {
         /// What is wrong with it.
         reason: String,
     },
+    /// It is sound in itself, and not the ledger that is known: nothing may be chained to it.
+    #[error("the ledger is not what it was: {0}")]
+    Differs(Differs),
     /// A receipt that readers would refuse.
     #[error("a receipt was refused: {reason}")]
     Unfit {
@@ -100,6 +105,9 @@ impl From<LedgerError> for Fault {
                 .fix("`vnx init` makes one in a new project; in an old one, restore it from where it went"),
             LedgerError::BrokenHead { .. } => Self::environment(what)
                 .fix("`vnx audit-chain verify` says which line it is and what helps; dispatch nothing meanwhile"),
+            LedgerError::Differs(_) => Self::refused(what).fix(
+                "put it back as it was; `vnx audit-chain verify` says what is missing, and `vnx audit-chain accept --reason WHY` gives up what is gone",
+            ),
             LedgerError::NotWritten { source } | LedgerError::NotSynced { source }
                 if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) =>
             {
@@ -130,6 +138,8 @@ pub struct Ledger {
     looked: AtomicBool,
     /// What a writer keeps open between writes.
     held: Mutex<Option<writing::Held>>,
+    /// What is known of it beside its files; nothing of one that was not [`Ledger::witnessed`].
+    known: Option<known::Known>,
 }
 
 /// The end of the ledger: what the next receipt chains to.
@@ -152,6 +162,7 @@ impl Ledger {
             limit: Limit::default(),
             looked: AtomicBool::new(false),
             held: Mutex::new(None),
+            known: None,
         }
     }
     /// The same ledger with a redactor that knows this dispatch's secrets.

@@ -35,8 +35,10 @@ impl Ledger {
         }
     }
 
-    /// Re-hashes the last complete line. The cheap health check of every dispatch.
+    /// Re-hashes the last complete line and holds it against what is known of it. The cheap health check of every
+    /// dispatch.
     pub fn head(&self) -> Result<Head, LedgerError> {
+        let marks = self.marks();
         let file = match self.open_read() {
             // A writer was cut off while it began a new segment.
             Err(LedgerError::Missing(_)) if !self.sealed()?.is_empty() => {
@@ -50,6 +52,7 @@ impl Ledger {
             // The next writer repairs it, if it is one that may be.
             append::fragment(&file, tail.head, &self.file())?;
         }
+        self.expect(&marks, &file, &tail.head)?;
         Ok(tail.head)
     }
 

@@ -1,13 +1,13 @@
 //! What a verification is asked and what it answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
 use serde::Serialize;
 
 use crate::domain::merkle::CompactRange;
-use crate::domain::receipt::{AnchorWritten, LedgerImported};
-use crate::domain::{Digest, Name};
+use crate::domain::receipt::{AnchorWritten, Kind, LedgerImported};
+use crate::domain::{Digest, DispatchId, Name};
 
 /// What the verification came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -17,7 +17,7 @@ pub enum Status {
     Verified,
     /// A line was changed, inserted, removed or moved.
     Broken,
-    /// The receipts are sound in themselves, but they are not those that were anchored.
+    /// The receipts are sound in themselves, but they are not those that were anchored, or that are known otherwise.
     AnchorMismatch,
     /// Everything is sound except an incomplete last line; the next writer repairs that.
     TornTail,
@@ -49,7 +49,7 @@ pub enum Flaw {
     Edited,
     /// Receipts between two lines are gone.
     Deleted,
-    /// A line stands where none was: a copy or a forged one.
+    /// A line stands where none was: a copy, or one that vnx did not write.
     Inserted,
     /// Lines changed places.
     Reordered,
@@ -60,15 +60,15 @@ pub enum Flaw {
     Format,
     /// The ledger of another project.
     WrongProject,
-    /// Fewer receipts than were anchored.
+    /// Fewer receipts than were anchored or written.
     Truncated,
-    /// Other receipts than were anchored.
+    /// Other receipts than were anchored or written.
     Rewritten,
     /// An anchor that is not what it should be.
     BadAnchor,
     /// The last line is incomplete.
     Torn,
-    /// No ledger, or nothing in it.
+    /// No ledger, or nothing in it, or no receipts of a dispatch that there was.
     Missing,
     /// No anchor where one is required.
     Unanchored,
@@ -145,6 +145,18 @@ pub struct Report {
     /// The tree over all sound receipts, if roots were asked for.
     #[serde(skip)]
     pub tree: Option<CompactRange>,
+    /// The hashes of the last receipts of the sizes that were asked for, as far as they were read.
+    #[serde(skip)]
+    pub heads: BTreeMap<u64, Digest>,
+    /// Which of the expected receipts stand there, by their places in [`Options::expected`].
+    #[serde(skip)]
+    pub seen: BTreeSet<usize>,
+    /// Dispatches of which a person has accepted that their receipts are gone.
+    #[serde(skip)]
+    pub lost: BTreeSet<DispatchId>,
+    /// The last receipt that says so.
+    #[serde(skip)]
+    pub last_loss: Option<u64>,
 }
 
 /// What to look at.
@@ -156,6 +168,10 @@ pub struct Options<'a> {
     pub quick: bool,
     /// Sizes at which the root is wanted, ascending; `None` builds no tree.
     pub roots: Option<&'a [u64]>,
+    /// Sizes at which the hash of the last receipt is wanted: a few.
+    pub heads: &'a [u64],
+    /// Receipts of dispatches that should be there, ascending by dispatch, each dispatch once.
+    pub expected: &'a [(DispatchId, Kind)],
     /// Goes on from a proven state instead of from the beginning.
     pub since: Option<&'a Since>,
     /// Hears how many bytes are done, from time to time.
@@ -194,6 +210,10 @@ impl Report {
             position: Position::default(),
             last_anchor: None,
             roots: BTreeMap::new(),
+            heads: BTreeMap::new(),
+            seen: BTreeSet::new(),
+            lost: BTreeSet::new(),
+            last_loss: None,
             tree: options.roots.map(|_| since.map_or_else(|| CompactRange::empty(0), |s| s.tree.clone())),
         }
     }

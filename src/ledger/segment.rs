@@ -173,6 +173,8 @@ impl Ledger {
         if !sealed {
             let body = LedgerSealed { segment: number, size: tree.end(), root: tree.root() };
             let line = self.line(&Entry::ledger(Body::LedgerSealed(body)), &head)?;
+            let end = head.end + line.0.len() as u64;
+            self.announce(head.seq + 1, &Head { seq: head.seq + 1, hash: line.1, end })?;
             let result = disk::append(&writing.file, line.0.as_bytes());
             if !matches!(result, Ok(n) if n == line.0.len()) {
                 let back = disk::truncate(&writing.file, head.end);
@@ -197,7 +199,8 @@ impl Ledger {
             sha256: Digest::of(bytes),
             nodes: tree.nodes(),
         };
-        let (line, _) = self.line(&Entry::ledger(Body::LedgerOpened(opened)), &head)?;
+        let (line, hash) = self.line(&Entry::ledger(Body::LedgerOpened(opened)), &head)?;
+        self.announce(head.seq + 1, &Head { seq: head.seq + 1, hash, end: line.len() as u64 })?;
         let failed = |source| LedgerError::NotWritten { source };
         let next = self.folder.join(NEXT);
         disk::publish(&next, line.as_bytes()).map_err(failed)?;

@@ -18,9 +18,9 @@ use super::opened::Files;
 pub use super::report::{Fault, Flaw, Options, Position, Report, Since, Status};
 use super::segment;
 use super::{Head, append, import};
-use crate::domain::Digest;
 use crate::domain::merkle::CompactRange;
 use crate::domain::receipt::{AnchorWritten, Body, Kind, LedgerImported};
+use crate::domain::{Digest, DispatchId};
 
 /// How often a ledger that somebody writes is read again before it is called bad.
 const PATIENCE: u32 = 2;
@@ -234,6 +234,10 @@ struct Piece {
     begins: bool,
     /// Its last line seals its segment.
     sealed: bool,
+    heads: Vec<(u64, Digest)>,
+    seen: Vec<usize>,
+    lost: Vec<DispatchId>,
+    last_loss: Option<u64>,
     /// The tree over its lines, cut at the sizes whose roots are wanted.
     ranges: Vec<CompactRange>,
     /// A fault after the sound lines.
@@ -324,10 +328,20 @@ impl Piece {
                 Some(Body::LedgerOpened(_)) => return Err(bad("the segment has another number than its place".into())),
                 Some(Body::LedgerSealed(_)) => self.sealed = true,
                 Some(Body::LedgerRecovered(_)) => self.recoveries += 1,
+                Some(Body::LedgerLost(lost)) => {
+                    self.lost.extend(lost.dispatches);
+                    self.last_loss = Some(links.seq);
+                }
                 Some(Body::AnchorWritten(anchor)) => self.last_anchor = Some((links.seq, anchor)),
                 Some(Body::LedgerImported(imported)) => self.imports.push((self.receipts, self.bytes, imported)),
                 _ => {}
             }
+        }
+        if options.heads.contains(&(links.seq + 1)) {
+            self.heads.push((links.seq + 1, hash));
+        }
+        if !options.expected.is_empty() {
+            self.seen.extend(expected(&links, options.expected));
         }
         if let Some(sizes) = options.roots {
             match self.ranges.last_mut() {
@@ -343,6 +357,16 @@ impl Piece {
         self.receipts += 1;
         Ok(())
     }
+}
+
+/// Which of the expected receipts this is.
+fn expected(links: &format::Links<'_>, expected: &[(DispatchId, Kind)]) -> Option<usize> {
+    if !links.says(Kind::DispatchClosed) && !links.says(Kind::DispatchPrepared) {
+        return None;
+    }
+    let subject = links.subject().ok()?;
+    let at = expected.binary_search_by(|(id, _)| id.as_str().cmp(subject.dispatch.unwrap_or_default())).ok()?;
+    (expected[at].1 == subject.kind).then_some(at)
 }
 
 /// Holds a line's links against what came before it.
@@ -436,6 +460,10 @@ impl Joiner<'_> {
         report.bytes += piece.bytes;
         report.position.offset += piece.bytes;
         report.recoveries += piece.recoveries;
+        report.heads.extend(piece.heads);
+        report.seen.extend(piece.seen);
+        report.lost.extend(piece.lost);
+        report.last_loss = piece.last_loss.or(report.last_loss);
         report.head = piece.last.map(|(hash, _)| hash).or(report.head);
         report.ledger = report.ledger.take().or(piece.ledger);
         report.last_anchor = piece.last_anchor.or(report.last_anchor.take());

@@ -105,7 +105,7 @@ pub fn init(from: &Path, scaffold: Scaffold<'_>) -> Result<InitReport, Fault> {
     for (name, text) in texts {
         items.push(place(&folder, name, &text, scaffold)?);
     }
-    let ledger = Ledger::at(paths.receipts());
+    let ledger = paths.ledger();
     let mut created = false;
     if !scaffold.diff {
         for folder in paths.folders() {
@@ -136,10 +136,7 @@ fn refuse_to_replace_a_lost_ledger(paths: &Paths, ledger: &Ledger) -> Result<(),
         "the ledger is gone, though {on_record} dispatches are on record: {}",
         ledger.file().display()
     ))
-    .fix(format!(
-        "restore it; or, if it is lost for good, move {} away and run `vnx init` again",
-        paths.dispatches().display()
-    )))
+    .fix("restore it; or, if it is lost for good, `vnx audit-chain accept --reason WHY` begins another one"))
 }
 
 /// An id that a person or an earlier init chose stays, whatever the folder is called now.

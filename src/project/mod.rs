@@ -90,7 +90,7 @@ impl Project {
         let located = locate(from).ok()?;
         let file = located.top.join(".vnx/config.yaml");
         let paths = Paths::of(&located).ok()?;
-        let id = Ledger::at(paths.receipts()).created().ok().filter(|_| file.exists())?.project;
+        let id = paths.ledger().created().ok().filter(|_| file.exists())?.project;
         let config = yaml::parse(&file, format!("version: 1\nproject_id: {id}\n").as_bytes()).ok()?;
         Some(Self { located, paths, config })
     }
@@ -102,7 +102,7 @@ impl Project {
 
     /// The project's ledger.
     pub fn ledger(&self) -> Ledger {
-        Ledger::at(self.paths.receipts())
+        self.paths.ledger()
     }
 
     /// The folder that holds the worktrees of dispatches.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::Located;
 use crate::domain::line::quoted;
 use crate::domain::{DispatchId, Fault};
+use crate::ledger::{self, Ledger};
 
 /// The folder of the state in a repository's common git folder.
 pub const STATE: &str = "vnx";
@@ -43,6 +44,10 @@ impl Paths {
     /// The ledger's folder.
     pub fn receipts(&self) -> PathBuf {
         self.state.join("receipts")
+    }
+    /// The ledger.
+    pub fn ledger(&self) -> Ledger {
+        Ledger::at(self.receipts()).witnessed(ledger::witness_folder().as_deref())
     }
     /// The folder of all dispatches.
     pub fn dispatches(&self) -> PathBuf {

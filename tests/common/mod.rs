@@ -240,6 +240,24 @@ impl World {
         self.state().join("receipts/ledger.ndjson")
     }
 
+    /// What vnx has noted of the ledger beside it, and in the user's state folder.
+    pub fn marks(&self) -> Vec<PathBuf> {
+        let witness = self.root.join("home/.local/state/vnx/witness");
+        let heads = names(&witness).into_iter().filter(|name| name.starts_with("place-"));
+        let beside = ["ledger.written", "ledger.synced"].map(|name| self.state().join(name));
+        heads.map(|name| witness.join(name)).chain(beside).filter(|path| path.exists()).collect()
+    }
+
+    /// As if vnx had noted nothing.
+    pub fn forget_marks(&self) {
+        self.marks().iter().for_each(|path| std::fs::remove_file(path).unwrap());
+    }
+
+    /// The ledger as vnx itself writes it, so that nothing it appends is taken for somebody else's.
+    pub fn ledger_as_vnx(&self) -> vnx::ledger::Ledger {
+        vnx::ledger::Ledger::at(self.state().join("receipts")).witnessed(None)
+    }
+
     /// Every receipt, parsed.
     pub fn receipts(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.ledger()).unwrap_or_default();
@@ -371,4 +389,18 @@ pub fn names(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> = entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     names
+}
+
+/// Lines with their places, links and hashes made anew, as somebody with the source could.
+pub fn rechained<'a>(lines: impl IntoIterator<Item = &'a str>) -> String {
+    use vnx::domain::Digest;
+    let (mut prev, mut text) = (Digest::ZERO, String::new());
+    for (seq, line) in lines.into_iter().enumerate() {
+        let body = line.rsplit_once(",\"hash\":\"").unwrap().0;
+        let rest = body[79..].split_once(",\"ts\":").unwrap().1;
+        let body = format!("{}{prev}\",\"seq\":{seq},\"ts\":{rest}", &body[..15]);
+        prev = Digest::leaf(body.as_bytes());
+        text.push_str(&[body.as_str(), ",\"hash\":\"", &prev.to_string(), "\"}\n"].concat());
+    }
+    text
 }

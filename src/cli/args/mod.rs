@@ -368,7 +368,10 @@ pub(super) enum ReceiptsCommand {
 pub(super) enum AuditCommand {
     /// Read every byte of the ledger and check it
     ///
-    /// Exit codes: 0 verified, 1 broken, 2 usage, 3 not what was anchored, 4 torn tail only,
+    /// Its end is held against the anchors, against what vnx noted of it at each write, and against
+    /// whatever else names a dispatch: folders, branches, rescues. A file (--file) stands by itself.
+    ///
+    /// Exit codes: 0 verified, 1 broken, 2 usage, 3 not what was anchored or written, 4 torn tail only,
     /// 5 cannot decide (nothing to verify, or no anchor where one is required), 74 I/O error,
     /// 75 lock timeout.
     Verify {
@@ -406,6 +409,19 @@ pub(super) enum AuditCommand {
         /// Where git has lost the last anchor and it was never pushed: check the ledger against the witness and write another
         #[arg(long)]
         lost: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Accept that receipts are gone for good, in your name
+    ///
+    /// For a ledger that is sound and not the one that was written: an older backup, a disk that lost what
+    /// it had confirmed, another ledger in the place of the old one. A receipt says how many receipts there were and
+    /// which dispatches have none; anchors of more are kept as refs/vnx/lost-anchors/COMMIT; and the ledger is sealed.
+    Accept {
+        /// Why they are gone; it is recorded
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
         /// Print JSON
         #[arg(long)]
         json: bool,

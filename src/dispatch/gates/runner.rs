@@ -24,7 +24,6 @@ use crate::domain::verdict::{Containment, End};
 use crate::domain::{DispatchId, Fault};
 use crate::gate::{self, Evidence, PROBE, ProbeSaid, Reviewer};
 use crate::git::Git;
-use crate::ledger::Ledger;
 use crate::project::{Paths, Project};
 use crate::provider::environment;
 use crate::sys::cmd::Cmd;
@@ -327,7 +326,7 @@ impl Running<'_> {
             findings: found.findings,
         };
         let (report, result) = gate::keep(self.folder, &redactor.redact(&found.report), &evidence)?;
-        let ledger = Ledger::at(self.paths.receipts());
+        let ledger = self.paths.ledger();
         let body = GateResulted {
             gate: job.binding.gate.clone(),
             nonce: job.binding.nonce.clone(),

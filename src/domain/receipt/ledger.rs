@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Digest, Name};
+use super::Actor;
+use crate::domain::{Digest, DispatchId, Name};
 
 /// Payload of `ledger.created`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +42,25 @@ pub struct LedgerIoError {
     pub bytes: u64,
     /// What the system had said.
     pub error: String,
+}
+
+/// Payload of `ledger.lost`: a person accepts that receipts are gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct LedgerLost {
+    /// How many receipts there are without this one.
+    pub size: u64,
+    /// How many there were known to be, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known: Option<u64>,
+    /// Dispatches of which something else shows that they were closed or begun, and no receipt does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dispatches: Vec<DispatchId>,
+    /// Who accepts it.
+    pub by: Actor,
+    /// Why.
+    pub reason: String,
 }
 
 /// Payload of `ledger.sealed`: nothing follows it in its segment.

@@ -14,8 +14,8 @@ pub use gate::{
     MergeRefused, MergeStarted, Scope, StagePromoted, StageProposed, Strategy,
 };
 pub use ledger::{
-    AnchorWritten, ImportStatus, ImportViolation, LedgerCreated, LedgerImported, LedgerIoError, LedgerOpened,
-    LedgerRecovered, LedgerSealed,
+    AnchorWritten, ImportStatus, ImportViolation, LedgerCreated, LedgerImported, LedgerIoError, LedgerLost,
+    LedgerOpened, LedgerRecovered, LedgerSealed,
 };
 use serde::{Deserialize, Serialize};
 pub use text::Checked;
@@ -94,6 +94,7 @@ kinds! {
     LedgerCreated "ledger.created" Wait "The first receipt of a ledger.";
     LedgerRecovered "ledger.recovered" Wait "A torn tail was moved to quarantine.";
     LedgerIoError "ledger.io_error" Wait "The disk did not confirm receipts, and the file was written anew.";
+    LedgerLost "ledger.lost" Wait "A person accepts that receipts are gone.";
     LedgerSealed "ledger.sealed" Wait "The last receipt of a segment.";
     LedgerOpened "ledger.opened" Wait "The first receipt of the next segment.";
     LedgerImported "ledger.imported" Wait "An older ledger was taken over.";
@@ -129,7 +130,8 @@ kinds! {
 pub fn is_list(name: &str) -> bool {
     matches!(
         name,
-        "evidence"
+        "dispatches"
+            | "evidence"
             | "left_out"
             | "lost_refs"
             | "nodes"
@@ -149,6 +151,7 @@ impl Kind {
             Self::LedgerCreated
                 | Self::LedgerRecovered
                 | Self::LedgerIoError
+                | Self::LedgerLost
                 | Self::LedgerSealed
                 | Self::LedgerOpened
                 | Self::LedgerImported
