@@ -4,6 +4,7 @@
 //! That is what makes `classify` and `judge` testable as tables.
 
 pub mod agent;
+pub mod authority;
 pub mod checkpoint;
 pub mod constraint;
 pub mod digest;

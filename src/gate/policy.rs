@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::domain::authority::{Agents, PresencePolicy};
 use crate::domain::gate::check::short_ref;
 use crate::domain::gate::{Gate, strict_links};
 use crate::domain::setup::Hook;
@@ -18,6 +19,8 @@ pub struct Policy {
     pub gates: BTreeMap<Name, Gate>,
     /// How branches land.
     pub merge: Merge,
+    /// The least presence that decisions need.
+    pub presence: PresencePolicy,
     /// What is asked of a branch before it is merged.
     pub pre_merge: Vec<Hook>,
     /// Variables of caches, for gates that ask for them.
@@ -53,6 +56,7 @@ pub fn policy(repository: &Git, target: &str, commit: &str) -> Result<Policy, Fa
     Ok(Policy {
         gates: config.gates,
         merge: config.merge,
+        presence: config.presence,
         pre_merge: config.worktree.hooks.pre_merge,
         caches: config.worktree.caches,
         secret_names: config.redact.names,

@@ -11,6 +11,7 @@ pub mod path;
 pub mod process;
 pub mod pty;
 pub mod reader;
+pub mod tty;
 pub mod watch;
 
 use crate::domain::{Fault, Timestamp};
