@@ -5,12 +5,18 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::gates::actor;
+use super::presence::{Decision, attest};
 use super::{own, view};
+use crate::domain::authority::{Deciding, Presence};
 use crate::domain::line::quoted;
-use crate::domain::receipt::{Body, DispatchClosed, Entry, TreeEnd, WorktreeRemoved, WorktreeRescued, WorktreeUndone};
+use crate::domain::receipt::{
+    Attestation, Body, DispatchClosed, Entry, RescueDropped, TreeEnd, WorktreeRemoved, WorktreeRescued, WorktreeUndone,
+};
 use crate::domain::span::{Size, Span};
 use crate::domain::tree::{TreeClass, TreeFacts, TreeFate, classify};
 use crate::domain::{DispatchId, Fault, Timestamp};
+use crate::gate::standing;
 use crate::git::{Git, same_folder};
 use crate::ledger::Receipt;
 use crate::project::Project;
@@ -407,7 +413,7 @@ pub fn rescues(project: &Project) -> Result<Vec<RescueRow>, Fault> {
 }
 
 /// Gives up a rescue for good. Refused while its dispatch is open.
-pub fn drop_rescue(project: &Project, id: &DispatchId) -> Result<String, Fault> {
+pub fn drop_rescue(project: &Project, id: &DispatchId, sign: bool) -> Result<String, Fault> {
     if project.paths.open_marker(id).exists() {
         return Err(Fault::busy(format!("{id} is not over")).fix("wait for it: `vnx wait`"));
     }
@@ -417,6 +423,13 @@ pub fn drop_rescue(project: &Project, id: &DispatchId) -> Result<String, Fault> 
         Fault::input(format!("{id} has no rescue"))
             .fix("`vnx worktree rescue list` lists them; drop needs the whole id")
     })?;
+    let attestation = Attestation { presence: Presence::None, signed: None };
+    let mut body = RescueDropped { commit: commit.clone(), by: actor(project)?, attestation };
+    let (deciding, line, standing) = (Deciding::Drop, format!("drop the rescue of {id}"), standing(project, None)?);
+    let (statement, minimum) = (body.statement(id), standing.presence.minimum(deciding));
+    let (statement, signers) = (Some(statement.as_str()), standing.signers.as_deref());
+    body.attestation = attest(project, &Decision { deciding, line: &line, statement, sign, minimum, signers })?;
+    project.ledger().append(&[Entry::of(id, Body::RescueDropped(body))])?;
     repository.delete_ref(&reference, &commit)?;
     Ok(commit)
 }

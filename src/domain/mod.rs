@@ -28,6 +28,7 @@ pub mod rules;
 mod schema;
 pub mod setup;
 pub mod span;
+pub mod sshsig;
 pub mod time;
 pub mod tree;
 pub mod verdict;
