@@ -57,7 +57,7 @@ fn a_proposal_that_was_edited_or_that_a_worker_promotes_does_not_begin() {
         world.root.display()
     ));
     let said = std::fs::read_to_string(world.root.join("said")).unwrap();
-    assert!(said.contains("a worker cannot speak for a person"), "{said}");
+    assert!(said.contains("a worker looks and proposes, and does nothing else"), "{said}");
     assert_eq!(world.last("stage.proposed")["from"], world.last_id().as_str());
     assert_eq!(world.count("stage.promoted"), 0);
     world.person(&["promote", &id, "--withdraw"]).expect(0);

@@ -133,15 +133,18 @@ fn sign(project: &Project, decision: &Decision<'_>, statement: &str) -> Result<A
     let signers = decision.signers.map(trusted);
     let claimed = Attestation { presence: Presence::Key, signed };
     let (presence, signer) = verify(&project.paths, &claimed, statement, signers.as_ref()).map_err(Fault::io)?;
+    if signer.is_some() && presence >= decision.minimum {
+        return Ok(Attestation { presence, signed });
+    }
+    // Nothing was decided, so nothing of it stays.
+    files::remove(&file)?;
+    files::remove(&sig)?;
     if signer.is_none() {
         return Err(Fault::refused("the key that signed is not in .vnx/allowed_signers of the target")
             .fix("commit its public key there, or decide on a terminal, without --sign"));
     }
-    if presence < decision.minimum {
-        return Err(Fault::refused("the target asks for a key that somebody has to touch, and this one was not touched")
-            .fix("set user.signingkey to one of a security key (ssh-keygen -t ed25519-sk)"));
-    }
-    Ok(Attestation { presence, signed })
+    Err(Fault::refused("the target asks for a key that somebody has to touch, and this one was not touched")
+        .fix("set user.signingkey to one of a security key (ssh-keygen -t ed25519-sk)"))
 }
 
 fn home(path: &str) -> PathBuf {
@@ -172,7 +175,11 @@ pub(super) fn verify(
     let read = |path: &PathBuf, what: &str, digest: Digest| {
         let bytes = files::read_capped(path, 1 << 20).map_err(|e| e.to_string())?;
         let bytes = bytes.ok_or_else(|| format!("its {what} is missing ({})", path.display()))?;
-        if Digest::of(&bytes) == digest { Ok(bytes) } else { Err(format!("its {what} was edited ({})", path.display())) }
+        if Digest::of(&bytes) == digest {
+            Ok(bytes)
+        } else {
+            Err(format!("its {what} was edited ({})", path.display()))
+        }
     };
     let text = read(&text, "text", signed.text)?;
     let signature = read(&signature, "signature", signed.signature)?;

@@ -142,7 +142,9 @@ pub fn promote(
     let _one = lock::exclusive(&project.paths.locks().join("stage.lock"), Duration::from_secs(30))?;
     let (staged, still) = sound(project, &id)?;
     if still != request {
-        return Err(Fault::refused(format!("{id} became another proposal while it was decided")).fix("look at it again"));
+        return Err(
+            Fault::refused(format!("{id} became another proposal while it was decided")).fix("look at it again")
+        );
     }
     let attested = Some(body.attestation.clone());
     if is_new {

@@ -371,7 +371,10 @@ mod tests {
         assert_eq!(who(&[me.clone(), process("3 vnx", &[], &[])]), Caller::Worker, "one that says nothing");
         let agent = process("5 bash", &[], &["CLAUDECODE"]);
         let (caller, fact) = caller(&[me.clone(), shell.clone(), agent.clone()], &marks);
-        assert_eq!((caller, fact.unwrap().to_string().as_str()), (Caller::Agent, "CLAUDECODE is set in process 5 bash"));
+        assert_eq!(
+            (caller, fact.unwrap().to_string().as_str()),
+            (Caller::Agent, "CLAUDECODE is set in process 5 bash")
+        );
         for name in WORKER_VARIABLES {
             let below = process("9 sh", &[], &[name]);
             assert_eq!(who(&[me.clone(), agent.clone(), below]), Caller::Worker, "{name}");
@@ -383,7 +386,8 @@ mod tests {
         let read = |json: &str| serde_json::from_str::<PresencePolicy>(json);
         assert_eq!(read("\"key\"").unwrap(), PresencePolicy::all(Presence::Key));
         let some = read(r#"{"approve": "touch", "promote": "none"}"#).unwrap();
-        let minima = [Deciding::Approve, Deciding::Override, Deciding::Promote, Deciding::Drop].map(|d| some.minimum(d));
+        let minima =
+            [Deciding::Approve, Deciding::Override, Deciding::Promote, Deciding::Drop].map(|d| some.minimum(d));
         assert_eq!(minima, [Presence::Touch, Presence::Tty, Presence::None, Presence::Tty]);
         assert_eq!(PresencePolicy::all(Presence::None).minimum(Deciding::Trust), Presence::Tty);
         for bad in ["\"maybe\"", r#"{"aprove": "key"}"#, r#"{"trust": "none"}"#, "true"] {

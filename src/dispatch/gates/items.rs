@@ -99,13 +99,10 @@ pub(super) fn of_gate(
     let mut entries: Vec<Entry> = gone
         .map(|o| {
             let reason = format!("gate {gate} does not find it any more");
-            Entry::of(dispatch, Body::ItemClosed(ItemClosed {
-                item: o.item,
-                round: o.round,
-                reason,
-                by: None,
-                attestation: None,
-            }))
+            Entry::of(
+                dispatch,
+                Body::ItemClosed(ItemClosed { item: o.item, round: o.round, reason, by: None, attestation: None }),
+            )
         })
         .collect();
     entries.extend(found.into_iter().filter_map(|item| opened(dispatch, receipts, item)));

@@ -9,7 +9,9 @@ use crate::dispatch::presence::{trusted, verify};
 use crate::dispatch::snapshot::hooks_digest;
 use crate::dispatch::supervise::read_plan;
 use crate::domain::authority::Presence;
-use crate::domain::gate::check::{self, Applied, Approved, GateCheck, Overridden, Proof, Run, Situation, Subject, short_ref};
+use crate::domain::gate::check::{
+    self, Applied, Approved, GateCheck, Overridden, Proof, Run, Situation, Subject, short_ref,
+};
 use crate::domain::gate::{Asked, Contract, GateKind, strict_paths};
 use crate::domain::plan::Plan;
 use crate::domain::receipt::{ApprovalGiven, Body, GateRequested, GateResulted, MergeStarted, OverrideUsed, Strategy};
@@ -420,7 +422,8 @@ fn overrides(paths: &Paths, id: &DispatchId, receipts: &[Receipt], policy: &Poli
     let signers = policy.signers.as_deref().map(trusted);
     let overridden = |used: &OverrideUsed| {
         let (gate, statement, attestation) = (used.gate.clone()?, used.statement(id)?, used.attestation.as_ref()?);
-        let presence = verify(paths, attestation, &statement, signers.as_ref()).map_or(Presence::None, |(level, _)| level);
+        let presence =
+            verify(paths, attestation, &statement, signers.as_ref()).map_or(Presence::None, |(level, _)| level);
         Some(Overridden { about: used.constraint.clone(), reason: used.reason.clone(), gate, presence })
     };
     let used = receipts.iter().filter_map(|r| if let Body::OverrideUsed(used) = &r.body { Some(used) } else { None });

@@ -376,7 +376,12 @@ impl Holds<'_> {
         let about = (Some(name), Some(&run.binding.nonce));
         let settles = |a: &&Approved| (a.given.settles.as_ref(), a.given.run.as_ref()) == about;
         let by = seen.approvals.iter().filter(settles).find(|a| refuse(seen, a).is_none())?;
-        Some((Standing::Pass, Code::Unverified, format!("settled by {} ({})", who(&by.given.by), by.presence.told()), String::new()))
+        Some((
+            Standing::Pass,
+            Code::Unverified,
+            format!("settled by {} ({})", who(&by.given.by), by.presence.told()),
+            String::new(),
+        ))
     }
 
     fn approved(&self, human: &Human) -> (Standing, Code, String, String) {

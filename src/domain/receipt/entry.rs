@@ -107,9 +107,9 @@ mod tests {
     use crate::domain::authority::Presence;
     use crate::domain::gate::{Binding, GateKind, GateStatus, Phase};
     use crate::domain::receipt::{
-        Actor, AnchorWritten, ApprovalGiven, Attestation, Destination, GateOverride, GateRequested, GateResulted, ItemClosed,
-        ItemOpened, ItemSource, MergeLanded, MergeRefused, MergeStarted, RescueDropped, Scope, StagePromoted, StageProposed, Strategy,
-        WorktreeHook,
+        Actor, AnchorWritten, ApprovalGiven, Attestation, Destination, GateOverride, GateRequested, GateResulted,
+        ItemClosed, ItemOpened, ItemSource, MergeLanded, MergeRefused, MergeStarted, RescueDropped, Scope,
+        StagePromoted, StageProposed, Strategy, WorktreeHook,
     };
     use crate::domain::verdict::{Containment, End};
     use crate::domain::{Digest, Name, Timestamp};
