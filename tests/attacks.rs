@@ -34,7 +34,7 @@ fn the_same_tree_with_another_history_is_another_change() {
     let id = ready_but(&world, "echo 1 > f");
     on_main(&world, "echo fix > security");
     world.vnx(&["gate", "run", &id]).expect(0);
-    world.vnx(&["approve", &id, "--reason", "one file"]).expect(0);
+    world.person(&["approve", &id, "--reason", "one file"]).expect(0);
     goes(&world, &id);
     on_branch(&world, &id, "git merge -q -s ours -m 'up to date' main");
     let all = reasons(&world, &id);
@@ -51,7 +51,7 @@ fn the_same_tree_with_another_history_is_another_change() {
 fn a_change_with_two_ancestors_is_none() {
     let world = project(TESTS);
     let first = ready(&world, "mkdir -p .github; echo 'scan: yes' > .github/ci.yml; echo 1 > f");
-    world.vnx(&["approve", &first, "--reason", "x"]).expect(0);
+    world.person(&["approve", &first, "--reason", "x"]).expect(0);
     let parent = main(&world);
     on_main(&world, "echo 1 > other");
     world.vnx(&["merge", &first, "--gates"]).expect(0);
@@ -191,7 +191,7 @@ fn a_branch_that_went_on_was_not_judged() {
     goes(&world, &id);
     on_branch(&world, &id, "echo 1 > g; git add g; git commit -qm sneaked");
     holds(&world, &id, "verdict", "verdict");
-    world.vnx(&["gate", "override", &id, "verdict", "--reason", "it is mine"]).expect(0);
+    world.person(&["gate", "override", &id, "verdict", "--reason", "it is mine"]).expect(0);
     goes(&world, &id);
     // Where a gate looks, it may go on, but not out of its paths.
     let world = project(TESTS);

@@ -78,7 +78,7 @@ fn an_override_is_named_in_a_receipt_and_only_where_it_is_allowed() {
     assert_eq!(world.last("dispatch.refused")["rule"], "claude-headless");
     let with = ["--override", "claude-headless=a trial run", "--no-pane"];
     // The program that only stands there ends with 9.
-    world.vnx(&[&args[..], &with].concat()).expect(1);
+    world.person(&[&args[..], &with].concat()).expect(1);
     let used = world.last("override.used");
     assert_eq!((&used["constraint"], &used["reason"]), (&"claude-headless".into(), &"a trial run".into()));
 }

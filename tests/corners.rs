@@ -134,7 +134,7 @@ fn a_proposal_has_no_flags_of_a_run() {
     }
     assert_eq!(world.vnx(&["promote", "--json"]).expect(0).json()["proposals"], serde_json::json!([]));
     let id = world.vnx(&stage).expect(0).out.trim().to_owned();
-    let gone = world.vnx(&["promote", &id, "--withdraw", "--json"]).expect(0).json();
+    let gone = world.person(&["promote", &id, "--withdraw", "--json"]).expect(0).json();
     assert_eq!((&gone["schema"], &gone["id"]), (&"vnx.withdrawn/1".into(), &id.into()));
 }
 
@@ -248,7 +248,7 @@ fn show_tells_what_is_left() {
     world.vnx(&["worktree", "gc", "--apply", "draft"]).expect(0);
     let shown = world.vnx(&["show", "draft"]).expect(0).out;
     assert!(shown.contains("its worktree was reclaimed; `vnx undo draft` brings it back"), "{shown}");
-    world.vnx(&["worktree", "rescue", "drop", "draft", "--yes"]).expect(0);
+    world.person(&["worktree", "rescue", "drop", "draft", "--yes"]).expect(0);
     let shown = world.vnx(&["show", "draft"]).expect(0).out;
     assert!(shown.contains("refs/vnx/rescue/draft (dropped since)") && !shown.contains("git show"), "{shown}");
     world.vnx(&[&SHELL[..], &["--id", "three", "-i", "echo 1 > f; git add f; git commit -qm f"]].concat()).expect(0);

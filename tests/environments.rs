@@ -361,7 +361,7 @@ fn a_constraint_refuses_and_is_recorded_and_an_override_is_too() {
     let run = world.vnx(&["dispatch-agent", "--agent", "hello-world"]).expect(3);
     assert!(run.err.contains("no-shell") && run.err.contains("--override no-shell=REASON"), "{}", run.err);
     assert_eq!(world.last("dispatch.refused")["rule"], "no-shell");
-    world.vnx(&["dispatch-agent", "--agent", "hello-world", "--override", "no-shell=a test"]).expect(0);
+    world.person(&["dispatch-agent", "--agent", "hello-world", "--override", "no-shell=a test"]).expect(0);
     assert_eq!(world.last("override.used")["reason"], "a test");
     world.assert_verified();
 }

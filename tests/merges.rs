@@ -533,7 +533,7 @@ fn a_commit_that_takes_back_is_not_what_was_approved() {
     let world = project("gates:\n  tests: {command: 'test -e README.md'}\n  lead: {human: {}}\n");
     let id = done(&world, "echo 1 > f");
     world.vnx(&["gate", "run", &id]);
-    world.vnx(&["approve", &id, "--reason", "read it"]).expect(0);
+    world.person(&["approve", &id, "--reason", "read it"]).expect(0);
     world.vnx(&["merge", &id]).expect(0);
     let landed = world.vnx(&["gate-check", "--commit", "main", "--json"]).expect(0).json();
     assert_eq!(landed["approvals"][0]["reason"], "read it", "{landed:#}");
@@ -822,11 +822,11 @@ fn what_a_hook_runs_of_the_branch_has_no_say() {
         world.repo.display()
     );
     let id = ready_but(&world, &script);
-    world.vnx(&["approve", &id, "--reason", "x"]).expect(0);
+    world.person(&["approve", &id, "--reason", "x"]).expect(0);
     world.vnx(&["merge", &id]).expect(0);
     assert_eq!(world.count("approval.given"), 1);
     let id = ready_but(&world, "echo 3 > f; echo 'git symbolic-ref HEAD refs/heads/main' > t.sh");
-    world.vnx(&["approve", &id, "--reason", "x"]).expect(0);
+    world.person(&["approve", &id, "--reason", "x"]).expect(0);
     let before = main(&world);
     let run = world.vnx(&["merge", &id]).expect(1);
     assert!(run.out.contains("put the merge's checkout on a branch"), "{}", run.out);

@@ -147,14 +147,14 @@ fn two_reviewers_must_agree_and_a_person_settles_it() {
     says(&world, "two", FAIL);
     let settles = format!("vnx approve {id} --gate review --reason WHY");
     assert!(check(&world, &id)["reasons"].to_string().contains(&settles), "the way to settle it is told");
-    world.vnx(&["approve", &id, "--gate", "review", "--reason", "it is not wrong"]).expect(0);
+    world.person(&["approve", &id, "--gate", "review", "--reason", "it is not wrong"]).expect(0);
     // What was found is open all the same.
     assert_eq!(reasons(&world, &id).iter().map(|r| r.0.as_str()).collect::<Vec<_>>(), ["item"]);
     let items = world.vnx(&["items", "list", &id, "--json"]).expect(0).json();
     let items = items["items"].as_array().unwrap();
     let holds_it: Vec<_> = items.iter().map(|i| i["destination"].as_str().unwrap()).collect();
     assert_eq!(holds_it, ["merge", "later"], "{items:#?}");
-    world.vnx(&["items", "close", items[0]["item"].as_str().unwrap(), "--reason", "it is meant"]).expect(0);
+    world.person(&["items", "close", items[0]["item"].as_str().unwrap(), "--reason", "it is meant"]).expect(0);
     goes(&world, &id);
     // They are asked again and disagree again: that is another disagreement.
     world.vnx(&["gate", "run", &id, "review"]).expect(1);
@@ -179,7 +179,7 @@ fn an_answer_to_another_question_or_a_reviewer_that_fails() {
     world.vnx(&["gate", "run", &id, "review"]).expect(1);
     holds(&world, &id, "unverified", "review");
     // Nobody has disagreed with anybody: a person may do without the gate, and not call it passed.
-    let settled = world.vnx(&["approve", &id, "--gate", "review", "--reason", "I did"]).expect(3);
+    let settled = world.person(&["approve", &id, "--gate", "review", "--reason", "I did"]).expect(3);
     assert!(settled.err.contains("do not disagree") && settled.err.contains("vnx gate override"), "{}", settled.err);
     holds(&world, &id, "unverified", "review");
 }
@@ -280,7 +280,7 @@ fn a_review_that_was_cut_off_says_nothing() {
     assert_eq!(run.wait_with_output().unwrap().status.code(), Some(130));
     assert_eq!(world.last("gate.resulted")["reason"], "cancelled");
     assert_eq!(world.count("item.opened"), 0);
-    let settled = world.vnx(&["approve", &id, "--gate", "review", "--reason", "I did"]).expect(3);
+    let settled = world.person(&["approve", &id, "--gate", "review", "--reason", "I did"]).expect(3);
     assert!(settled.err.contains("do not disagree"), "{}", settled.err);
     goes(&world, &id);
     world.assert_nothing_left();

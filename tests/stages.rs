@@ -18,12 +18,12 @@ fn a_proposal_begins_when_a_person_says_so() {
     let status = world.vnx(&["status"]).expect(0).out;
     assert!(status.contains("1 dispatch waits for a person; see `vnx promote`"), "{status}");
     assert_eq!(world.vnx(&["status", "--json"]).expect(0).json()["proposed"], 1);
-    world.vnx(&["promote", "@last", "--reason", "it is due"]).expect(0);
+    world.person(&["promote", "@last", "--reason", "it is due"]).expect(0);
     assert_eq!(world.last("stage.promoted")["by"]["email"], "test@vnx.invalid");
     assert_eq!(world.last_id(), id);
     assert!(!world.vnx(&["status"]).expect(0).out.contains("waits for a person"));
     assert!(world.vnx(&["promote"]).expect(0).err.contains("nothing is proposed"));
-    world.vnx(&["promote", &id]).expect(2);
+    world.person(&["promote", &id]).expect(2);
     world.assert_nothing_left();
     world.assert_verified();
 }
@@ -46,7 +46,7 @@ fn a_proposal_that_was_edited_or_that_a_worker_promotes_does_not_begin() {
     let file = world.state().join("staged").join(&id).join("request.yaml");
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, text.replace("\"true\"", "\"false\"")).unwrap();
-    let refused = world.vnx(&["promote", &id]).expect(3);
+    let refused = world.person(&["promote", &id]).expect(3);
     assert!(refused.err.contains("is not what was proposed"), "{}", refused.err);
     std::fs::write(&file, text).unwrap();
     let vnx = World::binary();
@@ -57,10 +57,10 @@ fn a_proposal_that_was_edited_or_that_a_worker_promotes_does_not_begin() {
         world.root.display()
     ));
     let said = std::fs::read_to_string(world.root.join("said")).unwrap();
-    assert!(said.contains("a worker cannot speak for a person"), "{said}");
+    assert!(said.contains("a worker looks and proposes, and does nothing else"), "{said}");
     assert_eq!(world.last("stage.proposed")["from"], world.last_id().as_str());
     assert_eq!(world.count("stage.promoted"), 0);
-    world.vnx(&["promote", &id, "--withdraw"]).expect(0);
+    world.person(&["promote", &id, "--withdraw"]).expect(0);
     world.vnx(&["stage", "--agent", "none", "-i", "x"]).expect(2);
 }
 
@@ -79,7 +79,7 @@ fn a_verdict_says_why() {
     why(Some("probe_failed"));
     world.vnx(&["gate", "run", &id]).expect(1);
     why(Some("probe_failed"));
-    world.vnx(&["gate", "override", &id, "smoke", "--reason", "not yet"]).expect(0);
+    world.person(&["gate", "override", &id, "smoke", "--reason", "not yet"]).expect(0);
     why(Some("done"));
     let words = world.vnx(&["show", &id, "--why"]).expect(0).out;
     assert!(words.contains("nothing speaks against it") && words.contains("smoke"), "{words}");

@@ -17,6 +17,7 @@ mod anchors;
 mod answers;
 mod asked;
 mod attacks;
+mod authority;
 mod bad_input;
 mod book;
 mod constraints;

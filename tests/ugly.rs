@@ -152,7 +152,7 @@ fn a_branch_that_a_hook_protects() {
     // Everything else goes on, and so does this when the hook lets it.
     hook(&world, "reference-transaction", "exit 0");
     let override_it = ["gate", "override", &id, "git-config", "--reason", "the protection was lifted"];
-    world.vnx(&override_it).expect(0);
+    world.person(&override_it).expect(0);
     world.vnx(&["merge", &id]).expect(0);
     main_job_of_another_file(&world);
     world.assert_nothing_left();

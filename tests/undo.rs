@@ -500,7 +500,7 @@ fn gc_undo_and_rescue_and_their_mistakes() {
     let world = World::new();
     world.script("echo u > u").expect(4);
     assert!(world.vnx(&["worktree", "gc", "--apply", "@last"]).expect(0).out.contains("removed"));
-    world.vnx(&["worktree", "rescue", "drop", &world.last_id(), "--yes"]).expect(0);
+    world.person(&["worktree", "rescue", "drop", &world.last_id(), "--yes"]).expect(0);
     world.script("echo u > u").expect(4);
     let id = world.last_id();
     let wrong = [
@@ -534,7 +534,7 @@ fn gc_undo_and_rescue_and_their_mistakes() {
     let rescues = world.vnx(&["worktree", "rescue", "list", "--json"]).expect(0).json();
     assert_eq!(rescues["rescues"][0]["id"], id.as_str());
     assert!(world.vnx(&["worktree", "rescue", "show", &id]).expect(0).out.contains("\nu\n"));
-    world.vnx(&["worktree", "rescue", "drop", &id, "--yes"]).expect(0);
+    world.person(&["worktree", "rescue", "drop", &id, "--yes"]).expect(0);
     assert_eq!(world.git(&["for-each-ref", "refs/vnx/rescue"]), "");
     world.assert_nothing_left();
 }

@@ -10,7 +10,7 @@ use super::signature::Signers;
 use super::{ANCHORS, Anchor, Audit, CHECKPOINT, Options, audit, message, parse, read, repository, witness};
 use crate::domain::checkpoint::{Checkpoint, Resume};
 use crate::domain::gate::check::short;
-use crate::domain::receipt::{Actor, AnchorWritten, Body, Entry, LedgerLost};
+use crate::domain::receipt::{Actor, AnchorWritten, Attestation, Body, Entry, LedgerLost};
 use crate::domain::{Digest, Fault};
 use crate::git::{self, NewCommit};
 use crate::ledger::LedgerError;
@@ -58,7 +58,14 @@ pub fn seal_lost(project: &Project) -> Result<Result<Sealed, Audit>, Fault> {
 /// Accepts that the ledger is what it is now, and not what was written: a receipt says what is gone and who accepts it, and
 /// an anchor covers the rest. Anchors of more than that are put aside. Where nothing is gone, nothing is written, and
 /// `Err` has the audit.
-pub fn accept(project: &Project, by: Actor, reason: String) -> Result<Result<Sealed, Audit>, Fault> {
+///
+/// `decide` has the person decide, once it is known that there is something to decide about.
+pub fn accept(
+    project: &Project,
+    by: Actor,
+    reason: String,
+    decide: impl FnOnce(&str) -> Result<Attestation, Fault>,
+) -> Result<Result<Sealed, Audit>, Fault> {
     if reason.trim().is_empty() {
         return Err(
             Fault::input("--reason says nothing").fix("say why they are gone, so that a reader understands it later")
@@ -66,9 +73,12 @@ pub fn accept(project: &Project, by: Actor, reason: String) -> Result<Result<Sea
     }
     let audit = audit(project, &Options { unsigned: true, ..Options::default() });
     let Some(Loss { known, holds }) = &audit.loss else { return Ok(Err(audit)) };
+    let why = audit.report.first_bad.as_ref().map_or("it is not what was written", |fault| fault.reason.as_str());
+    let attestation = decide(&format!("accept this ledger of {} receipts: {why}", audit.report.receipts))?;
     put_aside(project, audit.anchors.commit.as_deref(), holds.as_ref())?;
     witness::forget(&project.located.common_dir, audit.report.ledger.as_deref())?;
-    let lost = LedgerLost { size: audit.report.receipts, known: *known, dispatches: audit.missing, by, reason };
+    let lost =
+        LedgerLost { size: audit.report.receipts, known: *known, dispatches: audit.missing, by, reason, attestation };
     project.ledger().append_loss(project.id(), lost)?;
     seal(project)
 }

@@ -201,7 +201,7 @@ impl Stage {
         good &= self.show(&["gate-check", WORKS], 1)?;
         good &= self.show(&["gate", "run", WORKS], 0)?;
         good &= self.show(&["gate-check", WORKS], 0)?;
-        // A merge is a person's: what runs below vnx does not speak for one.
+        // What the demo shows is the way to a merge, and the merge is its reader's.
         self.screen.answer(&toned(Tone::Dim, &format!("  now `vnx merge {WORKS}` would land it")));
 
         self.say("5. Every step is a receipt in a hash-chained ledger:")?;

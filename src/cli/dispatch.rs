@@ -45,6 +45,7 @@ pub(super) fn run(context: &Context, args: DispatchArgs) -> Result<Answer, Fault
         wait_slot: args.wait_slot,
         on_wait: context.screen.teller(),
         detach: args.detach,
+        attested: None,
     };
     let (dry_run, json, retries) = (args.dry_run, args.json, args.retry);
     let request = request(args)?;
@@ -136,7 +137,7 @@ pub(super) fn promote(context: &Context, args: &PromoteArgs) -> Result<Answer, F
         return Ok(Answer::Good);
     }
     let options = Options { no_pane: args.no_pane, detach: args.detach, ..Options::default() };
-    let opened = stage::promote(&project, text, args.reason.as_deref(), &options)?;
+    let opened = stage::promote(&project, text, args.reason.as_deref(), args.sign, &options)?;
     if args.detach {
         return Ok(leave(context, opened, args.json));
     }

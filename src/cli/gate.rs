@@ -9,7 +9,7 @@ use super::args::{ApproveArgs, GateCheckArgs, GateCommand, GateRunArgs, WhichArg
 use super::exit::Answer;
 use super::screen::{Tone, printable, toned};
 use super::table::Fit;
-use crate::dispatch::gates::{self, Looked, Ran, Spoken, Wanted};
+use crate::dispatch::gates::{self, Looked, Ran, Terms, Wanted};
 use crate::dispatch::view;
 use crate::domain::gate::check::{Code, GateCheck, Proof, Reason, Standing, check as decide, short, short_ref};
 use crate::domain::gate::{Gate, GateStatus, Phase, Probe, Work};
@@ -74,14 +74,15 @@ pub(super) fn run(context: &Context, command: GateCommand) -> Result<Answer, Fau
             Ok(Answer::Good)
         }
         GateCommand::Show { id, gate, json } => show(context, &id, &gate, json),
-        GateCommand::Override { id, gate, reason, holds, into, json } => {
+        GateCommand::Override { id, gate, reason, holds, sign, into, json } => {
             let (project, looked) = look(context, &WhichArgs { id, into })?;
             let about = Name::parse("gate", &gate)?;
-            let used = gates::set_aside(&project, &looked, &about, &Spoken { reason, holds, sign: false })?;
+            let used = gates::override_gate(&project, &looked, &about, &Terms { reason, holds, sign })?;
             if json {
                 context.screen.json(&used);
             } else if let Some(gate) = &used.gate {
-                context.screen.answer(&format!("{about} is set aside for {}", said_for(&gate.scope)));
+                let told = used.attestation.as_ref().map_or("", |attested| attested.presence.told());
+                context.screen.answer(&format!("{about} is set aside ({told}) for {}", said_for(&gate.scope)));
             }
             Ok(Answer::Good)
         }
@@ -309,11 +310,12 @@ pub(super) fn decision(context: &Context, checked: &GateCheck) {
     }
     gate_rows(context, checked);
     for said in &checked.overrides {
-        let why = format!("  set aside  {} by {}: {}", said.scope, said.by, said.reason);
+        let why = format!("  set aside  {} by {} ({}): {}", said.scope, said.by, said.presence.told(), said.reason);
         context.screen.answer(&toned(Tone::Doubt, &printable(&why)));
     }
     for said in &checked.approvals {
-        context.screen.answer(&printable(&format!("  approved   by {}: {}", said.by, said.reason)));
+        let (by, told) = (&said.by, said.presence.told());
+        context.screen.answer(&printable(&format!("  approved   by {by} ({told}): {}", said.reason)));
     }
 }
 
@@ -343,17 +345,13 @@ pub(super) fn gate_rows(context: &Context, checked: &GateCheck) {
 pub(super) fn approve(context: &Context, args: ApproveArgs) -> Result<Answer, Fault> {
     let (project, looked) = look(context, &args.which)?;
     let settles = args.gate.as_deref().map(|name| Name::parse("gate", name)).transpose()?;
-    let spoken = Spoken { reason: args.reason, holds: args.holds, sign: args.sign };
-    let given = gates::approve(&project, &looked, &spoken, settles)?;
+    let terms = Terms { reason: args.reason, holds: args.holds, sign: args.sign };
+    let given = gates::approve(&project, &looked, &terms, settles)?;
     if args.json {
         context.screen.json(&given);
     } else {
-        let signed = if given.signature.is_some() { ", signed" } else { "" };
-        context.screen.answer(&format!(
-            "approved by {}{signed}: {}",
-            printable(&given.by.name),
-            said_for(&given.scope)
-        ));
+        let (by, told) = (printable(&given.by.name), given.attestation.presence.told());
+        context.screen.answer(&format!("approved by {by} ({told}): {}", said_for(&given.scope)));
     }
     Ok(Answer::Good)
 }

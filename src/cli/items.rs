@@ -53,8 +53,8 @@ pub(super) fn run(context: &Context, command: ItemsCommand) -> Result<Answer, Fa
             }
             context.screen.answer(added.as_str());
         }
-        ItemsCommand::Close { item, reason, json } => {
-            let closed = gates::close_item(&project, &item, &reason)?;
+        ItemsCommand::Close { item, reason, sign, json } => {
+            let closed = gates::close_item(&project, &item, &reason, sign)?;
             if json {
                 context.screen.json(&List { schema: "vnx.items/1", items: vec![closed] });
                 return Ok(Answer::Good);

@@ -4,6 +4,7 @@
 mod agent;
 mod args;
 mod audit;
+mod authority;
 mod complete;
 mod demo;
 mod dispatch;
@@ -140,6 +141,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(context: &Context, command: Command) -> Result<Answer, Fault> {
+    authority::check(context, &command)?;
     match command {
         Command::Init(args) => init::run(context, &args),
         Command::Doctor(args) => doctor::run(context, &args),

@@ -141,12 +141,12 @@ fn rescue(context: &Context, command: &RescueCommand) -> Result<Answer, Fault> {
                 }
             }
         }
-        RescueCommand::Drop { id, yes, json } => {
+        RescueCommand::Drop { id, yes, sign, json } => {
             if !yes && trees::rescues(&project)?.iter().any(|row| row.id == *id) {
                 return Err(Fault::input(format!("what is only in the rescue of {id} would be lost"))
                     .fix(format!("look first: `vnx worktree rescue show {id}`; then drop it with --yes")));
             }
-            let commit = trees::drop_rescue(&project, id)?;
+            let commit = trees::drop_rescue(&project, id, *sign)?;
             if *json {
                 context.screen.json(&serde_json::json!({ "schema": "vnx.dropped/1", "id": id, "commit": commit }));
                 return Ok(Answer::Good);

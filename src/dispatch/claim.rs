@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::plan::Planned;
 use super::request::Request;
-use crate::domain::receipt::{Body, DispatchClaimed, DispatchRequested, Entry, OverrideUsed};
+use crate::domain::receipt::{Attestation, Body, DispatchClaimed, DispatchRequested, Entry, OverrideUsed};
 use crate::domain::{Digest, DispatchId, Fault};
 use crate::project::Project;
 use crate::sys::files;
@@ -28,7 +28,12 @@ pub struct Claim {
 }
 
 /// Claims the id of a plan and records it.
-pub fn claim(project: &Project, request: &Request, planned: &Planned) -> Result<Claim, Fault> {
+pub fn claim(
+    project: &Project,
+    request: &Request,
+    planned: &Planned,
+    attested: Option<&Attestation>,
+) -> Result<Claim, Fault> {
     let paths = &project.paths;
     let id = planned.plan.id.clone();
     let folder = paths.dispatch(&id);
@@ -54,7 +59,7 @@ pub fn claim(project: &Project, request: &Request, planned: &Planned) -> Result<
     let filled = take(&folder).and_then(|lock| {
         // Held now: recovery no longer takes this folder for one that was abandoned.
         drop(guard);
-        fill(project, request, planned, &folder).map(|()| lock)
+        fill(project, request, planned, attested, &folder).map(|()| lock)
     });
     if filled.is_err() {
         // Nothing was recorded, so nothing may stay.
@@ -75,21 +80,27 @@ fn take(folder: &Path) -> Result<File, Fault> {
     Ok(lock)
 }
 
-fn fill(project: &Project, request: &Request, planned: &Planned, folder: &Path) -> Result<(), Fault> {
+fn fill(
+    project: &Project,
+    request: &Request,
+    planned: &Planned,
+    attested: Option<&Attestation>,
+    folder: &Path,
+) -> Result<(), Fault> {
     let yaml = request.to_yaml()?;
     files::create_new(&folder.join("request.yaml"), yaml.as_bytes())?;
     files::create_new(&folder.join("prompt.md"), planned.prompt.as_bytes())?;
     // Last, because recovery takes a folder with a plan for a claim that was meant.
     files::create_new(&folder.join("plan.json"), planned.json.as_bytes())?;
     let ledger = project.ledger();
-    ledger.append(&entries(planned, Digest::of(yaml.as_bytes())))?;
+    ledger.append(&entries(planned, Digest::of(yaml.as_bytes()), attested))?;
     // It may have been used up; the plan has seen that there is space again.
     ledger.fill_reserve();
     Ok(())
 }
 
-/// The receipts of a claim.
-pub(super) fn entries(planned: &Planned, request: Digest) -> Vec<Entry> {
+/// The receipts of a claim. `attested` says how surely a person set its constraints aside.
+pub(super) fn entries(planned: &Planned, request: Digest, attested: Option<&Attestation>) -> Vec<Entry> {
     let plan = &planned.plan;
     let claimed = DispatchClaimed {
         plan: planned.digest,
@@ -109,7 +120,8 @@ pub(super) fn entries(planned: &Planned, request: Digest) -> Vec<Entry> {
         Entry::of(&plan.id, Body::DispatchClaimed(claimed)),
     ];
     for used in &plan.overrides {
-        let body = OverrideUsed { constraint: used.id.clone(), reason: used.reason.clone(), gate: None };
+        let (constraint, reason) = (used.id.clone(), used.reason.clone());
+        let body = OverrideUsed { constraint, reason, gate: None, attestation: attested.cloned() };
         entries.push(Entry::of(&plan.id, Body::OverrideUsed(body)));
     }
     entries

@@ -14,8 +14,9 @@ use super::guard::GUARD;
 use super::plan::{Planned, Refusal, compile};
 use super::request::Request;
 use super::snapshot::snapshot;
-use super::{panes, view};
-use crate::domain::receipt::{Body, DispatchClosed, DispatchRefused, Entry};
+use super::{caller, panes, view};
+use crate::domain::authority::{Agents, Deciding, Operation, Presence};
+use crate::domain::receipt::{Attestation, Body, DispatchClosed, DispatchRefused, Entry};
 use crate::domain::verdict::{End, Verdict};
 use crate::domain::{DispatchId, Fault, Name};
 use crate::project::Project;
@@ -71,6 +72,8 @@ pub struct Options {
     pub on_wait: Option<fn(&str)>,
     /// Nobody will watch: the claim is on the disk before this returns.
     pub detach: bool,
+    /// How surely a person stands behind the overrides of the request; absent: they are asked.
+    pub attested: Option<Attestation>,
 }
 
 /// A dispatch that is under way.
@@ -80,6 +83,8 @@ pub struct Opened {
     pub id: DispatchId,
     /// Its plan.
     pub planned: Planned,
+    /// How surely a person set constraints aside for it, if any were.
+    pub attested: Option<Attestation>,
     supervisor: Child,
     pane: Option<JoinHandle<()>>,
 }
@@ -95,22 +100,38 @@ pub fn open(project: &Project, request: &Request, options: &Options) -> Result<O
             return Err(fault);
         }
     };
-    let claim = claim_when_free(project, request, &planned, options)?;
+    let attested = match &planned.plan.overrides[..] {
+        [] => None,
+        _ => Some(options.attested.clone().map_or_else(set_aside, Ok)?),
+    };
+    let claim = claim_when_free(project, request, &planned, options, attested.as_ref())?;
     let id = claim.id.clone();
     if options.detach {
         project.ledger().sync()?;
     }
     let supervisor = start_supervisor(project, claim, options.detach)?;
     let pane = panes::beside(project, &id, options);
-    Ok(Opened { id, planned, supervisor, pane })
+    Ok(Opened { id, planned, attested, supervisor, pane })
 }
 
-fn claim_when_free(project: &Project, request: &Request, planned: &Planned, options: &Options) -> Result<Claim, Fault> {
+/// Constraints are a person's to set aside. Scripts of persons do it too, so nobody is asked for a code.
+fn set_aside() -> Result<Attestation, Fault> {
+    caller::require(Operation::Decide(Deciding::Override), || Ok(Agents::default()))?;
+    Ok(Attestation { presence: Presence::None, signed: None })
+}
+
+fn claim_when_free(
+    project: &Project,
+    request: &Request,
+    planned: &Planned,
+    options: &Options,
+    attested: Option<&Attestation>,
+) -> Result<Claim, Fault> {
     let mut on_wait = options.on_wait;
     // A watch is not free (closing one waits for the kernel), so only who waits has one.
     let watch = options.wait_slot.then(|| FolderWatch::on(&project.paths.open()));
     loop {
-        match (claim(project, request, planned), &watch) {
+        match (claim(project, request, planned, attested), &watch) {
             (Err(fault), Some(watch)) if fault.kind == crate::domain::FaultKind::Refused => {
                 if let Some(tell) = on_wait.take() {
                     tell(&fault.what);

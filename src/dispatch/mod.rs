@@ -5,6 +5,7 @@
 //! owns it. Whatever dies on the way, `recover` finishes the story from the receipts.
 
 mod budget;
+pub mod caller;
 mod claim;
 pub mod doctor;
 mod door;
@@ -19,6 +20,7 @@ pub mod own;
 mod panes;
 pub mod plan;
 mod pool;
+mod presence;
 mod recover;
 pub mod request;
 mod resume;

@@ -311,7 +311,7 @@ impl Lost<'_> {
         let request = files::read_capped(&self.folder.join("request.yaml"), 4 << 20)?.unwrap_or_default();
         let planned =
             Planned { plan: self.plan.clone(), json: String::new(), digest: self.plan_digest, prompt: String::new() };
-        self.ledger.append(&claim::entries(&planned, Digest::of(&request)))?;
+        self.ledger.append(&claim::entries(&planned, Digest::of(&request), None))?;
         Ok(())
     }
 

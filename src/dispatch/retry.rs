@@ -111,10 +111,10 @@ pub fn run(
         // The command line names one provider, and means it; a broken agent is refused at the door.
         Ok(_) | Err(_) => Vec::new(),
     };
-    let mut request = request.clone();
+    let (mut request, mut options) = (request.clone(), options.clone());
     let mut number = 1;
     loop {
-        let opened = match open(project, &request, options) {
+        let opened = match open(project, &request, &options) {
             Ok(opened) => opened,
             // Most likely the CLI is not there; anything else is told by the next one as well.
             Err(fault) if fault.kind == FaultKind::Environment && !fallbacks.is_empty() => {
@@ -127,6 +127,8 @@ pub fn run(
             Err(fault) => return Err(fault),
         };
         let id = opened.id.clone();
+        // A person was asked once.
+        options.attested = opened.attested.clone().or(options.attested);
         tell(Told::Opened(&id, &opened.planned));
         let closed = opened.watch(project, |progress| tell(Told::Progress(progress)))?;
         let attempt = Attempt { outcome: closed.verdict.outcome, reason: &closed.verdict.reason, number };

@@ -7,10 +7,13 @@ use serde::Serialize;
 use super::door::{Opened, Options, open, plan_only};
 use super::gates::actor;
 use super::plan::Refusal;
+use super::presence::{Decision, attest};
 use super::request::Request;
+use crate::domain::authority::{Deciding, Presence};
 use crate::domain::id::meant;
-use crate::domain::receipt::{Body, Entry, Kind, StagePromoted, StageProposed};
+use crate::domain::receipt::{Attestation, Body, Entry, Kind, StagePromoted, StageProposed};
 use crate::domain::{Digest, DispatchId, Fault};
+use crate::gate;
 use crate::ledger::format;
 use crate::project::{Project, yaml};
 use crate::sys::{files, lock};
@@ -108,31 +111,74 @@ fn resolve(project: &Project, text: &str) -> Result<DispatchId, Fault> {
 }
 
 /// Lets a proposed dispatch begin, in the name of a person, as it was proposed.
-pub fn promote(project: &Project, text: &str, reason: Option<&str>, options: &Options) -> Result<Opened, Fault> {
+pub fn promote(
+    project: &Project,
+    text: &str,
+    reason: Option<&str>,
+    sign: bool,
+    options: &Options,
+) -> Result<Opened, Fault> {
     let by = actor(project)?;
     let id = resolve(project, text)?;
-    let _one = lock::exclusive(&project.paths.locks().join("stage.lock"), Duration::from_secs(30))?;
-    let (staged, request) = read(project, &id)?;
-    if staged.edited {
-        return Err(Fault::refused(format!("{id} is not what was proposed: its request was edited"))
-            .fix(format!("propose it again; it lies in {}", project.paths.staged().join(id.as_str()).display())));
-    }
+    let (staged, request) = sound(project, &id)?;
     let reason = reason.map(str::trim).filter(|r| !r.is_empty()).map(str::to_owned);
     // A promotion that was cut off stands already.
     let wanted = |line: &[u8]| format::links(line).is_ok_and(|l| l.says(Kind::StagePromoted));
-    let promoted = project.ledger().last_matching(usize::MAX, wanted)?;
-    if !promoted.iter().any(|r| matches!(&r.body, Body::StagePromoted(p) if p.proposal == id)) {
-        let body = StagePromoted { proposal: id.clone(), request, by, reason };
+    let promoted = project.ledger().last_matching(usize::MAX, wanted)?.into_iter().find_map(|r| match r.body {
+        Body::StagePromoted(p) if p.proposal == id && p.request == request => Some(p),
+        _ => None,
+    });
+    let is_new = promoted.is_none();
+    let body = match promoted {
+        Some(body) => body,
+        None => {
+            let attestation = Attestation { presence: Presence::None, signed: None };
+            let mut body = StagePromoted { proposal: id.clone(), request, by, reason, attestation };
+            // Nothing is locked while a person reads.
+            body.attestation = decide(project, &staged, &body, sign)?;
+            body
+        }
+    };
+    let _one = lock::exclusive(&project.paths.locks().join("stage.lock"), Duration::from_secs(30))?;
+    let (staged, still) = sound(project, &id)?;
+    if still != request {
+        return Err(
+            Fault::refused(format!("{id} became another proposal while it was decided")).fix("look at it again")
+        );
+    }
+    let attested = Some(body.attestation.clone());
+    if is_new {
         project.ledger().append(&[Entry::ledger(Body::StagePromoted(body))])?;
     }
-    let opened = open(project, &staged.request, options)?;
+    let opened = open(project, &staged.request, &Options { attested, ..options.clone() })?;
     files::delete_tree(&project.paths.staged().join(id.as_str()))?;
     Ok(opened)
 }
 
+/// A proposal as it was proposed.
+fn sound(project: &Project, id: &DispatchId) -> Result<(Staged, Digest), Fault> {
+    let (staged, request) = read(project, id)?;
+    if staged.edited {
+        return Err(Fault::refused(format!("{id} is not what was proposed: its request was edited"))
+            .fix(format!("propose it again; it lies in {}", project.paths.staged().join(id.as_str()).display())));
+    }
+    Ok((staged, request))
+}
+
+fn decide(project: &Project, staged: &Staged, body: &StagePromoted, sign: bool) -> Result<Attestation, Fault> {
+    let Request { agent, overrides, instruction, .. } = &staged.request;
+    let without: Vec<&str> = overrides.iter().map(|used| used.id.as_str()).collect();
+    let without = if without.is_empty() { String::new() } else { format!(", overriding {}", without.join(", ")) };
+    let instruction = instruction.as_deref().unwrap_or_default();
+    let line = format!("promote {} ({agent}{without}): {instruction}", staged.id);
+    let (deciding, standing, statement) = (Deciding::Promote, gate::standing(project, None)?, body.statement());
+    let minimum = standing.presence.minimum(deciding);
+    let (statement, signers) = (Some(statement.as_str()), standing.signers.as_deref());
+    attest(project, &Decision { deciding, line: &line, statement, sign, minimum, signers })
+}
+
 /// Gives a proposal up.
 pub fn withdraw(project: &Project, text: &str) -> Result<DispatchId, Fault> {
-    actor(project)?;
     let id = resolve(project, text)?;
     files::delete_tree(&project.paths.staged().join(id.as_str()))?;
     Ok(id)

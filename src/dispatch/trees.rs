@@ -5,12 +5,18 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::gates::actor;
+use super::presence::{Decision, attest};
 use super::{own, view};
+use crate::domain::authority::{Deciding, Presence};
 use crate::domain::line::quoted;
-use crate::domain::receipt::{Body, DispatchClosed, Entry, TreeEnd, WorktreeRemoved, WorktreeRescued, WorktreeUndone};
+use crate::domain::receipt::{
+    Attestation, Body, DispatchClosed, Entry, RescueDropped, TreeEnd, WorktreeRemoved, WorktreeRescued, WorktreeUndone,
+};
 use crate::domain::span::{Size, Span};
 use crate::domain::tree::{TreeClass, TreeFacts, TreeFate, classify};
 use crate::domain::{DispatchId, Fault, Timestamp};
+use crate::gate::standing;
 use crate::git::{Git, same_folder};
 use crate::ledger::Receipt;
 use crate::project::Project;
@@ -403,13 +409,13 @@ pub fn rescues(project: &Project) -> Result<Vec<RescueRow>, Fault> {
 
 /// Gives up a rescue for good: that of a dispatch, by its id, or `<id>.<n>`, what refs of others had lost while it ran.
 /// Refused while its dispatch is open.
-pub fn drop_rescue(project: &Project, name: &str) -> Result<String, Fault> {
+pub fn drop_rescue(project: &Project, name: &str, sign: bool) -> Result<String, Fault> {
     let (id, nth) = name.split_once('.').map_or((name, None), |(id, nth)| (id, Some(nth)));
-    let id = DispatchId::parse(id)?;
+    let id = &DispatchId::parse(id)?;
     if nth.is_some_and(|nth| nth.parse::<u32>().is_err()) {
         return Err(Fault::input(format!("{name:?} is no rescue")).fix("`vnx worktree rescue list` lists them"));
     }
-    if project.paths.open_marker(&id).exists() {
+    if project.paths.open_marker(id).exists() {
         return Err(Fault::busy(format!("{id} is not over")).fix("wait for it: `vnx wait`"));
     }
     let repository = Git::repository(&project.located.common_dir);
@@ -418,6 +424,13 @@ pub fn drop_rescue(project: &Project, name: &str) -> Result<String, Fault> {
         Fault::input(format!("{name} has no rescue"))
             .fix("`vnx worktree rescue list` lists them; drop needs the whole id")
     })?;
+    let attestation = Attestation { presence: Presence::None, signed: None };
+    let mut body = RescueDropped { commit: commit.clone(), by: actor(project)?, attestation };
+    let (deciding, line, standing) = (Deciding::Drop, format!("drop the rescue {name}"), standing(project, None)?);
+    let (statement, minimum) = (body.statement(id), standing.presence.minimum(deciding));
+    let (statement, signers) = (Some(statement.as_str()), standing.signers.as_deref());
+    body.attestation = attest(project, &Decision { deciding, line: &line, statement, sign, minimum, signers })?;
+    project.ledger().append(&[Entry::of(id, Body::RescueDropped(body))])?;
     repository.delete_ref(&reference, &commit)?;
     Ok(commit)
 }

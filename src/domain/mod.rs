@@ -4,6 +4,7 @@
 //! That is what makes `classify` and `judge` testable as tables.
 
 pub mod agent;
+pub mod authority;
 pub mod checkpoint;
 pub mod constraint;
 pub mod digest;
@@ -27,6 +28,7 @@ pub mod rules;
 mod schema;
 pub mod setup;
 pub mod span;
+pub mod sshsig;
 pub mod time;
 pub mod tree;
 pub mod verdict;

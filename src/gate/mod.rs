@@ -8,6 +8,6 @@ mod probe;
 mod reviewing;
 
 pub use evidence::{Evidence, Reviewer, ended, folder, is_split, keep, proof};
-pub use policy::{Policy, policy};
+pub use policy::{Authority, Policy, policy, standing};
 pub use probe::{PROBE, ProbeSaid, probe};
 pub use reviewing::{Shown, instruction};

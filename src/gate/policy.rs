@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::domain::authority::{Agents, PresencePolicy};
 use crate::domain::gate::check::short_ref;
 use crate::domain::gate::{Gate, strict_links};
 use crate::domain::setup::Hook;
 use crate::domain::{Fault, Name};
 use crate::git::Git;
 use crate::project::config::Merge;
-use crate::project::{Config, MAX_CONFIG, yaml};
+use crate::project::{Config, MAX_CONFIG, Project, yaml};
 
 /// What a branch says about what lands on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub struct Policy {
     pub gates: BTreeMap<Name, Gate>,
     /// How branches land.
     pub merge: Merge,
+    /// The least presence that decisions need.
+    pub presence: PresencePolicy,
     /// What is asked of a branch before it is merged.
     pub pre_merge: Vec<Hook>,
     /// Variables of caches, for gates that ask for them.
@@ -33,6 +36,51 @@ pub struct Policy {
 const CONFIG: &str = ".vnx/config.yaml";
 const SIGNERS: &str = ".vnx/allowed_signers";
 
+/// What a branch says about who decides.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Authority {
+    /// What agents may.
+    pub agents: Agents,
+    /// The least presence that decisions need.
+    pub presence: PresencePolicy,
+    /// The keys that are trusted to sign (ssh-keygen, ALLOWED SIGNERS), where there is such a file.
+    pub signers: Option<Vec<u8>>,
+}
+
+/// What counts where work lands: on the branch with this full name, otherwise on the one that the main checkout's branch
+/// names as `merge.target`, otherwise on that branch itself. Read from commits alone, and never where a worker stands: its
+/// own branch, and files that nobody has committed, decide nothing.
+pub fn standing(project: &Project, target: Option<&str>) -> Result<Authority, Fault> {
+    let repository = Git::repository(&project.located.common_dir);
+    let commit = |name: &str| repository.ref_commit(name);
+    let read = |name: &str, commit: &str| -> Result<Option<(Config, Option<Vec<u8>>)>, Fault> {
+        let mut files = repository.files_at(commit, &[CONFIG, SIGNERS], MAX_CONFIG)?;
+        let Some(bytes) = files.remove(CONFIG) else { return Ok(None) };
+        Ok(Some((parse(&format!("{}:{CONFIG}", short_ref(name)), &bytes)?, files.remove(SIGNERS))))
+    };
+    let of = |found: Option<(Config, Option<Vec<u8>>)>| {
+        let authority = |(Config { agents, presence, .. }, signers)| Authority { agents, presence, signers };
+        found.map(authority).unwrap_or_default()
+    };
+    let at = |name: &str| Ok(of(commit(name)?.map(|commit| read(name, &commit)).transpose()?.flatten()));
+    if let Some(target) = target {
+        return at(target);
+    }
+    let Some((head, branch)) = repository.head()? else { return Ok(Authority::default()) };
+    match read(branch.as_deref().unwrap_or("HEAD"), &head)? {
+        Some((Config { merge: Merge { target: Some(target), .. }, .. }, _)) => {
+            at(&format!("refs/heads/{}", short_ref(&target)))
+        }
+        found => Ok(of(found)),
+    }
+}
+
+fn parse(name: &str, bytes: &[u8]) -> Result<Config, Fault> {
+    let config: Config = yaml::parse(Path::new(name), bytes)?;
+    config.check(Path::new(name))?;
+    Ok(config)
+}
+
 /// Reads the policy of a commit of the target.
 pub fn policy(repository: &Git, target: &str, commit: &str) -> Result<Policy, Fault> {
     let mut files = repository.files_at(commit, &[CONFIG, SIGNERS], MAX_CONFIG)?;
@@ -41,9 +89,7 @@ pub fn policy(repository: &Git, target: &str, commit: &str) -> Result<Policy, Fa
         return Err(Fault::refused(format!("{plain} has no {CONFIG}, so nothing says what may land on it"))
             .fix(format!("commit it there: git add .vnx && git commit -m 'vnx' (on {plain})")));
     };
-    let name = format!("{plain}:{CONFIG}");
-    let config: Config = yaml::parse(Path::new(&name), &bytes)?;
-    config.check(Path::new(&name))?;
+    let config = parse(&format!("{plain}:{CONFIG}"), &bytes)?;
     let links: BTreeMap<String, String> = repository.links_of(commit)?;
     let paths: Vec<String> = links.keys().cloned().collect();
     let linked = strict_links(&paths, &config.merge.strict, |wanted| {
@@ -53,6 +99,7 @@ pub fn policy(repository: &Git, target: &str, commit: &str) -> Result<Policy, Fa
     Ok(Policy {
         gates: config.gates,
         merge: config.merge,
+        presence: config.presence,
         pre_merge: config.worktree.hooks.pre_merge,
         caches: config.worktree.caches,
         secret_names: config.redact.names,

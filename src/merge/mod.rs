@@ -128,7 +128,6 @@ pub fn merge(
     options: &Options,
     mut tell: impl FnMut(&Ran),
 ) -> Result<Merged, Fault> {
-    gates::refuse_workers()?;
     let one = alone(project)?;
     let into = options.into.as_deref();
     let mut looked = gates::look(project, id, into)?;

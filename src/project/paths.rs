@@ -82,6 +82,10 @@ impl Paths {
     pub fn staged(&self) -> PathBuf {
         self.state.join("staged")
     }
+    /// What persons signed, with their signatures.
+    pub fn signatures(&self) -> PathBuf {
+        self.state.join("signatures")
+    }
     /// What worktrees share, by configuration: nothing of vnx deletes it.
     pub fn caches(&self) -> PathBuf {
         self.state.join("caches")

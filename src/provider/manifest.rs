@@ -279,6 +279,9 @@ pub struct Manifest {
     /// What its first start in a terminal would ask.
     #[serde(default)]
     pub first_start: Option<FirstStart>,
+    /// Variables that it sets in its tools' shells, by which an agent is told from a person.
+    #[serde(default)]
+    pub marks: Vec<String>,
     /// The environment.
     #[serde(default)]
     pub env: EnvSpec,
@@ -376,6 +379,13 @@ fn check_patterns(interactive: &Interactive) -> Result<(), String> {
     }
     let bad = |title: &str| regex::Regex::new(title).map_err(|e| format!("title {title:?}: {e}"));
     interactive.titles.iter().try_for_each(|rule| bad(&rule.title).map(drop))
+}
+
+/// The marks of the shipped providers: a repository's own manifests do not say who is an agent. Only this one line is read of
+/// each, because every command that changes something asks, and a whole manifest takes longer.
+pub fn marks() -> Vec<&'static str> {
+    let line = |text: &'static str| text.lines().find_map(|line| line.strip_prefix("marks: [")?.strip_suffix(']'));
+    EMBEDDED.iter().filter_map(|(_, text)| line(text)).flat_map(|names| names.split(", ")).collect()
 }
 
 /// Every provider's name, the project's own and the embedded ones.

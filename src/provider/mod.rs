@@ -18,7 +18,7 @@ mod transcript;
 mod turns;
 
 pub use first_start::prepare;
-pub use manifest::{AcpLevel, AcpSpec, LaneSpec, Manifest, Probe, VersionProbe, all, load, names};
+pub use manifest::{AcpLevel, AcpSpec, LaneSpec, Manifest, Probe, VersionProbe, all, load, marks, names};
 pub use stream::Stream;
 pub use transcript::counts_the_session;
 

@@ -358,6 +358,9 @@ fn an_agent_that_talks_about_failures_has_not_failed() {
 fn every_embedded_manifest_loads_and_names_only_known_outcomes() {
     let all = all(Path::new("/nonexistent")).unwrap();
     assert_eq!(all.len(), 10);
+    let own = all.iter().filter(|manifest| manifest.extends.is_none()).flat_map(|manifest| manifest.marks.clone());
+    assert_eq!(own.collect::<Vec<_>>(), marks(), "the short way to the marks finds all of them");
+    assert!(marks().contains(&"CLAUDECODE") && marks().contains(&"GEMINI_CLI"));
     for manifest in all {
         assert!(manifest.lanes.contains_key(&Lane::Headless), "{}", manifest.name);
         for level in [Permissions::Read, Permissions::Work, Permissions::Full] {

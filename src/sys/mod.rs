@@ -13,6 +13,7 @@ pub mod process;
 pub mod pty;
 pub mod reader;
 mod thread;
+pub mod tty;
 pub mod watch;
 
 pub use thread::{Beside, beside, thread};

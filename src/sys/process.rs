@@ -28,8 +28,8 @@ pub struct Process {
     pub group: i32,
     /// Session.
     pub session: i32,
-    /// It has a controlling terminal.
-    pub terminal: bool,
+    /// The device number of its controlling terminal; 0: it has none.
+    pub terminal: i32,
     /// Start time in clock ticks since boot; with the pid it names the process for good.
     pub start_ticks: u64,
     /// Stopped by a signal, or by who traces it: it does nothing until it is told to go on.
@@ -53,7 +53,7 @@ impl Process {
             parent: fields.get(1)?.parse().ok()?,
             group: fields.get(2)?.parse().ok()?,
             session: fields.get(3)?.parse().ok()?,
-            terminal: *fields.get(4)? != "0",
+            terminal: fields.get(4)?.parse().ok()?,
             start_ticks: fields.get(19)?.parse().ok()?,
             stopped: matches!(*fields.first()?, "T" | "t"),
             // One whose first thread is gone runs on in its others.
@@ -106,6 +106,29 @@ impl Process {
                 .flatten()
                 .any(|thread| fs::read(thread.path().join("environ")).is_ok_and(|bytes| holds(&bytes))),
         }
+    }
+
+    /// Which pseudo-terminal (`/dev/pts/N`) its controlling terminal is, if it is one.
+    pub fn pseudo_terminal(&self) -> Option<u32> {
+        const PTS: u32 = 136;
+        let device = self.terminal.cast_unsigned();
+        // proc_pid_stat(5): the minor number is in bits 31 to 20 and 7 to 0, the major one in between.
+        let (major, minor) = ((device >> 8) & 0xfff, (device & 0xff) | ((device >> 12) & 0xf_ff00));
+        (major == PTS).then_some(minor)
+    }
+
+    /// The arguments that it was started with, without the program's name; none where they cannot be read.
+    pub fn arguments(&self) -> Vec<String> {
+        let bytes = fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
+        let text = String::from_utf8_lossy(bytes.strip_suffix(b"\0").unwrap_or(&bytes)).into_owned();
+        text.split('\0').skip(1).map(str::to_owned).collect()
+    }
+
+    /// The names of the variables that it was started with; none where they cannot be read.
+    pub fn variables(&self) -> Vec<String> {
+        let bytes = fs::read(format!("/proc/{}/environ", self.pid)).unwrap_or_default();
+        let names = bytes.split(|byte| *byte == 0).filter_map(|entry| entry.split(|byte| *byte == b'=').next());
+        names.filter(|name| !name.is_empty()).map(|name| String::from_utf8_lossy(name).into_owned()).collect()
     }
 
     /// Whether it is between two programs: during an `exec` it shows neither arguments nor
@@ -220,6 +243,34 @@ pub fn is_own_program(pid: i32) -> bool {
     let named = name.and_then(|path| Some(path.file_name()?.as_encoded_bytes().starts_with(b"vnx")));
     let same = matches!((file(&pid.to_string()), file("self")), (Some(theirs), Some(ours)) if theirs == ours);
     same || named.unwrap_or(false)
+}
+
+/// A process and its ancestors, nearest first, as far as they can be seen.
+pub fn lineage(pid: i32) -> Vec<Process> {
+    let (mut line, mut next) = (Vec::new(), pid);
+    while next > 0 && line.iter().all(|one: &Process| one.pid != next) {
+        let Some(process) = Process::read(next) else { break };
+        next = process.parent;
+        line.push(process);
+    }
+    line
+}
+
+/// The processes that hold the other end of a pseudo-terminal: terminal emulators, multiplexers, supervisors. Only those
+/// that this user may look into.
+pub fn terminal_holders(index: u32) -> Vec<i32> {
+    let wanted = format!("tty-index:\t{index}");
+    let holds = |pid: &i32| {
+        let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        let is_master = |path: &Path| fs::read_link(path).is_ok_and(|to| to.ends_with("ptmx"));
+        let mut masters = entries.filter(|entry| is_master(&entry.path()));
+        masters.any(|entry| {
+            let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{}", entry.file_name().to_string_lossy()));
+            info.is_ok_and(|text| text.lines().any(|line| line == wanted))
+        })
+    };
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(holds).collect()
 }
 
 /// This process and its ancestors: never to be signalled by a sweep.

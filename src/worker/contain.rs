@@ -130,7 +130,7 @@ impl Traces<'_> {
 /// Whether a process can have been started by a worker that is gone, and not by a person who looks into its worktree:
 /// it is younger, it has no terminal, and so it is with all above it up to the one that adopts what is orphaned.
 fn is_orphan(process: &Process, start: u64, all: &BTreeMap<i32, Process>) -> bool {
-    if process.terminal || process.start_ticks < start {
+    if process.terminal != 0 || process.start_ticks < start {
         return false;
     }
     match all.get(&process.parent) {

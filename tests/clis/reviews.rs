@@ -117,7 +117,7 @@ fn the_whole_way() {
     let id = world.last_id();
     world.vnx(&["gate", "run", &id]).expect(0);
     assert_eq!(world.vnx(&["merge", &id]).code, 3, "a person is missing");
-    world.vnx(&["approve", &id, "--reason", "I read it too"]).expect(0);
+    world.person(&["approve", &id, "--reason", "I read it too"]).expect(0);
     world.vnx(&["gate-check", &id]).expect(0);
     world.vnx(&["merge", &id]).expect(0);
     world.git(&["push", "-q", "origin", "main", "refs/vnx/anchors"]);

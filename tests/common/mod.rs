@@ -132,6 +132,37 @@ impl World {
         Run::of(self.command(Self::binary()).args(args).output().unwrap())
     }
 
+    /// Runs vnx as a person does, on a terminal that is nobody else's, and types the code back that it asks for.
+    pub fn person(&self, args: &[&str]) -> Run {
+        self.person_typing(args, str::to_owned)
+    }
+
+    /// The same, typing what `answer` makes of the code.
+    pub fn person_typing(&self, args: &[&str], answer: fn(&str) -> String) -> Run {
+        let mut vnx = self.command(Self::binary());
+        vnx.args(args);
+        self.on_terminal(&vnx, answer)
+    }
+
+    /// Runs a command with a terminal as its controlling one; standard output and error stay apart from it.
+    pub fn on_terminal(&self, command: &Command, answer: fn(&str) -> String) -> Run {
+        use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let master = openpt(flags).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let slave = ioctl_tiocgptpeer(&master, flags).unwrap();
+        let mut session = Command::new("setsid");
+        session.arg("--ctty").arg(command.get_program()).args(command.get_args()).env_clear().envs(&self.env);
+        session.current_dir(command.get_current_dir().unwrap_or(&self.repo));
+        session.stdin(slave).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = session.spawn().unwrap();
+        // The parent's copy of the slave goes, so that reading ends when nobody has the terminal any more.
+        drop(session);
+        std::thread::spawn(move || type_codes(&mut std::fs::File::from(master), answer));
+        Run::of(child.wait_with_output().unwrap())
+    }
+
     pub fn vnx_in(&self, folder: &Path, args: &[&str]) -> Run {
         Run::of(self.command(Self::binary()).current_dir(folder).args(args).output().unwrap())
     }
@@ -375,6 +406,23 @@ pub fn until(what: &str, condition: impl Fn() -> bool) {
     while !condition() {
         assert!(begun.elapsed() < Duration::from_mins(1), "waited in vain for {what}");
         std::thread::yield_now();
+    }
+}
+
+/// Answers every code that is asked for on a terminal until it is closed.
+fn type_codes(terminal: &mut std::fs::File, answer: fn(&str) -> String) {
+    use std::io::Read;
+    let (mut seen, mut bytes) = (String::new(), [0; 1024]);
+    while let Ok(n) = terminal.read(&mut bytes) {
+        if n == 0 {
+            return;
+        }
+        seen += &text(&bytes[..n]);
+        let asked = seen.split_once("type ").and_then(|(_, rest)| rest.split_once(" to decide"));
+        if let Some((code, rest)) = asked.map(|(code, rest)| (code.to_owned(), rest.to_owned())) {
+            seen = rest;
+            let _ = terminal.write_all(format!("{}\n", answer(&code)).as_bytes());
+        }
     }
 }
 

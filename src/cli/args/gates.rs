@@ -62,6 +62,9 @@ pub(in crate::cli) enum GateCommand {
         /// For how long, for example 24h [default: merge.approval]
         #[arg(long = "for", value_name = "SPAN")]
         holds: Option<Span>,
+        /// Sign it with the SSH key that git signs with
+        #[arg(long)]
+        sign: bool,
         /// The branch to land on [default: merge.target, or the one it began on]
         #[arg(long, value_name = "BRANCH")]
         into: Option<String>,
@@ -172,6 +175,9 @@ pub(in crate::cli) enum ItemsCommand {
         /// Why
         #[arg(long, value_name = "WHY")]
         reason: String,
+        /// Sign it with the SSH key that git signs with
+        #[arg(long)]
+        sign: bool,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -228,6 +234,9 @@ pub(in crate::cli) struct PromoteArgs {
     /// Why
     #[arg(long, value_name = "WHY")]
     pub(in crate::cli) reason: Option<String>,
+    /// Sign it with the SSH key that git signs with
+    #[arg(long, requires = "id", conflicts_with = "withdraw")]
+    pub(in crate::cli) sign: bool,
     /// Withdraw it instead
     #[arg(long, requires = "id", conflicts_with = "reason")]
     pub(in crate::cli) withdraw: bool,

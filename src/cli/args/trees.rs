@@ -87,6 +87,9 @@ pub(in crate::cli) enum RescueCommand {
         /// Confirm
         #[arg(long)]
         yes: bool,
+        /// Sign it with the SSH key that git signs with
+        #[arg(long)]
+        sign: bool,
         /// Print JSON
         #[arg(long)]
         json: bool,

@@ -4,13 +4,16 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::persons::actor;
+use super::approvals::actor;
+use crate::dispatch::presence::{Decision, attest};
+use crate::domain::authority::Deciding;
 use crate::domain::gate::check::Applied;
 use crate::domain::gate::review::{Finding, Severity};
 use crate::domain::id::meant;
 use crate::domain::line::summary;
 use crate::domain::receipt::{Body, Destination, Entry, ItemClosed, ItemOpened, ItemSource};
 use crate::domain::{Digest, DispatchId, Fault, Name};
+use crate::gate;
 use crate::ledger::Receipt;
 use crate::project::Project;
 
@@ -96,7 +99,10 @@ pub(super) fn of_gate(
     let mut entries: Vec<Entry> = gone
         .map(|o| {
             let reason = format!("gate {gate} does not find it any more");
-            Entry::of(dispatch, Body::ItemClosed(ItemClosed { item: o.item, round: o.round, reason, by: None }))
+            Entry::of(
+                dispatch,
+                Body::ItemClosed(ItemClosed { item: o.item, round: o.round, reason, by: None, attestation: None }),
+            )
         })
         .collect();
     entries.extend(found.into_iter().filter_map(|item| opened(dispatch, receipts, item)));
@@ -159,8 +165,8 @@ pub fn add(project: &Project, dispatch: &DispatchId, claim: &str, destination: D
     }
 }
 
-/// Closes the item of this name, or the one that an abbreviation means.
-pub fn close(project: &Project, text: &str, reason: &str) -> Result<Listed, Fault> {
+/// Closes the item of this name, or the one that an abbreviation means, in a person's name: what it held is held no more.
+pub fn close(project: &Project, text: &str, reason: &str, sign: bool) -> Result<Listed, Fault> {
     let all = list(project)?;
     let open = all.iter().filter(|l| l.closed.is_none());
     let one = meant(open, |l| l.item.item.as_str(), text).map_err(|several| {
@@ -171,7 +177,14 @@ pub fn close(project: &Project, text: &str, reason: &str) -> Result<Listed, Faul
         .fix("see `vnx items list`")
     })?;
     let by = Some(actor(project)?);
-    let body = ItemClosed { item: one.item.item.clone(), round: one.item.round, reason: reason.to_owned(), by };
+    let (item, round, reason_given) = (one.item.item.clone(), one.item.round, reason.to_owned());
+    let mut body = ItemClosed { item, round, reason: reason_given, by, attestation: None };
+    let standing = gate::standing(project, None)?;
+    let (deciding, line) = (Deciding::Override, format!("close item {} of {}: {reason}", body.item, one.dispatch));
+    let statement = body.statement(&one.dispatch);
+    let (statement, signers) = (statement.as_deref(), standing.signers.as_deref());
+    let minimum = standing.presence.minimum(deciding);
+    body.attestation = Some(attest(project, &Decision { deciding, line: &line, statement, sign, minimum, signers })?);
     project.ledger().append(&[Entry::of(&one.dispatch, Body::ItemClosed(body))])?;
     Ok(Listed { closed: Some(reason.to_owned()), ..one.clone() })
 }

@@ -4,18 +4,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::items;
-use crate::anchor::{self, Signers};
+use crate::anchor;
+use crate::dispatch::presence::{trusted, verify};
 use crate::dispatch::snapshot::hooks_digest;
 use crate::dispatch::supervise::read_plan;
-use crate::domain::gate::check::{self, Applied, Approved, GateCheck, Proof, Run, Situation, Subject, short_ref};
+use crate::domain::authority::Presence;
+use crate::domain::gate::check::{
+    self, Applied, Approved, GateCheck, Overridden, Proof, Run, Situation, Subject, short_ref,
+};
 use crate::domain::gate::{Asked, Contract, GateKind, strict_paths};
 use crate::domain::plan::Plan;
-use crate::domain::receipt::{ApprovalGiven, Body, GateRequested, GateResulted, MergeStarted, Strategy};
+use crate::domain::receipt::{ApprovalGiven, Body, GateRequested, GateResulted, MergeStarted, OverrideUsed, Strategy};
 use crate::domain::{Digest, DispatchId, Fault, Timestamp};
 use crate::gate::{self, Policy, policy};
 use crate::git::{Git, GitConfig, SharedFile, SharedFiles};
 use crate::ledger::Receipt;
-use crate::project::Project;
+use crate::project::{Paths, Project};
 use crate::sys::{self, files, lock};
 use crate::worktree;
 
@@ -144,7 +148,7 @@ fn read(project: &Project, id: &DispatchId, moment: Moment<'_>) -> Result<Looked
 }
 
 /// The full name of the branch that a dispatch lands on.
-fn target(project: &Project, plan: &Plan, into: Option<&str>) -> Result<String, Fault> {
+pub fn target(project: &Project, plan: &Plan, into: Option<&str>) -> Result<String, Fault> {
     let named = into.or(project.config.merge.target.as_deref());
     if let Some(name) = named {
         let name = short_ref(name);
@@ -271,11 +275,9 @@ fn without_ledger(
         strict,
         gates,
         runs: runs(&folder, id, &receipts)?,
-        approvals: approvals(&folder, id, &receipts, &policy),
-        overrides: receipts
-            .iter()
-            .filter_map(|r| if let Body::OverrideUsed(o) = &r.body { Some(o.clone()) } else { None })
-            .collect(),
+        approvals: approvals(&project.paths, id, &receipts, &policy),
+        overrides: overrides(&project.paths, id, &receipts, &policy),
+        presence: policy.presence,
         items: open,
         git_config,
         contract: doubt,
@@ -417,33 +419,30 @@ fn run_of(folder: &Path, id: &DispatchId, asked: &GateRequested, said: &[&GateRe
 }
 
 /// Approvals, oldest first.
-fn approvals(folder: &Path, id: &DispatchId, receipts: &[Receipt], policy: &Policy) -> Vec<Approved> {
-    let signers = policy.signers.clone().map(|text| Signers::in_text(text, ".vnx/allowed_signers of the target"));
+fn approvals(paths: &Paths, id: &DispatchId, receipts: &[Receipt], policy: &Policy) -> Vec<Approved> {
+    let signers = policy.signers.as_deref().map(trusted);
+    let approved = |given: &ApprovalGiven| {
+        let found = verify(paths, &given.attestation, &given.statement(id), signers.as_ref());
+        let given = given.clone();
+        match found {
+            Ok((presence, signer)) => Approved { given, proof: Proof::Sound, presence, signer },
+            Err(why) => Approved { given, proof: Proof::Broken(why), presence: Presence::None, signer: None },
+        }
+    };
     let given =
         receipts.iter().filter_map(|r| if let Body::ApprovalGiven(given) = &r.body { Some(given) } else { None });
-    given.map(|given| approved(folder, id, given, signers.as_ref())).collect()
+    given.map(approved).collect()
 }
 
-fn approved(folder: &Path, id: &DispatchId, given: &ApprovalGiven, signers: Option<&Signers>) -> Approved {
-    let (Some(text), Some(signature)) = (given.text, given.signature) else {
-        return Approved { given: given.clone(), proof: Proof::Sound, signer: None };
+/// Gates that were overridden, oldest first.
+fn overrides(paths: &Paths, id: &DispatchId, receipts: &[Receipt], policy: &Policy) -> Vec<Overridden> {
+    let signers = policy.signers.as_deref().map(trusted);
+    let overridden = |used: &OverrideUsed| {
+        let (gate, statement, attestation) = (used.gate.clone()?, used.statement(id)?, used.attestation.as_ref()?);
+        let presence =
+            verify(paths, attestation, &statement, signers.as_ref()).map_or(Presence::None, |(level, _)| level);
+        Some(Overridden { about: used.constraint.clone(), reason: used.reason.clone(), gate, presence })
     };
-    let place = folder.join("approvals").join(&given.nonce);
-    let read = |name: &str, digest: Digest| {
-        let bytes = files::read_capped(&place.join(name), 1 << 20).map_err(|e| e.to_string())?;
-        let bytes = bytes.ok_or_else(|| format!("{name} is missing"))?;
-        if Digest::of(&bytes) == digest { Ok(bytes) } else { Err(format!("{name} was edited")) }
-    };
-    let both = read("approval.txt", text).and_then(|text| Ok((text, read("approval.sig", signature)?)));
-    let checked = both.and_then(|(text, signature)| {
-        if text != super::persons::text(id, given).into_bytes() {
-            return Err("what was signed is not what its receipt says".to_owned());
-        }
-        let signature = String::from_utf8_lossy(&signature).into_owned();
-        signers.map_or(Ok(None), |signers| signers.of_text(&text, &signature, super::persons::NAMESPACE))
-    });
-    match checked {
-        Ok(signer) => Approved { given: given.clone(), proof: Proof::Sound, signer },
-        Err(why) => Approved { given: given.clone(), proof: Proof::Broken(why), signer: None },
-    }
+    let used = receipts.iter().filter_map(|r| if let Body::OverrideUsed(used) = &r.body { Some(used) } else { None });
+    used.filter_map(overridden).collect()
 }

@@ -2,15 +2,17 @@
 //!
 //! What is not proven holds. Every reason says what it is about and how it is cleared.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-pub use super::situation::{Applied, Approved, Proof, Run, Situation, Subject, short, short_ref};
+use super::given::{counts, refuse, who};
+pub use super::situation::{Applied, Approved, Overridden, Proof, Run, Situation, Subject, short, short_ref};
 use super::spec::{Human, Work};
 use super::{Binding, GateKind, GateStatus, Phase};
+use crate::domain::authority::{Deciding, Presence};
 use crate::domain::outcome::Decision;
-use crate::domain::receipt::{GateOverride, ItemOpened, Scope};
+use crate::domain::receipt::ItemOpened;
 use crate::domain::verdict::HeldBy;
 use crate::domain::{DispatchId, Name, Timestamp};
 
@@ -138,6 +140,8 @@ pub struct Word {
     pub reason: String,
     /// Until when.
     pub until: Timestamp,
+    /// How surely.
+    pub presence: Presence,
 }
 
 /// GO or HOLD, with everything that led there.
@@ -205,20 +209,19 @@ pub fn check(seen: &Situation) -> GateCheck {
         use Code::{Contract, GitConfig, Ledger, Nothing, Running, Verdict};
         holds.reasons.retain(|r| matches!(r.code, Ledger | Contract | Running | Nothing | Verdict | GitConfig));
     }
-    let word = |by: String, scope: &str, reason: &str, until: Timestamp| Word {
-        by,
-        scope: scope.to_owned(),
-        reason: reason.to_owned(),
-        until,
-    };
-    let overrides = seen.overrides.iter().filter_map(|used| {
-        let gate = used.gate.as_ref().filter(|gate| counts(seen, gate))?;
-        Some(word(who(&gate.by), used.constraint.as_str(), &used.reason, gate.scope.until))
+    let overrides = seen.overrides.iter().filter(|used| counts(seen, used)).map(|used| Word {
+        by: who(&used.gate.by),
+        scope: used.about.to_string(),
+        reason: used.reason.clone(),
+        until: used.gate.scope.until,
+        presence: used.presence,
     });
-    let approvals = seen.approvals.iter().filter(|a| refuse(seen, a).is_none());
-    let approvals = approvals.map(|a| {
-        let scope = a.given.settles.as_ref().map_or("approval", Name::as_str);
-        word(who(&a.given.by), scope, &a.given.reason, a.given.scope.until)
+    let approvals = seen.approvals.iter().filter(|a| refuse(seen, a).is_none()).map(|a| Word {
+        by: who(&a.given.by),
+        scope: a.given.settles.as_ref().map_or("approval", Name::as_str).to_owned(),
+        reason: a.given.reason.clone(),
+        until: a.given.scope.until,
+        presence: a.presence,
     });
     GateCheck {
         schema: "vnx.gate-check/1",
@@ -232,10 +235,6 @@ pub fn check(seen: &Situation) -> GateCheck {
         reasons: holds.reasons,
         gates,
     }
-}
-
-fn who(actor: &crate::domain::receipt::Actor) -> String {
-    format!("{} <{}>", actor.name, actor.email)
 }
 
 impl Situation {
@@ -255,35 +254,6 @@ fn last_run<'a>(seen: &'a Situation, applied: &Applied) -> Option<&'a Run> {
     all().find(|run| !run.is_cancelled()).or_else(|| all().next())
 }
 
-/// Whether a gate's override is about this, now.
-fn counts(seen: &Situation, gate: &GateOverride) -> bool {
-    is_of(seen, &gate.scope) && gate.scope.target == seen.subject.target && seen.now < gate.scope.until
-}
-
-/// Whether a person's word is about what shall land. The same files with another history are another change.
-fn is_of(seen: &Situation, scope: &Scope) -> bool {
-    (&scope.head, &scope.tree) == (&seen.subject.head, &seen.subject.tree)
-}
-
-/// Why an approval does not count, if it does not.
-fn refuse(seen: &Situation, approved: &Approved) -> Option<String> {
-    let (scope, by) = (&approved.given.scope, &approved.given.by.name);
-    if let Proof::Broken(why) = &approved.proof {
-        return Some(format!("the approval of {by} is not what its receipt says: {why}"));
-    }
-    if !is_of(seen, scope) {
-        return Some(format!(
-            "the approval of {by} is for {}, and {} shall land",
-            short(&scope.head),
-            short(&seen.subject.head)
-        ));
-    }
-    if scope.target != seen.subject.target {
-        return Some(format!("the approval of {by} is for {}", short_ref(&scope.target)));
-    }
-    (seen.now >= scope.until).then(|| format!("the approval of {by} has expired"))
-}
-
 struct Holds<'a> {
     seen: &'a Situation,
     reasons: Vec<Reason>,
@@ -296,8 +266,7 @@ impl Holds<'_> {
 
     fn is_set_aside(&self, about: &str) -> bool {
         let seen = self.seen;
-        let mut said = seen.overrides.iter().filter(|used| used.constraint.as_str() == about);
-        said.any(|used| used.gate.as_ref().is_some_and(|gate| counts(seen, gate)))
+        seen.overrides.iter().any(|used| used.about.as_str() == about && counts(seen, used))
     }
 
     /// What comes before any gate.
@@ -407,26 +376,36 @@ impl Holds<'_> {
         let about = (Some(name), Some(&run.binding.nonce));
         let settles = |a: &&Approved| (a.given.settles.as_ref(), a.given.run.as_ref()) == about;
         let by = seen.approvals.iter().filter(settles).find(|a| refuse(seen, a).is_none())?;
-        Some((Standing::Pass, Code::Unverified, format!("settled by {}", who(&by.given.by)), String::new()))
+        Some((
+            Standing::Pass,
+            Code::Unverified,
+            format!("settled by {} ({})", who(&by.given.by), by.presence.told()),
+            String::new(),
+        ))
     }
 
     fn approved(&self, human: &Human) -> (Standing, Code, String, String) {
         let (seen, id) = (self.seen, &self.seen.dispatch);
-        let good: BTreeSet<String> = seen
+        let good: BTreeMap<String, Presence> = seen
             .approvals
             .iter()
             // One that settles a review says nothing of the rest.
             .filter(|a| a.given.settles.is_none())
             .filter(|a| refuse(seen, a).is_none() && (!human.signed || a.signer.is_some()))
             // A person is a key where keys count, and an address where they do not.
-            .map(|a| if human.signed { a.signer.clone().unwrap_or_default() } else { a.given.by.email.to_lowercase() })
+            .map(|a| {
+                let email = || a.given.by.email.to_lowercase();
+                (a.signer.clone().filter(|_| human.signed).unwrap_or_else(email), a.presence)
+            })
             .collect();
         let want = human.approvals as usize;
         if good.len() >= want {
-            let names = good.into_iter().collect::<Vec<_>>().join(", ");
+            let told = |(name, presence): (String, Presence)| format!("{name} ({})", presence.told());
+            let names = good.into_iter().map(told).collect::<Vec<_>>().join(", ");
             return (Standing::Pass, Code::Approval, format!("approved by {names}"), String::new());
         }
-        let sign = if human.signed { " --sign" } else { "" };
+        let signed = human.signed || seen.presence.minimum(Deciding::Approve) >= Presence::Key;
+        let sign = if signed { " --sign" } else { "" };
         let why = seen.approvals.iter().rev().find_map(|a| refuse(seen, a));
         let unsigned =
             || human.signed && seen.approvals.iter().any(|a| refuse(seen, a).is_none() && a.signer.is_none());

@@ -5,6 +5,7 @@
 
 pub mod check;
 pub mod counts;
+mod given;
 mod probe;
 pub mod review;
 mod risk;

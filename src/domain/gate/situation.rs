@@ -4,7 +4,8 @@ use serde::Serialize;
 
 use super::spec::Gate;
 use super::{Binding, Phase};
-use crate::domain::receipt::{ApprovalGiven, GateResulted, ItemOpened, OverrideUsed};
+use crate::domain::authority::{Presence, PresencePolicy};
+use crate::domain::receipt::{ApprovalGiven, GateOverride, GateResulted, ItemOpened};
 use crate::domain::verdict::Verdict;
 use crate::domain::{Digest, DispatchId, Name, Timestamp};
 
@@ -86,8 +87,23 @@ pub struct Approved {
     pub given: ApprovalGiven,
     /// Its files are what the receipt says.
     pub proof: Proof,
+    /// How surely, as far as that is proven now.
+    pub presence: Presence,
     /// Who signed it, of those who are trusted to.
     pub signer: Option<String>,
+}
+
+/// A gate that was overridden.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overridden {
+    /// Its name, or what else does not count.
+    pub about: Name,
+    /// Why.
+    pub reason: String,
+    /// By whom, and for what.
+    pub gate: GateOverride,
+    /// How surely, as far as that is proven now.
+    pub presence: Presence,
 }
 
 /// Everything that the decision depends on.
@@ -113,8 +129,10 @@ pub struct Situation {
     pub runs: Vec<Run>,
     /// Approvals, oldest first.
     pub approvals: Vec<Approved>,
-    /// Gates that were set aside, oldest first.
-    pub overrides: Vec<OverrideUsed>,
+    /// Gates that were overridden, oldest first.
+    pub overrides: Vec<Overridden>,
+    /// The least presence that counts.
+    pub presence: PresencePolicy,
     /// Items that are open.
     pub items: Vec<ItemOpened>,
     /// Why git's own configuration is not trusted, if it is not.

@@ -2,6 +2,7 @@
 
 use super::check::*;
 use super::{Binding, CANCELLED, Contract, Gate, GateStatus, Phase};
+use crate::domain::authority::{Presence, PresencePolicy};
 use crate::domain::receipt::*;
 use crate::domain::verdict::Verdict;
 use crate::domain::{Decision, Digest, DispatchId, Name, Outcome, Timestamp};
@@ -33,15 +34,14 @@ fn approval(email: &str, scope: Scope) -> Approved {
         settles: None,
         run: None,
         nonce,
-        text: None,
-        signature: None,
+        attestation: Attestation { presence: Presence::Tty, signed: None },
     };
-    Approved { given, proof: Proof::Sound, signer: None }
+    Approved { given, proof: Proof::Sound, presence: Presence::Tty, signer: None }
 }
 
-fn aside(about: &str, scope: Scope) -> OverrideUsed {
+fn aside(about: &str, scope: Scope) -> Overridden {
     let gate = GateOverride { by: person("a@x"), scope, nonce: "1".repeat(32) };
-    OverrideUsed { constraint: name(about), reason: "known".into(), gate: Some(gate) }
+    Overridden { about: name(about), reason: "known".into(), gate, presence: Presence::Tty }
 }
 
 fn applied(text: &str, gate: Gate) -> Applied {
@@ -101,6 +101,7 @@ fn good() -> Situation {
         contract: None,
         ledger: None,
         nothing: None,
+        presence: PresencePolicy::default(),
         subject,
     }
 }
@@ -237,6 +238,33 @@ fn everything_that_holds() {
 }
 
 #[test]
+fn a_decision_counts_if_it_is_as_sure_as_the_target_asks() {
+    use Presence::{Key, None, Touch, Tty};
+    let levels = [None, Tty, Key, Touch];
+    for (least, level) in levels.iter().flat_map(|least| levels.map(|level| (*least, level))) {
+        let holds: &[(Code, &str)] = if level >= least { &[] } else { &[(Code::Approval, "lead")] };
+        let approve = |s: &mut Situation| {
+            s.presence = PresencePolicy { approve: least, ..PresencePolicy::all(Touch) };
+            s.approvals[0].presence = level;
+        };
+        is(&format!("approved with {level:?} where {least:?} counts"), approve, holds);
+        let holds: &[(Code, &str)] = if level >= least { &[] } else { &[(Code::Failed, "tests")] };
+        let set_aside = |s: &mut Situation| {
+            s.presence = PresencePolicy { r#override: least, ..PresencePolicy::default() };
+            s.runs[0].result.as_mut().unwrap().status = GateStatus::Fail;
+            s.overrides.push(Overridden { presence: level, ..aside("tests", scope("tree", "main", 10)) });
+        };
+        is(&format!("overridden with {level:?} where {least:?} counts"), set_aside, holds);
+    }
+    let mut seen = good();
+    seen.presence.approve = Key;
+    let checked = check(&seen);
+    let [Reason { what, clear, .. }] = &checked.reasons[..] else { panic!("{checked:?}") };
+    assert!(what.ends_with("the approval of Ada does not count (terminal): main asks for presence key"), "{what}");
+    assert!(clear.contains("--sign") && checked.approvals.is_empty(), "{clear}");
+}
+
+#[test]
 fn a_strict_change_needs_a_person_whatever_is_configured() {
     let strict = |s: &mut Situation| {
         s.strict = vec![".vnx/config.yaml".into()];
@@ -301,14 +329,6 @@ fn what_is_set_aside_is_this_tree_on_this_target_for_a_while() {
     for bad in [scope("tree", "main", 0), scope("other", "main", 10), scope("tree", "other", 10), of_other_commit] {
         is("not this", with(bad), &[(Code::Failed, "tests")]);
     }
-    is(
-        "of the door",
-        |s| {
-            fails(s);
-            s.overrides.push(OverrideUsed { gate: None, ..aside("tests", scope("tree", "main", 10)) });
-        },
-        &[(Code::Failed, "tests")],
-    );
     let all = |s: &mut Situation| {
         s.ledger = Some("broken".into());
         s.contract = Some("edited".into());

@@ -75,6 +75,7 @@ impl Body {
             Self::ItemClosed(i) => format!("{}/{}", i.item, i.round).into(),
             Self::StageProposed(s) => s.proposal.as_str().into(),
             Self::StagePromoted(s) => s.proposal.as_str().into(),
+            Self::RescueDropped(r) => r.commit.as_str().into(),
             Self::MergeStarted(m) => m.nonce.as_str().into(),
             Self::MergeLanded(m) => m.nonce.as_str().into(),
             Self::MergeRefused(m) => m.nonce.as_str().into(),
@@ -103,11 +104,12 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    use crate::domain::authority::Presence;
     use crate::domain::gate::{Binding, GateKind, GateStatus, Phase};
     use crate::domain::receipt::{
-        Actor, AnchorWritten, ApprovalGiven, Destination, GateOverride, GateRequested, GateResulted, ItemClosed,
-        ItemOpened, ItemSource, MergeLanded, MergeRefused, MergeStarted, Scope, StagePromoted, StageProposed, Strategy,
-        WorktreeHook,
+        Actor, AnchorWritten, ApprovalGiven, Attestation, Destination, GateOverride, GateRequested, GateResulted,
+        ItemClosed, ItemOpened, ItemSource, MergeLanded, MergeRefused, MergeStarted, RescueDropped, Scope,
+        StagePromoted, StageProposed, Strategy, WorktreeHook,
     };
     use crate::domain::verdict::{Containment, End};
     use crate::domain::{Digest, Name, Timestamp};
@@ -138,8 +140,7 @@ mod tests {
             settles: None,
             run: None,
             nonce: "n4".into(),
-            text: None,
-            signature: None,
+            attestation: Attestation { presence: Presence::Tty, signed: None },
         };
         let (nonce, target, base) = ("n5".to_owned(), "t".to_owned(), "b".to_owned());
         let started = MergeStarted {
@@ -184,7 +185,8 @@ mod tests {
         let by = || Actor { name: "Ada".into(), email: "a@x".into() };
         let scope = Scope { target: "t".into(), head: "h".into(), tree: "t".into(), until: Timestamp::EPOCH };
         let gate = Some(GateOverride { by: by(), scope, nonce: "n1".into() });
-        let set_aside = |gate| OverrideUsed { constraint: name("c"), reason: "r".into(), gate };
+        let attestation = || Attestation { presence: Presence::Tty, signed: None };
+        let overridden = |gate| OverrideUsed { constraint: name("c"), reason: "r".into(), gate, attestation: None };
         let hook = WorktreeHook {
             hook: "post_create-1".into(),
             end: End::Idle,
@@ -214,25 +216,34 @@ mod tests {
             line: None,
             round: 3,
         };
-        let promoted = StagePromoted { proposal: id.clone(), request: Digest::ZERO, by: by(), reason: None };
+        let (proposal, request) = (id.clone(), Digest::ZERO);
+        let promoted = StagePromoted { proposal, request, by: by(), reason: None, attestation: attestation() };
+        let dropped = RescueDropped { commit: "abc".into(), by: by(), attestation: attestation() };
         let sealed = LedgerSealed { segment: 2, size: 9, root: Digest::ZERO };
         let next = LedgerOpened { segment: 3, bytes: 1, sha256: Digest::ZERO, nodes: Vec::new() };
         let anchor = AnchorWritten { size: 7, root: Digest::ZERO, commit: "c".into(), signed: false };
         is_keyed(
             &id,
             [
-                (Entry::of(&id, Body::OverrideUsed(set_aside(None))), "ID/override.used/1/c"),
-                (Entry::of(&id, Body::OverrideUsed(set_aside(gate))), "ID/override.used/1/c/n1"),
+                (Entry::of(&id, Body::OverrideUsed(overridden(None))), "ID/override.used/1/c"),
+                (Entry::of(&id, Body::OverrideUsed(overridden(gate))), "ID/override.used/1/c/n1"),
                 (Entry::again(&id, 2, Body::WorktreeHook(hook)), "ID/worktree.hook/2/post_create-1"),
                 (Entry::of(&id, Body::GateResulted(said)), "ID/gate.resulted/1/n2"),
                 (Entry::of(&id, Body::ItemOpened(opened)), "ID/item.opened/1/i/3"),
                 (
                     Entry::of(
                         &id,
-                        Body::ItemClosed(ItemClosed { item: name("i"), round: 3, reason: "r".into(), by: None }),
+                        Body::ItemClosed(ItemClosed {
+                            item: name("i"),
+                            round: 3,
+                            reason: "r".into(),
+                            by: None,
+                            attestation: None,
+                        }),
                     ),
                     "ID/item.closed/1/i/3",
                 ),
+                (Entry::of(&id, Body::RescueDropped(dropped)), "ID/rescue.dropped/1/abc"),
                 (
                     Entry::of(&id, Body::MergeRefused(MergeRefused { nonce: "n3".into(), reason: "r".into() })),
                     "ID/merge.refused/1/n3",

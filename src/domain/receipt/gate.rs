@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::authority::Presence;
 use crate::domain::event::Usage;
 use crate::domain::gate::counts::Tests;
 use crate::domain::gate::{Binding, CANCELLED, GateKind, GateStatus, Phase};
@@ -69,6 +70,29 @@ pub struct Actor {
     pub email: String,
 }
 
+/// How surely the person stood behind what a receipt says of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Attestation {
+    /// The level, as it was when it was decided.
+    pub presence: Presence,
+    /// What was signed; absent below `key`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed: Option<Signed>,
+}
+
+/// A signature and what it is over. Both are files in the state folder: `signatures/<text>.txt` and `.sig`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Signed {
+    /// SHA-256 of the text, which says all of what was decided.
+    pub text: Digest,
+    /// SHA-256 of the signature.
+    pub signature: Digest,
+}
+
 /// What a person's word is about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -103,12 +127,8 @@ pub struct ApprovalGiven {
     pub run: Option<String>,
     /// Which one it is: 128 random bits in hex.
     pub nonce: String,
-    /// SHA-256 of the text that was signed, `approval.txt`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub text: Option<Digest>,
-    /// SHA-256 of its signature, `approval.sig`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub signature: Option<Digest>,
+    /// How surely.
+    pub attestation: Attestation,
 }
 
 /// Where an item comes from.
@@ -185,6 +205,9 @@ pub struct ItemClosed {
     /// Who; absent: the gate that had found it passes now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<Actor>,
+    /// How surely, where somebody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attestation: Option<Attestation>,
 }
 
 /// Payload of `stage.proposed`.
@@ -217,6 +240,21 @@ pub struct StagePromoted {
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// How surely.
+    pub attestation: Attestation,
+}
+
+/// Payload of `rescue.dropped`: it stands before the rescue goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct RescueDropped {
+    /// The commit that held it.
+    pub commit: String,
+    /// Who.
+    pub by: Actor,
+    /// How surely.
+    pub attestation: Attestation,
 }
 
 /// How a branch becomes part of its target.

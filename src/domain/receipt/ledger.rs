@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Actor;
+use super::Attestation;
 use crate::domain::{Digest, DispatchId, Name};
 
 /// Payload of `ledger.created`.
@@ -61,6 +62,8 @@ pub struct LedgerLost {
     pub by: Actor,
     /// Why.
     pub reason: String,
+    /// How surely a person stood behind it.
+    pub attestation: Attestation,
 }
 
 /// Payload of `ledger.sealed`: nothing follows it in its segment.

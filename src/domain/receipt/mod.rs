@@ -5,13 +5,14 @@
 mod entry;
 mod gate;
 mod ledger;
+mod statement;
 mod text;
 mod worktree;
 
 pub use entry::Entry;
 pub use gate::{
-    Actor, ApprovalGiven, Destination, GateRequested, GateResulted, ItemClosed, ItemOpened, ItemSource, MergeLanded,
-    MergeRefused, MergeStarted, Scope, StagePromoted, StageProposed, Strategy,
+    Actor, ApprovalGiven, Attestation, Destination, GateRequested, GateResulted, ItemClosed, ItemOpened, ItemSource,
+    MergeLanded, MergeRefused, MergeStarted, RescueDropped, Scope, Signed, StagePromoted, StageProposed, Strategy,
 };
 pub use ledger::{
     AnchorWritten, ImportStatus, ImportViolation, LedgerCreated, LedgerImported, LedgerIoError, LedgerLost,
@@ -121,6 +122,7 @@ kinds! {
     ItemClosed "item.closed" Wait "It was done, or will not be.";
     StageProposed "stage.proposed" Wait "Somebody proposes a dispatch.";
     StagePromoted "stage.promoted" Wait "A person lets a proposed dispatch begin.";
+    RescueDropped "rescue.dropped" Wait "A person gives up a rescue for good.";
     MergeStarted "merge.started" Wait "A merge was begun; the target is untouched.";
     MergeLanded "merge.landed" Wait "The target has it.";
     MergeRefused "merge.refused" Wait "The target is what it was.";
@@ -227,6 +229,9 @@ pub struct OverrideUsed {
     /// Who and for what, where it is a gate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gate: Option<GateOverride>,
+    /// How surely; absent at the door where a recovery wrote the receipt that a claim could not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attestation: Option<Attestation>,
 }
 
 /// Who sets a gate aside, and for what.
