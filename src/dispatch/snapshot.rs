@@ -11,6 +11,7 @@ use super::request::Request;
 use super::supplies::{Supplies, supplies};
 use crate::domain::agent::{Agent, Skill};
 use crate::domain::constraint::Constraints;
+use crate::domain::endpoint::{Endpoint, resolve};
 use crate::domain::plan::{Base, Lane};
 use crate::domain::{Digest, Fault, Name, Timestamp};
 use crate::git::{Git, GitConfig, MIN_VERSION};
@@ -31,8 +32,8 @@ pub struct ProviderSeen {
     pub found: Found,
     /// Why this provider, for the plan's reasons.
     pub because: String,
-    /// Where it is reached, as far as its environment says.
-    pub endpoint: Option<String>,
+    /// Where it is reached, moved by its environment and its own settings.
+    pub endpoint: Option<Endpoint>,
     /// Its own login pays: no key for it is in the environment.
     pub login: bool,
     /// A variable that it must have, and the one of the caller's that is to give it and does not.
@@ -47,8 +48,9 @@ impl ProviderSeen {
         // Values are looked at and forgotten; a plan names variables only.
         let env = environment::build(&allowed, &manifest.env.set, &manifest.env.from, env_file)?;
         let said = |name: &String| env.get(name).filter(|value| !value.is_empty());
-        let endpoint = manifest.endpoint.as_ref().map(|e| said(&e.variable).unwrap_or(&e.usual).clone());
         let login = !manifest.keys.iter().any(|name| said(name).is_some());
+        let endpoint = manifest.endpoint.as_ref();
+        let endpoint = endpoint.map(|spec| resolve(spec, &env, login, provider::moved_in(spec, &env)));
         let unset = manifest.env.from.iter().find(|(target, _)| said(target).is_none());
         let unset = unset.map(|(target, source)| (target.clone(), source.clone()));
         let own = manifest.lanes.iter().filter(|(_, spec)| !spec.binaries.is_empty());

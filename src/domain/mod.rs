@@ -3,10 +3,12 @@
 //! Nothing here reads a file, a clock or a process: what a function needs is an argument.
 //! That is what makes `classify` and `judge` testable as tables.
 
+pub mod address;
 pub mod agent;
 pub mod checkpoint;
 pub mod constraint;
 pub mod digest;
+pub mod endpoint;
 pub mod event;
 pub mod fault;
 #[cfg(test)]

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::failures::FailureTable;
 use crate::domain::agent::Permissions;
+use crate::domain::endpoint::EndpointSpec;
 use crate::domain::plan::{Apply, Dialect, FailureRule, FirstStart, Interactive, Lane, ModelBy, ParserKind, PromptBy};
 use crate::domain::span::Span;
 use crate::domain::{Fault, Name};
@@ -149,16 +150,6 @@ pub struct EnvSpec {
     pub from: BTreeMap<String, String>,
 }
 
-/// Where a provider is reached.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Endpoint {
-    /// The variable that says so.
-    pub variable: String,
-    /// Where it is while the variable is not set.
-    pub usual: String,
-}
-
 /// A provider that is another one with a few things changed: the same CLI on another endpoint.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -178,7 +169,7 @@ struct Extension {
     #[serde(default)]
     keys: Vec<String>,
     #[serde(default)]
-    endpoint: Option<Endpoint>,
+    endpoint: Option<EndpointSpec>,
 }
 
 /// Enough to see what kind of file it is.
@@ -200,7 +191,10 @@ impl Extension {
         // The login of the CLI is not the one of this endpoint.
         manifest.login_probe = None;
         manifest.default_model = self.default_model.or(manifest.default_model);
-        manifest.endpoint = self.endpoint.or(manifest.endpoint);
+        manifest.endpoint = match (self.endpoint, manifest.endpoint) {
+            (Some(own), Some(base)) => Some(own.over(base)),
+            (own, base) => own.or(base),
+        };
         manifest.keys = self.keys;
         manifest.env.pass.extend(self.env.pass);
         manifest.env.never.extend(self.env.never);
@@ -234,7 +228,7 @@ pub struct Manifest {
     pub default_lane: Option<Lane>,
     /// Where it is reached.
     #[serde(default)]
-    pub endpoint: Option<Endpoint>,
+    pub endpoint: Option<EndpointSpec>,
     /// MCP servers of the user's own configuration come along, because nothing turns them off.
     #[serde(default)]
     pub ambient_mcp: bool,
@@ -357,6 +351,9 @@ fn read(vnx_folder: &Path, file: &Path, bytes: &[u8], name: &Name, may_extend: b
         if let Some(Err(why)) = spec.interactive.as_ref().map(check_patterns) {
             return wrong(why);
         }
+    }
+    if let Some(Err(why)) = manifest.endpoint.as_ref().map(EndpointSpec::check) {
+        return wrong(why);
     }
     if let Err(why) = FailureTable::compile(&manifest.failures) {
         return wrong(why);
