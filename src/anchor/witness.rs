@@ -11,15 +11,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::Digest;
 use crate::domain::checkpoint::Checkpoint;
+use crate::project::paths::user_state;
 use crate::sys::files::{self, PathError};
 
 const NO_HOME: &str = "neither HOME nor XDG_STATE_HOME is set";
 
 /// `$XDG_STATE_HOME/vnx/witness`; `None` for a user without a home.
 fn folder() -> Option<PathBuf> {
-    let var = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
-    let state = var("XDG_STATE_HOME").or_else(|| Some(var("HOME")?.join(".local/state")))?;
-    Some(state.join("vnx/witness"))
+    Some(user_state()?.join("witness"))
 }
 
 /// `<ledger id>` in that folder.

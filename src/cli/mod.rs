@@ -28,6 +28,7 @@ mod status;
 mod steer;
 mod table;
 mod trees;
+mod trust;
 mod why;
 mod worktree;
 
@@ -140,6 +141,7 @@ pub fn main() -> ExitCode {
 fn run(context: &Context, command: Command) -> Result<Answer, Fault> {
     match command {
         Command::Init(args) => init::run(context, &args),
+        Command::Trust(args) => trust::run(context, &args),
         Command::Doctor(args) => doctor::run(context, &args),
         Command::DispatchAgent(args) => dispatch::run(context, *args),
         Command::Stage(args) => dispatch::stage(context, *args),

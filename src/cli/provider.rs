@@ -138,7 +138,7 @@ fn show(context: &Context, name: &str, json: bool) -> Result<Answer, Fault> {
 fn check(context: &Context, name: &str, live: bool, model: Option<String>, json: bool) -> Result<Answer, Fault> {
     let project = context.project()?;
     let manifest = named(&project, name)?;
-    let found = provider_check(&manifest);
+    let found = provider_check(&project, &manifest);
     let told = |verdict: Option<&Verdict>| {
         let schema = "vnx.provider-check/1";
         context.screen.json(&serde_json::json!({ "schema": schema, "check": found, "live": verdict }));

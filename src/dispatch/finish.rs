@@ -46,6 +46,17 @@ pub struct Why {
     pub rules: Vec<Asked>,
 }
 
+/// Why the hooks of a plan are not run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NotRun {
+    /// Somebody changed the plan.
+    #[error("the plan is not the one that was claimed")]
+    NotClaimed,
+    /// The repository came with it.
+    #[error("nobody has accepted the hooks of the plan here (`vnx trust`)")]
+    Untrusted,
+}
+
 /// What is known when a worker has ended.
 #[derive(Debug)]
 pub(super) struct Finish<'a> {
@@ -68,9 +79,8 @@ pub(super) struct Finish<'a> {
     pub(super) left_over: Option<String>,
     /// An earlier process recorded its facts; the receipt stands once.
     pub(super) already_collected: bool,
-    /// Receipts of hooks that stand already; `None` when the plan is not known to be what was claimed,
-    /// and its hooks are not run.
-    pub(super) hooks: Option<Vec<WorktreeHook>>,
+    /// Receipts of hooks that stand already, or why its hooks are not run.
+    pub(super) hooks: Result<Vec<WorktreeHook>, NotRun>,
     /// Variables of what the dispatch had for itself; nothing when its supervisor is gone.
     pub(super) surroundings: Vec<(String, String)>,
 }
@@ -134,8 +144,9 @@ impl Finish<'_> {
         if !self.has_tree {
             return None;
         }
-        let Some(on_record) = self.hooks.clone() else {
-            return Some("the plan is not the one that was claimed, so nothing that it says was run".to_owned());
+        let on_record = match self.hooks.clone() {
+            Ok(on_record) => on_record,
+            Err(why) => return Some(format!("{why}, so nothing that it says was run")),
         };
         let folder = self.folder();
         let running =

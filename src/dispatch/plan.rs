@@ -61,6 +61,9 @@ impl From<Fault> for Refusal {
 /// would fix them.
 pub fn compile(project: &Project, request: &Request, seen: Snapshot) -> Result<Planned, Refusal> {
     request.check()?;
+    if let Err(fault) = project.require_trust() {
+        return Err(Refusal::Policy { rule: "untrusted".to_owned(), fault });
+    }
     let (agent, skills) = seen.agent?;
     seen.git?;
     let git_config = seen.git_config?;

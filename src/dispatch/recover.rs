@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::claim;
-use super::finish::{Finish, or_kept, tear_down};
+use super::finish::{Finish, NotRun, or_kept, tear_down};
 use super::hooks;
 use super::plan::{Planned, RUN};
 use super::supervise::read_plan;
@@ -21,10 +21,12 @@ use crate::domain::receipt::{
 };
 use crate::domain::redact::Redactor;
 use crate::domain::tree::{TreeClass, TreeFate, classify};
+use crate::domain::trust::of_hooks;
 use crate::domain::verdict::{Containment, End, Verdict};
 use crate::domain::{Decision, Digest, DispatchId, Fault};
 use crate::git::Git;
 use crate::ledger::{Ledger, Receipt};
+use crate::project::trust::standing;
 use crate::project::{Paths, Project};
 use crate::sys::{files, lock};
 use crate::worker::sweep_lost;
@@ -207,7 +209,7 @@ impl Lost<'_> {
             recovered: true,
             left_over,
             already_collected: self.has(Kind::DispatchCollected),
-            hooks: hooks::is_claimed(self.receipts, self.plan_digest).then(|| self.hooks_on_record()),
+            hooks: self.may_run_hooks().map(|()| self.hooks_on_record()),
             surroundings: Vec::new(),
         };
         match judged {
@@ -226,6 +228,15 @@ impl Lost<'_> {
                 reason: "the supervisor died before the worker was started".to_owned(),
             },
         }
+    }
+
+    /// A plan that came with the repository was neither made nor accepted here.
+    fn may_run_hooks(&self) -> Result<(), NotRun> {
+        if !hooks::is_claimed(self.receipts, self.plan_digest) {
+            return Err(NotRun::NotClaimed);
+        }
+        let brought = of_hooks("plan.json", &self.plan.setup.hooks);
+        if standing(self.paths).untrusted(brought).is_empty() { Ok(()) } else { Err(NotRun::Untrusted) }
     }
 
     fn hooks_on_record(&self) -> Vec<WorktreeHook> {

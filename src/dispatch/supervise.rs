@@ -81,7 +81,7 @@ pub fn supervise(paths: &Paths, id: &DispatchId) -> Result<(), Fault> {
         recovered: false,
         left_over: None,
         already_collected: false,
-        hooks: Some(Vec::new()),
+        hooks: Ok(Vec::new()),
         surroundings: own.unwrap_or_default(),
     };
     let closed = finish.run(|verdict: &Verdict| {

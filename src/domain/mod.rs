@@ -31,6 +31,7 @@ pub mod setup;
 pub mod span;
 pub mod time;
 pub mod tree;
+pub mod trust;
 pub mod verdict;
 
 pub use digest::Digest;

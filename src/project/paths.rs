@@ -10,6 +10,13 @@ use crate::domain::{DispatchId, Fault};
 /// The folder of the state in a repository's common git folder.
 pub const STATE: &str = "vnx";
 
+/// `$XDG_STATE_HOME/vnx`, where this user's own state lies; `None` for a user without a home.
+pub fn user_state() -> Option<PathBuf> {
+    let var = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    let state = var("XDG_STATE_HOME").or_else(|| Some(var("HOME")?.join(".local/state")))?;
+    Some(state.join("vnx"))
+}
+
 /// The state folder and what is in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Paths {
@@ -72,6 +79,10 @@ impl Paths {
     /// What a merge is in the middle of.
     pub fn merging(&self) -> PathBuf {
         self.state.join("merging.json")
+    }
+    /// What of the repository's own was accepted here.
+    pub fn trust(&self) -> PathBuf {
+        self.state.join("trust.json")
     }
     /// Proposed dispatches.
     pub fn staged(&self) -> PathBuf {

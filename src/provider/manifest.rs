@@ -220,6 +220,9 @@ pub struct Manifest {
     /// The provider that it is a variant of.
     #[serde(skip)]
     pub extends: Option<Name>,
+    /// The repository brings it, or what it is a variant of.
+    #[serde(skip)]
+    pub is_of_project: bool,
     /// The model to ask for when nobody names one.
     #[serde(default)]
     pub default_model: Option<String>,
@@ -292,7 +295,8 @@ pub fn load(vnx_folder: &Path, name: &Name) -> Result<Manifest, Fault> {
 fn find(vnx_folder: &Path, name: &Name, may_extend: bool) -> Result<Manifest, Fault> {
     let file = vnx_folder.join("providers").join(format!("{name}.yaml"));
     if let Some(bytes) = files::read_capped(&file, MAX_CONFIG)? {
-        return read(vnx_folder, &file, &bytes, name, may_extend);
+        let manifest = read(vnx_folder, &file, &bytes, name, may_extend)?;
+        return Ok(Manifest { is_of_project: true, ..manifest });
     }
     let embedded = EMBEDDED.iter().find(|(known, _)| *known == name.as_str());
     let Some((_, text)) = embedded else {
