@@ -105,15 +105,19 @@ fn an_endpoint_is_where_the_data_really_goes() {
         (codex, &[("CODEX_OSS_BASE_URL", "http://metadata.google.internal/v1")], 3),
     ] {
         let file = world.root.join("variables");
-        let lines: String = variables.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
-        std::fs::write(&file, lines).unwrap();
+        let lines: Vec<String> = variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        std::fs::write(&file, lines.join("\n")).unwrap();
         let by_file = format!("{route} --env-file {}", file.display());
         let run = plan(&world, &by_file);
         assert_eq!(run.code, code, "{route} {variables:?} in a file\n{}{}", run.out, run.err);
-        variables.iter().for_each(|(name, value)| world.set(name, value));
+        for (name, value) in variables {
+            world.set(name, value);
+        }
         let run = plan(&world, route);
         assert_eq!(run.code, code, "{route} {variables:?}\n{}{}", run.out, run.err);
-        variables.iter().for_each(|(name, _)| world.unset(name));
+        for (name, _) in variables {
+            world.unset(name);
+        }
     }
     // A variant does not get the switches of its caller, and a file that sets one is found out.
     world.set("DEEPSEEK_API_KEY", "sk-test");

@@ -95,7 +95,9 @@ impl Context {
 
     /// Opens the project and touches nothing: for views that others wait for.
     fn project_as_it_is(&self) -> Result<Project, Fault> {
-        Project::open(&self.from)
+        let project = Project::open(&self.from)?;
+        screen::know_secrets(&project.config.redact.names);
+        Ok(project)
     }
 }
 

@@ -19,7 +19,9 @@ pub(super) fn run(context: &Context, args: &TrustArgs) -> Result<Answer, Fault> 
     let is_new = |seen: &[Seen]| seen.iter().any(|one| !one.trusted);
     if is_new(&seen) && (args.yes || (!args.json && agreed(context))) {
         let by = trust::accept(&project, &seen)?;
-        seen.iter_mut().for_each(|one| one.trusted = true);
+        for one in &mut seen {
+            one.trusted = true;
+        }
         context
             .screen
             .story(&format!("accepted by {} <{}>; what changes of it later is asked for again", by.name, by.email));

@@ -28,7 +28,7 @@ use crate::domain::{Decision, Digest, Fault, Outcome};
 use crate::git::Git;
 use crate::ledger::{Ledger, LedgerError};
 use crate::project::Paths;
-use crate::sys::files;
+use crate::sys::files::{self, HeldFolder};
 use crate::worktree::{self, Answer, Collected, Done, Tree};
 
 /// The file that says how a verdict came about.
@@ -61,6 +61,8 @@ pub(super) enum NotRun {
 #[derive(Debug)]
 pub(super) struct Finish<'a> {
     pub(super) paths: &'a Paths,
+    /// The dispatch's folder, as it was when it was claimed.
+    pub(super) held: &'a HeldFolder,
     /// The dispatch's lock: what we start holds it on if we die.
     pub(super) lock: &'a std::fs::File,
     pub(super) ledger: &'a Ledger,
@@ -100,7 +102,7 @@ pub(super) fn tear_down(tree: &Tree<'_>, class: TreeClass, read: &Collected, hel
 
 impl Finish<'_> {
     fn folder(&self) -> std::path::PathBuf {
-        self.paths.dispatch(&self.plan.id)
+        self.held.path()
     }
 
     /// Collects, judges, tears down and closes. `tell` hears the verdict before the teardown.
@@ -327,12 +329,12 @@ impl Finish<'_> {
     fn write_evidence(&self, collected: &Collected) {
         let folder = self.folder();
         if let Ok(json) = serde_json::to_string_pretty(&collected.facts) {
-            let _ = files::replace(&folder.join("facts.json"), json.as_bytes());
+            let _ = files::replace(&folder.join("facts.json"), self.redactor.redact(&json).as_bytes());
         }
         if let Some(tip) = collected.tip.as_ref().filter(|t| **t != self.plan.base.commit) {
             let patch = Git::repository(&self.plan.git_common_dir).patch(&self.plan.base.commit, tip);
             if let Ok(patch) = patch {
-                let _ = files::replace(&folder.join("diff.patch"), &patch);
+                let _ = files::replace(&folder.join("diff.patch"), &self.redactor.redact_bytes(&patch));
             }
         }
     }

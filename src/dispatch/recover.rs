@@ -10,7 +10,7 @@ use super::claim;
 use super::finish::{Finish, NotRun, or_kept, tear_down};
 use super::hooks;
 use super::plan::{Planned, RUN};
-use super::supervise::read_plan;
+use super::supervise::{read_plan, secrets};
 use super::surroundings;
 use super::{gates, own, pool, trees};
 use crate::domain::event::Claim as Said;
@@ -28,6 +28,8 @@ use crate::git::Git;
 use crate::ledger::{Ledger, Receipt};
 use crate::project::trust::standing;
 use crate::project::{Paths, Project};
+use crate::provider::environment;
+use crate::sys::files::HeldFolder;
 use crate::sys::{files, lock};
 use crate::worker::sweep_lost;
 use crate::worktree::{self, Done, Tree};
@@ -71,6 +73,7 @@ pub fn recover_one(paths: &Paths, id: &DispatchId) -> Result<bool, Fault> {
     if !marker.exists() {
         return Ok(false);
     }
+    claim::refuse_swapped(paths, id)?;
     if !folder.join("lock").exists() {
         return recover_unborn(paths, id, &folder);
     }
@@ -193,11 +196,14 @@ impl Lost<'_> {
         }
         let said = self.said();
         let run_ms = exited.as_ref().map_or(0, |e| e.ran_ms);
+        let held = HeldFolder::open(self.folder)?;
+        let redactor = self.redactor();
         let finish = Finish {
             paths: self.paths,
+            held: &held,
             lock: self.lock,
             ledger: self.ledger,
-            redactor: &Redactor::default(),
+            redactor: &redactor,
             plan: self.plan,
             plan_digest: self.plan_digest,
             end: Self::end(may_have_run, exited),
@@ -242,6 +248,13 @@ impl Lost<'_> {
     fn hooks_on_record(&self) -> Vec<WorktreeHook> {
         let hook = |body: &Body| if let Body::WorktreeHook(hook) = body { Some(hook.clone()) } else { None };
         self.receipts.iter().filter_map(|r| hook(&r.body)).collect()
+    }
+
+    /// What the worker's environment would be now: its own is gone, and it had the same secrets unless they changed.
+    fn redactor(&self) -> Redactor {
+        let launch = &self.plan.launch;
+        let env = environment::build(&launch.env_pass, &launch.env_set, &launch.env_from, launch.env_file.as_deref());
+        Redactor::new(env.map(|env| secrets(self.plan, &env)).unwrap_or_default())
     }
 
     /// What the worker said, if that was stored before the crash.

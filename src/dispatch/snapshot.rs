@@ -12,14 +12,17 @@ use super::supplies::{Supplies, supplies};
 use crate::domain::agent::{Agent, Skill};
 use crate::domain::constraint::Constraints;
 use crate::domain::endpoint::{Endpoint, resolve};
+use crate::domain::line::quoted;
 use crate::domain::plan::{Base, Lane};
 use crate::domain::{Digest, Fault, Name, Timestamp};
 use crate::git::{Git, GitConfig, MIN_VERSION};
 use crate::ledger::Head;
 use crate::project::Project;
+use crate::project::paths::user_state;
 use crate::prompt;
 use crate::provider;
 use crate::provider::{Manifest, environment};
+use crate::sys::files::Exposed;
 use crate::sys::path::Found;
 use crate::sys::{self, files};
 
@@ -241,10 +244,28 @@ pub(super) fn writable(project: &Project) -> Result<(), Fault> {
     let mut asked = must.map(|path| (may(&path).map_err(std::io::Error::from), path)).collect::<Vec<_>>();
     asked.push((files::writable(&project.worktrees()), project.worktrees()));
     match asked.into_iter().find_map(|(answer, path)| Some((answer.err()?, path))) {
-        None => Ok(()),
+        None => private(project),
         Some((e, path)) => Err(Fault::environment(format!("{} cannot be written: {e}", path.display()))
             .fix("make it writable for you, or set worktree.root or VNX_STATE_DIR to a place that is")),
     }
+}
+
+/// What vnx believes and runs lies where nobody else can write.
+fn private(project: &Project) -> Result<(), Fault> {
+    let places = project.paths.folders().into_iter().chain([project.worktrees()]).chain(user_state());
+    for place in places {
+        let Some(exposed) = files::exposed(&place)? else { continue };
+        let fix = match &exposed {
+            Exposed::Writable { path, .. } => format!("chmod go-w {}", quoted(&path.display().to_string())),
+            Exposed::Foreign { .. } => {
+                "work as that user, or set VNX_STATE_DIR and worktree.root to folders of yours".to_owned()
+            }
+        };
+        return Err(
+            Fault::environment(format!("{exposed}, and what vnx keeps there decides what is run and lands")).fix(fix)
+        );
+    }
+    Ok(())
 }
 
 pub(super) fn disk(project: &Project) -> Result<u64, Fault> {

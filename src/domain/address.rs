@@ -119,8 +119,9 @@ fn translated(ip: Ipv6Addr) -> Option<Ipv4Addr> {
         Some(Ipv4Addr::new(a, b, c, d))
     };
     match parts {
-        [0, 0, 0, 0, 0, 0, high, low] | [0x64, 0xff9b, 0 | 1, _, _, _, high, low] => four(high, low),
-        [0x2002, high, low, ..] => four(high, low),
+        [0, 0, 0, 0, 0, 0, high, low] | [0x64, 0xff9b, 0 | 1, _, _, _, high, low] | [0x2002, high, low, ..] => {
+            four(high, low)
+        }
         _ => None,
     }
 }
@@ -254,15 +255,12 @@ fn strict(text: &str) -> Result<Address, Unsound> {
     }
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, path) = (&rest[..end], rest[end..].split('?').next().unwrap_or_default());
-    let (host, port) = match authority.strip_prefix('[').map(|six| six.split_once(']').ok_or(Unsound::Host)) {
-        Some(split) => {
-            let (six, port) = split?;
-            (Host::Ipv6(six.parse().map_err(|_| Unsound::Host)?), port)
-        }
-        None => {
-            let (name, port) = authority.split_at(authority.find(':').unwrap_or(authority.len()));
-            (plain_host(name).ok_or(Unsound::Host)?, port)
-        }
+    let (host, port) = if let Some(six) = authority.strip_prefix('[') {
+        let (six, port) = six.split_once(']').ok_or(Unsound::Host)?;
+        (Host::Ipv6(six.parse().map_err(|_| Unsound::Host)?), port)
+    } else {
+        let (name, port) = authority.split_at(authority.find(':').unwrap_or(authority.len()));
+        (plain_host(name).ok_or(Unsound::Host)?, port)
     };
     let port = match port.strip_prefix(':') {
         Some(digits) => plain_port(digits).ok_or(Unsound::Port)?,

@@ -277,8 +277,8 @@ mod tests {
         Endpoint { address: Some(Address::parse(url).unwrap()), moved_by: None, proxy: None }
     }
 
-    fn pattern(text: &str) -> Option<Pattern> {
-        Some(Pattern::try_from(text.to_owned()).unwrap())
+    fn pattern(text: &str) -> Pattern {
+        Pattern::try_from(text.to_owned()).unwrap()
     }
 
     /// Deny wins: what cannot be told is forbidden where it could be, and is not what is required.
@@ -309,7 +309,7 @@ mod tests {
             ("https://example.org*", true, Some(&unknown), 1),
             ("https://example.org*", true, None, 0),
         ] {
-            let route = Route { endpoint: pattern(pattern_text), ..Route::default() };
+            let route = Route { endpoint: Some(pattern(pattern_text)), ..Route::default() };
             let when = Route::default();
             constraints.constraints[0].forbid_route = forbids.then(|| route.clone());
             constraints.constraints[0].require_route = (!forbids).then_some(Required { when, must: route });
@@ -320,7 +320,7 @@ mod tests {
         let metadata = at("http://169.254.169.254/latest");
         constraints.constraints[0].forbid_route = None;
         for (must, refused) in [("*", 1), ("http://169.254.169.254/*", 0), ("http://169.254.169.253/*", 2)] {
-            let must = Route { endpoint: pattern(must), ..Route::default() };
+            let must = Route { endpoint: Some(pattern(must)), ..Route::default() };
             constraints.constraints[0].require_route = Some(Required { when: Route::default(), must });
             assert_eq!(rule(&constraints, taken(Some(&metadata)), &[]).refused.len(), refused);
         }
@@ -344,7 +344,7 @@ mod tests {
             model: Some("m".into()),
             lane: Some(Lane::Headless),
             agent: Some(agent.clone()),
-            endpoint: pattern("private"),
+            endpoint: Some(pattern("private")),
             login: Some(true),
             ambient_mcp: Some(true),
         };

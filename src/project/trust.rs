@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{CONFIG, Config, Located, MAX_CONFIG, Paths, Project, lexically, paths, read_config, yaml};
 use crate::domain::agent::AgentHead;
+use crate::domain::gate::nonce;
 use crate::domain::trust::{Brought, Standing, of_gates, of_hooks};
 use crate::domain::{Digest, Fault};
 use crate::sys::files;
@@ -70,7 +71,7 @@ pub(super) fn remember(paths: &Paths, more: Standing) -> Result<(), Fault> {
     // A copy of a repository goes on under an id of its own.
     let id = match local.filter(|record| record.place == here) {
         Some(record) => record.id,
-        None => sys::random::<16>()?.iter().map(|byte| format!("{byte:02x}")).collect(),
+        None => nonce(sys::random::<16>()?),
     };
     let record = Record { v: 1, id, place: here, standing };
     let text = serde_json::to_vec_pretty(&record).map_err(|e| Fault::internal(format!("a record of trust: {e}")))?;

@@ -9,7 +9,7 @@ use super::{Pool, Tree, submodules};
 use crate::domain::Fault;
 use crate::domain::setup::Setup;
 use crate::git::Git;
-use crate::sys::files::{self, At};
+use crate::sys::files;
 use crate::sys::lock;
 
 /// A worktree that stands.
@@ -52,7 +52,7 @@ pub fn create(tree: &Tree<'_>, setup: &Setup, alive: Option<&File>) -> Result<Ma
 
 fn add(tree: &Tree<'_>, held: impl Fn() -> Option<File>) -> Result<(), Fault> {
     let _guard = tree.locked()?;
-    std::fs::create_dir_all(tree.root()).at("create", tree.root())?;
+    files::private_folder(tree.root())?;
     Ok(tree.repository().worktree_add_bare(tree.path, &tree.branch(), &tree.lock_reason(), held)?)
 }
 
