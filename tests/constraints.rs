@@ -67,6 +67,99 @@ fn each_shipped_constraint_refuses_what_it_names_and_nothing_else() {
     assert!(!plan(&world, "--provider claude").expect(0).out.contains("no-ambient-mcp"));
 }
 
+/// Whatever moves an endpoint is seen before anything is started; what cannot be told is not private.
+#[test]
+fn an_endpoint_is_where_the_data_really_goes() {
+    let mut world = world();
+    let shipped = std::fs::read_to_string(world.repo.join(".vnx/provider_constraints.yaml")).unwrap();
+    let rule = "  - id: near\n    reason: this code stays here\n    severity: blocking\n    \
+                require_route: {when: {provider: claude}, must: {endpoint: private}}\n";
+    std::fs::write(world.repo.join(".vnx/provider_constraints.yaml"), format!("{shipped}{rule}")).unwrap();
+    let near = ("ANTHROPIC_BASE_URL", "http://127.0.0.1:8080");
+    let ollama = "--provider ollama --model qwen3";
+    let codex = "--provider codex-oss --model qwen3";
+    for (route, variables, code) in [
+        ("--provider claude", &[][..], 3),
+        ("--provider claude", &[near], 0),
+        ("--provider claude", &[near, ("CLAUDE_CODE_USE_BEDROCK", "1")], 3),
+        ("--provider claude", &[near, ("CLAUDE_CODE_USE_VERTEX", "true")], 3),
+        ("--provider claude", &[near, ("CLAUDE_CODE_USE_FOUNDRY", "1")], 3),
+        ("--provider claude", &[near, ("CLAUDE_CODE_USE_WHAT_COMES", "1")], 3),
+        ("--provider claude", &[near, ("ANTHROPIC_NEXT_BASE_URL", "https://example.org")], 3),
+        ("--provider claude", &[near, ("CLAUDE_CODE_USE_BEDROCK", "0")], 0),
+        (
+            "--provider claude",
+            &[("CLAUDE_CODE_USE_BEDROCK", "1"), ("ANTHROPIC_BEDROCK_BASE_URL", "http://10.0.0.1")],
+            0,
+        ),
+        ("--provider claude", &[near, ("HTTP_PROXY", "http://proxy.example:3128")], 3),
+        ("--provider claude", &[near, ("HTTP_PROXY", "http://proxy.example:3128"), ("NO_PROXY", "127.0.0.1")], 0),
+        (ollama, &[("HTTP_PROXY", "http://proxy.example:3128")], 0),
+        (ollama, &[("OLLAMA_HOST", "10.0.0.7")], 0),
+        (ollama, &[("OLLAMA_HOST", "ollama.example:11434")], 3),
+        (ollama, &[("OLLAMA_HOST", r"http://evil.example\@127.0.0.1/")], 3),
+        (ollama, &[("OLLAMA_HOST", "http://127.0.0.1@evil.example/")], 3),
+        (ollama, &[("OLLAMA_HOST", "http://169.254.169.254/")], 3),
+        (ollama, &[("OLLAMA_HOST", "[::ffff:169.254.169.254]")], 3),
+        (ollama, &[("OLLAMA_HOST", "127.1")], 3),
+        (codex, &[("CODEX_OSS_BASE_URL", "http://metadata.google.internal/v1")], 3),
+    ] {
+        let file = world.root.join("variables");
+        let lines: Vec<String> = variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        std::fs::write(&file, lines.join("\n")).unwrap();
+        let by_file = format!("{route} --env-file {}", file.display());
+        let run = plan(&world, &by_file);
+        assert_eq!(run.code, code, "{route} {variables:?} in a file\n{}{}", run.out, run.err);
+        for (name, value) in variables {
+            world.set(name, value);
+        }
+        let run = plan(&world, route);
+        assert_eq!(run.code, code, "{route} {variables:?}\n{}{}", run.out, run.err);
+        for (name, _) in variables {
+            world.unset(name);
+        }
+    }
+    // A variant does not get the switches of its caller, and a file that sets one is found out.
+    world.set("DEEPSEEK_API_KEY", "sk-test");
+    world.set("CLAUDE_CODE_USE_FOUNDRY", "1");
+    plan(&world, "--provider deepseek").expect(0);
+    std::fs::write(world.root.join("variables"), "CLAUDE_CODE_USE_FOUNDRY=1\n").unwrap();
+    let file = world.root.join("variables").display().to_string();
+    let run = plan(&world, &format!("--provider deepseek --env-file {file}")).expect(3);
+    assert!(run.err.contains("the endpoint is unknown, because of CLAUDE_CODE_USE_FOUNDRY"), "{}", run.err);
+    world.unset("CLAUDE_CODE_USE_FOUNDRY");
+    // Its own settings can move it too.
+    let settings = world.root.join("home/.claude");
+    std::fs::create_dir(&settings).unwrap();
+    std::fs::write(settings.join("settings.json"), r#"{"env": {"ANTHROPIC_BASE_URL": "https://example.org"}}"#)
+        .unwrap();
+    let run = plan(&world, "--provider deepseek").expect(3);
+    assert!(run.err.contains("settings.json"), "{}", run.err);
+}
+
+/// No rule has to forbid where a machine's credentials are; one that names the address allows it.
+#[test]
+fn a_metadata_service_is_no_provider_unless_a_rule_names_it() {
+    let mut world = world();
+    world.set("ANTHROPIC_BASE_URL", "http://169.254.169.254/v1");
+    let run = plan(&world, "--provider claude").expect(3);
+    assert!(
+        run.err.contains("constraint no-metadata-service:") && run.err.contains("ANTHROPIC_BASE_URL"),
+        "{}",
+        run.err
+    );
+    let file = world.repo.join(".vnx/provider_constraints.yaml");
+    let shipped = std::fs::read_to_string(&file).unwrap();
+    let rule = "  - id: mine\n    reason: a stub\n    severity: blocking\n    \
+                require_route: {when: {provider: claude}, must: {endpoint: 'http://169.254.169.254/*'}}\n";
+    std::fs::write(&file, format!("{shipped}{rule}")).unwrap();
+    plan(&world, "--provider claude").expect(0);
+    // A pattern that is no address is named with its line.
+    std::fs::write(&file, format!("{shipped}{}", rule.replace("http://169.254.169.254/*", "http://10.*"))).unwrap();
+    let run = plan(&world, "--provider claude").expect(2);
+    assert!(run.err.contains("provider_constraints.yaml:") && run.err.contains("http://10.*"), "{}", run.err);
+}
+
 #[test]
 fn an_override_is_named_in_a_receipt_and_only_where_it_is_allowed() {
     let world = world();

@@ -202,6 +202,8 @@ fn a_home_that_cannot_be_written_costs_a_warning() {
     let home = world.root.join("home");
     let mode = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     let seal = |world: &World| world.vnx(&["audit-chain", "seal", "--json"]);
+    // As if it had never been one that can be written to.
+    std::fs::remove_dir_all(home.join(".local")).unwrap();
     mode(&home, 0o500);
     let doctor = world.vnx(&["doctor"]).expect(0).out;
     assert!(doctor.contains("WARN  witness"), "{doctor}");

@@ -265,6 +265,21 @@ fn pages() -> (String, Vec<String>) {
     add(page);
 
     let mut world = good();
+    world.config("gates: {tests: {command: make test}}\n");
+    std::fs::remove_file(world.state().join("trust.json")).unwrap();
+    let mut page = Page::of(&world, "A repository that somebody else made");
+    page.all("trust\ndispatch-agent --agent hello-world\nworktree new mine");
+    add(page);
+    world.config("");
+    std::fs::set_permissions(world.state(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    world.set("OLLAMA_HOST", "http://evil.example\\@127.0.0.1/");
+    let mut page = Page::of(&world, "A state that others can write, and an endpoint that is not private");
+    page.all("dispatch-agent --agent hello-world");
+    std::fs::set_permissions(world.state(), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    page.run("dispatch-agent --agent backend-developer --provider ollama --model m -i x --dry-run");
+    add(page);
+
+    let mut world = good();
     let programs = world.root.join("programs");
     std::fs::create_dir(&programs).unwrap();
     world.set("PATH", &programs);

@@ -129,7 +129,9 @@ impl Stage {
             .current_dir(self.repository())
             .env("HOME", self.root.join("home"))
             .env("TMUX_TMPDIR", self.root.join("tmux"));
-        for name in ["TMUX", "VNX_STATE_DIR", "XDG_CONFIG_HOME", "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"] {
+        for name in
+            ["TMUX", "VNX_STATE_DIR", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"]
+        {
             command.env_remove(name);
         }
         command.stdin(Stdio::null());

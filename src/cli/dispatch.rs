@@ -306,8 +306,7 @@ fn env_file(file: &Path) -> Result<String, Fault> {
 
 fn print_plan(context: &Context, planned: &Planned, json: bool) {
     if json {
-        context.screen.bytes(planned.json.as_bytes());
-        context.screen.bytes(b"\n");
+        context.screen.text(format!("{}\n", planned.json).as_bytes());
         return;
     }
     let plan = &planned.plan;

@@ -5,8 +5,9 @@ use super::args::InitArgs;
 use super::exit::Answer;
 use super::screen::{Tone, printable, toned};
 use super::table::table;
+use super::trust;
 use crate::domain::Fault;
-use crate::project::{self, Scaffold, Written};
+use crate::project::{self, Project, Scaffold, Written};
 use crate::provider::constraints;
 
 pub(super) fn run(context: &Context, args: &InitArgs) -> Result<Answer, Fault> {
@@ -59,6 +60,7 @@ pub(super) fn run(context: &Context, args: &InitArgs) -> Result<Answer, Fault> {
             report.project.display()
         ));
     }
+    trust::after_init(context, &Project::open(&context.from)?)?;
     Ok(Answer::Good)
 }
 

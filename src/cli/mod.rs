@@ -29,6 +29,7 @@ mod status;
 mod steer;
 mod table;
 mod trees;
+mod trust;
 mod why;
 mod worktree;
 
@@ -96,7 +97,9 @@ impl Context {
 
     /// Opens the project and touches nothing: for views that others wait for.
     fn project_as_it_is(&self) -> Result<Project, Fault> {
-        Project::open(&self.from)
+        let project = Project::open(&self.from)?;
+        screen::know_secrets(&project.config.redact.names);
+        Ok(project)
     }
 }
 
@@ -144,6 +147,7 @@ fn run(context: &Context, command: Command) -> Result<Answer, Fault> {
     authority::check(context, &command)?;
     match command {
         Command::Init(args) => init::run(context, &args),
+        Command::Trust(args) => trust::run(context, &args),
         Command::Doctor(args) => doctor::run(context, &args),
         Command::DispatchAgent(args) => dispatch::run(context, *args),
         Command::Stage(args) => dispatch::stage(context, *args),

@@ -12,6 +12,7 @@ use crate::dispatch::request::Request;
 use crate::dispatch::snapshot::look_up;
 use crate::dispatch::{self, Options};
 use crate::domain::agent::Permissions;
+use crate::domain::endpoint::EndpointSpec;
 use crate::domain::plan::{Apply, Lane};
 use crate::domain::verdict::Verdict;
 use crate::domain::{Fault, Name};
@@ -66,7 +67,7 @@ impl Row {
             default_model: manifest.default_model.clone(),
             needs_model: manifest.model_probe.is_some() && manifest.default_model.is_none(),
             apply: manifest.lanes.values().find_map(|lane| lane.apply),
-            endpoint: manifest.endpoint.as_ref().map(|e| format!("{} (or ${})", e.usual, e.variable)),
+            endpoint: manifest.endpoint.as_ref().map(EndpointSpec::told),
             ambient_mcp: manifest.ambient_mcp,
         }
     }
@@ -137,7 +138,7 @@ fn show(context: &Context, name: &str, json: bool) -> Result<Answer, Fault> {
 fn check(context: &Context, name: &str, live: bool, model: Option<String>, json: bool) -> Result<Answer, Fault> {
     let project = context.project()?;
     let manifest = named(&project, name)?;
-    let found = provider_check(&manifest);
+    let found = provider_check(&project, &manifest);
     let told = |verdict: Option<&Verdict>| {
         let schema = "vnx.provider-check/1";
         context.screen.json(&serde_json::json!({ "schema": schema, "check": found, "live": verdict }));

@@ -2,6 +2,7 @@
 //! error the story; colour appears only on a terminal and never where `NO_COLOR` is set.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::OnceLock;
@@ -16,6 +17,7 @@ use super::exit::fault_code;
 use super::table::{Fit, fitted};
 use crate::domain::line::{drawn, shows_itself};
 use crate::domain::outcome::Decision;
+use crate::domain::redact::Redactor;
 use crate::domain::{Fault, FaultKind};
 use crate::sys::reader;
 
@@ -86,6 +88,24 @@ static UNPRINTED: OnceLock<String> = OnceLock::new();
 /// Whether a reader closed its end: it has seen enough.
 static UNHEARD: AtomicBool = AtomicBool::new(false);
 
+/// What is kept word by word is shown without its secrets: those of whoever looks, and what has the shape of one.
+static REDACTOR: OnceLock<Redactor> = OnceLock::new();
+
+/// Says which variables hold secrets although their names do not say so. Before anything is shown of a project.
+pub(super) fn know_secrets(names: &[String]) {
+    let own = std::env::vars_os().filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?)));
+    let own: BTreeMap<String, String> = own.collect();
+    // What was said first stays: one process shows one project.
+    let _ = REDACTOR.set(Redactor::new(Redactor::secrets(&own, names)));
+}
+
+fn redactor() -> &'static Redactor {
+    if REDACTOR.get().is_none() {
+        know_secrets(&[]);
+    }
+    REDACTOR.get_or_init(Redactor::default)
+}
+
 fn wrote(result: std::io::Result<()>) {
     match result {
         Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => UNHEARD.store(true, Ordering::Relaxed),
@@ -119,7 +139,8 @@ impl Screen {
     /// A line of the answer.
     pub(super) fn answer(self, line: &str) {
         // Whoever reads a pipe may need every byte, as of a path.
-        let line = if std::io::stdout().is_terminal() { harmless(line) } else { line.into() };
+        let line = redactor().redact(line);
+        let line = if std::io::stdout().is_terminal() { harmless(&line) } else { line };
         wrote(writeln!(anstream::stdout().lock(), "{line}"));
     }
 
@@ -133,8 +154,8 @@ impl Screen {
     /// JSON, without any styling.
     pub(super) fn json<T: serde::Serialize>(self, value: &T) {
         let mut out = std::io::stdout().lock();
-        let written = serde_json::to_writer(&mut out, value).map_err(std::io::Error::from);
-        wrote(written.and_then(|()| out.write_all(b"\n")));
+        let written = serde_json::to_string(value).map_err(std::io::Error::from);
+        wrote(written.and_then(|text| writeln!(out, "{}", redactor().redact(&text))));
     }
 
     /// Lines over those that were shown before, from the top of a terminal; `first` clears it.
@@ -142,7 +163,7 @@ impl Screen {
         // Only colours are a matter of taste; what moves the cursor goes past their filter.
         self.bytes(if first { b"\x1b[2J\x1b[H" } else { b"\x1b[H" });
         for line in lines {
-            wrote(write!(anstream::stdout().lock(), "{}", harmless(line)));
+            wrote(write!(anstream::stdout().lock(), "{}", harmless(&redactor().redact(line))));
             self.bytes(b"\x1b[K\r\n");
         }
         self.bytes(b"\x1b[J");
@@ -156,6 +177,7 @@ impl Screen {
 
     /// Text from elsewhere: as it is into a file or a pipe, harmless on a terminal.
     pub(super) fn text(self, bytes: &[u8]) {
+        let bytes = &redactor().redact_bytes(bytes);
         if std::io::stdout().is_terminal() {
             String::from_utf8_lossy(bytes).lines().for_each(|line| self.answer(&printable(line)));
         } else {
@@ -166,6 +188,7 @@ impl Screen {
     /// The same as the whole answer, each line in the tone that `tone` gives it: with a pager, which takes the
     /// place of vnx, where it is longer than the terminal.
     pub(super) fn read(self, bytes: &[u8], tone: impl Fn(&str) -> Option<Tone>) {
+        let bytes = &redactor().redact_bytes(bytes);
         if !std::io::stdout().is_terminal() {
             self.bytes(bytes);
             // What comes next begins on a line of its own.
@@ -192,14 +215,14 @@ impl Screen {
     /// A line of the story.
     pub(super) fn story(self, line: &str) {
         if !self.quiet {
-            let _ = writeln!(anstream::stderr().lock(), "{}", harmless(line));
+            let _ = writeln!(anstream::stderr().lock(), "{}", harmless(&redactor().redact(line)));
         }
     }
 
     /// Tells why something waits, if anybody listens.
     pub(super) fn teller(self) -> Option<fn(&str)> {
         (!self.quiet).then_some(|why| {
-            let _ = writeln!(anstream::stderr().lock(), "waiting   {}", harmless(why));
+            let _ = writeln!(anstream::stderr().lock(), "waiting   {}", harmless(&redactor().redact(why)));
         })
     }
 
@@ -228,8 +251,8 @@ impl Screen {
     /// An obstacle: what, and what to do. Never quiet.
     pub(super) fn fault(self, fault: &Fault) -> ExitCode {
         let mut err = anstream::stderr().lock();
-        let _ = writeln!(err, "{} {}", toned(Tone::Bad, "vnx:"), printable(&fault.what));
-        let _ = writeln!(err, "     {} {}", toned(Tone::Dim, "fix:"), printable(fault.next()));
+        let _ = writeln!(err, "{} {}", toned(Tone::Bad, "vnx:"), printable(&redactor().redact(&fault.what)));
+        let _ = writeln!(err, "     {} {}", toned(Tone::Dim, "fix:"), printable(&redactor().redact(fault.next())));
         if fault.kind == FaultKind::Internal {
             let _ =
                 writeln!(err, "     this is a bug in vnx; please report it with the line above and `vnx --version`");

@@ -18,7 +18,6 @@ use crate::domain::gate::check::{short, short_ref};
 use crate::domain::outcome::Decision;
 use crate::domain::plan::Plan;
 use crate::domain::receipt::{Body, DispatchClosed, Strategy, TreeEnd};
-use crate::domain::redact::Redactor;
 use crate::domain::span::{counted, dollars, human_millis};
 use crate::domain::tree::Tri;
 use crate::domain::{DispatchId, Fault};
@@ -77,7 +76,6 @@ pub(super) fn run(context: &Context, args: &ShowArgs) -> Result<Answer, Fault> {
     let route = format!("{} on {}, {begun}from {}", closed.agent, closed.provider, short_ref(&closed.base.name));
     context.screen.answer(&format!("{}  {}", toned(Tone::Strong, id.as_str()), printable(&route)));
     if let Some(asked) = Request::read(&project.paths, &id).and_then(|asked| asked.title()) {
-        let asked = Redactor::default().redact(&asked);
         let (start, more): (String, _) =
             (asked.chars().take(120).collect(), asked.chars().nth(120).map_or("", |_| "…"));
         context.screen.answer(&toned(Tone::Dim, &format!("{}{more}", printable(&start))));

@@ -12,7 +12,7 @@ use super::plan::Planned;
 use super::request::Request;
 use crate::domain::receipt::{Attestation, Body, DispatchClaimed, DispatchRequested, Entry, OverrideUsed};
 use crate::domain::{Digest, DispatchId, Fault};
-use crate::project::Project;
+use crate::project::{Paths, Project};
 use crate::sys::files;
 use crate::sys::lock;
 
@@ -97,6 +97,20 @@ fn fill(
     // It may have been used up; the plan has seen that there is space again.
     ledger.fill_reserve();
     Ok(())
+}
+
+/// Refuses a dispatch in the place of whose folder something else stands: what is written through a link lands
+/// elsewhere, and what is read there is not the dispatch's.
+pub(in crate::dispatch) fn refuse_swapped(paths: &Paths, id: &DispatchId) -> Result<(), Fault> {
+    let folder = paths.dispatch(id);
+    if std::fs::symlink_metadata(&folder).map_or(true, |meta| meta.is_dir()) {
+        return Ok(());
+    }
+    Err(Fault::environment(format!(
+        "{} is not the folder that was made for {id}, and nothing is read or written there",
+        folder.display()
+    ))
+    .fix("look at what stands there, and put the folder back"))
 }
 
 /// The receipts of a claim. `attested` says how surely a person set its constraints aside.

@@ -19,6 +19,7 @@ use crate::git::Git;
 use crate::ledger::verify::Status;
 use crate::project::Project;
 use crate::project::config::Panes;
+use crate::project::trust;
 use crate::provider::{self, Manifest, VersionProbe, environment};
 use crate::sys::cmd::Cmd;
 use crate::sys::path::Found;
@@ -128,6 +129,7 @@ fn examine_project(project: &Project, wanted: Option<&Name>, checks: &mut Vec<Ch
     let crashed = |id: &str| {
         Check::new(id, Level::Fail, "the check itself ended early", "run `vnx doctor` again; report it if it stays")
     };
+    checks.push(trust_row(project));
     rows_of(project, &seen, checks);
     checks.extend(budget_row(project, &seen));
     checks.push(plan_row(project, &request));
@@ -138,6 +140,15 @@ fn examine_project(project: &Project, wanted: Option<&Name>, checks: &mut Vec<Ch
     checks.push(examine_agents(project));
     checks.extend(examine_names(project));
     checks.extend(leftovers(project));
+}
+
+/// What the repository brings that would be run.
+fn trust_row(project: &Project) -> Check {
+    match trust::refusal(&project.untrusted) {
+        Some(fault) => Check::new("trust", Level::Fail, &fault.what, fault.next()),
+        None if trust::standing(&project.paths).made_here => Check::new("trust", Level::Pass, "made here", ""),
+        None => Check::new("trust", Level::Pass, "nothing of it is run that was not accepted here", ""),
+    }
 }
 
 /// What gates and merges name, and there is none of: it would show when somebody merges.
@@ -325,7 +336,8 @@ fn examine_providers(project: &Project, wanted: Option<&Name>) -> Vec<Check> {
     let mut rows: Vec<Check> = std::thread::scope(|scope| {
         // A variant runs the same program as the provider that it extends.
         let asked = names.iter().filter(|m| m.extends.is_none() || must(m));
-        let jobs: Vec<_> = asked.map(|m| crate::sys::beside(scope, move || examine_provider(m, must(m)))).collect();
+        let jobs: Vec<_> =
+            asked.map(|m| crate::sys::beside(scope, move || examine_provider(project, m, must(m)))).collect();
         jobs.into_iter().filter_map(|job| job.join().ok()).collect()
     });
     for name in wanted.into_iter().chain((wanted.is_none() && default.as_str() != "auto").then_some(default)) {
@@ -352,13 +364,17 @@ fn examine_providers(project: &Project, wanted: Option<&Name>) -> Vec<Check> {
 }
 
 /// One provider, as if a dispatch had named it.
-pub fn provider_check(manifest: &Manifest) -> Check {
-    examine_provider(manifest, true)
+pub fn provider_check(project: &Project, manifest: &Manifest) -> Check {
+    examine_provider(project, manifest, true)
 }
 
-fn examine_provider(manifest: &Manifest, must: bool) -> Check {
+fn examine_provider(project: &Project, manifest: &Manifest, must: bool) -> Check {
     let id = format!("provider {}", manifest.name);
     let bad = if must { Level::Fail } else { Level::Warn };
+    // A stranger's probe would run with what passes to workers.
+    if let Some(fault) = trust::refusal(&project.untrusted).filter(|_| manifest.is_of_project) {
+        return Check::new(&id, bad, "it was not asked: nobody has accepted its manifest here", fault.next());
+    }
     let path = match look_up(manifest) {
         Found::At(path) => path,
         Found::NotExecutable(path) => {

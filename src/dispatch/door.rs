@@ -20,6 +20,7 @@ use crate::domain::receipt::{Attestation, Body, DispatchClosed, DispatchRefused,
 use crate::domain::verdict::{End, Verdict};
 use crate::domain::{DispatchId, Fault, Name};
 use crate::project::Project;
+use crate::sys::files::HeldFolder;
 use crate::sys::path;
 use crate::sys::watch::FolderWatch;
 use crate::worker::control;
@@ -109,8 +110,10 @@ pub fn open(project: &Project, request: &Request, options: &Options) -> Result<O
     if options.detach {
         project.ledger().sync()?;
     }
+    // Before there is a worker that could put something else in its place.
+    let held = HeldFolder::open(&claim.folder)?;
     let supervisor = start_supervisor(project, claim, options.detach)?;
-    let pane = panes::beside(project, &id, options);
+    let pane = panes::beside(project, &id, held, options);
     Ok(Opened { id, planned, attested, supervisor, pane })
 }
 

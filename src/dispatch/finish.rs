@@ -29,7 +29,7 @@ use crate::domain::{Decision, Digest, Fault, Outcome};
 use crate::git::Git;
 use crate::ledger::{Appended, Ledger, LedgerError};
 use crate::project::Paths;
-use crate::sys::files;
+use crate::sys::files::{self, HeldFolder};
 use crate::worktree::{self, Answer, Collected, Done, Tree};
 
 /// The file that says how a verdict came about.
@@ -47,10 +47,23 @@ pub struct Why {
     pub rules: Vec<Asked>,
 }
 
+/// Why the hooks of a plan are not run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NotRun {
+    /// Somebody changed the plan.
+    #[error("the plan is not the one that was claimed")]
+    NotClaimed,
+    /// The repository came with it.
+    #[error("nobody has accepted the hooks of the plan here (`vnx trust`)")]
+    Untrusted,
+}
+
 /// What is known when a worker has ended.
 #[derive(Debug)]
 pub(super) struct Finish<'a> {
     pub(super) paths: &'a Paths,
+    /// The dispatch's folder, as it was when it was claimed.
+    pub(super) held: &'a HeldFolder,
     /// The dispatch's lock: what we start holds it on if we die.
     pub(super) lock: &'a std::fs::File,
     pub(super) ledger: &'a Ledger,
@@ -69,9 +82,8 @@ pub(super) struct Finish<'a> {
     pub(super) left_over: Option<String>,
     /// An earlier process recorded its facts; the receipt stands once.
     pub(super) already_collected: bool,
-    /// Receipts of hooks that stand already; `None` when the plan is not known to be what was claimed,
-    /// and its hooks are not run.
-    pub(super) hooks: Option<Vec<WorktreeHook>>,
+    /// Receipts of hooks that stand already, or why its hooks are not run.
+    pub(super) hooks: Result<Vec<WorktreeHook>, NotRun>,
     /// Variables of what the dispatch had for itself; nothing when its supervisor is gone.
     pub(super) surroundings: Vec<(String, String)>,
 }
@@ -91,7 +103,7 @@ pub(super) fn tear_down(tree: &Tree<'_>, class: TreeClass, read: &Collected, hel
 
 impl Finish<'_> {
     fn folder(&self) -> std::path::PathBuf {
-        self.paths.dispatch(&self.plan.id)
+        self.held.path()
     }
 
     /// Collects, judges, tears down and closes. `tell` hears the verdict before the teardown.
@@ -142,8 +154,9 @@ impl Finish<'_> {
         if !self.has_tree {
             return None;
         }
-        let Some(on_record) = self.hooks.clone() else {
-            return Some("the plan is not the one that was claimed, so nothing that it says was run".to_owned());
+        let on_record = match self.hooks.clone() {
+            Ok(on_record) => on_record,
+            Err(why) => return Some(format!("{why}, so nothing that it says was run")),
         };
         let folder = self.folder();
         let running =
@@ -326,7 +339,7 @@ impl Finish<'_> {
     fn write_evidence(&self, collected: &Collected) {
         let folder = self.folder();
         if let Ok(json) = serde_json::to_string_pretty(&collected.facts) {
-            let _ = files::replace(&folder.join("facts.json"), json.as_bytes());
+            let _ = files::replace(&folder.join("facts.json"), self.redactor.redact(&json).as_bytes());
         }
         if let Some(tip) = collected.tip.as_ref().filter(|t| **t != self.plan.base.commit) {
             // With several commits below, none of them alone is what it changes.
@@ -334,7 +347,7 @@ impl Finish<'_> {
             let onto = if let Some([onto]) = onto { onto } else { &self.plan.base.commit };
             let patch = Git::repository(&self.plan.git_common_dir).patch(onto, tip);
             if let Ok(patch) = patch {
-                let _ = files::replace(&folder.join("diff.patch"), &patch);
+                let _ = files::replace(&folder.join("diff.patch"), &self.redactor.redact_bytes(&patch));
             }
         }
     }

@@ -32,6 +32,7 @@ mod supervise;
 mod supplies;
 mod surroundings;
 pub mod trees;
+pub mod trust;
 pub mod view;
 
 pub use claim::Claim;

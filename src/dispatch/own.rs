@@ -127,6 +127,7 @@ fn folder_name(branch: &str) -> Result<DispatchId, Fault> {
 /// Makes a worktree for a person: the same steps as for a dispatch.
 pub fn new(project: &Project, branch: &str, asked: Option<&str>) -> Result<Own, Fault> {
     let id = folder_name(branch)?;
+    project.require_trust()?;
     git_version()?;
     let git = Git::tree(&project.located.git_dir, &project.located.top);
     let base = base(&git, asked)?;

@@ -3,12 +3,14 @@
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::claim::refuse_swapped;
 use super::door::Options;
 use super::view;
 use crate::domain::{DispatchId, Fault, Name};
 use crate::project::Project;
 use crate::project::config::Panes;
-use crate::sys::{files, lock, path};
+use crate::sys::files::{self, HeldFolder};
+use crate::sys::{lock, path};
 use crate::tmux::{Layout, Socket, Tmux, TmuxError};
 
 /// What a pane needs to be opened.
@@ -44,20 +46,24 @@ fn command(project: &Project, id: &DispatchId) -> Result<Vec<String>, Fault> {
 }
 
 /// Opens a dispatch's pane, on a thread of its own.
-pub(super) fn beside(project: &Project, id: &DispatchId, options: &Options) -> Option<JoinHandle<()>> {
+pub(super) fn beside(
+    project: &Project,
+    id: &DispatchId,
+    held: HeldFolder,
+    options: &Options,
+) -> Option<JoinHandle<()>> {
     if options.no_pane {
         return None;
     }
     let place = place(project, options.socket.as_ref())?;
     let (argv, window) = (command(project, id).ok()?, Name::parse("window", id.as_str()).ok()?);
-    let note = project.paths.dispatch(id).join("pane");
     // Where no thread can be had, there is no pane.
     let opened = std::thread::Builder::new().spawn(move || {
         let text = match place.open(&window, &argv) {
             Ok(pane) => format!("{} {pane}\n", place.session),
             Err(e) => format!("none: {e}\n"),
         };
-        let _ = files::replace(&note, text.as_bytes());
+        let _ = files::replace(&held.path().join("pane"), text.as_bytes());
     });
     opened.ok()
 }
@@ -80,8 +86,8 @@ pub fn repane(project: &Project, socket: Option<&Name>) -> Result<Vec<DispatchId
     // The server may be gone, and then so are all panes.
     let standing = place.tmux.panes(&place.session).unwrap_or_default();
     for live in view::live(project)? {
-        // A viewer could not show one whose plan it cannot read.
-        if view::plan(project, &live.id).is_err() {
+        // A viewer could not show one whose plan it cannot read, and nothing is written into what took its place.
+        if view::plan(project, &live.id).is_err() || refuse_swapped(&project.paths, &live.id).is_err() {
             continue;
         }
         let note = project.paths.dispatch(&live.id).join("pane");

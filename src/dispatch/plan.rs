@@ -9,6 +9,7 @@ use super::snapshot::{ProviderSeen, Snapshot};
 use super::supplies::Supplies;
 use crate::domain::agent::{Agent, Deliverable, Permissions};
 use crate::domain::constraint::{Constraints, Ruling, Taken, rule};
+use crate::domain::endpoint::Endpoint;
 use crate::domain::plan::{Apply, CommitAnswer, Lane, Limits, Plan, PromptBy, TeardownPolicy};
 use crate::domain::setup::Setup;
 use crate::domain::{Digest, DispatchId, Fault, Name};
@@ -60,6 +61,9 @@ impl From<Fault> for Refusal {
 /// would fix them.
 pub fn compile(project: &Project, request: &Request, seen: Snapshot) -> Result<Planned, Refusal> {
     request.check()?;
+    if let Err(fault) = project.require_trust() {
+        return Err(Refusal::Policy { rule: "untrusted".to_owned(), fault });
+    }
     let (agent, skills) = seen.agent?;
     seen.git?;
     let git_config = seen.git_config?;
@@ -85,13 +89,13 @@ pub fn compile(project: &Project, request: &Request, seen: Snapshot) -> Result<P
         model: model.as_deref(),
         lane,
         agent: &agent.head.name,
-        endpoint: provider.endpoint.as_deref(),
+        endpoint: provider.endpoint.as_ref(),
         login: provider.login,
         ambient_mcp: manifest.ambient_mcp,
     };
     known_overrides(request, &constraints)?;
     let ruling = rule(&constraints, taken, &request.overrides);
-    refuse_if_ruled_out(&ruling)?;
+    refuse_if_ruled_out(&ruling, provider.endpoint.as_ref())?;
     refuse_without_its_key(&provider)?;
 
     let branch = id.branch();
@@ -138,6 +142,7 @@ pub fn compile(project: &Project, request: &Request, seen: Snapshot) -> Result<P
         git_common_dir: common,
         paths: request.paths.clone(),
         launch,
+        endpoint: provider.endpoint,
         commit_answer,
         prompt: Digest::of(prompt.as_bytes()),
         prompt_overhead: overhead,
@@ -228,6 +233,7 @@ fn reasons(
     let because = if request.base.is_some() { "--base says so" } else { "the current checkout" };
     let mut reasons =
         vec![format!("provider {}: {}", provider.manifest.name, provider.because), format!("base {base}: {because}")];
+    reasons.extend(provider.endpoint.iter().map(|endpoint| format!("endpoint: {endpoint}")));
     if by_answer {
         let name = &provider.manifest.name;
         reasons.push(format!("{name} only answers: the diff in its answer is applied and committed"));
@@ -327,7 +333,7 @@ fn known_overrides(request: &Request, constraints: &Constraints) -> Result<(), F
     })
 }
 
-fn refuse_if_ruled_out(ruling: &Ruling) -> Result<(), Refusal> {
+fn refuse_if_ruled_out(ruling: &Ruling, endpoint: Option<&Endpoint>) -> Result<(), Refusal> {
     let Some(constraint) = ruling.refused.first() else {
         return Ok(());
     };
@@ -336,7 +342,9 @@ fn refuse_if_ruled_out(ruling: &Ruling) -> Result<(), Refusal> {
     } else {
         "choose another provider, model or lane; this constraint cannot be set aside".to_owned()
     };
-    let fault = Fault::refused(format!("constraint {}: {}", constraint.id, constraint.reason)).fix(fix);
+    let endpoint = endpoint.filter(|_| constraint.is_about_endpoints());
+    let endpoint = endpoint.map(|to| format!(" (the endpoint is {to})")).unwrap_or_default();
+    let fault = Fault::refused(format!("constraint {}: {}{endpoint}", constraint.id, constraint.reason)).fix(fix);
     Err(Refusal::Policy { rule: constraint.id.to_string(), fault })
 }
 

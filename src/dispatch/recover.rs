@@ -7,10 +7,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::claim;
-use super::finish::{Finish, or_kept, tear_down};
+use super::finish::{Finish, NotRun, or_kept, tear_down};
 use super::hooks;
 use super::plan::{Planned, RUN};
-use super::supervise::read_plan;
+use super::supervise::{read_plan, secrets};
 use super::surroundings;
 use super::{gates, own, pool, trees, view};
 use crate::anchor;
@@ -22,11 +22,15 @@ use crate::domain::receipt::{
 };
 use crate::domain::redact::Redactor;
 use crate::domain::tree::{TreeClass, TreeFate, classify};
+use crate::domain::trust::of_hooks;
 use crate::domain::verdict::{Containment, End, Verdict};
 use crate::domain::{Decision, Digest, DispatchId, Fault};
 use crate::git::Git;
 use crate::ledger::{Ledger, Receipt};
+use crate::project::trust::standing;
 use crate::project::{Paths, Project};
+use crate::provider::environment;
+use crate::sys::files::HeldFolder;
 use crate::sys::process::Process;
 use crate::sys::{files, lock};
 use crate::worker::{Traces, sweep_lost};
@@ -70,6 +74,7 @@ pub fn recover_one(paths: &Paths, id: &DispatchId) -> Result<bool, Fault> {
     if !marker.exists() {
         return Ok(false);
     }
+    claim::refuse_swapped(paths, id)?;
     if !folder.join("lock").exists() {
         return recover_unborn(paths, id, &folder);
     }
@@ -230,11 +235,14 @@ impl Lost<'_> {
         }
         let said = self.said();
         let run_ms = exited.as_ref().map_or(0, |e| e.ran_ms);
+        let held = HeldFolder::open(self.folder)?;
+        let redactor = self.redactor();
         let finish = Finish {
             paths: self.paths,
+            held: &held,
             lock: self.lock,
             ledger: self.ledger,
-            redactor: &Redactor::default(),
+            redactor: &redactor,
             plan: self.plan,
             plan_digest: self.plan_digest,
             end: Self::end(may_have_run, exited),
@@ -246,7 +254,7 @@ impl Lost<'_> {
             recovered: true,
             left_over,
             already_collected: self.has(Kind::DispatchCollected),
-            hooks: hooks::is_claimed(self.receipts, self.plan_digest).then(|| self.hooks_on_record()),
+            hooks: self.may_run_hooks().map(|()| self.hooks_on_record()),
             surroundings: Vec::new(),
         };
         match judged {
@@ -267,9 +275,25 @@ impl Lost<'_> {
         }
     }
 
+    /// A plan that came with the repository was neither made nor accepted here.
+    fn may_run_hooks(&self) -> Result<(), NotRun> {
+        if !hooks::is_claimed(self.receipts, self.plan_digest) {
+            return Err(NotRun::NotClaimed);
+        }
+        let brought = of_hooks("plan.json", &self.plan.setup.hooks);
+        if standing(self.paths).untrusted(brought).is_empty() { Ok(()) } else { Err(NotRun::Untrusted) }
+    }
+
     fn hooks_on_record(&self) -> Vec<WorktreeHook> {
         let hook = |body: &Body| if let Body::WorktreeHook(hook) = body { Some(hook.clone()) } else { None };
         self.receipts.iter().filter_map(|r| hook(&r.body)).collect()
+    }
+
+    /// What the worker's environment would be now: its own is gone, and it had the same secrets unless they changed.
+    fn redactor(&self) -> Redactor {
+        let launch = &self.plan.launch;
+        let env = environment::build(&launch.env_pass, &launch.env_set, &launch.env_from, launch.env_file.as_deref());
+        Redactor::new(env.map(|env| secrets(self.plan, &env)).unwrap_or_default())
     }
 
     /// What the worker said, if that was stored before the crash.

@@ -11,6 +11,8 @@ use super::request::Request;
 use super::supplies::{Supplies, supplies};
 use crate::domain::agent::{Agent, Skill};
 use crate::domain::constraint::Constraints;
+use crate::domain::endpoint::{Endpoint, resolve};
+use crate::domain::line::quoted;
 use crate::domain::plan::{Base, Lane};
 use crate::domain::{Digest, Fault, Name, Timestamp};
 use crate::git::{Git, GitConfig, MIN_VERSION};
@@ -19,8 +21,9 @@ use crate::project::Project;
 use crate::prompt;
 use crate::provider;
 use crate::provider::{Manifest, environment};
+use crate::sys::files::Exposed;
 use crate::sys::path::Found;
-use crate::sys::{self, files};
+use crate::sys::{self, files, path};
 
 /// A provider and where its executable is.
 #[derive(Debug, Clone)]
@@ -31,8 +34,8 @@ pub struct ProviderSeen {
     pub found: Found,
     /// Why this provider, for the plan's reasons.
     pub because: String,
-    /// Where it is reached, as far as its environment says.
-    pub endpoint: Option<String>,
+    /// Where it is reached, moved by its environment and its own settings.
+    pub endpoint: Option<Endpoint>,
     /// Its own login pays: no key for it is in the environment.
     pub login: bool,
     /// A variable that it must have, and the one of the caller's that is to give it and does not.
@@ -47,8 +50,9 @@ impl ProviderSeen {
         // Values are looked at and forgotten; a plan names variables only.
         let env = environment::build(&allowed, &manifest.env.set, &manifest.env.from, env_file)?;
         let said = |name: &String| env.get(name).filter(|value| !value.is_empty());
-        let endpoint = manifest.endpoint.as_ref().map(|e| said(&e.variable).unwrap_or(&e.usual).clone());
         let login = !manifest.keys.iter().any(|name| said(name).is_some());
+        let endpoint = manifest.endpoint.as_ref();
+        let endpoint = endpoint.map(|spec| resolve(spec, &env, login, provider::moved_in(spec, &env)));
         let unset = manifest.env.from.iter().find(|(target, _)| said(target).is_none());
         let unset = unset.map(|(target, source)| (target.clone(), source.clone()));
         let own = manifest.lanes.iter().filter(|(_, spec)| !spec.binaries.is_empty());
@@ -239,10 +243,28 @@ pub(super) fn writable(project: &Project) -> Result<(), Fault> {
     let mut asked = must.map(|path| (may(&path).map_err(std::io::Error::from), path)).collect::<Vec<_>>();
     asked.push((files::writable(&project.worktrees()), project.worktrees()));
     match asked.into_iter().find_map(|(answer, path)| Some((answer.err()?, path))) {
-        None => Ok(()),
+        None => private(project),
         Some((e, path)) => Err(Fault::environment(format!("{} cannot be written: {e}", path.display()))
             .fix("make it writable for you, or set worktree.root or VNX_STATE_DIR to a place that is")),
     }
+}
+
+/// What vnx believes and runs lies where nobody else can write.
+fn private(project: &Project) -> Result<(), Fault> {
+    let places = project.paths.folders().into_iter().chain([project.worktrees()]).chain(path::user_state());
+    for place in places {
+        let Some(exposed) = files::exposed(&place)? else { continue };
+        let fix = match &exposed {
+            Exposed::Writable { path, .. } => format!("chmod go-w {}", quoted(&path.display().to_string())),
+            Exposed::Foreign { .. } => {
+                "work as that user, or set VNX_STATE_DIR and worktree.root to folders of yours".to_owned()
+            }
+        };
+        return Err(
+            Fault::environment(format!("{exposed}, and what vnx keeps there decides what is run and lands")).fix(fix)
+        );
+    }
+    Ok(())
 }
 
 pub(super) fn disk(project: &Project) -> Result<u64, Fault> {

@@ -30,6 +30,7 @@ use crate::ledger::Ledger;
 use crate::project::Paths;
 use crate::provider::{self, Stream, environment};
 use crate::sys::cmd::Cmd;
+use crate::sys::files::HeldFolder;
 use crate::sys::{self, files};
 use crate::worker::{self, Job, Recorder, Started, control};
 use crate::worktree::{self, Baseline, Tree};
@@ -50,6 +51,7 @@ pub fn supervise(paths: &Paths, id: &DispatchId) -> Result<(), Fault> {
         .try_clone_to_owned()
         .map_err(|e| Fault::io(format!("the lock was not handed over: {e}")))?;
     let folder = paths.dispatch(id);
+    let held = HeldFolder::open(&folder)?;
     let (plan, plan_digest) = read_plan(&folder)?;
     let launch = &plan.launch;
     let around = Surroundings::take(&folder, paths, id);
@@ -64,12 +66,22 @@ pub fn supervise(paths: &Paths, id: &DispatchId) -> Result<(), Fault> {
     let ledger = paths.ledger().with_redactor(redactor.clone());
     let begun = Instant::now();
     let lock = std::fs::File::from(lock);
-    let life = Life { lock: &lock, paths, ledger: &ledger, redactor: &redactor, plan: &plan, folder: &folder, begun };
+    let life = Life {
+        lock: &lock,
+        paths,
+        ledger: &ledger,
+        redactor: &redactor,
+        plan: &plan,
+        folder: &folder,
+        held: &held,
+        begun,
+    };
 
     let lived = life.live(env);
     let (prepare_ms, run_ms) = (lived.prepare_ms, lived.run_ms);
     let finish = Finish {
         paths,
+        held: &held,
         lock: &lock,
         ledger: &ledger,
         redactor: &redactor,
@@ -84,7 +96,7 @@ pub fn supervise(paths: &Paths, id: &DispatchId) -> Result<(), Fault> {
         recovered: false,
         left_over: None,
         already_collected: false,
-        hooks: Some(Vec::new()),
+        hooks: Ok(Vec::new()),
         surroundings: own.unwrap_or_default(),
     };
     let is_ended = finish.containment.empty;
@@ -138,8 +150,7 @@ fn tell(progress: &Progress) {
 
 /// The variables of the worker that must not be written down: the one place that says which.
 pub(super) fn secrets(plan: &Plan, env: &BTreeMap<String, String>) -> Vec<(String, String)> {
-    let secret = |name: &String| Redactor::is_secret_name(name) || plan.launch.secret_names.contains(name);
-    env.iter().filter(|(name, _)| secret(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
+    Redactor::secrets(env, &plan.launch.secret_names)
 }
 
 struct Life<'a> {
@@ -149,6 +160,8 @@ struct Life<'a> {
     redactor: &'a Redactor,
     plan: &'a Plan,
     folder: &'a Path,
+    /// The same folder, whatever the worker puts in its place.
+    held: &'a HeldFolder,
     begun: Instant,
 }
 
@@ -354,7 +367,7 @@ impl Life<'_> {
         let ended = worker::run(job, &mut stream, &mut recorder, control, |started: Started| {
             let body =
                 DispatchStarted { pid: started.pid, start_ticks: started.start_ticks, supervisor: std::process::id() };
-            files::replace(&self.folder.join(PIDS), where_pids_count().as_bytes())?;
+            files::replace(&self.held.path().join(PIDS), where_pids_count().as_bytes())?;
             self.ledger.append(&[Entry::of(&self.plan.id, Body::DispatchStarted(body))])?;
             tell(&Progress::Started { pid: started.pid });
             Ok(())
@@ -373,7 +386,7 @@ impl Life<'_> {
             let by_key = launch.keys.iter().any(|name| read_with.get(name).is_some_and(|key| !key.is_empty()));
             said.usage.paid_by = Some(if by_key { PaidBy::Key } else { PaidBy::Login });
         }
-        Finish::store_claim(self.folder, self.redactor, &said, &report);
+        Finish::store_claim(&self.held.path(), self.redactor, &said, &report);
         let body = DispatchExited {
             end: ended.end.clone(),
             containment: ended.containment.clone(),

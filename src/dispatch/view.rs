@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::claim::refuse_swapped;
 use super::guard;
 use super::supervise::read_plan;
 use crate::anchor;
@@ -58,6 +59,12 @@ pub struct Live {
 
 /// Resolves an id, an abbreviation of one ([`meant`]), or `@last`.
 pub fn resolve(project: &Project, text: &str) -> Result<DispatchId, Fault> {
+    let id = named(project, text)?;
+    refuse_swapped(&project.paths, &id)?;
+    Ok(id)
+}
+
+fn named(project: &Project, text: &str) -> Result<DispatchId, Fault> {
     let names = files::names(&project.paths.dispatches())?;
     let mut ids: Vec<DispatchId> = names.iter().filter_map(|n| DispatchId::parse(n).ok()).collect();
     if text == "@last" {

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::address::Pattern;
+use super::endpoint::Endpoint;
 use super::id::Name;
 use super::plan::{Lane, Override};
 
@@ -41,10 +43,10 @@ pub struct Route {
     /// The agent.
     #[serde(default)]
     pub agent: Option<Name>,
-    /// Where the provider is reached: an address with `*` at the end as a wildcard, or `private` for
+    /// Where the provider is reached: a URL with `*` at the end as a wildcard, or `private` for
     /// this machine and private networks.
     #[serde(default)]
-    pub endpoint: Option<String>,
+    pub endpoint: Option<Pattern>,
     /// The CLI's own login pays (a subscription), not a key.
     #[serde(default)]
     pub login: Option<bool>,
@@ -115,50 +117,28 @@ pub struct Taken<'a> {
     pub lane: Lane,
     /// The agent.
     pub agent: &'a Name,
-    /// Where the provider is reached, as far as that is known.
-    pub endpoint: Option<&'a str>,
+    /// Where the provider is reached, if its manifest tells of that.
+    pub endpoint: Option<&'a Endpoint>,
     /// The CLI's own login pays.
     pub login: bool,
     /// MCP servers of the user's own configuration come along.
     pub ambient_mcp: bool,
 }
 
-/// Whether an address is this machine or in a private network. A name other than `localhost` may
-/// be anywhere, so it is not.
-pub fn is_private(endpoint: &str) -> bool {
-    let rest = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest);
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let host = match host.strip_prefix('[') {
-        Some(six) => six.split(']').next().unwrap_or_default(),
-        None if host.matches(':').count() == 1 => host.split(':').next().unwrap_or_default(),
-        None => host,
-    };
-    match host.parse::<std::net::IpAddr>() {
-        Ok(std::net::IpAddr::V4(ip)) => {
-            ip.is_loopback() || ip.is_private() || ip.is_link_local() || ip.is_unspecified()
-        }
-        Ok(std::net::IpAddr::V6(ip)) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
-        Err(_) => host == "localhost",
-    }
-}
-
 impl Route {
-    fn matches(&self, taken: Taken<'_>) -> bool {
+    /// `unknown`: what an endpoint that cannot be told counts as.
+    fn matches(&self, taken: Taken<'_>, unknown: bool) -> bool {
         let like = |pattern: &str, text: Option<&str>| match (pattern.strip_suffix('*'), text) {
             (Some(prefix), Some(text)) => text.starts_with(prefix),
             (None, Some(text)) => text == pattern,
             (_, None) => false,
         };
-        let endpoint = |pattern: &str| match pattern {
-            "private" => taken.endpoint.is_some_and(is_private),
-            pattern => like(pattern, taken.endpoint),
-        };
+        let endpoint = |pattern| taken.endpoint.is_some_and(|endpoint| endpoint.is(pattern).unwrap_or(unknown));
         self.provider.as_ref().is_none_or(|p| p == taken.provider)
             && self.model.as_deref().is_none_or(|m| like(m, taken.model))
             && self.lane.is_none_or(|l| l == taken.lane)
             && self.agent.as_ref().is_none_or(|a| a == taken.agent)
-            && self.endpoint.as_deref().is_none_or(endpoint)
+            && self.endpoint.as_ref().is_none_or(endpoint)
             && self.login.is_none_or(|l| l == taken.login)
             && self.ambient_mcp.is_none_or(|m| m == taken.ambient_mcp)
     }
@@ -177,9 +157,41 @@ impl Constraint {
     }
 
     fn hits(&self, taken: Taken<'_>) -> bool {
-        let forbidden = self.forbid_route.as_ref().is_some_and(|r| r.matches(taken));
-        let missed = self.require_route.as_ref().is_some_and(|r| r.when.matches(taken) && !r.must.matches(taken));
+        // Where it cannot be told, the rule applies: deny wins.
+        let forbidden = self.forbid_route.as_ref().is_some_and(|r| r.matches(taken, true));
+        let missed =
+            self.require_route.as_ref().is_some_and(|r| r.when.matches(taken, true) && !r.must.matches(taken, false));
         self.enforcement == Enforcement::Door && (forbidden || missed)
+    }
+
+    /// It says in so many words that the route may lead to where it does.
+    fn names_the_endpoint(&self, taken: Taken<'_>) -> bool {
+        let required =
+            self.require_route.as_ref().filter(|r| r.when.matches(taken, false) && r.must.matches(taken, false));
+        let named = required.and_then(|r| r.must.endpoint.as_ref()).is_some_and(Pattern::names_a_host);
+        self.enforcement == Enforcement::Door && named
+    }
+
+    /// It has a say in where a provider is reached.
+    pub fn is_about_endpoints(&self) -> bool {
+        let required = self.require_route.iter().flat_map(|r| [&r.when, &r.must]);
+        required.chain(&self.forbid_route).any(|route| route.endpoint.is_some())
+    }
+
+    /// What no file has to say: the credentials of the machine are no model's to see.
+    fn no_metadata() -> Self {
+        Self {
+            id: Name::try_from("no-metadata-service".to_owned())
+                .unwrap_or_else(|_| unreachable!("follows the id rule")),
+            reason: "a metadata service of a cloud platform is no provider, unless a require_route names its address"
+                .to_owned(),
+            severity: Severity::Blocking,
+            enforcement: Enforcement::Door,
+            overridable: false,
+            forbid_route: Some(Route { endpoint: Some(Pattern::any()), ..Route::default() }),
+            require_route: None,
+            forbid_import: None,
+        }
     }
 }
 
@@ -205,12 +217,17 @@ pub fn rule(constraints: &Constraints, taken: Taken<'_>, overrides: &[Override])
             (Severity::Blocking, None) => ruling.refused.push(constraint.clone()),
         }
     }
+    let is_metadata = taken.endpoint.is_some_and(Endpoint::is_metadata);
+    if is_metadata && !constraints.constraints.iter().any(|c| c.names_the_endpoint(taken)) {
+        ruling.refused.push(Constraint::no_metadata());
+    }
     ruling
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::address::Address;
 
     fn name(text: &str) -> Name {
         Name::parse("test", text).unwrap()
@@ -256,44 +273,69 @@ mod tests {
         assert_eq!(rule(&forbid(false), small, &[]), Ruling::default());
     }
 
+    fn at(url: &str) -> Endpoint {
+        Endpoint { address: Some(Address::parse(url).unwrap()), moved_by: None, proxy: None }
+    }
+
+    fn pattern(text: &str) -> Pattern {
+        Pattern::try_from(text.to_owned()).unwrap()
+    }
+
+    /// Deny wins: what cannot be told is forbidden where it could be, and is not what is required.
     #[test]
-    fn private_is_what_cannot_be_elsewhere() {
-        for yes in [
-            "http://127.0.0.1:11434",
-            "127.0.0.1",
-            "localhost:11434",
-            "http://[::1]:1/",
-            "10.1.2.3:80",
-            "http://192.168.0.2/v1",
-            "0.0.0.0:11434",
-            "[fd00::1]",
-            "::1",
+    fn an_endpoint_that_is_unknown_satisfies_nothing() {
+        let (x, agent) = (name("x"), name("a"));
+        let unknown = Endpoint { address: None, moved_by: Some("X_USE".into()), proxy: None };
+        let taken = |endpoint| Taken {
+            provider: &x,
+            model: None,
+            lane: Lane::Headless,
+            agent: &agent,
+            endpoint,
+            login: false,
+            ambient_mcp: false,
+        };
+        let (near, far) = (at("http://127.0.0.1"), at("https://example.org"));
+        let mut constraints = forbid(false);
+        for (pattern_text, forbids, endpoint, refused) in [
+            ("private", false, Some(&near), 0),
+            ("private", false, Some(&far), 1),
+            ("private", false, Some(&unknown), 1),
+            ("private", false, None, 1),
+            ("https://example.org*", false, Some(&unknown), 1),
+            ("*", false, Some(&unknown), 1),
+            ("https://example.org*", true, Some(&far), 1),
+            ("https://example.org*", true, Some(&near), 0),
+            ("https://example.org*", true, Some(&unknown), 1),
+            ("https://example.org*", true, None, 0),
         ] {
-            assert!(is_private(yes), "{yes}");
+            let route = Route { endpoint: Some(pattern(pattern_text)), ..Route::default() };
+            let when = Route::default();
+            constraints.constraints[0].forbid_route = forbids.then(|| route.clone());
+            constraints.constraints[0].require_route = (!forbids).then_some(Required { when, must: route });
+            let ruling = rule(&constraints, taken(endpoint), &[]);
+            assert_eq!(ruling.refused.len(), refused, "{pattern_text} {forbids} {endpoint:?}");
         }
-        for no in [
-            "http://example.org",
-            "8.8.8.8",
-            "http://127.0.0.1@example.org",
-            "http://127.0.0.1.example.org",
-            "localhost.example.org",
-            "",
-            "http://[2001:db8::1]",
-            "2001:db8::1",
-        ] {
-            assert!(!is_private(no), "{no}");
+        // The credentials of a machine are behind an address that no rule has to forbid.
+        let metadata = at("http://169.254.169.254/latest");
+        constraints.constraints[0].forbid_route = None;
+        for (must, refused) in [("*", 1), ("http://169.254.169.254/*", 0), ("http://169.254.169.253/*", 2)] {
+            let must = Route { endpoint: Some(pattern(must)), ..Route::default() };
+            constraints.constraints[0].require_route = Some(Required { when: Route::default(), must });
+            assert_eq!(rule(&constraints, taken(Some(&metadata)), &[]).refused.len(), refused);
         }
     }
 
     #[test]
     fn a_route_matches_by_each_of_its_members() {
         let (x, y, agent) = (name("x"), name("y"), name("a"));
+        let (near, far) = (at("http://127.0.0.1:1"), at("http://8.8.8.8"));
         let taken = Taken {
             provider: &x,
             model: Some("m"),
             lane: Lane::Headless,
             agent: &agent,
-            endpoint: Some("http://127.0.0.1:1"),
+            endpoint: Some(&near),
             login: true,
             ambient_mcp: true,
         };
@@ -302,23 +344,23 @@ mod tests {
             model: Some("m".into()),
             lane: Some(Lane::Headless),
             agent: Some(agent.clone()),
-            endpoint: Some("private".into()),
+            endpoint: Some(pattern("private")),
             login: Some(true),
             ambient_mcp: Some(true),
         };
-        assert!(all.matches(taken) && Route::default().matches(taken));
+        assert!(all.matches(taken, false) && Route::default().matches(taken, false));
         for (other, what) in [
             (Taken { provider: &y, ..taken }, "provider"),
             (Taken { model: Some("m2"), ..taken }, "model"),
             (Taken { model: None, ..taken }, "no model"),
             (Taken { lane: Lane::Acp, ..taken }, "lane"),
             (Taken { agent: &y, ..taken }, "agent"),
-            (Taken { endpoint: Some("http://8.8.8.8"), ..taken }, "endpoint"),
+            (Taken { endpoint: Some(&far), ..taken }, "endpoint"),
             (Taken { endpoint: None, ..taken }, "no endpoint"),
             (Taken { login: false, ..taken }, "login"),
             (Taken { ambient_mcp: false, ..taken }, "MCP"),
         ] {
-            assert!(!all.matches(other), "{what}");
+            assert!(!all.matches(other, false), "{what}");
         }
     }
 

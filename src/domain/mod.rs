@@ -3,11 +3,13 @@
 //! Nothing here reads a file, a clock or a process: what a function needs is an argument.
 //! That is what makes `classify` and `judge` testable as tables.
 
+pub mod address;
 pub mod agent;
 pub mod authority;
 pub mod checkpoint;
 pub mod constraint;
 pub mod digest;
+pub mod endpoint;
 pub mod event;
 pub mod fault;
 #[cfg(test)]
@@ -31,6 +33,7 @@ pub mod span;
 pub mod sshsig;
 pub mod time;
 pub mod tree;
+pub mod trust;
 pub mod verdict;
 
 pub use digest::Digest;

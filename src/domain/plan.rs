@@ -14,6 +14,7 @@ pub use interactive::{Dialect, Dialog, EndPolicy, Interactive, TitleRule};
 
 use super::agent::{Deliverable, Permissions, Questions};
 use super::digest::Digest;
+use super::endpoint::Endpoint;
 use super::event::Usage;
 use super::id::{DispatchId, Name};
 use super::outcome::Outcome;
@@ -385,6 +386,9 @@ pub struct Plan {
     pub paths: Vec<String>,
     /// The process.
     pub launch: Launch,
+    /// Where the provider is reached, if its manifest tells of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<Endpoint>,
     /// The change in the worker's answer is applied and committed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit_answer: Option<CommitAnswer>,

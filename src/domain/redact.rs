@@ -25,16 +25,26 @@ impl Shape {
 }
 
 /// Shapes match only bytes that JSON does not escape, so a redacted JSON text stays JSON.
-static SHAPES: [Shape; 11] = [
+static SHAPES: [Shape; 21] = [
     Shape::new("anthropic-key", "sk-ant-", r"sk-ant-[A-Za-z0-9_-]{16,}"),
     Shape::new("openai-key", "sk-proj-", r"sk-proj-[A-Za-z0-9_-]{20,}"),
     Shape::new("github-token", "ghp_", r"ghp_[A-Za-z0-9]{36,}"),
     Shape::new("github-token", "gho_", r"gho_[A-Za-z0-9]{36,}"),
     Shape::new("github-token", "github_pat_", r"github_pat_[A-Za-z0-9_]{50,}"),
+    Shape::new("github-token", "ghs_", r"ghs_[A-Za-z0-9]{36,}"),
+    Shape::new("github-token", "ghu_", r"ghu_[A-Za-z0-9]{36,}"),
+    Shape::new("github-token", "ghr_", r"ghr_[A-Za-z0-9]{36,}"),
     Shape::new("gitlab-token", "glpat-", r"glpat-[A-Za-z0-9_-]{20,}"),
     Shape::new("aws-key-id", "AKIA", r"\bAKIA[A-Z0-9]{16}\b"),
+    Shape::new("aws-key-id", "ASIA", r"\bASIA[A-Z0-9]{16}\b"),
     Shape::new("google-key", "AIza", r"\bAIza[A-Za-z0-9_-]{35}"),
     Shape::new("slack-token", "xox", r"\bxox[abprs]-[A-Za-z0-9-]{10,}"),
+    Shape::new("google-token", "ya29.", r"\bya29\.[A-Za-z0-9_-]{20,}"),
+    Shape::new("hugging-face-token", "hf_", r"\bhf_[A-Za-z0-9]{30,}"),
+    Shape::new("npm-token", "npm_", r"\bnpm_[A-Za-z0-9]{36,}"),
+    Shape::new("stripe-key", "_live_", r"\b[sr]k_live_[A-Za-z0-9]{16,}"),
+    Shape::new("json-web-token", "eyJ", r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}"),
+    Shape::new("password", "://", r"\b(?:[a-z][a-z0-9+.-]*)://[^\s/:@?#\x22\\]*:[^\s/@?#\x22\\]{3,}@"),
     Shape::new("bearer", "Bearer ", r"Bearer [A-Za-z0-9._~+/=-]{20,}"),
     Shape::new(
         "private-key",
@@ -89,7 +99,34 @@ impl Redactor {
     /// Whether a variable of this name holds a secret.
     pub fn is_secret_name(name: &str) -> bool {
         let name = name.to_ascii_uppercase();
-        ["KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL"].iter().any(|word| name.contains(word))
+        ["KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIAL"]
+            .iter()
+            .any(|word| name.contains(word))
+    }
+
+    /// The values of an environment that must not be written down: by the names of their variables, by those that
+    /// somebody has named, and passwords that stand in URLs.
+    pub fn secrets<'e>(
+        env: impl IntoIterator<Item = (&'e String, &'e String)>,
+        named: &[String],
+    ) -> Vec<(String, String)> {
+        let of_one = |(name, value): (&'e String, &'e String)| {
+            if Self::is_secret_name(name) || named.contains(name) {
+                return Some((name.clone(), value.clone()));
+            }
+            let authority = value.split_once("://")?.1.split(['/', '?', '#']).next()?;
+            let (user, _) = authority.rsplit_once('@')?;
+            Some((name.clone(), user.split_once(':')?.1.to_owned()))
+        };
+        env.into_iter().filter_map(of_one).collect()
+    }
+
+    /// What need not be text, without its secrets. Where there are none every byte stays.
+    pub fn redact_bytes<'b>(&self, bytes: &'b [u8]) -> Cow<'b, [u8]> {
+        match self.redact_counted(&String::from_utf8_lossy(bytes)) {
+            (_, 0) => Cow::Borrowed(bytes),
+            (clean, _) => Cow::Owned(clean.into_owned().into_bytes()),
+        }
     }
 
     /// The text without its secrets; borrowed when there are none.
@@ -141,10 +178,20 @@ mod tests {
             &format!("ghp_{}", "a".repeat(36)),
             &format!("gho_{}", "a".repeat(36)),
             &format!("github_pat_{}", "a".repeat(60)),
+            &format!("ghs_{}", "a".repeat(36)),
+            &format!("ghu_{}", "a".repeat(36)),
+            &format!("ghr_{}", "a".repeat(36)),
             "glpat-abcdefghijklmnopqrst",
             "AKIAABCDEFGHIJKLMNOP",
+            "ASIAABCDEFGHIJKLMNOP",
             &format!("AIza{}", "a".repeat(35)),
             "xoxb-1234567890-abc",
+            &format!("ya29.{}", "a".repeat(30)),
+            &format!("hf_{}", "a".repeat(34)),
+            &format!("npm_{}", "a".repeat(36)),
+            &format!("sk_live_{}", "a".repeat(24)),
+            "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.c2lnbmF0dXJl",
+            "https://user:hunter2@",
             "Bearer abcdefghijklmnopqrstuvwx",
             "-----BEGIN RSA PRIVATE KEY-----\nabc\n-----END RSA PRIVATE KEY-----",
         ];
@@ -161,6 +208,27 @@ mod tests {
             assert!(Redactor::is_secret_name(name), "{name}");
         }
         assert!(["PATH", "HOME", "LANG", "PASS", ""].iter().all(|name| !Redactor::is_secret_name(name)));
+    }
+
+    #[test]
+    fn secrets_of_an_environment() {
+        let env: std::collections::BTreeMap<String, String> = [
+            ("A_TOKEN", "first-secret"),
+            ("DATABASE_URL", "postgres://me:second-secret@db.example/x"),
+            ("HTTPS_PROXY", "http://me@proxy.example"),
+            ("LANG", "C"),
+            ("MINE", "third-secret"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into();
+        let secrets = Redactor::secrets(&env, &["MINE".to_owned()]);
+        let values: Vec<&str> = secrets.iter().map(|(_, value)| value.as_str()).collect();
+        assert_eq!(values, ["first-secret", "second-secret", "third-secret"]);
+        let redactor = Redactor::new(secrets);
+        let latin = b"caf\xe9 and nothing";
+        assert_eq!(redactor.redact_bytes(latin), Cow::Borrowed(&latin[..]));
+        let clean = redactor.redact_bytes(b"caf\xe9 second-secret");
+        assert!(String::from_utf8_lossy(&clean).ends_with(" [redacted:DATABASE_URL]"));
     }
 
     #[test]

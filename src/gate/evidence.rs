@@ -12,6 +12,7 @@ use crate::domain::gate::counts::Tests;
 use crate::domain::gate::review::Finding;
 use crate::domain::gate::{Binding, GateKind, GateStatus, is_nonce};
 use crate::domain::receipt::{GateRequested, GateResulted};
+use crate::domain::redact::Redactor;
 use crate::domain::span::human_millis;
 use crate::domain::verdict::{Containment, End};
 use crate::domain::{Digest, DispatchId, Fault, Timestamp};
@@ -91,11 +92,12 @@ pub fn folder(dispatch: &Path, nonce: &str) -> Option<PathBuf> {
 }
 
 /// Keeps what a run leaves; returns the digests of report and result.
-pub fn keep(folder: &Path, report: &str, evidence: &Evidence) -> Result<(Digest, Digest), Fault> {
-    let json = serde_json::to_vec_pretty(evidence).map_err(|e| Fault::internal(format!("a result: {e}")))?;
+pub fn keep(folder: &Path, redactor: &Redactor, report: &str, evidence: &Evidence) -> Result<(Digest, Digest), Fault> {
+    let json = serde_json::to_string_pretty(evidence).map_err(|e| Fault::internal(format!("a result: {e}")))?;
+    let (report, json) = (redactor.redact(report), redactor.redact(&json));
     files::replace(&folder.join(REPORT), report.as_bytes())?;
-    files::replace(&folder.join(RESULT), &json)?;
-    Ok((Digest::of(report.as_bytes()), Digest::of(&json)))
+    files::replace(&folder.join(RESULT), json.as_bytes())?;
+    Ok((Digest::of(report.as_bytes()), Digest::of(json.as_bytes())))
 }
 
 /// Whether of a run's reviewers one says yes and another no, whatever the others say.

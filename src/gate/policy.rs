@@ -6,7 +6,8 @@ use std::path::Path;
 use crate::domain::authority::{Agents, PresencePolicy};
 use crate::domain::gate::check::short_ref;
 use crate::domain::gate::{Gate, strict_links};
-use crate::domain::setup::Hook;
+use crate::domain::setup::{Hook, Hooks};
+use crate::domain::trust::{Brought, of_gates, of_hooks};
 use crate::domain::{Fault, Name};
 use crate::git::Git;
 use crate::project::config::Merge;
@@ -31,6 +32,15 @@ pub struct Policy {
     pub linked: Vec<String>,
     /// The keys that are trusted to sign (ssh-keygen, ALLOWED SIGNERS), where there is such a file.
     pub signers: Option<Vec<u8>>,
+}
+
+impl Policy {
+    /// What would be run because of it.
+    pub fn brought(&self, target: &str) -> Vec<Brought> {
+        let file = format!("{}:{CONFIG}", short_ref(target));
+        let hooks = Hooks { pre_merge: self.pre_merge.clone(), ..Hooks::default() };
+        [of_hooks(&file, &hooks), of_gates(&file, &self.gates)].concat()
+    }
 }
 
 const CONFIG: &str = ".vnx/config.yaml";

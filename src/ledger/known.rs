@@ -113,9 +113,7 @@ pub struct Marks {
 
 /// `$XDG_STATE_HOME/vnx/witness`; `None` for a user without a home.
 pub fn witness_folder() -> Option<PathBuf> {
-    let var = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
-    let state = var("XDG_STATE_HOME").or_else(|| Some(var("HOME")?.join(".local/state")))?;
-    Some(state.join("vnx/witness"))
+    Some(crate::sys::path::user_state()?.join("witness"))
 }
 
 impl Known {

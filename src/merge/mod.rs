@@ -131,6 +131,7 @@ pub fn merge(
     let one = alone(project)?;
     let into = options.into.as_deref();
     let mut looked = gates::look(project, id, into)?;
+    project.require_trust_in(looked.policy.brought(&looked.situation.subject.target))?;
     let strategy = options.strategy.unwrap_or(looked.policy.merge.strategy);
     if options.run_gates && runnable(&check(&looked.situation)) {
         if let Some(merged) = foresee::refused(project, &looked, strategy, &one)? {

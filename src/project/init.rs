@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{MAX_CONFIG, Paths, config, locate};
+use super::{MAX_CONFIG, Paths, config, locate, trust};
+use crate::domain::trust::Standing;
 use crate::domain::{Fault, Name};
 use crate::ledger::Ledger;
 use crate::sys::files::{self, At};
@@ -101,6 +102,10 @@ pub fn init(from: &Path, scaffold: Scaffold<'_>) -> Result<InitReport, Fault> {
             "Providers of this project: `providers/<name>.yaml`. They shadow vnx's own of the same name.\n".to_owned(),
         ),
     ];
+    // Whoever makes a project out of a repository that brings nothing answers for what it says later.
+    let made_here = folder.join("config.yaml").symlink_metadata().is_err()
+        && trust::providers(&folder)?.is_empty()
+        && trust::agents(&folder)?.is_empty();
     let mut items = Vec::new();
     for (name, text) in texts {
         items.push(place(&folder, name, &text, scaffold)?);
@@ -112,6 +117,9 @@ pub fn init(from: &Path, scaffold: Scaffold<'_>) -> Result<InitReport, Fault> {
             files::private_folder(&folder)?;
         }
         refuse_to_replace_a_lost_ledger(&paths, &ledger)?;
+        if made_here {
+            trust::remember(&paths, Standing { made_here, accepted: Vec::new() })?;
+        }
         created = ledger.create(&id)?;
         items.push(link(&folder, &paths.receipts())?);
     }

@@ -78,6 +78,10 @@ impl Paths {
     pub fn merging(&self) -> PathBuf {
         self.state.join("merging.json")
     }
+    /// What of the repository's own was accepted here.
+    pub fn trust(&self) -> PathBuf {
+        self.state.join("trust.json")
+    }
     /// Proposed dispatches.
     pub fn staged(&self) -> PathBuf {
         self.state.join("staged")

@@ -2,10 +2,11 @@
 //! when the worker starts and never written down.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::manifest::Manifest;
 use crate::domain::Fault;
+use crate::domain::endpoint::EndpointSpec;
 use crate::sys::files;
 
 /// What every worker gets if the caller has it: enough for shells, toolchains and proxies.
@@ -134,6 +135,24 @@ pub fn build(
         .filter_map(|(target, source)| Some((target.clone(), given.get(source).or_else(|| own.get(source))?.clone())));
     env.extend(named);
     Ok(env)
+}
+
+/// The file of the CLI's own that can move its endpoint, if one does. What is in it is the user's: its words are looked
+/// for, its syntax is the CLI's affair. One that cannot be read may say anything.
+pub fn moved_in(spec: &EndpointSpec, env: &BTreeMap<String, String>) -> Option<String> {
+    spec.settings.iter().flatten().find_map(|settings| {
+        let said = |name: &str| env.get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let folder = said(&settings.variable).or_else(|| Some(said("HOME")?.join(&settings.usual)))?;
+        let file = folder.join(&settings.file);
+        let moves = match files::read_capped(&file, 4 << 20) {
+            Ok(None) => false,
+            Ok(Some(bytes)) => {
+                settings.words.iter().any(|word| memchr::memmem::find(&bytes, word.as_bytes()).is_some())
+            }
+            Err(e) => e.source.kind() != std::io::ErrorKind::NotADirectory,
+        };
+        moves.then(|| file.display().to_string())
+    })
 }
 
 #[cfg(test)]

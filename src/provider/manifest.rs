@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::failures::FailureTable;
 use crate::domain::agent::Permissions;
+use crate::domain::endpoint::EndpointSpec;
 use crate::domain::plan::{Apply, Dialect, FailureRule, FirstStart, Interactive, Lane, ModelBy, ParserKind, PromptBy};
 use crate::domain::span::Span;
 use crate::domain::{Fault, Name};
@@ -149,16 +150,6 @@ pub struct EnvSpec {
     pub from: BTreeMap<String, String>,
 }
 
-/// Where a provider is reached.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Endpoint {
-    /// The variable that says so.
-    pub variable: String,
-    /// Where it is while the variable is not set.
-    pub usual: String,
-}
-
 /// A provider that is another one with a few things changed: the same CLI on another endpoint.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -178,7 +169,7 @@ struct Extension {
     #[serde(default)]
     keys: Vec<String>,
     #[serde(default)]
-    endpoint: Option<Endpoint>,
+    endpoint: Option<EndpointSpec>,
 }
 
 /// Enough to see what kind of file it is.
@@ -200,7 +191,10 @@ impl Extension {
         // The login of the CLI is not the one of this endpoint.
         manifest.login_probe = None;
         manifest.default_model = self.default_model.or(manifest.default_model);
-        manifest.endpoint = self.endpoint.or(manifest.endpoint);
+        manifest.endpoint = match (self.endpoint, manifest.endpoint) {
+            (Some(own), Some(base)) => Some(own.over(base)),
+            (own, base) => own.or(base),
+        };
         manifest.keys = self.keys;
         manifest.env.pass.extend(self.env.pass);
         manifest.env.never.extend(self.env.never);
@@ -226,6 +220,9 @@ pub struct Manifest {
     /// The provider that it is a variant of.
     #[serde(skip)]
     pub extends: Option<Name>,
+    /// The repository brings it, or what it is a variant of.
+    #[serde(skip)]
+    pub is_of_project: bool,
     /// The model to ask for when nobody names one.
     #[serde(default)]
     pub default_model: Option<String>,
@@ -234,7 +231,7 @@ pub struct Manifest {
     pub default_lane: Option<Lane>,
     /// Where it is reached.
     #[serde(default)]
-    pub endpoint: Option<Endpoint>,
+    pub endpoint: Option<EndpointSpec>,
     /// MCP servers of the user's own configuration come along, because nothing turns them off.
     #[serde(default)]
     pub ambient_mcp: bool,
@@ -301,7 +298,8 @@ pub fn load(vnx_folder: &Path, name: &Name) -> Result<Manifest, Fault> {
 fn find(vnx_folder: &Path, name: &Name, may_extend: bool) -> Result<Manifest, Fault> {
     let file = vnx_folder.join("providers").join(format!("{name}.yaml"));
     if let Some(bytes) = files::read_capped(&file, MAX_CONFIG)? {
-        return read(vnx_folder, &file, &bytes, name, may_extend);
+        let manifest = read(vnx_folder, &file, &bytes, name, may_extend)?;
+        return Ok(Manifest { is_of_project: true, ..manifest });
     }
     let embedded = EMBEDDED.iter().find(|(known, _)| *known == name.as_str());
     let Some((_, text)) = embedded else {
@@ -360,6 +358,9 @@ fn read(vnx_folder: &Path, file: &Path, bytes: &[u8], name: &Name, may_extend: b
         if let Some(Err(why)) = spec.interactive.as_ref().map(check_patterns) {
             return wrong(why);
         }
+    }
+    if let Some(Err(why)) = manifest.endpoint.as_ref().map(EndpointSpec::check) {
+        return wrong(why);
     }
     if let Err(why) = FailureTable::compile(&manifest.failures) {
         return wrong(why);

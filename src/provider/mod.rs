@@ -17,6 +17,7 @@ mod stream;
 mod transcript;
 mod turns;
 
+pub use environment::moved_in;
 pub use first_start::prepare;
 pub use manifest::{AcpLevel, AcpSpec, LaneSpec, Manifest, Probe, VersionProbe, all, load, marks, names};
 pub use stream::Stream;

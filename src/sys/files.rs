@@ -316,6 +316,85 @@ pub fn holds(path: &Path, name: &str) -> bool {
     entries.any(|entry| entry.map_or(true, |e| e.file_name() == *name || holds(&e.path(), name)))
 }
 
+/// What is wrong with a folder that only this user is to write to.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Exposed {
+    /// Others may write to it, or take it away from where it is.
+    #[error("others than you may write to {} (mode {mode:04o})", path.display())]
+    Writable {
+        /// The folder, or one above it.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// It is somebody else's.
+    #[error("{} belongs to user {owner}", path.display())]
+    Foreign {
+        /// The folder, or one above it.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+    },
+}
+
+/// Whether somebody else could change what lies below `path`, or put something else in its place: by the folder itself
+/// or by one above it, where a sticky folder such as `/tmp` is as good as a closed one. A folder that does not exist yet
+/// is asked about where it would be made.
+pub fn exposed(path: &Path) -> Result<Option<Exposed>, PathError> {
+    use std::os::unix::fs::MetadataExt;
+    let Some(nearest) = path.ancestors().filter(|place| place.is_dir()).find_map(|place| place.canonicalize().ok())
+    else {
+        return Ok(None);
+    };
+    let exists = path.exists();
+    let me = crate::sys::process::uid();
+    for (above, place) in nearest.ancestors().enumerate() {
+        let meta = fs::metadata(place).at("examine", place)?;
+        let (mode, owner) = (meta.mode() & 0o7777, meta.uid());
+        if owner != me && owner != 0 {
+            return Ok(Some(Exposed::Foreign { path: place.to_owned(), owner }));
+        }
+        let is_itself = above == 0 && exists;
+        let is_sticky = mode & 0o1000 != 0 && !is_itself;
+        // A group of one's own, as many systems give every user, is nobody else.
+        let is_own_group = !is_itself && me != 0 && meta.gid() == me && mode & 0o002 == 0;
+        if mode & 0o022 != 0 && !is_sticky && !is_own_group {
+            return Ok(Some(Exposed::Writable { path: place.to_owned(), mode }));
+        }
+    }
+    Ok(None)
+}
+
+/// A folder that stays the one that was opened, whatever takes its name later.
+#[derive(Debug)]
+pub struct HeldFolder {
+    named: PathBuf,
+    folder: fs::File,
+}
+
+impl HeldFolder {
+    /// Opens a folder; a link to one is refused.
+    pub fn open(path: &Path) -> Result<Self, PathError> {
+        let flags = rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::NOFOLLOW;
+        let flags = i32::try_from(flags.bits()).unwrap_or(0);
+        let folder = fs::OpenOptions::new().read(true).custom_flags(flags).open(path).at("open", path)?;
+        Ok(Self { named: path.to_owned(), folder })
+    }
+
+    /// Where it is now. Under its old name, unless somebody has put something else there: then where the kernel knows
+    /// it to be, and nowhere if it was deleted.
+    pub fn path(&self) -> PathBuf {
+        use std::os::fd::AsRawFd;
+        use std::os::unix::fs::MetadataExt;
+        let same = |a: &fs::Metadata, b: &fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
+        match (fs::symlink_metadata(&self.named), self.folder.metadata()) {
+            (Ok(there), Ok(held)) if same(&there, &held) => self.named.clone(),
+            _ => fs::read_link(format!("/proc/self/fd/{}", self.folder.as_raw_fd()))
+                .unwrap_or_else(|_| PathBuf::from("/nonexistent")),
+        }
+    }
+}
+
 /// Whether a path is a folder of this user, and no link to one.
 pub fn is_own_folder(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir() && meta.uid() == crate::sys::process::uid())

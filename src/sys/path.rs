@@ -56,3 +56,10 @@ pub fn own_executable() -> Result<PathBuf, Fault> {
         path.as_os_str().as_bytes().strip_suffix(b" (deleted)").map(|path| PathBuf::from(OsStr::from_bytes(path)));
     Ok(replaced.filter(|path| path.is_file()).unwrap_or(path))
 }
+
+/// `$XDG_STATE_HOME/vnx`, where this user's own state lies; `None` for a user without a home.
+pub fn user_state() -> Option<PathBuf> {
+    let var = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    let state = var("XDG_STATE_HOME").or_else(|| Some(var("HOME")?.join(".local/state")))?;
+    Some(state.join("vnx"))
+}

@@ -67,7 +67,7 @@ pub fn is_found_by_git(path: &Path) -> Result<(), Fault> {
 
 fn add(tree: &Tree<'_>, held: impl Fn() -> Option<File>) -> Result<(), Fault> {
     let _guard = tree.locked()?;
-    std::fs::create_dir_all(tree.root()).at("create", tree.root())?;
+    files::private_folder(tree.root())?;
     Ok(tree.repository().worktree_add_bare(tree.path, &tree.branch(), &tree.lock_reason(), held)?)
 }
 

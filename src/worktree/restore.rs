@@ -116,7 +116,7 @@ fn clear(tree: &Tree<'_>, aside: &Path) -> Result<(), Fault> {
 /// Registers the worktree under its path, and puts its empty folder aside.
 fn register(tree: &Tree<'_>, aside: &Path, commit: &str) -> Result<PathBuf, Fault> {
     let _held = tree.locked()?;
-    std::fs::create_dir_all(tree.root()).at("create", tree.root())?;
+    files::private_folder(tree.root())?;
     tree.repository().worktree_add_detached(tree.path, commit, &format!("{}: undone", tree.lock_reason()))?;
     let git_dir = Git::worktree_git_dir(tree.common_dir, tree.path)?
         .ok_or_else(|| Fault::environment("git registered the worktree under another name"))?;

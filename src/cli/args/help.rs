@@ -8,7 +8,7 @@ use super::{EVERYWHERE, Top};
 
 /// The commands by what they are for; a test holds them against the commands that there are.
 const GROUPS: [(&str, &[&str]); 7] = [
-    ("Set up", &["init", "doctor", "agent", "provider", "demo"]),
+    ("Set up", &["init", "trust", "doctor", "agent", "provider", "demo"]),
     ("Dispatch", &["dispatch-agent", "resume", "stage", "promote"]),
     ("Watch and steer", &["status", "ps", "show", "logs", "attach", "send", "permit", "wait", "cancel"]),
     ("Land", &["gate", "gate-check", "approve", "merge", "revert", "pr", "items"]),

@@ -64,6 +64,10 @@ pub(super) struct Top {
 pub(super) enum Command {
     /// Set this repository up for vnx; a second run changes nothing
     Init(InitArgs),
+    /// Show what this repository brings that would be run, and accept it
+    ///
+    /// In a clone, nothing of it is run until a person has accepted it here. What changes later is asked for again.
+    Trust(TrustArgs),
     /// Predict whether a dispatch will succeed
     Doctor(DoctorArgs),
     /// Dispatch an agent into a worktree of its own
@@ -193,6 +197,16 @@ pub(super) struct InitArgs {
     /// Show what the shipped version would change, and write nothing
     #[arg(long)]
     pub(super) diff: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TrustArgs {
+    /// Accept it without being asked
+    #[arg(long)]
+    pub(super) yes: bool,
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::items;
 use super::job::Job;
 use super::review;
+use crate::dispatch::claim::refuse_swapped;
 use crate::dispatch::guard::watch_guard;
 use crate::dispatch::surroundings::{self, Surroundings};
 use crate::domain::event::Usage;
@@ -27,6 +28,7 @@ use crate::git::Git;
 use crate::project::{Paths, Project};
 use crate::provider::environment;
 use crate::sys::cmd::Cmd;
+use crate::sys::files::HeldFolder;
 use crate::sys::{self, files, lock, path};
 use crate::worker::{CommandJob, Ended, Spoken, Traces, control, run_command, shell, sweep_lost};
 use crate::worktree::Place;
@@ -67,7 +69,8 @@ pub fn run_gate(paths: &Paths, id: &DispatchId, nonce: &str) -> Result<(), Fault
     let folder = gate::folder(&paths.dispatch(id), nonce).ok_or_else(|| Fault::internal("that is no nonce"))?;
     let job = Job::read(&folder)?;
     let begun = Instant::now();
-    let running = Running { paths, job: &job, folder: &folder };
+    let held = HeldFolder::open(&folder)?;
+    let running = Running { paths, job: &job, folder: &folder, held: &held };
     let found = running.work().unwrap_or_else(|fault| {
         if running.is_cancelled() { Found::cancelled() } else { Found::unverified(fault.what) }
     });
@@ -88,6 +91,8 @@ struct Running<'a> {
     paths: &'a Paths,
     job: &'a Job,
     folder: &'a Path,
+    /// The same folder, whatever a gate's command puts in its place.
+    held: &'a HeldFolder,
 }
 
 impl Running<'_> {
@@ -189,8 +194,7 @@ impl Running<'_> {
 
     fn contained(&self, program: &str, args: Vec<String>, one: Try<'_>) -> Result<(Ended, Spoken), Fault> {
         let Try { env, nth, control } = one;
-        let is_secret = |name: &String| Redactor::is_secret_name(name) || self.job.secret_names.contains(name);
-        let secrets = env.iter().filter(|(name, _)| is_secret(name)).map(|(n, v)| (n.clone(), v.clone())).collect();
+        let secrets = Redactor::secrets(env, &self.job.secret_names);
         let place = self.place().place().path();
         run_command(CommandJob {
             program,
@@ -304,7 +308,8 @@ impl Running<'_> {
         let job = self.job;
         let status = found.status.unwrap_or(GateStatus::Unverified);
         let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let redactor = Redactor::default();
+        let env = environment::build(&job.env_pass, &job.env_set, &BTreeMap::new(), None).unwrap_or_default();
+        let redactor = Redactor::new(Redactor::secrets(&env, &job.secret_names));
         let cancelled = status == GateStatus::Unverified && found.cut_off && self.is_cancelled();
         let reason = if cancelled { CANCELLED.to_owned() } else { summary(&redactor.redact(&found.reason)) };
         let usage = sum(&found.reviewers);
@@ -325,7 +330,7 @@ impl Running<'_> {
             reviewers: found.reviewers,
             findings: found.findings,
         };
-        let (report, result) = gate::keep(self.folder, &redactor.redact(&found.report), &evidence)?;
+        let (report, result) = gate::keep(&self.held.path(), &redactor, &found.report, &evidence)?;
         let ledger = self.paths.ledger();
         let body = GateResulted {
             gate: job.binding.gate.clone(),
@@ -461,13 +466,15 @@ pub(super) fn recover(project: &Project, nonce: &str) -> Result<(), Fault> {
     let Some(text) = files::read_capped(&marker, 256)? else { return Ok(()) };
     let id = DispatchId::parse(String::from_utf8_lossy(&text).trim())?;
     let Some(folder) = gate::folder(&paths.dispatch(&id), nonce) else { return Ok(files::remove(&marker)?) };
+    refuse_swapped(paths, &id)?;
     let lock_file = folder.join("lock");
     let Some(lock) = lock::try_exclusive(&lock_file)? else { return Ok(()) };
     if !marker.exists() {
         return Ok(());
     }
     let job = Job::read(&folder)?;
-    let running = Running { paths, job: &job, folder: &folder };
+    let held = HeldFolder::open(&folder)?;
+    let running = Running { paths, job: &job, folder: &folder, held: &held };
     let receipts = project.ledger().of_dispatch(&id)?;
     let is_open = !receipts.iter().any(|r| matches!(&r.body, Body::GateResulted(said) if said.nonce == nonce));
     if lock::is_copied(&lock, &lock_file)? {

@@ -65,6 +65,7 @@ impl Ran {
 /// Runs gates of a dispatch on its branch as it is. `tell` hears each as it ends.
 pub fn run(project: &Project, looked: &Looked, wanted: &Wanted, mut tell: impl FnMut(&Ran)) -> Result<Vec<Ran>, Fault> {
     let seen = &looked.situation;
+    project.require_trust_in(looked.policy.brought(&seen.subject.target))?;
     let holds = |why: &String| Fault::refused(why.as_str()).fix(format!("see `vnx gate-check {}`", seen.dispatch));
     if let Some(why) = seen.ledger.as_ref().or(seen.contract.as_ref()).or(seen.nothing.as_ref()) {
         return Err(holds(why));
