@@ -122,17 +122,16 @@ fn looking_at_a_clone_runs_nothing_of_it() {
 fn what_a_person_accepted_is_run_until_it_changes() {
     let (world, ran) = cloned();
     world.vnx(&["init"]).expect(0);
-    let shown = world.vnx(&["trust"]).expect(1).out;
+    let shown = world.vnx(&["trust", "--list"]).expect(1).out;
     for what in ["gate g", "hook post_create", "hook pre_merge", "hook pre_remove", "provider evil", "agent runner"] {
         assert!(shown.contains(&format!("new  {what}  .vnx/")), "{what}\n{shown}");
     }
     assert!(shown.contains("touch ") && shown.contains("; sh -c "), "{shown}");
     // Not by a worker, whatever it calls itself.
-    let by_worker =
-        world.command(World::binary()).args(["trust", "--yes"]).env("VNX_DISPATCH_ID", "x").output().unwrap();
+    let by_worker = world.command(World::binary()).args(["trust"]).env("VNX_DISPATCH_ID", "x").output().unwrap();
     assert_eq!(by_worker.status.code(), Some(3));
-    world.vnx(&["trust", "--yes"]).expect(0);
-    assert_eq!(world.vnx(&["trust", "--json"]).expect(0).json()["trusted"], true);
+    world.person(&["trust"]).expect(0);
+    assert_eq!(world.vnx(&["trust", "--list", "--json"]).expect(0).json()["trusted"], true);
     world.git(&["add", "."]);
     world.git(&["commit", "--quiet", "-m", "set up"]);
     dispatch(&world, "echo a > a; git add a; git commit -qm a").expect(0);
@@ -142,7 +141,7 @@ fn what_a_person_accepted_is_run_until_it_changes() {
     let config = world.repo.join(".vnx/config.yaml");
     let text = std::fs::read_to_string(&config).unwrap();
     std::fs::write(&config, text.replace("/gate'", "/other'")).unwrap();
-    let new = world.vnx(&["trust"]).expect(1).out;
+    let new = world.vnx(&["trust", "--list"]).expect(1).out;
     assert_eq!((new.matches("new  ").count(), new.matches("new  gate g").count()), (1, 1), "{new}");
     dispatch(&world, "true").expect(3);
     // What the target's commit says counts for gates, wherever the checkout stands.
@@ -155,7 +154,7 @@ fn what_a_person_accepted_is_run_until_it_changes() {
         let run = world.vnx(args).expect(3);
         assert!(run.err.contains("main:.vnx/config.yaml") && run.err.contains("gate g"), "{}", run.err);
     }
-    world.vnx(&["trust", "--yes"]).expect(0);
+    world.person(&["trust"]).expect(0);
     world.vnx(&["merge", "@last", "--gates"]).expect(0);
     assert!(ran.join("other").exists());
 }
@@ -206,7 +205,7 @@ fn a_project_that_was_made_here_is_its_owners_wherever_it_goes() {
         let refused = dispatch(&world, "true").expect(3);
         assert!(refused.err.contains("hook post_create"), "{}", refused.err);
         // Where there is no home for it, what is accepted is remembered here.
-        world.vnx(&["trust", "--yes"]).expect(0);
+        world.person(&["trust"]).expect(0);
         again(&world, 0);
         world.repo = moved;
     }
@@ -226,7 +225,7 @@ fn a_project_is_not_made_here_by_an_init_around_a_strangers_files() {
     std::fs::remove_dir_all(world.repo.join(".vnx/agents")).unwrap();
     dispatch(&world, "echo a > a; git add a; git commit -qm a").expect(0);
     // What the target's commit says would still be run by a merge.
-    let shown = world.vnx(&["trust"]).expect(1).out;
+    let shown = world.vnx(&["trust", "--list"]).expect(1).out;
     assert!(shown.contains("new  gate g  main:.vnx/config.yaml") && !shown.contains("new  agent"), "{shown}");
     assert_eq!(names(&ran), Vec::<String>::new());
 }
@@ -265,7 +264,7 @@ fn worktrees_go_nowhere_else_because_a_clone_says_so() {
     set("../trees");
     dispatch(&world, "echo a > a; git add a; git commit -qm a").expect(0);
     set("../../elsewhere");
-    world.vnx(&["trust", "--yes"]).expect(0);
+    world.person(&["trust"]).expect(0);
     dispatch(&world, "echo a > a; git add a; git commit -qm a").expect(0);
 }
 

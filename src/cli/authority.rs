@@ -37,6 +37,7 @@ fn operation(command: &Command) -> Operation {
             GateCommand::Run(_) => Operation::Operate,
             GateCommand::Override { .. } => Operation::Decide(Deciding::Override),
         },
+        Command::Trust(args) if args.list => Operation::Read,
         Command::Trust(_) => Operation::Decide(Deciding::Trust),
         Command::Approve(_) => Operation::Decide(Deciding::Approve),
         Command::Merge(_) => Operation::Merge,

@@ -1,6 +1,6 @@
 //! `vnx trust`, and the question of `vnx init`.
 
-use std::io::{BufRead, IsTerminal};
+use std::io::IsTerminal;
 
 use super::Context;
 use super::args::TrustArgs;
@@ -13,11 +13,15 @@ use crate::project::Project;
 pub(super) fn run(context: &Context, args: &TrustArgs) -> Result<Answer, Fault> {
     let project = context.project_as_it_is()?;
     let mut seen = trust::examine(&project)?;
+    let mut changed = trust::changed_files(&project)?;
     if !args.json {
         show(context, &seen);
+        for (name, by) in &changed {
+            context.screen.answer(&format!("{}  {name}, while {by} ran", toned(Tone::Doubt, "changed")));
+        }
     }
     let is_new = |seen: &[Seen]| seen.iter().any(|one| !one.trusted);
-    if is_new(&seen) && (args.yes || (!args.json && agreed(context))) {
+    if !args.list && is_new(&seen) {
         let by = trust::accept(&project, &seen)?;
         for one in &mut seen {
             one.trusted = true;
@@ -26,13 +30,20 @@ pub(super) fn run(context: &Context, args: &TrustArgs) -> Result<Answer, Fault> 
             .screen
             .story(&format!("accepted by {} <{}>; what changes of it later is asked for again", by.name, by.email));
     }
-    let good = !is_new(&seen);
+    if !args.list && !changed.is_empty() {
+        trust::accept_changed_files(&project)?;
+        changed.clear();
+        context.screen.story("accepted: they count as they are now");
+    }
+    let good = !is_new(&seen) && changed.is_empty();
     if args.json {
-        context.screen.json(&serde_json::json!({ "schema": "vnx.trust/1", "trusted": good, "brought": seen }));
-    } else if seen.is_empty() {
+        let changed: Vec<_> =
+            changed.iter().map(|(file, by)| serde_json::json!({ "file": file, "dispatch": by })).collect();
+        context.screen.json(
+            &serde_json::json!({ "schema": "vnx.trust/1", "trusted": good, "brought": seen, "changed": changed }),
+        );
+    } else if seen.is_empty() && good {
         context.screen.answer("this repository brings nothing that would be run");
-    } else if !good {
-        context.screen.story("nothing was accepted; when you have read it: vnx trust --yes");
     }
     Ok(if good { Answer::Good } else { Answer::No })
 }
@@ -44,11 +55,10 @@ pub(super) fn after_init(context: &Context, project: &Project) -> Result<(), Fau
     }
     let seen = trust::examine(project)?;
     show(context, &seen);
-    if agreed(context) {
-        trust::accept(project, &seen)?;
-    } else {
-        context.screen.story("nothing of this is run until a person has accepted it: vnx trust");
+    if std::io::stderr().is_terminal() && trust::accept(project, &seen).is_ok() {
+        return Ok(());
     }
+    context.screen.story("nothing of this is run until a person has accepted it: vnx trust");
     Ok(())
 }
 
@@ -60,14 +70,4 @@ fn show(context: &Context, seen: &[Seen]) {
         context.screen.answer(&line);
         brought.runs.lines().for_each(|line| context.screen.answer(&format!("    {}", printable(line))));
     }
-}
-
-/// Asks whoever sits at the terminal; nobody there is no yes.
-fn agreed(context: &Context) -> bool {
-    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
-        return false;
-    }
-    context.screen.story("Run these on this machine when vnx works here? Type yes:");
-    let mut line = String::new();
-    std::io::stdin().lock().read_line(&mut line).is_ok() && line.trim() == "yes"
 }

@@ -2,14 +2,17 @@
 
 use serde::Serialize;
 
-use super::gates::actor;
-use crate::domain::Fault;
+use super::gates::{accepted, actor};
+use super::presence::{Decision, attest};
+use crate::domain::authority::{Deciding, PresencePolicy};
 use crate::domain::gate::check::short_ref;
 use crate::domain::receipt::Actor;
 use crate::domain::trust::Brought;
+use crate::domain::{DispatchId, Fault};
 use crate::gate;
-use crate::git::Git;
+use crate::git::{Git, SharedFiles};
 use crate::project::{Project, trust};
+use crate::worktree;
 
 /// One thing that the repository brings, and whether it may be run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -48,10 +51,33 @@ fn of_target(project: &Project) -> Vec<Brought> {
     policy.map(|(policy, target)| policy.brought(&target)).unwrap_or_default()
 }
 
-/// Accepts what was shown, in the name of a person.
+/// Accepts what was shown, in the name of the person who types the code.
 pub fn accept(project: &Project, shown: &[Seen]) -> Result<Actor, Fault> {
     let by = actor(project)?;
+    let new: Vec<&str> = shown.iter().filter(|seen| !seen.trusted).map(|seen| seen.brought.what.as_str()).collect();
+    let line = format!("run here what this repository brings: {}", new.join(", "));
+    let (deciding, minimum) = (Deciding::Trust, PresencePolicy::default().minimum(Deciding::Trust));
+    attest(project, &Decision { deciding, line: &line, statement: None, sign: false, minimum, signers: None })?;
     let brought: Vec<Brought> = shown.iter().map(|seen| seen.brought.clone()).collect();
     trust::accept(&project.paths, &brought)?;
     Ok(by)
+}
+
+/// Files that git reads for all worktrees and that were changed while a dispatch ran, by their names, each with that
+/// dispatch.
+pub fn changed_files(project: &Project) -> Result<Vec<(&'static str, DispatchId)>, Fault> {
+    let all = worktree::suspects(&project.paths, &shared_files(project)?)?;
+    Ok(all.into_iter().map(|(file, by)| (file.name(), by)).collect())
+}
+
+/// Lets these files count as they are now.
+pub fn accept_changed_files(project: &Project) -> Result<(), Fault> {
+    let names: Vec<&str> = changed_files(project)?.into_iter().map(|(name, _)| name).collect();
+    accepted(project, &format!("let these count as they are now: {}", names.join(", ")))?;
+    worktree::accept(&project.paths, &shared_files(project)?)
+}
+
+fn shared_files(project: &Project) -> Result<SharedFiles, Fault> {
+    let common_dir = &project.located.common_dir;
+    Ok(SharedFiles::read(common_dir, &Git::repository(common_dir).config()?.shared())?)
 }

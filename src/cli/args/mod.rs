@@ -66,7 +66,8 @@ pub(super) enum Command {
     Init(InitArgs),
     /// Show what this repository brings that would be run, and accept it
     ///
-    /// In a clone, nothing of it is run until a person has accepted it here. What changes later is asked for again.
+    /// In a clone, nothing of it is run until a person has accepted it here. What changes later is asked for again, and so
+    /// are git's ignore and attribute files that somebody changed while dispatches ran.
     Trust(TrustArgs),
     /// Predict whether a dispatch will succeed
     Doctor(DoctorArgs),
@@ -204,9 +205,9 @@ pub(super) struct InitArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct TrustArgs {
-    /// Accept it without being asked
+    /// Only list it: decide nothing
     #[arg(long)]
-    pub(super) yes: bool,
+    pub(super) list: bool,
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,

@@ -9,10 +9,9 @@ use crate::domain::gate::nonce;
 use crate::domain::receipt::{Actor, ApprovalGiven, Attestation, Body, Entry, GateOverride, OverrideUsed, Scope};
 use crate::domain::span::Span;
 use crate::domain::{Fault, Name, Timestamp};
-use crate::git::{Git, SharedFiles};
+use crate::git::Git;
 use crate::project::Project;
 use crate::sys;
-use crate::worktree;
 
 /// How a person decides.
 #[derive(Debug, Clone)]
@@ -41,21 +40,8 @@ pub fn accept_loss(project: &Project, reason: String) -> Result<Result<Sealed, A
     anchor::accept(project, actor(project)?, reason, |line| accepted(project, line))
 }
 
-/// Accepts what git's shared files say now. `Ok(false)`: nobody has changed them while dispatches ran.
-pub fn accept_shared_files(project: &Project) -> Result<bool, Fault> {
-    let config = Git::repository(&project.located.common_dir).config()?.shared();
-    let now = SharedFiles::read(&project.located.common_dir, &config)?;
-    let suspects = worktree::suspects(&project.paths, &now)?;
-    if suspects.is_empty() {
-        return Ok(false);
-    }
-    let names: Vec<String> = suspects.iter().map(|(file, by)| format!("{} (while {by} ran)", file.name())).collect();
-    accepted(project, &format!("let these count as they are now: {}", names.join(", ")))?;
-    worktree::accept(&project.paths, &now)?;
-    Ok(true)
-}
-
-fn accepted(project: &Project, line: &str) -> Result<Attestation, Fault> {
+/// Has a person accept what was changed or lost.
+pub(in crate::dispatch) fn accepted(project: &Project, line: &str) -> Result<Attestation, Fault> {
     let deciding = Deciding::Accept;
     let minimum = PresencePolicy::default().minimum(deciding);
     attest(project, &Decision { deciding, line, statement: None, sign: false, minimum, signers: None })

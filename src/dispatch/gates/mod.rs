@@ -8,7 +8,8 @@ mod review;
 mod runner;
 mod start;
 
-pub use approvals::{Terms, accept_loss, accept_shared_files, actor, approve, override_gate};
+pub(super) use approvals::accepted;
+pub use approvals::{Terms, accept_loss, actor, approve, override_gate};
 pub(super) use items::of_report;
 pub use items::{Listed as Item, add as add_item, close as close_item, list as items};
 pub use look::{CONFLICT, Looked, by_the_branch, check, git_config, look, look_back, runs, target};
