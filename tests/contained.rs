@@ -70,7 +70,7 @@ fn a_killed_supervisors_guard_ends_what_it_leaves() {
     assert!(is_over(pid_in(&pid)));
     assert_eq!(world.last("dispatch.closed")["containment"]["empty"], false, "nobody saw it end");
     // A gate's runner has a guard too.
-    world.config("gates:\n  tests: {command: \"env -i setsid sh -c 'cd /; echo $$ > FILE; exec sleep 300' & kill -9 $PPID; sleep 300\"}\n".replace("FILE", &format!("{}.gate", pid.display())).as_str());
+    world.config("gates:\n  tests: {command: \"env -i setsid sh -c 'cd /; echo $$ > FILE.new; mv FILE.new FILE; exec sleep 300' & until [ -e FILE ]; do sleep 0.01; done; kill -9 $PPID; sleep 300\"}\n".replace("FILE", &format!("{}.gate", pid.display())).as_str());
     world.git(&["add", ".vnx"]);
     world.git(&["commit", "-qm", "gates"]);
     dispatch(&world, "good", "echo 2 > g; git add g; git commit -qm g").expect(0);

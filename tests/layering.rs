@@ -87,6 +87,33 @@ fn only_sys_and_the_supervisor_start_processes() {
     }
 }
 
+/// A worker can put a pipe in the place of any file, and whoever opens it as it comes waits for ever: `sys::files` looks
+/// what it is. Here are the files that a person names, that are our own alone, or the kernel's.
+#[test]
+fn only_sys_opens_files_to_read() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    let allowed = ["cli/demo.rs", "cli/dispatch.rs", "cli/reference.rs", "git/import.rs", "ledger/disk.rs"];
+    // Modules of tests.
+    let tests = ["ledger/segments.rs", "ledger/around.rs", "ledger/faults.rs", "domain/fuzz.rs", "domain/schema.rs"];
+    for file in files {
+        let relative = file.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
+        if relative.starts_with("sys/")
+            || relative.ends_with("tests.rs")
+            || [&allowed[..], &tests].concat().contains(&&*relative)
+        {
+            continue;
+        }
+        let text = std::fs::read_to_string(&file).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        for line in code.lines().filter(|line| !line.contains("\"/proc/")) {
+            let opens = ["fs::read(", "fs::read_to_string(", "fs::copy(", "File::open("];
+            assert!(!opens.iter().any(|call| line.contains(call)), "{relative}: {line}");
+        }
+    }
+}
+
 /// Nothing of a size that no longer holds one idea.
 #[test]
 fn files_stay_readable() {

@@ -66,7 +66,7 @@ pub(super) fn run(context: &Context, args: &InitArgs) -> Result<Answer, Fault> {
 
 /// Lines that stand only in the file (-) or only in the shipped version (+).
 fn diff(context: &Context, path: &std::path::Path, shipped: &str) {
-    let own = std::fs::read_to_string(path).unwrap_or_default();
+    let own = crate::sys::files::read_text(path).unwrap_or_default();
     context.screen.answer(&toned(Tone::Strong, &format!("{} (-) and the shipped version (+)", path.display())));
     for line in own.lines().filter(|l| !shipped.lines().any(|s| s == *l)) {
         context.screen.answer(&format!("- {}", printable(line)));

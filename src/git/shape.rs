@@ -3,6 +3,7 @@
 //! git opens its files as they come; a named pipe in the place of an index stops it for ever, a device can be read
 //! without an end. A worker can put one there, so this is looked at before git is called.
 
+use std::ffi::OsStr;
 use std::fs::{DirEntry, FileType, Metadata};
 use std::io::ErrorKind;
 use std::os::unix::fs::FileTypeExt;
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::Git;
 
-/// More than any file but an index holds; git reads them whole.
+/// More bytes than any file but an index has; git reads them whole.
 const LARGE: u64 = 64 << 20;
 /// What is given to the name of a thing that was moved out of git's way.
 const ASIDE: &str = "vnx-aside";
@@ -20,7 +21,9 @@ impl Git {
     /// moved. Nothing in a pipe, a socket or a device can be lost; a link keeps its target.
     pub fn set_aside(git_dir: &Path) -> std::io::Result<Vec<PathBuf>> {
         // The index is read with a bound of its own, by us and by git.
-        let is_large = |path: &Path, meta: &Metadata| meta.len() > LARGE && !path.ends_with("index");
+        // `index`, `sharedindex.…` and our own copy of the first one.
+        let is_index = |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().contains("index"));
+        let is_large = |path: &Path, meta: &Metadata| meta.len() > LARGE && !is_index(path);
         let is_odd = |path: &Path, _| match path.metadata() {
             Ok(meta) => !meta.is_file() && !meta.is_dir() || path.parent() == Some(git_dir) && is_large(path, &meta),
             Err(e) => e.kind() != ErrorKind::NotFound,
@@ -37,10 +40,11 @@ impl Git {
     /// The first thing among what all worktrees share that git would wait for. It is left where it is: another tool's,
     /// or a person's, and what it stood for may be lost. `self` is the repository.
     pub fn odd_shared(&self) -> Option<PathBuf> {
-        let own = |name: &str| !["vnx", "worktrees", "modules", "objects", "hooks", "lfs"].contains(&name);
+        // What else is there is other tools', who may keep millions of files in it.
+        let is_gits = |name: &OsStr| ["info", "logs", "refs"].iter().any(|own| name == *own);
         let skip = |entry: &DirEntry| {
             let is_top = entry.path().parent() == Some(&*self.git_dir);
-            is_top && !entry.file_name().to_str().is_some_and(own)
+            is_top && entry.file_type().is_ok_and(|kind| kind.is_dir()) && !is_gits(&entry.file_name())
         };
         below(&self.git_dir, skip, is_endless).ok()?.into_iter().next()
     }

@@ -83,7 +83,7 @@ impl Process {
     pub fn stands_in(&self, folder: &Path) -> bool {
         let is_in =
             |link: &&str| fs::read_link(format!("/proc/{}/{link}", self.pid)).is_ok_and(|p| p.starts_with(folder));
-        ["cwd", "root", "exe"].iter().any(|link| is_in(link))
+        ["cwd", "root", "exe"].iter().any(is_in)
     }
 
     /// Its arguments, the program's name first; none where they cannot be read.

@@ -58,7 +58,7 @@ impl Sweep {
     fn kill_until(&mut self, until: Instant) -> bool {
         let Self { killed, proof, .. } = self;
         process::kill_below(until, |process| {
-            proof.sigkill += u32::from(killed.insert((process.pid, process.start_ticks)))
+            proof.sigkill += u32::from(killed.insert((process.pid, process.start_ticks)));
         })
     }
 

@@ -244,7 +244,9 @@ impl World {
             self.processes().iter().filter(|(_, c)| is_one(c)).filter_map(|(pid, _)| Pid::from_raw(*pid)).collect();
         // Neither sees the other die.
         for signal in [Signal::STOP, Signal::KILL] {
-            both.iter().for_each(|pid| kill_process(*pid, signal).unwrap());
+            for pid in &both {
+                kill_process(*pid, signal).unwrap();
+            }
         }
         self.until("their end", || !self.processes().iter().any(|(_, command)| is_one(command)));
     }
