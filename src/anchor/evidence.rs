@@ -25,26 +25,26 @@ const BRANCH_LOGS: &str = "logs/refs/heads/vnx";
 const RESCUES: &str = "refs/vnx/rescue";
 
 /// In the folder of a dispatch that is closed: which receipt closed it.
-const CLOSED: &str = "closed.json";
+const CLOSING: &str = "closing.json";
 
-/// What [`CLOSED`] says. The hash of a receipt stands for all receipts before it.
+/// What [`CLOSING`] says. The hash of a receipt stands for all receipts before it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Closed {
+struct Closing {
     seq: u64,
     hash: Digest,
 }
 
 /// Leaves in the folder of a dispatch which receipt closed it.
-pub fn note_closed(paths: &Paths, id: &DispatchId, seq: u64, hash: Digest) -> Result<(), PathError> {
-    let json = serde_json::to_string(&Closed { seq, hash }).unwrap_or_default();
-    files::replace(&paths.dispatch(id).join(CLOSED), json.as_bytes())
+pub fn note_closing(paths: &Paths, id: &DispatchId, seq: u64, hash: Digest) -> Result<(), PathError> {
+    let json = serde_json::to_string(&Closing { seq, hash }).unwrap_or_default();
+    files::replace(&paths.dispatch(id).join(CLOSING), json.as_bytes())
 }
 
 /// The receipt that closed the last one of these.
-fn last_closed(paths: &Paths, closed: &[(DispatchId, Kind)]) -> Option<(DispatchId, Closed)> {
+fn last_closing(paths: &Paths, closed: &[(DispatchId, Kind)]) -> Option<(DispatchId, Closing)> {
     let noted = closed.iter().filter_map(|(id, _)| {
-        let path = paths.dispatch(id).join(CLOSED);
+        let path = paths.dispatch(id).join(CLOSING);
         Some((std::fs::metadata(&path).and_then(|found| found.modified()).ok()?, path, id))
     });
     let (_, newest, id) = noted.max()?;
@@ -55,7 +55,7 @@ fn last_closed(paths: &Paths, closed: &[(DispatchId, Kind)]) -> Option<(Dispatch
 /// The receipt that the ledger must have of a dispatch, by what its folder says.
 pub fn required(paths: &Paths, id: &DispatchId) -> Option<Kind> {
     let has = |name: &str| paths.dispatch(id).join(name).exists();
-    if !has("plan.json") && !has(CLOSED) {
+    if !has("plan.json") && !has("closed.json") {
         return None;
     }
     // The marker goes when the closing receipt is on the disk.
@@ -70,7 +70,7 @@ pub(super) struct Evidence {
     marks: Marks,
     /// The receipts that dispatches must have, ascending by dispatch.
     expected: Vec<(DispatchId, Kind)>,
-    last: Option<(DispatchId, Closed)>,
+    last: Option<(DispatchId, Closing)>,
 }
 
 impl Evidence {
@@ -78,7 +78,7 @@ impl Evidence {
     pub(super) fn of(project: &Project, in_part: bool) -> Self {
         let marks = project.ledger().marks();
         let expected = if in_part { Vec::new() } else { expected(project) };
-        let last = last_closed(&project.paths, &expected);
+        let last = last_closing(&project.paths, &expected);
         Self { marks, expected, last }
     }
 
