@@ -137,7 +137,7 @@ impl Evidence {
 fn expected(project: &Project) -> Vec<(DispatchId, Kind)> {
     let paths = &project.paths;
     let mut found: BTreeMap<DispatchId, Kind> = ids(&paths.dispatches()).map(|id| (id, Kind::DispatchClosed)).collect();
-    let names: Vec<_> = branches(project).chain(rescues(project, &found)).collect();
+    let names: Vec<_> = branches(project, &found).chain(rescues(project, &found)).collect();
     for id in names {
         found.entry(id).or_insert(Kind::DispatchClosed);
     }
@@ -163,7 +163,8 @@ fn missing(
         return Vec::new();
     }
     // A claim that failed meanwhile has left nothing.
-    let refs: BTreeSet<_> = branches(project).chain(rescues(project, &BTreeMap::new())).collect();
+    let none = BTreeMap::new();
+    let refs: BTreeSet<_> = branches(project, &none).chain(rescues(project, &none)).collect();
     let stands = |(id, kind): &(DispatchId, Kind)| {
         let has_folder = project.paths.dispatch(id).exists();
         if has_folder { required(&project.paths, id) == Some(*kind) } else { refs.contains(id) }
@@ -175,10 +176,10 @@ fn ids(folder: &Path) -> impl Iterator<Item = DispatchId> + use<> {
     files::names(folder).unwrap_or_default().into_iter().filter_map(|name| DispatchId::parse(&name).ok())
 }
 
-/// Dispatches whose branch was made here.
-fn branches(project: &Project) -> impl Iterator<Item = DispatchId> {
+/// Other dispatches whose branch was made here.
+fn branches(project: &Project, known: &BTreeMap<DispatchId, Kind>) -> impl Iterator<Item = DispatchId> {
     let logs = project.located.common_dir.join(BRANCH_LOGS);
-    ids(&logs).filter(move |id| {
+    ids(&logs).filter(|id| !known.contains_key(id)).filter(move |id| {
         let log = files::read_capped(&logs.join(id.as_str()), 1 << 20).ok().flatten().unwrap_or_default();
         let begins = log.split(|b| *b == b'\n').next().is_some_and(|first| first.ends_with(b"\tvnx: dispatch"));
         // A person gave another dispatch's branch this name.
@@ -186,7 +187,7 @@ fn branches(project: &Project) -> impl Iterator<Item = DispatchId> {
     })
 }
 
-/// Dispatches that have a rescue here. One that is older than the ledger came with a mirror.
+/// Other dispatches that have a rescue here. One that is older than the ledger came with a mirror.
 fn rescues(project: &Project, known: &BTreeMap<DispatchId, Kind>) -> Vec<DispatchId> {
     let common_dir = &project.located.common_dir;
     let packed = std::fs::read(common_dir.join("packed-refs")).unwrap_or_default();
