@@ -12,7 +12,7 @@
 //! A copy of a repository is another one, and goes on by itself: see [`Known::counts`].
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -312,9 +312,9 @@ fn load<T: DeserializeOwned>(path: &Path) -> Option<T> {
 }
 
 fn read<T: DeserializeOwned>(file: &File) -> Option<T> {
-    let mut text = String::new();
-    file.take(4096).read_to_string(&mut text).ok()?;
-    let (json, check) = text.lines().next()?.rsplit_once(' ')?;
+    let mut bytes = [0; 1024];
+    let length = file.read_at(&mut bytes, 0).ok()?;
+    let (json, check) = std::str::from_utf8(&bytes[..length]).ok()?.lines().next()?.rsplit_once(' ')?;
     (Digest::of(json.as_bytes()).to_string() == check).then(|| serde_json::from_str(json).ok()).flatten()
 }
 
