@@ -41,15 +41,9 @@ pub fn note_closing(paths: &Paths, id: &DispatchId, seq: u64, hash: Digest) -> R
     files::replace(&paths.dispatch(id).join(CLOSING), json.as_bytes())
 }
 
-/// The receipt that closed the last one of these.
-fn last_closing(paths: &Paths, closed: &[(DispatchId, Kind)]) -> Option<(DispatchId, Closing)> {
-    let noted = closed.iter().filter_map(|(id, _)| {
-        let path = paths.dispatch(id).join(CLOSING);
-        Some((std::fs::metadata(&path).and_then(|found| found.modified()).ok()?, path, id))
-    });
-    let (_, newest, id) = noted.max()?;
-    let closed = serde_json::from_slice(&files::read_capped(&newest, 4096).ok()??).ok()?;
-    Some((id.clone(), closed))
+/// What the folder of a dispatch says of that.
+fn closing(paths: &Paths, id: &DispatchId) -> Option<Closing> {
+    serde_json::from_slice(&files::read_capped(&paths.dispatch(id).join(CLOSING), 4096).ok()??).ok()
 }
 
 /// The receipt that the ledger must have of a dispatch, by what its folder says.
@@ -70,7 +64,6 @@ pub(super) struct Evidence {
     marks: Marks,
     /// The receipts that dispatches must have, ascending by dispatch.
     expected: Vec<(DispatchId, Kind)>,
-    last: Option<(DispatchId, Closing)>,
 }
 
 impl Evidence {
@@ -78,13 +71,12 @@ impl Evidence {
     pub(super) fn of(project: &Project, in_part: bool) -> Self {
         let marks = project.ledger().marks();
         let expected = if in_part { Vec::new() } else { expected(project) };
-        let last = last_closing(&project.paths, &expected);
-        Self { marks, expected, last }
+        Self { marks, expected }
     }
 
     /// The sizes at which the hash of the last receipt must be known.
     pub(super) fn sizes(&self) -> Vec<u64> {
-        self.marks.sizes().into_iter().chain(self.last.iter().map(|(_, last)| last.seq + 1)).collect()
+        self.marks.sizes()
     }
 
     /// The receipts that must be there.
@@ -100,14 +92,16 @@ impl Evidence {
     /// Holds a ledger against all of it, unless anchors have shown already that it is not what it was. Returns the
     /// dispatches whose receipts are not here.
     pub(super) fn compare(self, report: &mut Report, project: &Project) -> Vec<DispatchId> {
-        let Report { seen, lost, heads, last_loss, .. } = &*report;
+        let Report { seen, lost, heads, last_loss, closing, .. } = &*report;
         let differs =
             project.ledger().differs(&self.marks, report.receipts, report.head, |size| heads.get(&size).copied());
-        // What a person has accepted since is not what it was.
-        let is_accepted = |id: &DispatchId, seq: u64| lost.contains(id) || last_loss.is_some_and(|at| at > seq);
-        let other = self.last.filter(|(id, last)| !is_accepted(id, last.seq)).map(|(_, last)| last);
-        let other = other.filter(|last| heads.get(&(last.seq + 1)).is_some_and(|found| *found != last.hash));
-        let differs = differs.or(other.map(|last| Differs::Rewritten { size: last.seq + 1 }));
+        // The last one that is here stands for all before it. What a person has accepted since is not what it was.
+        let last = closing.filter(|(_, seq, _)| last_loss.is_none_or(|accepted| accepted < *seq));
+        let other = last.filter(|(at, seq, hash)| {
+            let (id, _) = &self.expected[*at];
+            self::closing(&project.paths, id).is_some_and(|noted| noted != Closing { seq: *seq, hash: *hash })
+        });
+        let differs = differs.or(other.map(|(_, seq, _)| Differs::Rewritten { size: seq + 1 }));
         let missing = missing(project, self.expected, |at, id| seen.contains(&at) || lost.contains(id));
         if report.status == Status::AnchorMismatch {
             return missing;
