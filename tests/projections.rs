@@ -94,6 +94,7 @@ fn a_database_that_is_gone_or_damaged_or_of_another_ledger_is_made_anew() {
     other.script("exit 3").expect(1);
     let theirs = other.last_id();
     std::fs::copy(other.ledger(), world.ledger()).unwrap();
+    world.forget_marks();
     assert_eq!(story(&world, &theirs), written(&other, &theirs));
     world.vnx(&["receipts", "query", "--dispatch", &id]).expect(0).out.is_empty().then_some(()).unwrap();
     // Words that nobody knows get into no table.

@@ -1,5 +1,6 @@
 //! A ledger that nobody sealed: what is done to it without a trace in its chain is found all the same.
 
+use std::fmt::Write;
 use std::path::Path;
 
 use crate::common::{Run, World, names, rechained};
@@ -112,8 +113,10 @@ fn what_is_done_to_a_ledger_that_nobody_sealed_is_found() {
         let kept: Vec<_> = world.marks().into_iter().map(|path| (std::fs::read(&path).unwrap(), path)).collect();
         world.forget_marks();
         let forgotten = verify(&world);
-        kept.iter().for_each(|(bytes, path)| std::fs::write(path, bytes).unwrap());
-        table += &format!("| {what} | {} | {} |\n", told(&noted), told(&forgotten));
+        for (bytes, path) in kept {
+            std::fs::write(path, bytes).unwrap();
+        }
+        writeln!(table, "| {what} | {} | {} |", told(&noted), told(&forgotten)).unwrap();
         put(&world, &text);
         assert_eq!(verify(&world).0, 0, "{what}");
     }

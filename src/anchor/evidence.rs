@@ -25,37 +25,31 @@ const BRANCH_LOGS: &str = "logs/refs/heads/vnx";
 const RESCUES: &str = "refs/vnx/rescue";
 
 /// In the folder of a dispatch that is closed: which receipt closed it.
-const CLOSED: &str = "closed.json";
+const CLOSING: &str = "closing.json";
 
-/// What [`CLOSED`] says. The hash of a receipt stands for all receipts before it.
+/// What [`CLOSING`] says. The hash of a receipt stands for all receipts before it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Closed {
+struct Closing {
     seq: u64,
     hash: Digest,
 }
 
 /// Leaves in the folder of a dispatch which receipt closed it.
-pub fn note_closed(paths: &Paths, id: &DispatchId, seq: u64, hash: Digest) -> Result<(), PathError> {
-    let json = serde_json::to_string(&Closed { seq, hash }).unwrap_or_default();
-    files::replace(&paths.dispatch(id).join(CLOSED), json.as_bytes())
+pub fn note_closing(paths: &Paths, id: &DispatchId, seq: u64, hash: Digest) -> Result<(), PathError> {
+    let json = serde_json::to_string(&Closing { seq, hash }).unwrap_or_default();
+    files::replace(&paths.dispatch(id).join(CLOSING), json.as_bytes())
 }
 
-/// The receipt that closed the last one of these.
-fn last_closed(paths: &Paths, closed: &[(DispatchId, Kind)]) -> Option<(DispatchId, Closed)> {
-    let noted = closed.iter().filter_map(|(id, _)| {
-        let path = paths.dispatch(id).join(CLOSED);
-        Some((std::fs::metadata(&path).and_then(|found| found.modified()).ok()?, path, id))
-    });
-    let (_, newest, id) = noted.max()?;
-    let closed = serde_json::from_slice(&files::read_capped(&newest, 4096).ok()??).ok()?;
-    Some((id.clone(), closed))
+/// What the folder of a dispatch says of that.
+fn closing(paths: &Paths, id: &DispatchId) -> Option<Closing> {
+    serde_json::from_slice(&files::read_capped(&paths.dispatch(id).join(CLOSING), 4096).ok()??).ok()
 }
 
 /// The receipt that the ledger must have of a dispatch, by what its folder says.
 pub fn required(paths: &Paths, id: &DispatchId) -> Option<Kind> {
     let has = |name: &str| paths.dispatch(id).join(name).exists();
-    if !has("plan.json") && !has(CLOSED) {
+    if !has("plan.json") && !has("closed.json") {
         return None;
     }
     // The marker goes when the closing receipt is on the disk.
@@ -70,7 +64,6 @@ pub(super) struct Evidence {
     marks: Marks,
     /// The receipts that dispatches must have, ascending by dispatch.
     expected: Vec<(DispatchId, Kind)>,
-    last: Option<(DispatchId, Closed)>,
 }
 
 impl Evidence {
@@ -78,13 +71,12 @@ impl Evidence {
     pub(super) fn of(project: &Project, in_part: bool) -> Self {
         let marks = project.ledger().marks();
         let expected = if in_part { Vec::new() } else { expected(project) };
-        let last = last_closed(&project.paths, &expected);
-        Self { marks, expected, last }
+        Self { marks, expected }
     }
 
     /// The sizes at which the hash of the last receipt must be known.
     pub(super) fn sizes(&self) -> Vec<u64> {
-        self.marks.sizes().into_iter().chain(self.last.iter().map(|(_, last)| last.seq + 1)).collect()
+        self.marks.sizes()
     }
 
     /// The receipts that must be there.
@@ -100,14 +92,16 @@ impl Evidence {
     /// Holds a ledger against all of it, unless anchors have shown already that it is not what it was. Returns the
     /// dispatches whose receipts are not here.
     pub(super) fn compare(self, report: &mut Report, project: &Project) -> Vec<DispatchId> {
-        let Report { seen, lost, heads, last_loss, .. } = &*report;
+        let Report { seen, lost, heads, last_loss, closing, .. } = &*report;
         let differs =
             project.ledger().differs(&self.marks, report.receipts, report.head, |size| heads.get(&size).copied());
-        // What a person has accepted since is not what it was.
-        let is_accepted = |id: &DispatchId, seq: u64| lost.contains(id) || last_loss.is_some_and(|at| at > seq);
-        let other = self.last.filter(|(id, last)| !is_accepted(id, last.seq)).map(|(_, last)| last);
-        let other = other.filter(|last| heads.get(&(last.seq + 1)).is_some_and(|found| *found != last.hash));
-        let differs = differs.or(other.map(|last| Differs::Rewritten { size: last.seq + 1 }));
+        // The last one that is here stands for all before it. What a person has accepted since is not what it was.
+        let last = closing.filter(|(_, seq, _)| last_loss.is_none_or(|accepted| accepted < *seq));
+        let other = last.filter(|(at, seq, hash)| {
+            let (id, _) = &self.expected[*at];
+            self::closing(&project.paths, id).is_some_and(|noted| noted != Closing { seq: *seq, hash: *hash })
+        });
+        let differs = differs.or(other.map(|(_, seq, _)| Differs::Rewritten { size: seq + 1 }));
         let missing = missing(project, self.expected, |at, id| seen.contains(&at) || lost.contains(id));
         if report.status == Status::AnchorMismatch {
             return missing;
@@ -137,7 +131,7 @@ impl Evidence {
 fn expected(project: &Project) -> Vec<(DispatchId, Kind)> {
     let paths = &project.paths;
     let mut found: BTreeMap<DispatchId, Kind> = ids(&paths.dispatches()).map(|id| (id, Kind::DispatchClosed)).collect();
-    let names: Vec<_> = branches(project).chain(rescues(project, &found)).collect();
+    let names: Vec<_> = branches(project, &found).chain(rescues(project, &found)).collect();
     for id in names {
         found.entry(id).or_insert(Kind::DispatchClosed);
     }
@@ -163,7 +157,8 @@ fn missing(
         return Vec::new();
     }
     // A claim that failed meanwhile has left nothing.
-    let refs: BTreeSet<_> = branches(project).chain(rescues(project, &BTreeMap::new())).collect();
+    let none = BTreeMap::new();
+    let refs: BTreeSet<_> = branches(project, &none).chain(rescues(project, &none)).collect();
     let stands = |(id, kind): &(DispatchId, Kind)| {
         let has_folder = project.paths.dispatch(id).exists();
         if has_folder { required(&project.paths, id) == Some(*kind) } else { refs.contains(id) }
@@ -175,10 +170,10 @@ fn ids(folder: &Path) -> impl Iterator<Item = DispatchId> + use<> {
     files::names(folder).unwrap_or_default().into_iter().filter_map(|name| DispatchId::parse(&name).ok())
 }
 
-/// Dispatches whose branch was made here.
-fn branches(project: &Project) -> impl Iterator<Item = DispatchId> {
+/// Other dispatches whose branch was made here.
+fn branches(project: &Project, known: &BTreeMap<DispatchId, Kind>) -> impl Iterator<Item = DispatchId> {
     let logs = project.located.common_dir.join(BRANCH_LOGS);
-    ids(&logs).filter(move |id| {
+    ids(&logs).filter(|id| !known.contains_key(id)).filter(move |id| {
         let log = files::read_capped(&logs.join(id.as_str()), 1 << 20).ok().flatten().unwrap_or_default();
         let begins = log.split(|b| *b == b'\n').next().is_some_and(|first| first.ends_with(b"\tvnx: dispatch"));
         // A person gave another dispatch's branch this name.
@@ -186,7 +181,7 @@ fn branches(project: &Project) -> impl Iterator<Item = DispatchId> {
     })
 }
 
-/// Dispatches that have a rescue here. One that is older than the ledger came with a mirror.
+/// Other dispatches that have a rescue here. One that is older than the ledger came with a mirror.
 fn rescues(project: &Project, known: &BTreeMap<DispatchId, Kind>) -> Vec<DispatchId> {
     let common_dir = &project.located.common_dir;
     let packed = std::fs::read(common_dir.join("packed-refs")).unwrap_or_default();

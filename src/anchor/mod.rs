@@ -16,7 +16,7 @@ mod signature;
 mod witness;
 
 pub use audit::{Anchored, Audit, Options, audit, audit_file, believed, disbelieved, why_not};
-pub use evidence::{note_closed, required};
+pub use evidence::{note_closing, required};
 pub use export::{Export, Exported, export};
 pub use prove::{Proof, covered, prove};
 pub use seal::{Sealed, accept, seal, seal_lost};

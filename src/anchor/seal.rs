@@ -89,10 +89,11 @@ fn put_aside(project: &Project, newest: Option<&str>, holds: Option<&Anchor>) ->
     let Some(newest) = newest.filter(|newest| holds != Some(newest)) else { return Ok(()) };
     let repository = repository(project);
     repository.set_ref(&format!("{LOST}/{}", short(newest)), newest, "vnx: given up")?;
-    Ok(match holds {
+    match holds {
         Some(holds) => repository.move_ref(ANCHORS, holds, Some(newest), "vnx: given up")?,
         None => repository.delete_ref(ANCHORS, newest)?,
-    })
+    }
+    Ok(())
 }
 
 fn seal_by(project: &Project, options: &Options<'_>) -> Result<Result<Sealed, Audit>, Fault> {

@@ -53,12 +53,12 @@ pub(super) fn run(context: &Context, command: &AuditCommand) -> Result<Answer, F
         AuditCommand::Seal { lost, json } => {
             let project = context.project_as_it_is()?;
             let sealed = if *lost { anchor::seal_lost(&project)? } else { anchor::seal(&project)? };
-            told(context, sealed, "no anchor was written: the ledger does not verify", *json)
+            Ok(told(context, sealed, "no anchor was written: the ledger does not verify", *json))
         }
         AuditCommand::Accept { reason, json } => {
             let project = context.project_as_it_is()?;
             let accepted = gates::accept_loss(&project, reason.clone())?;
-            told(context, accepted, "nothing was accepted: no receipts are gone that could be", *json)
+            Ok(told(context, accepted, "nothing was accepted: no receipts are gone that could be", *json))
         }
         AuditCommand::Import { file, json } => import(context, file, *json),
         AuditCommand::Prove { seq } => {
@@ -273,17 +273,17 @@ fn next(report: &Report, audit: Option<&Audit>) -> Option<&'static str> {
     })
 }
 
-fn told(context: &Context, sealed: Result<Sealed, Audit>, refused: &str, json: bool) -> Result<Answer, Fault> {
+fn told(context: &Context, sealed: Result<Sealed, Audit>, refused: &str, json: bool) -> Answer {
     let sealed = match sealed {
         Ok(sealed) => sealed,
         Err(audit) => {
             context.screen.story(refused);
-            return Ok(show(context, &audit, json));
+            return show(context, &audit, json);
         }
     };
     if json {
         context.screen.json(&sealed);
-        return Ok(Answer::Good);
+        return Answer::Good;
     }
     let word = if sealed.new { "anchored" } else { "anchored already" };
     let signed = if sealed.signed { "signed" } else { "unsigned" };
@@ -298,5 +298,5 @@ fn told(context: &Context, sealed: Result<Sealed, Audit>, refused: &str, json: b
         context.screen.story(&format!("no witness was written: {}", printable(why)));
     }
     context.screen.story(&format!("push it, so that others hold it too: git push <remote> {ANCHORS}"));
-    Ok(Answer::Good)
+    Answer::Good
 }

@@ -233,9 +233,13 @@ impl Finish<'_> {
             }
             Err(e) => return Err(e.into()),
         };
-        // The ledger has said it already, and is held against it.
+        // A convenience for readers; the ledger has said it already.
+        if let Ok(json) = serde_json::to_string_pretty(&closed) {
+            let _ = files::replace(&self.folder().join("closed.json"), self.redactor.redact(&json).as_bytes());
+        }
+        // The ledger is held against this one.
         if let Some(Appended { seq, hash, .. }) = written.last() {
-            let _ = anchor::note_closed(self.paths, id, *seq, *hash);
+            let _ = anchor::note_closing(self.paths, id, *seq, *hash);
         }
         // Before the mark goes by which a recovery would find it.
         surroundings::clear(&self.folder(), id);

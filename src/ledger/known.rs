@@ -12,7 +12,7 @@
 //! A copy of a repository is another one, and goes on by itself: see [`Known::counts`].
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -310,9 +310,9 @@ fn load<T: DeserializeOwned>(path: &Path) -> Option<T> {
 }
 
 fn read<T: DeserializeOwned>(file: &File) -> Option<T> {
-    let mut text = String::new();
-    file.take(4096).read_to_string(&mut text).ok()?;
-    let (json, check) = text.lines().next()?.rsplit_once(' ')?;
+    let mut bytes = [0; 1024];
+    let length = file.read_at(&mut bytes, 0).ok()?;
+    let (json, check) = std::str::from_utf8(&bytes[..length]).ok()?.lines().next()?.rsplit_once(' ')?;
     (Digest::of(json.as_bytes()).to_string() == check).then(|| serde_json::from_str(json).ok()).flatten()
 }
 
@@ -321,4 +321,145 @@ fn store(file: &File, mark: &impl Serialize) -> io::Result<()> {
     let json = serde_json::to_string(mark)?;
     let line = format!("{json} {}\n", Digest::of(json.as_bytes()));
     file.write_all_at(line.as_bytes(), 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::receipt::{Body, DispatchRefused, Entry};
+    use crate::ledger::tests::name;
+
+    fn extent(size: u64) -> Extent {
+        Extent { size, hash: Digest::of(&size.to_le_bytes()), end: size * 100 }
+    }
+
+    /// What each mark demands of a ledger that is `here` receipts long, of which the last one is right or not.
+    #[test]
+    fn a_ledger_ends_where_the_marks_say() {
+        let written = |from, to| {
+            let to = extent(to);
+            Some(Written { repository: String::new(), boot: String::new(), from, to })
+        };
+        let hash = |size: u64| Some(extent(size).hash);
+        let truncated = |known, here| Some(Differs::Truncated { known, here });
+        let (rewritten, inserted) =
+            (|size| Some(Differs::Rewritten { size }), |known, here| Some(Differs::Inserted { known, here }));
+        let table = [
+            // Synced, written, how long it is, whether its receipts are other ones.
+            (vec![], None, 7, false, None),
+            (vec![5], None, 4, false, truncated(5, 4)),
+            (vec![5, 9], None, 8, false, truncated(9, 8)),
+            (vec![5], None, 5, false, None),
+            (vec![5], None, 8, false, None),
+            (vec![5], None, 8, true, rewritten(5)),
+            (vec![], written(6, 8), 5, false, truncated(6, 5)),
+            // The write did not happen, or not all of it, or all of it.
+            (vec![], written(6, 8), 6, true, None),
+            (vec![], written(6, 8), 7, true, None),
+            (vec![], written(6, 8), 8, false, None),
+            (vec![], written(6, 8), 8, true, rewritten(8)),
+            (vec![5], written(6, 8), 9, false, inserted(8, 9)),
+        ];
+        for (synced, written, here, is_other, want) in table {
+            let marks = Marks { written, synced: synced.into_iter().map(extent).collect() };
+            let found = |size| if is_other { Some(Digest::ZERO) } else { hash(size) };
+            assert_eq!(marks.differs(&marks, here, found(here), |at| found(at.size)), want, "{marks:?} {here}");
+        }
+        // What was written while it was read is not too much.
+        let (before, after) = (written(6, 8), written(8, 9));
+        let [before, after] = [before, after].map(|written| Marks { written, synced: Vec::new() });
+        assert_eq!(before.differs(&after, 9, hash(9), |_| None), None);
+    }
+
+    fn state() -> (tempfile::TempDir, Ledger) {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = temp.path().join("git/state/receipts");
+        std::fs::create_dir_all(&folder).unwrap();
+        let ledger = Ledger::at(folder).witnessed(Some(&temp.path().join("witness")));
+        assert!(ledger.create(&name()).unwrap());
+        (temp, ledger)
+    }
+
+    fn append(ledger: &Ledger) -> Result<(), LedgerError> {
+        let body = DispatchRefused { agent: name(), rule: "test".into(), reason: "test".into() };
+        ledger.append(&[Entry::ledger(Body::DispatchRefused(body))]).map(drop)
+    }
+
+    #[test]
+    fn a_mark_is_whole_or_none_and_knows_its_repository_and_its_boot() {
+        let (_temp, ledger) = state();
+        append(&ledger).unwrap();
+        let known = ledger.known.as_ref().unwrap();
+        assert_eq!((ledger.marks().sizes(), ledger.marks().written.map(|w| w.to.size)), (vec![2, 2], Some(2)));
+        // A mark that was torn, spoilt, or left by another boot or another repository says nothing.
+        let sound = std::fs::read_to_string(&known.written).unwrap();
+        for text in [&sound[..sound.len() - 9], &sound.replace("\"size\":2", "\"size\":9"), "", "\0\0"] {
+            std::fs::write(&known.written, text).unwrap();
+            assert_eq!(known.written(), None, "{text:?}");
+        }
+        let written: Written = read_text(&sound);
+        for other in [
+            Written { boot: "other".into(), ..written.clone() },
+            Written { repository: "other".into(), ..written.clone() },
+        ] {
+            store(&opened(&known.written).unwrap(), &other).unwrap();
+            assert_eq!(known.written(), None, "{other:?}");
+        }
+        // A longer text that was there before changes nothing.
+        std::fs::write(&known.written, format!("{sound}{sound}")).unwrap();
+        assert_eq!(known.written(), Some(written));
+        append(&ledger).unwrap();
+        assert_eq!(known.written().unwrap().to.size, 3);
+    }
+
+    fn read_text<T: DeserializeOwned>(text: &str) -> T {
+        serde_json::from_str(text.rsplit_once(' ').unwrap().0).unwrap()
+    }
+
+    #[test]
+    fn a_mark_of_what_is_synced_never_goes_back() {
+        let (_temp, ledger) = state();
+        append(&ledger).unwrap();
+        let known = ledger.known.as_ref().unwrap();
+        ledger.confirmed(&Head { seq: 0, hash: Digest::ZERO, end: 1 });
+        assert_eq!(ledger.marks().sizes(), [2, 2]);
+        // In the witness, the same ledger counts for whichever repository stands here, and another one does not.
+        let witness = known.witness.as_ref().unwrap();
+        let mark: Synced = load(witness).unwrap();
+        let elsewhere = Synced { repository: "other".into(), ..mark.clone() };
+        store(&opened(witness).unwrap(), &elsewhere).unwrap();
+        assert_eq!(ledger.marks().sizes(), [2, 2]);
+        store(&opened(witness).unwrap(), &Synced { ledger: "other".into(), ..elsewhere.clone() }).unwrap();
+        store(&opened(&known.synced).unwrap(), &elsewhere).unwrap();
+        assert_eq!(ledger.marks().sizes(), Vec::<u64>::new());
+        append(&ledger).unwrap();
+        assert_eq!(ledger.marks().sizes(), [3, 3]);
+    }
+
+    #[test]
+    fn nothing_is_appended_to_a_ledger_that_differs() {
+        let (_temp, ledger) = state();
+        (0..4).for_each(|_| append(&ledger).unwrap());
+        let sound = std::fs::read(ledger.file()).unwrap();
+        let lines: Vec<&[u8]> = sound.split_inclusive(|b| *b == b'\n').collect();
+        let again = || Ledger::at(ledger.folder()).witnessed(ledger.known.as_ref().unwrap().witness.as_deref());
+        for keep in 1..lines.len() {
+            std::fs::write(ledger.file(), lines[..keep].concat()).unwrap();
+            let known = lines.len() as u64;
+            let want = Differs::Truncated { known, here: keep as u64 };
+            for ledger in [&ledger, &again()] {
+                let (appended, head) = (append(ledger).unwrap_err(), ledger.head().unwrap_err());
+                assert!(matches!(appended, LedgerError::Differs(found) if found == want), "{appended}");
+                assert!(matches!(head, LedgerError::Differs(found) if found == want), "{head}");
+            }
+            assert_eq!(std::fs::read(ledger.file()).unwrap(), lines[..keep].concat());
+        }
+        std::fs::write(ledger.file(), &sound).unwrap();
+        // Somebody else's line, chained as it should be.
+        let other = Ledger::at(ledger.folder());
+        append(&other).unwrap();
+        assert!(matches!(append(&ledger).unwrap_err(), LedgerError::Differs(Differs::Inserted { .. })));
+        std::fs::write(ledger.file(), &sound).unwrap();
+        append(&ledger).unwrap();
+    }
 }

@@ -151,6 +151,9 @@ pub struct Report {
     /// Which of the expected receipts stand there, by their places in [`Options::expected`].
     #[serde(skip)]
     pub seen: BTreeSet<usize>,
+    /// The last of them that closed its dispatch: its place there, its `seq` and its hash.
+    #[serde(skip)]
+    pub closing: Option<(usize, u64, Digest)>,
     /// Dispatches of which a person has accepted that their receipts are gone.
     #[serde(skip)]
     pub lost: BTreeSet<DispatchId>,
@@ -212,6 +215,7 @@ impl Report {
             roots: BTreeMap::new(),
             heads: BTreeMap::new(),
             seen: BTreeSet::new(),
+            closing: None,
             lost: BTreeSet::new(),
             last_loss: None,
             tree: options.roots.map(|_| since.map_or_else(|| CompactRange::empty(0), |s| s.tree.clone())),

@@ -236,6 +236,7 @@ struct Piece {
     sealed: bool,
     heads: Vec<(u64, Digest)>,
     seen: Vec<usize>,
+    closing: Option<(usize, u64, Digest)>,
     lost: Vec<DispatchId>,
     last_loss: Option<u64>,
     /// The tree over its lines, cut at the sizes whose roots are wanted.
@@ -341,7 +342,10 @@ impl Piece {
             self.heads.push((links.seq + 1, hash));
         }
         if !options.expected.is_empty() {
-            self.seen.extend(expected(&links, options.expected));
+            let seen = expected(&links, options.expected);
+            self.seen.extend(seen);
+            let closes = seen.filter(|at| options.expected[*at].1 == Kind::DispatchClosed);
+            self.closing = closes.map(|at| (at, links.seq, hash)).or(self.closing);
         }
         if let Some(sizes) = options.roots {
             match self.ranges.last_mut() {
@@ -462,6 +466,7 @@ impl Joiner<'_> {
         report.recoveries += piece.recoveries;
         report.heads.extend(piece.heads);
         report.seen.extend(piece.seen);
+        report.closing = piece.closing.or(report.closing);
         report.lost.extend(piece.lost);
         report.last_loss = piece.last_loss.or(report.last_loss);
         report.head = piece.last.map(|(hash, _)| hash).or(report.head);

@@ -283,7 +283,9 @@ impl World {
 
     /// As if vnx had noted nothing.
     pub fn forget_marks(&self) {
-        self.marks().iter().for_each(|path| std::fs::remove_file(path).unwrap());
+        for path in self.marks() {
+            std::fs::remove_file(path).unwrap();
+        }
     }
 
     /// The ledger as vnx itself writes it, so that nothing it appends is taken for somebody else's.
