@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_mins(2);
 
 /// What a person is asked to stand behind.
 #[derive(Debug)]
-pub(super) struct Decision<'a> {
+pub struct Decision<'a> {
     /// What kind of decision it is.
     pub deciding: Deciding,
     /// All of it in one line, for the terminal.
@@ -44,7 +44,7 @@ pub(super) struct Decision<'a> {
 }
 
 /// Lets the person at the terminal, or their key, stand behind a decision; what stands against it is refused.
-pub(super) fn attest(project: &Project, decision: &Decision<'_>) -> Result<Attestation, Fault> {
+pub fn attest(project: &Project, decision: &Decision<'_>) -> Result<Attestation, Fault> {
     caller::require(Operation::Decide(decision.deciding), || Ok(crate::domain::authority::Agents::default()))?;
     match (decision.sign, decision.statement, decision.minimum) {
         (true, Some(statement), _) => sign(project, decision, statement),
