@@ -14,6 +14,7 @@ fn steady(world: &World, text: &str) -> String {
         (r"\b20\d{6}-\d{6}-[a-z0-9-]+", "ID"),
         (r"\b[0-9a-f]{12,64}\b", "HASH"),
         (r"\b\d\d:\d\d:\d\d\b", "TIME"),
+        (r"in process \d+", "in process PID"),
         (r"\(byte \d+\)|\blast \d+ bytes", "(SOMEWHERE)"),
     ] {
         text = regex::Regex::new(pattern).unwrap().replace_all(&text, word).into_owned();
@@ -161,6 +162,9 @@ const CONFIGS: &[&str] = &[
     "version: 1\nproject_id: repo\ngates: {t: {command: 'true', human: {}}}\n",
     "version: 1\nproject_id: repo\ngates: {t: {command: 'true', after: [u]}}\n",
     "version: 1\nproject_id: repo\ngates: {t: {command: 'true', when: {paths: ['/abs']}}}\n",
+    "version: 1\nproject_id: repo\npresence: maybe\n",
+    "version: 1\nproject_id: repo\npresence: {trust: none}\n",
+    "version: 1\nproject_id: repo\nagents: {approve: true}\n",
     "version: 1\nproject_id: repo\nkey: [1\n",
 ];
 
@@ -210,6 +214,37 @@ fn ledgers(world: &World) -> Page<'_> {
     page
 }
 
+fn prepare_decisions(world: &World) {
+    world.config("gates:\n  lead: {human: {}}\npresence: {override: key}\n");
+    world.git(&["add", "--all"]);
+    world.git(&["commit", "-qm", "vnx"]);
+    let script = "echo 1 > f; git add f; git commit -qm f";
+    let args = ["dispatch-agent", "--provider", "shell", "--agent", "hello-world", "--id", "work", "-i", script];
+    world.vnx(&args).expect(0);
+}
+
+/// Decisions of nobody who is there.
+fn decisions(world: &World) -> Page<'_> {
+    let mut page = Page::of(world, "What only a person decides");
+    page.all(
+        "
+        approve work --reason x
+        approve work --reason x --sign
+        gate override work lead --reason x
+    ",
+    );
+    let run = world.person_typing(&["approve", "work", "--reason", "x"], |_| "nothing".to_owned());
+    page.says("vnx approve work --reason x   # another code", &run);
+    page
+}
+
+/// What an agent may not.
+fn of_an_agent(world: &World) -> Page<'_> {
+    let mut page = Page::of(world, "What is no agent's");
+    page.all("approve work --reason x\nmerge work");
+    page
+}
+
 fn pages() -> (String, Vec<String>) {
     let (mut text, mut bare) = (String::new(), Vec::new());
     let mut add = |page: Page<'_>| {
@@ -250,6 +285,11 @@ fn pages() -> (String, Vec<String>) {
     add(configurations(&world));
     let world = good();
     add(ledgers(&world));
+    let mut world = good();
+    prepare_decisions(&world);
+    add(decisions(&world));
+    world.set("CLAUDECODE", "1");
+    add(of_an_agent(&world));
 
     let world = World::bare("repo");
     let mut page = Page::of(&world, "A place where it cannot work");

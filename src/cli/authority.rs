@@ -24,12 +24,12 @@ fn operation(command: &Command) -> Operation {
         },
         Command::Attach(args) if !args.read_only => Operation::Operate,
         Command::Worktree(command) => match command {
-            WorktreeCommand::List(_) => Operation::Read,
+            WorktreeCommand::List(_)
+            | WorktreeCommand::Rescue(RescueCommand::List { .. } | RescueCommand::Show { .. }) => Operation::Read,
             WorktreeCommand::Gc(args) if !args.apply => Operation::Read,
             // What is named may be nobody's, and goes for good.
             WorktreeCommand::Gc(args) if !args.names.is_empty() => Operation::Manage,
             WorktreeCommand::New(_) | WorktreeCommand::Gc(_) => Operation::Operate,
-            WorktreeCommand::Rescue(RescueCommand::List { .. } | RescueCommand::Show { .. }) => Operation::Read,
             WorktreeCommand::Rescue(RescueCommand::Drop { .. }) => Operation::Decide(Deciding::Drop),
         },
         Command::Gate(command) => match command {

@@ -43,6 +43,7 @@ pub(super) fn of(pid: i32) -> (Caller, Option<Fact>) {
             variables: process.variables(),
         }
     };
-    let lineage: Vec<Ancestor> = process::lineage(pid).iter().map(ancestor).collect();
-    caller(&lineage, &provider::marks())
+    let (lineage, is_whole) = process::lineage(pid);
+    let lineage: Vec<Ancestor> = lineage.iter().map(ancestor).collect();
+    caller(&lineage, is_whole, &provider::marks())
 }

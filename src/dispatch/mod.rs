@@ -20,7 +20,7 @@ pub mod own;
 mod panes;
 pub mod plan;
 mod pool;
-mod presence;
+pub mod presence;
 mod recover;
 pub mod request;
 mod resume;

@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_mins(2);
 
 /// What a person is asked to stand behind.
 #[derive(Debug)]
-pub(super) struct Decision<'a> {
+pub struct Decision<'a> {
     /// What kind of decision it is.
     pub deciding: Deciding,
     /// All of it in one line, for the terminal.
@@ -44,12 +44,12 @@ pub(super) struct Decision<'a> {
 }
 
 /// Lets the person at the terminal, or their key, stand behind a decision; what stands against it is refused.
-pub(super) fn attest(project: &Project, decision: &Decision<'_>) -> Result<Attestation, Fault> {
+pub fn attest(project: &Project, decision: &Decision<'_>) -> Result<Attestation, Fault> {
     caller::require(Operation::Decide(decision.deciding), || Ok(crate::domain::authority::Agents::default()))?;
     match (decision.sign, decision.statement, decision.minimum) {
         (true, Some(statement), _) => sign(project, decision, statement),
         (_, _, Presence::None) => Ok(Attestation { presence: Presence::None, signed: None }),
-        (_, _, Presence::Tty) => ask(decision.line),
+        (_, statement, Presence::Tty) => ask(decision.line, statement.is_some()),
         (_, statement, least @ (Presence::Key | Presence::Touch)) => {
             let fix = if statement.is_some() { "add --sign" } else { "`vnx stage` it, then `vnx promote ID --sign`" };
             Err(Fault::refused(format!("the target asks for presence {} here, which is a signature", least.word()))
@@ -58,8 +58,9 @@ pub(super) fn attest(project: &Project, decision: &Decision<'_>) -> Result<Attes
     }
 }
 
-fn ask(line: &str) -> Result<Attestation, Fault> {
-    let fix = "run it in a terminal of your own, or sign it with --sign";
+fn ask(line: &str, can_be_signed: bool) -> Result<Attestation, Fault> {
+    let or = if can_be_signed { ", or sign it with --sign" } else { "" };
+    let fix = format!("run it in a terminal of your own{or}");
     let mut terminal =
         Terminal::controlling().ok_or_else(|| Fault::refused("there is no terminal to ask a person on").fix(fix))?;
     not_a_workers(&terminal)?;
@@ -130,16 +131,16 @@ fn sign(project: &Project, decision: &Decision<'_>, statement: &str) -> Result<A
     files::rename(&file.with_extension("txt.sig"), &sig)?;
     let signature = files::read_capped(&sig, 1 << 20)?.ok_or_else(|| Fault::io("ssh-keygen left no signature"))?;
     let signed = Some(Signed { text, signature: Digest::of(&signature) });
-    let signers = decision.signers.map(trusted);
+    let allowed = decision.signers.map(trusted);
     let claimed = Attestation { presence: Presence::Key, signed };
-    let (presence, signer) = verify(&project.paths, &claimed, statement, signers.as_ref()).map_err(Fault::io)?;
-    if signer.is_some() && presence >= decision.minimum {
+    let (presence, by) = verify(&project.paths, &claimed, statement, allowed.as_ref()).map_err(Fault::io)?;
+    if by.is_some() && presence >= decision.minimum {
         return Ok(Attestation { presence, signed });
     }
     // Nothing was decided, so nothing of it stays.
     files::remove(&file)?;
     files::remove(&sig)?;
-    if signer.is_none() {
+    if by.is_none() {
         return Err(Fault::refused("the key that signed is not in .vnx/allowed_signers of the target")
             .fix("commit its public key there, or decide on a terminal, without --sign"));
     }
@@ -165,7 +166,7 @@ pub(super) fn verify(
     paths: &Paths,
     attestation: &Attestation,
     statement: &str,
-    signers: Option<&Signers>,
+    allowed: Option<&Signers>,
 ) -> Result<(Presence, Option<String>), String> {
     let Some(signed) = attestation.signed else {
         // Only a signature is more than a terminal.
@@ -187,11 +188,11 @@ pub(super) fn verify(
         return Err("what was signed is not what its receipt says".to_owned());
     }
     let signature = String::from_utf8_lossy(&signature).into_owned();
-    let signer = signers.map_or(Ok(None), |signers| signers.of_text(&text, &signature, NAMESPACE))?;
-    let presence = match &signer {
+    let by = allowed.map_or(Ok(None), |allowed| allowed.of_text(&text, &signature, NAMESPACE))?;
+    let presence = match &by {
         None => Presence::None,
         Some(_) if was_touched(&signature) => Presence::Touch,
         Some(_) => Presence::Key,
     };
-    Ok((presence, signer))
+    Ok((presence, by))
 }

@@ -129,15 +129,14 @@ pub fn promote(
         _ => None,
     });
     let is_new = promoted.is_none();
-    let body = match promoted {
-        Some(body) => body,
-        None => {
-            let attestation = Attestation { presence: Presence::None, signed: None };
-            let mut body = StagePromoted { proposal: id.clone(), request, by, reason, attestation };
-            // Nothing is locked while a person reads.
-            body.attestation = decide(project, &staged, &body, sign)?;
-            body
-        }
+    let body = if let Some(body) = promoted {
+        body
+    } else {
+        let attestation = Attestation { presence: Presence::None, signed: None };
+        let mut body = StagePromoted { proposal: id.clone(), request, by, reason, attestation };
+        // Nothing is locked while a person reads.
+        body.attestation = decide(project, &staged, &body, sign)?;
+        body
     };
     let _one = lock::exclusive(&project.paths.locks().join("stage.lock"), Duration::from_secs(30))?;
     let (staged, still) = sound(project, &id)?;

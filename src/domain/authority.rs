@@ -43,6 +43,8 @@ pub enum Fact {
     Below(String),
     /// A variable of a process, by the process's label.
     Variable(String, String),
+    /// What runs above it cannot be seen.
+    Unseen,
 }
 
 impl fmt::Display for Fact {
@@ -50,13 +52,14 @@ impl fmt::Display for Fact {
         match self {
             Self::Below(label) => write!(f, "it runs below process {label}"),
             Self::Variable(name, label) => write!(f, "{name} is set in process {label}"),
+            Self::Unseen => f.write_str("/proc does not show what runs above it"),
         }
     }
 }
 
-/// Who somebody of this lineage is, and the fact that says so. `marks` are the variables that coding CLIs set for what
-/// they start.
-pub fn caller(lineage: &[Ancestor], marks: &[&str]) -> (Caller, Option<Fact>) {
+/// Who somebody of this lineage is, and the fact that says so. Whoever's lineage is not whole may have anything above it, and
+/// is a worker. `marks` are the variables that coding CLIs set for what they start.
+pub fn caller(lineage: &[Ancestor], is_whole: bool, marks: &[&str]) -> (Caller, Option<Fact>) {
     let variable = |known: &[&str]| {
         lineage.iter().find_map(|one| {
             let name = one.variables.iter().find(|name| known.contains(&name.as_str()))?;
@@ -65,6 +68,7 @@ pub fn caller(lineage: &[Ancestor], marks: &[&str]) -> (Caller, Option<Fact>) {
     };
     let below = lineage.iter().find(|one| one.is_vnx && !one.is_self && !is_demo(&one.arguments));
     let worker = below.map(|one| Fact::Below(one.label.clone())).or_else(|| variable(&WORKER_VARIABLES));
+    let worker = worker.or_else(|| (!is_whole).then_some(Fact::Unseen));
     if worker.is_some() {
         return (Caller::Worker, worker);
     }
@@ -363,7 +367,7 @@ mod tests {
     #[test]
     fn a_caller_is_made_from_what_runs_above_it() {
         let marks = ["CLAUDECODE"];
-        let who = |lineage: &[Ancestor]| caller(lineage, &marks).0;
+        let who = |lineage: &[Ancestor]| caller(lineage, true, &marks).0;
         let me = process("me", &["approve"], &["HOME"]);
         let shell = process("7 bash", &[], &["HOME", "TERM"]);
         assert_eq!(who(&[me.clone(), shell.clone()]), Caller::Person);
@@ -373,7 +377,8 @@ mod tests {
         assert_eq!(who(&[me.clone(), process("3 vnx", &["-q", "--project", "x", "demo"], &[])]), Caller::Person);
         assert_eq!(who(&[me.clone(), process("3 vnx", &[], &[])]), Caller::Worker, "one that says nothing");
         let agent = process("5 bash", &[], &["CLAUDECODE"]);
-        let (caller, fact) = caller(&[me.clone(), shell.clone(), agent.clone()], &marks);
+        assert_eq!(caller(&[me.clone(), shell.clone()], false, &marks), (Caller::Worker, Some(Fact::Unseen)));
+        let (caller, fact) = caller(&[me.clone(), shell.clone(), agent.clone()], true, &marks);
         assert_eq!(
             (caller, fact.unwrap().to_string().as_str()),
             (Caller::Agent, "CLAUDECODE is set in process 5 bash")
@@ -420,12 +425,12 @@ mod tests {
         #[test]
         fn lowering_the_caller_allows_nothing_more(
             (above, more) in (lineage(), lineage()),
-            (dispatch, queue, merge) in (any::<bool>(), any::<bool>(), any::<bool>()),
+            (dispatch, queue, merge, is_whole) in (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()),
         ) {
             let marks = ["CLAUDECODE", "GEMINI_CLI"];
             let agents = Agents { dispatch, queue, merge };
             let both: Vec<Ancestor> = above.iter().chain(&more).cloned().collect();
-            let (high, low) = (caller(&above, &marks).0, caller(&both, &marks).0);
+            let (high, low) = (caller(&above, true, &marks).0, caller(&both, is_whole, &marks).0);
             prop_assert!(low <= high);
             for operation in ALL {
                 prop_assert!(may(low, operation, &agents).is_err() || may(high, operation, &agents).is_ok());

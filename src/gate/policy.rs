@@ -62,26 +62,24 @@ pub struct Authority {
 /// own branch, and files that nobody has committed, decide nothing.
 pub fn standing(project: &Project, target: Option<&str>) -> Result<Authority, Fault> {
     let repository = Git::repository(&project.located.common_dir);
-    let commit = |name: &str| repository.ref_commit(name);
-    let read = |name: &str, commit: &str| -> Result<Option<(Config, Option<Vec<u8>>)>, Fault> {
+    // What a commit says, and where it says that work lands. One that says nothing leaves everything as it is by default.
+    let read = |name: &str, commit: &str| -> Result<(Authority, Option<String>), Fault> {
         let mut files = repository.files_at(commit, &[CONFIG, SIGNERS], MAX_CONFIG)?;
-        let Some(bytes) = files.remove(CONFIG) else { return Ok(None) };
-        Ok(Some((parse(&format!("{}:{CONFIG}", short_ref(name)), &bytes)?, files.remove(SIGNERS))))
+        let Some(bytes) = files.remove(CONFIG) else { return Ok((Authority::default(), None)) };
+        let Config { agents, presence, merge, .. } = parse(&format!("{}:{CONFIG}", short_ref(name)), &bytes)?;
+        Ok((Authority { agents, presence, signers: files.remove(SIGNERS) }, merge.target))
     };
-    let of = |found: Option<(Config, Option<Vec<u8>>)>| {
-        let authority = |(Config { agents, presence, .. }, signers)| Authority { agents, presence, signers };
-        found.map(authority).unwrap_or_default()
+    let at = |name: &str| match repository.ref_commit(name)? {
+        Some(commit) => Ok(read(name, &commit)?.0),
+        None => Ok(Authority::default()),
     };
-    let at = |name: &str| Ok(of(commit(name)?.map(|commit| read(name, &commit)).transpose()?.flatten()));
     if let Some(target) = target {
         return at(target);
     }
     let Some((head, branch)) = repository.head()? else { return Ok(Authority::default()) };
     match read(branch.as_deref().unwrap_or("HEAD"), &head)? {
-        Some((Config { merge: Merge { target: Some(target), .. }, .. }, _)) => {
-            at(&format!("refs/heads/{}", short_ref(&target)))
-        }
-        found => Ok(of(found)),
+        (_, Some(target)) => at(&format!("refs/heads/{}", short_ref(&target))),
+        (authority, None) => Ok(authority),
     }
 }
 

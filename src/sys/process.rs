@@ -245,15 +245,36 @@ pub fn is_own_program(pid: i32) -> bool {
     same || named.unwrap_or(false)
 }
 
-/// A process and its ancestors, nearest first, as far as they can be seen.
-pub fn lineage(pid: i32) -> Vec<Process> {
-    let (mut line, mut next) = (Vec::new(), pid);
-    while next > 0 && line.iter().all(|one: &Process| one.pid != next) {
-        let Some(process) = Process::read(next) else { break };
-        next = process.parent;
-        line.push(process);
+/// A process and its ancestors, nearest first; and whether that is all of them, as far as they are this user's. One that
+/// somebody hides, and one whose parent died at that very moment, is not taken for the first.
+pub fn lineage(pid: i32) -> (Vec<Process>, bool) {
+    let (mut line, mut next): (Vec<Process>, i32) = (Vec::new(), pid);
+    // Nothing is this deep; a line that keeps changing has an end too.
+    for _ in 0..10_000 {
+        if next <= 0 {
+            return (line, true);
+        }
+        if let Some(process) = Process::read(next) {
+            next = process.parent;
+            line.push(process);
+            continue;
+        }
+        // A child has another parent as soon as the one that was read is dead.
+        let Some(last) = line.last_mut() else { break };
+        match Process::read(last.pid) {
+            Some(again) if again.parent != next => {
+                next = again.parent;
+                *last = again;
+            }
+            // Other users' processes can be hidden from everybody (proc(5), `hidepid`), and are no workers.
+            Some(_) => {
+                let parent = Pid::from_raw(next).map(rustix::process::test_kill_process);
+                return (line, parent == Some(Err(rustix::io::Errno::PERM)));
+            }
+            None => break,
+        }
     }
-    line
+    (line, false)
 }
 
 /// The processes that hold the other end of a pseudo-terminal: terminal emulators, multiplexers, supervisors. Only those
@@ -390,4 +411,18 @@ pub fn leave_on_quit() {
     let at_once = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
     // Where it cannot be had, the key kills, as it does everywhere.
     let _ = signal_hook::flag::register_conditional_shutdown(signal_hook::consts::signal::SIGQUIT, 0, at_once);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lineage_is_whole_or_says_that_it_is_not() {
+        let me = i32::try_from(std::process::id()).unwrap();
+        let (line, is_whole) = lineage(me);
+        assert!(is_whole && line.len() > 1 && line[0].pid == me, "{line:?}");
+        assert!(line.windows(2).all(|pair| pair[0].parent == pair[1].pid), "{line:?}");
+        assert_eq!(lineage(i32::MAX), (Vec::new(), false), "one that is not there");
+    }
 }

@@ -42,13 +42,12 @@ pub(super) fn refuse(seen: &Situation, approved: &Approved) -> Option<String> {
     }
     let least = seen.presence.minimum(Deciding::Approve);
     let target = short_ref(&scope.target);
-    let weak = (approved.presence < least).then(|| match approved.given.attestation.signed {
+    (approved.presence < least).then(|| match approved.given.attestation.signed {
         Some(_) if approved.signer.is_none() => format!("the approval of {by} is not signed by anybody who may"),
         _ => format!(
             "the approval of {by} does not count ({}): {target} asks for presence {}",
             approved.presence.told(),
             least.word()
         ),
-    });
-    weak
+    })
 }
