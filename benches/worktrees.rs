@@ -18,12 +18,12 @@ use std::time::{Duration, Instant};
 use figures::line;
 use place::{Place, median};
 use vnx::domain::plan::TeardownPolicy;
-use vnx::project::Paths;
 use vnx::domain::setup::Setup;
 use vnx::domain::span::Size;
 use vnx::domain::tree::classify;
 use vnx::domain::{Digest, DispatchId};
 use vnx::git::Git;
+use vnx::project::Paths;
 use vnx::worktree::{self, Pool, Tree};
 
 const ROUNDS: usize = 5;
@@ -68,7 +68,11 @@ fn at(files: usize, create_bar: &str) {
     let common = place.repo.join(".git");
     let base = Git::repository(&common).resolve("HEAD").unwrap().unwrap();
     let risk = Git::repository(&common).config().unwrap().risk();
-    let policy = TeardownPolicy { reproducible: vec!["target".to_owned()], rescue_ignored_max: Size(32 << 20), disk_floor: Size(0) };
+    let policy = TeardownPolicy {
+        reproducible: vec!["target".to_owned()],
+        rescue_ignored_max: Size(32 << 20),
+        disk_floor: Size(0),
+    };
     let paths = Paths::at(place.root.join("state"));
     std::fs::create_dir_all(paths.locks()).unwrap();
     let round = Round { place: &place, base, risk, policy, paths: paths.clone() };

@@ -23,6 +23,7 @@ mod constraints;
 mod corners;
 mod crashes;
 mod creation;
+mod deletions;
 mod documentation;
 mod environments;
 mod errors;

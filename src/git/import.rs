@@ -64,7 +64,11 @@ impl Import {
 
     fn put(&mut self, bytes: &[u8]) -> Result<(), PathError> {
         let length = bytes.len() as u64;
-        self.left = self.left.checked_sub(length).ok_or_else(|| io::Error::from(io::ErrorKind::StorageFull)).at("write", &self.folder)?;
+        self.left = self
+            .left
+            .checked_sub(length)
+            .ok_or_else(|| io::Error::from(io::ErrorKind::StorageFull))
+            .at("write", &self.folder)?;
         self.file.write_all(bytes).at("write", &self.folder)
     }
 

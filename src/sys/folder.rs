@@ -31,7 +31,8 @@ pub struct FolderId {
 impl FolderId {
     /// The folder at a path. A link to one is none.
     pub fn of(path: &Path) -> io::Result<Self> {
-        Ok(place(open_top(path)?.as_fd())?.id)
+        let folder = rustix::fs::open(path, FOLDER.union(OFlags::PATH), Mode::empty())?;
+        Ok(place(folder.as_fd())?.id)
     }
 }
 
@@ -95,7 +96,7 @@ fn delete_at(path: &Path, known: Option<FolderId>) -> io::Result<()> {
     let name = CString::new(name.as_bytes())?;
     let top = match open_inner(&above, &name) {
         Err(Errno::NOENT) => return Ok(()),
-        Err(Errno::NOTDIR | Errno::LOOP) => return Err(io::Error::other("it is not a folder, or a link to one")),
+        Err(Errno::NOTDIR | Errno::LOOP) => return Err(io::Error::other("it is no folder, or a link to one")),
         other => other?,
     };
     let at = place(top.as_fd())?;

@@ -97,10 +97,7 @@ pub fn discard_own(tree: &Tree<'_>) -> Result<(), Fault> {
     discard(tree, |_| Ok(None)).map(drop)
 }
 
-fn discard(
-    tree: &Tree<'_>,
-    foreign: impl Fn(&Path) -> Result<Option<String>, Fault>,
-) -> Result<Discarded, Fault> {
+fn discard(tree: &Tree<'_>, foreign: impl Fn(&Path) -> Result<Option<String>, Fault>) -> Result<Discarded, Fault> {
     // git calls its folder by the last part of the path.
     let own = tree.common_dir.join("worktrees").join(tree.path.file_name().unwrap_or_default());
     // The lock is written before the folder stands, by git and by the pool; first of all stands an empty folder of git's.

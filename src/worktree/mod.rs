@@ -28,10 +28,10 @@ pub use facts::{Collected, collect};
 pub use keep::keep;
 pub use place::{PLACES, Place};
 pub use pool::{POOL, Pool};
+pub use removal::{anything_removed, delete_removed, put_back};
 pub use rescue::{Rescued, Seen};
 pub use restore::{Source, restore};
 pub use supply::{Supplied, settle, supply, take_back};
-pub use removal::{anything_removed, delete_removed, put_back};
 pub use teardown::{Done, GOING, going, kept_tree_gone, reclaim, teardown};
 
 use crate::domain::plan::{Plan, TeardownPolicy};

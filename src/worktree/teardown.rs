@@ -61,7 +61,8 @@ pub fn teardown(tree: &Tree<'_>, class: TreeClass, collected: &Collected) -> Res
     }
     if action.tree == TreeFate::Remove && done.kept_because.is_none() {
         let same = |_: &Tree<'_>, now: &Collected| {
-            let is = |c: &Collected| (classify(&c.facts), c.head.clone(), c.tip.clone(), c.stray.clone(), c.seen.clone());
+            let is =
+                |c: &Collected| (classify(&c.facts), c.head.clone(), c.tip.clone(), c.stray.clone(), c.seen.clone());
             Ok(is(now) == is(collected))
         };
         done.kept_because = remove(tree, &AsItWas { collected, same: &same })?;
