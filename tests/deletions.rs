@@ -66,9 +66,11 @@ fn what_others_have_beside_the_worktrees_stays() {
 
 #[test]
 fn an_ignored_file_beside_tracked_ones_stays_whatever_its_folder_is_called() {
-    let world = ignoring("secret.env\n/out\n");
+    let world = ignoring("secret.env\n/out\n/build/\n");
     for (folder, tracked) in [
         ("dist", "dist"),
+        ("build", "build"),
+        ("build/deep", "build"),
         ("packages/out/x", "packages/out/x"),
         ("apps/target/deep", "apps/target"),
         ("venv/notes", "venv/notes"),
@@ -246,6 +248,18 @@ fn a_rescue_leaves_room_on_the_disk_and_reads_through_no_link() {
     let folder = world.state().join("dispatches").join(&id);
     let sizes: u64 = names(&folder).iter().map(|name| folder.join(name).metadata().unwrap().blocks() * 512).sum();
     assert!(sizes < 1 << 20, "{:?}", names(&folder));
+}
+
+#[test]
+fn a_link_among_the_folders_of_git_is_not_emptied() {
+    let world = World::new();
+    let victim = world.root.join("victim");
+    precious(&victim.join("d"));
+    let gone = world.repo.join(".git/vnx-gone");
+    world.script(&format!("{COMMIT}; ln -s {} {}", victim.display(), gone.display()));
+    settled(&world);
+    assert!(is_there(&victim.join("d")));
+    assert!(world.git(&["log", "--all", "--format=%s"]).contains("mine"));
 }
 
 /// Where the tests may mount: what is mounted below a worktree is not the worktree's.

@@ -156,7 +156,7 @@ impl Aside<'_> {
     /// Deletes it, whatever became of it.
     pub(super) fn delete(self) -> Result<(), Fault> {
         let Self { paths, path, folder, .. } = self;
-        delete(paths, Record { v: 1, path, folder, stage: Stage::Going })
+        delete(paths, &Record { v: 1, path, folder, stage: Stage::Going })
     }
 }
 
@@ -194,7 +194,7 @@ pub fn delete_removed(paths: &Paths, root: &Path, patience: Duration) -> Result<
         // One that cannot be deleted does not keep the others. What is beside other worktrees is of another
         // configuration, or of the repository of which this one is a copy.
         let here = |record: &Record| record.path.parent() == Some(root);
-        let deleted: Vec<_> = all(paths).filter(here).map(|record| delete(paths, record)).collect();
+        let deleted: Vec<_> = all(paths).filter(here).map(|record| delete(paths, &record)).collect();
         deleted.into_iter().collect::<Result<(), _>>()?;
         drop(guard);
     }
@@ -202,8 +202,8 @@ pub fn delete_removed(paths: &Paths, root: &Path, patience: Duration) -> Result<
     Ok(())
 }
 
-fn delete(paths: &Paths, record: Record) -> Result<(), Fault> {
-    let Record { path, folder, stage, .. } = &record;
+fn delete(paths: &Paths, record: &Record) -> Result<(), Fault> {
+    let Record { path, folder, stage, .. } = record;
     if let Stage::Made | Stage::Aside { .. } = stage {
         return Ok(());
     }
