@@ -143,8 +143,8 @@ fn commits_of_a_submodule_that_was_taken_out_come_back() {
         world.vnx(&["undo", &id]).expect(0);
         let module = world.repo.join(".git/worktrees").join(&id).join("modules/sub");
         let made = std::fs::read_to_string(&note).unwrap();
-        let kind =
-            world.git(&["-c", "core.worktree=/", "--git-dir", module.to_str().unwrap(), "cat-file", "-t", made.trim()]);
+        let module = module.to_str().unwrap();
+        let kind = world.git(&["--git-dir", module, "--work-tree", ".", "cat-file", "-t", made.trim()]);
         assert_eq!(kind, "commit", "{take_out}");
     }
 }
