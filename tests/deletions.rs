@@ -130,7 +130,7 @@ fn commits_of_a_submodule_that_was_taken_out_come_back() {
     world.git(&[&submodule[..], &["add", up.to_str().unwrap(), "sub"]].concat());
     world.git(&["commit", "--quiet", "-m", "sub"]);
     let note = world.root.join("made");
-    for take_out in ["git rm -qf sub; git commit -qm gone", "git submodule --quiet deinit -f sub"] {
+    for take_out in ["git rm -qf sub; git commit -qm gone", "git rm -q --cached sub; rm -rf sub; git commit -qm gone"] {
         let submodule = "git -c protocol.file.allow=always submodule --quiet";
         let populate = format!(
             "{submodule} update --init; cd sub; git checkout -q -b w; git commit -q --allow-empty -m precious; \

@@ -158,7 +158,7 @@ impl Pool<'_> {
             return Ok(());
         }
         if self.is_written(commit, tree.path) && self.is_written(tree.base, tree.path) {
-            return removal::show(self.paths, self.root, tree.path);
+            return removal::show_forgotten(self.paths, self.root, tree.path);
         }
         let folder = FolderId::of(tree.path).at("examine", tree.path)?;
         removal::put_aside(self.paths, self.root, tree.path, folder)?.condemn()?.delete()
@@ -298,7 +298,7 @@ impl Pool<'_> {
         files::remove(&self.git_dir(name).join(READY))?;
         let is_written = |ready: Ready| !self.is_sound(name, &ready) && self.is_written(&ready.commit, &path);
         let gone = if ready.is_some_and(is_written) && path.symlink_metadata().is_ok() {
-            removal::show(self.paths, self.root, &path).map(|()| None)
+            removal::show_forgotten(self.paths, self.root, &path).map(|()| None)
         } else {
             removal::clear(self.paths, self.root, &path)
         };

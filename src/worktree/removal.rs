@@ -219,7 +219,7 @@ fn delete(paths: &Paths, record: &Record) -> Result<(), Fault> {
             return Ok(());
         }
         if !matches!(folder::changed_since(path, *since, worthless), Ok(None)) {
-            return show(paths, path.parent().unwrap_or(path), path);
+            return show_forgotten(paths, path.parent().unwrap_or(path), path);
         }
         write(paths, &Record { stage: Stage::Going, ..record.clone() })?;
     }
@@ -227,9 +227,18 @@ fn delete(paths: &Paths, record: &Record) -> Result<(), Fault> {
     release(paths, path)
 }
 
+/// Shows a worktree that git has forgotten: without the file that leads to what git had of it.
+pub(super) fn show_forgotten(paths: &Paths, root: &Path, path: &Path) -> Result<(), Fault> {
+    let link = path.join(".git");
+    if link.symlink_metadata().is_ok_and(|meta| meta.is_file()) {
+        files::remove(&link)?;
+    }
+    show(paths, root, path)
+}
+
 /// Puts a folder where somebody wrote who was not meant to among the worktrees: there it is a folder of nobody, which
 /// people see in their list, and of which nothing is deleted unasked.
-pub(super) fn show(paths: &Paths, root: &Path, path: &Path) -> Result<(), Fault> {
+fn show(paths: &Paths, root: &Path, path: &Path) -> Result<(), Fault> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let name = format!("unknown-{}-{}", name.trim_start_matches(ASIDE), crate::sys::now().micros());
     folder::rename_new(path, &root.join(name))?;
