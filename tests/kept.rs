@@ -1,6 +1,6 @@
 //! What a teardown must not overlook, each by itself: without it no other story would notice.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 
 use crate::common::World;
@@ -132,24 +132,30 @@ fn what_a_worker_may_not_read_itself_stays() {
     assert!(tree.join("a.key").exists());
 }
 
-/// One thing in the trash that cannot be deleted does not keep all that comes after it.
+/// One removed worktree that cannot be deleted does not keep those that come after it.
 #[test]
-fn the_trash_is_emptied_around_what_cannot_be_deleted() {
+fn what_was_removed_is_deleted_around_what_cannot_be() {
     let world = World::new();
     kept(&world, "echo u > u", "dirty");
-    // A supervisor that closes empties it too.
+    // A supervisor that closes deletes too.
     world.until("the supervisor to end", || world.processes().is_empty());
-    let trash = world.worktrees().join(".trash");
-    for name in ["a", "b"] {
-        std::fs::create_dir_all(trash.join(name)).unwrap();
-        std::fs::write(trash.join(name).join("f"), "").unwrap();
-    }
-    let (stuck, free) = (trash.join("a"), trash.join("b"));
+    let records = world.state().join("folders");
+    std::fs::create_dir_all(&records).unwrap();
+    let [stuck, free] = ["a", "b"].map(|name| {
+        let path = world.worktrees().join(format!(".gone-{name}"));
+        std::fs::create_dir_all(&path).unwrap();
+        std::fs::write(path.join("f"), "").unwrap();
+        let meta = path.metadata().unwrap();
+        let folder = serde_json::json!({"dev": meta.dev(), "ino": meta.ino()});
+        let record = serde_json::json!({"v": 1, "path": path, "folder": folder, "stage": {"is": "going"}});
+        std::fs::write(records.join(format!(".gone-{name}")), record.to_string()).unwrap();
+        path
+    });
     let mut strace = world.command("strace");
     strace.args(["-f", "-q", "-o", "/dev/null", "-P", stuck.to_str().unwrap(), "-e", "trace=unlinkat"]);
     strace.args(["-e", "inject=unlinkat:error=EPERM", World::binary(), "ps"]);
     strace.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).status().unwrap();
-    assert!(stuck.join("f").exists() && !free.exists(), "{:?}", crate::common::names(&trash));
+    assert!(stuck.join("f").exists() && !free.exists(), "{:?}", crate::common::names(&world.worktrees()));
     world.vnx(&["ps"]).expect(0);
-    assert!(!trash.exists());
+    assert!(!stuck.exists());
 }

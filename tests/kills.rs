@@ -4,6 +4,8 @@
 use std::fs::File;
 use std::process::Stdio;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::common::{World, names};
 
 const DISPATCH: [&str; 7] =
@@ -137,6 +139,37 @@ kills! {
     removed: REMOVED;
     kept: KEPT;
     from_the_pool: FROM_THE_POOL;
+}
+
+/// Between the facts and the rename, and until the look that comes after it, somebody may write.
+#[test]
+fn what_is_written_while_a_worktree_is_removed_keeps_it() {
+    let world = World::new();
+    for late in ["late", "src/late", "src/lib.rs"] {
+        let id = claimed(&world, REMOVED.script);
+        let lock = world.state().join("dispatches").join(&id).join("lock");
+        let lock = File::options().read(true).write(true).open(lock).unwrap();
+        lock.lock().unwrap();
+        let mut strace = world.command("strace");
+        strace.args(["-f", "-b", "execve", "-q", "-o", "/dev/null", "-e", "trace=renameat2"]);
+        strace.args(["-e", "inject=renameat2:signal=SIGSTOP:when=1", World::binary(), "supervise"]);
+        strace.args(["--state", world.state().to_str().unwrap(), &id]).stdin(Stdio::from(lock));
+        let mut strace = strace.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let aside = || names(&world.worktrees()).into_iter().find(|name| name.starts_with(".gone-"));
+        world.until("the rename", || aside().is_some());
+        std::fs::write(world.worktrees().join(aside().unwrap()).join(late), "precious").unwrap();
+        let its = |(_, command): &(i32, String)| command.contains(" supervise ") && !command.starts_with("strace");
+        let supervisor = world.processes().into_iter().find(its).unwrap().0;
+        kill_process(Pid::from_raw(supervisor).unwrap(), Signal::CONT).unwrap();
+        strace.wait().unwrap();
+        let closed = world.last("dispatch.closed");
+        assert_eq!((closed["teardown"]["tree"].as_str(), world.last_id()), (Some("kept"), id.clone()), "{closed}");
+        let tree = world.worktrees().join(&id);
+        assert_eq!(std::fs::read_to_string(tree.join(late)).unwrap(), "precious");
+        let told = world.last("worktree.kept")["reason"].as_str().unwrap().to_owned();
+        assert!(told.contains("changed while it was removed"), "{told}");
+        assert_eq!(names(&world.state().join("folders")), Vec::<String>::new());
+    }
 }
 
 /// What somebody else put where a dispatch was to be made is not ours to take away.

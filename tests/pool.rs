@@ -242,6 +242,13 @@ fn one_in_which_somebody_was_is_not_used() {
         });
     }
     world.git(&["branch", "-qD", "x"]);
+    // Where somebody wrote something, people find it.
+    let shown: Vec<_> = names(&world.worktrees()).into_iter().filter(|name| name.starts_with("unknown-")).collect();
+    let found = |path: &str| shown.iter().filter(|name| world.worktrees().join(name).join(path).exists()).count();
+    assert_eq!((shown.len(), found("mine"), found("src/key.env")), (3, 1, 1), "{shown:?}");
+    for name in shown {
+        world.vnx(&["worktree", "gc", "--apply", &name]).expect(0);
+    }
     empty(&world);
 }
 

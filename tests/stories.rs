@@ -25,6 +25,7 @@ mod contained;
 mod corners;
 mod crashes;
 mod creation;
+mod deletions;
 mod documentation;
 mod environments;
 mod errors;

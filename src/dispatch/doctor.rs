@@ -22,8 +22,9 @@ use crate::project::config::Panes;
 use crate::project::trust;
 use crate::provider::{self, Manifest, VersionProbe, environment};
 use crate::sys::cmd::Cmd;
+use crate::sys::folder::{self, FolderId};
 use crate::sys::path::Found;
-use crate::sys::{self, files, lock};
+use crate::sys::{self, lock};
 use crate::tmux::Tmux;
 use crate::worktree;
 
@@ -288,8 +289,10 @@ fn round_trip(project: &Project, seen: &Snapshot) -> Check {
         let stood = project.worktrees().exists();
         let made = repository.create_branch(&id.branch_ref(), &base.commit, None);
         let added = made.and_then(|()| repository.worktree_add_bare(&path, &id.branch(), "vnx doctor", || None));
+        // What stands there otherwise is not the trial's.
+        let trial = added.is_ok().then(|| FolderId::of(&path).ok()).flatten();
         let found = added.map_err(Fault::from).and_then(|()| worktree::is_found_by_git(&path));
-        let _ = files::delete_tree(&path);
+        let _ = trial.map(|trial| folder::delete(&path, Some(trial)));
         let forgotten = repository.worktree_forget(&path);
         let deleted = repository.delete_ref(&id.branch_ref(), &base.commit);
         if !stood {

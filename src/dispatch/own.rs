@@ -25,7 +25,7 @@ use crate::project::{Paths, Project};
 use crate::provider::{self, environment};
 use crate::sys::{self, files, lock, path};
 use crate::worker::control;
-use crate::worktree::{self, POOL, Pool, Tree};
+use crate::worktree::{self, Discarded, POOL, Pool, Tree};
 
 /// The record of a person's worktree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -197,13 +197,7 @@ struct Making<'a> {
 
 impl Making<'_> {
     fn with_tree<T>(&self, work: impl FnOnce(&Tree<'_>) -> Result<T, Fault>) -> Result<T, Fault> {
-        let config = &self.project.config.worktree;
-        let policy = TeardownPolicy {
-            reproducible: config.reproducible.clone(),
-            rescue_ignored_max: config.rescue_ignored_max,
-            disk_floor: config.disk_floor,
-        };
-        work(&tree(self.project, self.own, self.id, self.folder, &policy))
+        work(&tree(self.project, self.own, self.id, self.folder, &policy(self.project)))
     }
 
     fn create(&self, lock: &std::fs::File) -> Result<(), Fault> {
@@ -270,14 +264,34 @@ fn tree<'a>(
     }
 }
 
-/// Takes away what a making that did not finish has left.
+/// Takes away what a making that failed has left: nobody but us and the hooks was in it.
 fn take_away(project: &Project, id: &DispatchId, own: &Own) -> Result<(), Fault> {
     let folder = folder_of(&project.paths, id);
-    let none = crate::domain::span::Size(0);
-    let policy = TeardownPolicy { reproducible: Vec::new(), rescue_ignored_max: none, disk_floor: none };
-    let tree = tree(project, own, id, &folder, &policy);
-    worktree::discard_own(&tree)?;
+    worktree::discard_own(&tree(project, own, id, &folder, &policy(project)))?;
     Ok(files::delete_tree(&folder)?)
+}
+
+/// Takes away what a maker left that died. In one that holds more than vnx wrote somebody has been, or a hook: it is
+/// the person's as it is.
+fn take_away_half_made(project: &Project, id: &DispatchId, own: &Own) -> Result<(), Fault> {
+    let folder = folder_of(&project.paths, id);
+    let setup = setup(project, &[], supplies::supplies(project)?, &mut Vec::new())?;
+    match worktree::discard_half_made(&tree(project, own, id, &folder, &policy(project)), &setup)? {
+        Discarded::Gone => Ok(files::delete_tree(&folder)?),
+        Discarded::Holds(_) => {
+            Git::repository(&project.located.common_dir).worktree_unlock(Path::new(&own.path))?;
+            Ok(files::remove(&folder.join("making"))?)
+        }
+    }
+}
+
+fn policy(project: &Project) -> TeardownPolicy {
+    let config = &project.config.worktree;
+    TeardownPolicy {
+        reproducible: config.reproducible.clone(),
+        rescue_ignored_max: config.rescue_ignored_max,
+        disk_floor: config.disk_floor,
+    }
 }
 
 /// What every command does: mends what a maker left that died, and forgets worktrees that a person removed.
@@ -305,7 +319,7 @@ fn tidy_one(project: &Project, id: &DispatchId) -> Result<(), Fault> {
         Some(_) if half_made && lock::is_copied(&lock, &making)? => Ok(files::delete_tree(&folder)?),
         // Its lock goes last: nothing was left to do but to say so.
         Some(own) if half_made && is_unlocked(project, &own) => Ok(files::remove(&folder.join("making"))?),
-        Some(own) if half_made => take_away(project, id, &own),
+        Some(own) if half_made => take_away_half_made(project, id, &own),
         _ => Ok(files::delete_tree(&folder)?),
     }
 }

@@ -7,10 +7,13 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::domain::setup::Setup;
 use crate::domain::{DispatchId, Fault};
 use crate::project::Paths;
 use crate::sys::files::{self, At};
+use crate::sys::folder::{self, FolderId};
 use crate::sys::{self, lock, path};
 
 /// The first port of the first block, and how many blocks of how many ports there are.
@@ -23,9 +26,12 @@ const NAMES: u8 = 8;
 /// A worker's own folder for temporary files.
 ///
 /// Not in the dispatch's folder: programs put sockets there, and a socket's path ends at 108 bytes.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Temporary {
     path: PathBuf,
+    /// Which folder it is; absent from before it is made.
+    folder: Option<FolderId>,
 }
 
 /// Where the note stands that names it, for a recovery whose own TMPDIR may be another.
@@ -41,14 +47,32 @@ impl Temporary {
         let place = std::env::temp_dir();
         for _ in 0..NAMES {
             let path = place.join(format!("vnx-{id}-{:08x}", u32::from_le_bytes(sys::random::<4>()?)));
-            files::replace(&note(dispatch), path::text(&path)?.as_bytes())?;
-            if files::claim_folder(&path)? {
-                return Ok(Self { path });
+            let mut temporary = Self { path, folder: None };
+            temporary.note(dispatch)?;
+            if files::claim_folder(&temporary.path)? {
+                temporary.folder = Some(FolderId::of(&temporary.path).at("examine", &temporary.path)?);
+                temporary.note(dispatch)?;
+                return Ok(temporary);
             }
         }
         files::remove(&note(dispatch))?;
         Err(Fault::environment(format!("every name for a folder of {id} in {} is taken", place.display()))
             .fix("set TMPDIR to a folder that only you write to"))
+    }
+
+    fn note(&self, dispatch: &Path) -> Result<(), Fault> {
+        path::text(&self.path)?;
+        let json = serde_json::to_vec(self).map_err(|e| Fault::internal(format!("the note of a folder: {e}")))?;
+        Ok(files::replace(&note(dispatch), &json)?)
+    }
+
+    /// Deletes it; before it was on record as made, only an empty one.
+    fn delete(&self) {
+        // What cannot be deleted is only disk space in a folder for temporary files.
+        let _ = match self.folder {
+            Some(folder) => folder::delete(&self.path, Some(folder)).map_err(Fault::from),
+            None => std::fs::remove_dir(&self.path).at("remove", &self.path).map_err(Fault::from),
+        };
     }
 }
 
@@ -59,21 +83,14 @@ fn is_name(name: &str, id: &DispatchId) -> bool {
     end.and_then(|end| end.strip_prefix('-')).is_some_and(is_random)
 }
 
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        // What cannot be deleted is only disk space in a folder for temporary files.
-        let _ = files::delete_tree(&self.path);
-    }
-}
-
 /// Deletes what a dispatch whose supervisor is lost has left.
 pub(super) fn clear(dispatch: &Path, id: &DispatchId) {
     let Ok(Some(bytes)) = files::read_capped(&note(dispatch), 4096) else { return };
-    let path = PathBuf::from(String::from_utf8_lossy(&bytes).into_owned());
-    // Only a folder of such a name, of ours, and no link: the note lies where a worker could write.
-    let named = path.is_absolute() && path.file_name().and_then(|n| n.to_str()).is_some_and(|n| is_name(n, id));
-    if named && files::is_own_folder(&path) {
-        let _ = files::delete_tree(&path);
+    let Ok(noted) = serde_json::from_slice::<Temporary>(&bytes) else { return };
+    // Only a folder of such a name, and of ours: the note lies where a worker could write.
+    let name = noted.path.file_name().and_then(|name| name.to_str());
+    if noted.path.is_absolute() && name.is_some_and(|name| is_name(name, id)) && files::is_own_folder(&noted.path) {
+        noted.delete();
     }
 }
 
@@ -110,6 +127,12 @@ impl Block {
 pub(super) struct Surroundings {
     temporary: Temporary,
     ports: Option<Block>,
+}
+
+impl Drop for Surroundings {
+    fn drop(&mut self) {
+        self.temporary.delete();
+    }
 }
 
 impl Surroundings {

@@ -20,6 +20,8 @@ use crate::gate::standing;
 use crate::git::{Git, same_folder};
 use crate::ledger::Receipt;
 use crate::project::Project;
+use crate::sys::files::At;
+use crate::sys::folder::{self, FolderId};
 use crate::sys::{self, files, lock};
 use crate::worktree::{self, Source, Tree};
 
@@ -326,6 +328,7 @@ fn of_dispatch(project: &Project, id: &DispatchId, wanted: &Wanted, row: &mut Ke
 
 /// A folder that no dispatch of this project made: it goes only when its name is given.
 fn of_nobody(project: &Project, wanted: &Wanted, row: &mut Kept) -> Result<(), Fault> {
+    let folder = FolderId::of(&row.worktree).at("examine", &row.worktree)?;
     let registered = Git::worktree_git_dir(&project.located.common_dir, &row.worktree);
     let (may, because) = if !matches!(registered, Ok(None)) {
         (false, "a worktree of git that no dispatch made: `git worktree remove` is for it")
@@ -341,7 +344,7 @@ fn of_nobody(project: &Project, wanted: &Wanted, row: &mut Kept) -> Result<(), F
     row.reclaim = may;
     row.because.push_str(because);
     if may && wanted.apply {
-        files::delete_tree(&row.worktree)?;
+        folder::delete(&row.worktree, Some(folder))?;
         row.removed = true;
     }
     Ok(())

@@ -101,6 +101,9 @@ impl Git {
         let mut tries = 0;
         loop {
             files::private_folder(&gone)?;
+            if !files::is_own_folder(&gone) {
+                return Err(std::io::Error::other("it is a link, or another user's: move it away")).at("use", &gone);
+            }
             match std::fs::rename(own, &aside) {
                 // Somebody else has just taken the folder of those that go away, or there is nothing to take.
                 Err(e) if e.kind() == ErrorKind::NotFound && own.exists() && tries < 100 => tries += 1,

@@ -172,11 +172,12 @@ const MAX_POOL: usize = 32;
 pub struct Worktree {
     /// The folder for worktrees, relative to the main checkout; `null`: `../<repo>.worktrees`.
     pub root: Option<String>,
-    /// A dispatch is refused when less disk space than this is free.
+    /// A dispatch is refused when less disk space than this is free; a rescue leaves as much.
     pub disk_floor: Size,
     /// A dispatch is refused when all worktrees together take up this much space; `null`: no limit.
     pub budget: Option<Size>,
-    /// Names of ignored files and folders that a build can recreate.
+    /// What a build can recreate among ignored files: folders in which git tracks nothing, by name or the end of their
+    /// path, and files by `*` and their ending.
     pub reproducible: Vec<String>,
     /// Other ignored files go into a rescue commit, up to this size in total.
     pub rescue_ignored_max: Size,

@@ -31,7 +31,8 @@ pub struct FolderId {
 impl FolderId {
     /// The folder at a path. A link to one is none.
     pub fn of(path: &Path) -> io::Result<Self> {
-        Ok(place(open_top(path)?.as_fd())?.id)
+        let folder = rustix::fs::open(path, FOLDER.union(OFlags::PATH), Mode::empty())?;
+        Ok(place(folder.as_fd())?.id)
     }
 }
 
@@ -95,7 +96,9 @@ fn delete_at(path: &Path, known: Option<FolderId>) -> io::Result<()> {
     let name = CString::new(name.as_bytes())?;
     let top = match open_inner(&above, &name) {
         Err(Errno::NOENT) => return Ok(()),
-        Err(Errno::NOTDIR | Errno::LOOP) => return Err(io::Error::other("it is not a folder, or a link to one")),
+        // In our own state a link is ours as well, and what it leads to is not.
+        Err(Errno::NOTDIR | Errno::LOOP) if known.is_none() => return unlink(&above, &name, AtFlags::empty()),
+        Err(Errno::NOTDIR | Errno::LOOP) => return Err(io::Error::other("it is no folder, or a link to one")),
         other => other?,
     };
     let at = place(top.as_fd())?;
@@ -399,7 +402,7 @@ mod tests {
         file(&at.join("t/a/f"));
         file(&at.join("t/target/x"));
         file(&at.join("elsewhere/old"));
-        while FileTime::now() <= FileTime::of(&rustix::fs::lstat(&at.join("elsewhere/old")).unwrap()) {
+        while FileTime::now() <= FileTime::of(&rustix::fs::lstat(at.join("elsewhere/old")).unwrap()) {
             std::thread::yield_now();
         }
         let (since, skip) = (FileTime::now(), BTreeSet::from([PathBuf::from("target")]));

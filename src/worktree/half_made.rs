@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use super::{Tree, facts};
 use crate::domain::Fault;
+use crate::domain::plan::TeardownPolicy;
 use crate::domain::setup::Setup;
+use crate::domain::span::Size;
 use crate::git::{Entry, Git};
 use crate::sys::files;
 use crate::sys::folder::{Folder, Stands};
@@ -31,11 +33,23 @@ pub(super) fn foreign(tree: &Tree<'_>, setup: &Setup, at: &Path) -> Result<Optio
     if at.symlink_metadata().is_err() {
         return Ok(None);
     }
-    foreign_file(tree, setup, at, &repository)
+    foreign_file(&repository, tree.base, tree.policy, setup, at)
 }
 
-fn foreign_file(tree: &Tree<'_>, setup: &Setup, at: &Path, repository: &Git) -> Result<Option<String>, Fault> {
-    let of_base = repository.files_of(tree.base)?;
+/// The first file in a folder that is not the beginning of what a commit has there.
+pub(super) fn foreign_to(repository: &Git, commit: &str, at: &Path) -> Result<Option<String>, Fault> {
+    let policy = TeardownPolicy { reproducible: Vec::new(), rescue_ignored_max: Size(0), disk_floor: Size(0) };
+    foreign_file(repository, commit, &policy, &Setup::default(), at)
+}
+
+fn foreign_file(
+    repository: &Git,
+    commit: &str,
+    policy: &TeardownPolicy,
+    setup: &Setup,
+    at: &Path,
+) -> Result<Option<String>, Fault> {
+    let of_base = repository.files_of(commit)?;
     let known: HashMap<&Path, &Entry> = of_base.iter().map(|entry| (entry.path.as_path(), entry)).collect();
     let folder = Folder::open(at)?;
     let mut found = Vec::new();
@@ -44,7 +58,7 @@ fn foreign_file(tree: &Tree<'_>, setup: &Setup, at: &Path, repository: &Git) -> 
         let tracks_below = |folder: &Path| of_base.iter().any(|entry| entry.path.starts_with(folder));
         // The link to git's own folder.
         let is_link = path == Path::new(".git") && full.symlink_metadata().is_ok_and(|meta| meta.is_file());
-        let is_of_build = || tree.policy.reproducible_part(&path, false, tracks_below).is_some();
+        let is_of_build = || policy.reproducible_part(&path, false, tracks_below).is_some();
         if is_link || is_copy(setup, &folder, &path) || is_of_build() {
             continue;
         }

@@ -13,13 +13,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::place::private_real_folder;
-use super::{Tree, removal};
+use super::{Tree, half_made, removal};
 use crate::domain::setup::Setup;
 use crate::domain::{Digest, Fault};
 use crate::git::Git;
 use crate::project::Paths;
 use crate::sys::files::{self, At};
-use crate::sys::folder;
+use crate::sys::folder::{self, FolderId};
 use crate::sys::lock;
 
 /// The folder of the pool below that of the worktrees.
@@ -144,14 +144,29 @@ impl Pool<'_> {
         };
         if !moved.and_then(|()| finish()).is_ok_and(|done| done) {
             // A new one is made, or that tells what is wrong.
-            if tree.path.symlink_metadata().is_ok() {
-                removal::show(tree.paths, self.root, tree.path)?;
-            }
+            self.drop_handed_over(&ready.commit, tree)?;
             let _guard = self.locked()?;
             self.repository().worktree_drop(&to)?;
             return Ok(None);
         }
         Ok(Some(to))
+    }
+
+    /// Takes one away that was handed over and cannot be used.
+    fn drop_handed_over(&self, commit: &str, tree: &Tree<'_>) -> Result<(), Fault> {
+        if tree.path.symlink_metadata().is_err() {
+            return Ok(());
+        }
+        if self.is_written(commit, tree.path) && self.is_written(tree.base, tree.path) {
+            return removal::show_forgotten(self.paths, self.root, tree.path);
+        }
+        let folder = FolderId::of(tree.path).at("examine", tree.path)?;
+        removal::put_aside(self.paths, self.root, tree.path, folder)?.condemn()?.delete()
+    }
+
+    /// Whether something is in a tree of the pool that is not of its commit. What cannot be read may be.
+    fn is_written(&self, commit: &str, tree: &Path) -> bool {
+        !half_made::foreign_to(&self.repository(), commit, tree).is_ok_and(|foreign| foreign.is_none())
     }
 
     /// Whether it is still what it was declared to be, as far as that can be seen in no time.
@@ -188,6 +203,7 @@ impl Pool<'_> {
         // What git noted so far is of another time.
         files::delete_tree(&from.join("logs"))?;
         files::remove(&from.join("ORIG_HEAD"))?;
+        Git::repository(&from).begin_reflog(tree.base)?;
         std::fs::rename(&from, to).at("rename", &from)?;
         folder::rename_new(&self.folder().join(name), tree.path)?;
         removal::release(self.paths, &self.folder().join(name))?;
@@ -280,12 +296,9 @@ impl Pool<'_> {
     fn discard(&self, name: &str) -> Result<Option<removal::Aside<'_>>, Fault> {
         let (path, ready) = (self.folder().join(name), self.ready(name));
         files::remove(&self.git_dir(name).join(READY))?;
-        let git = Git::tree(self.git_dir(name), &path);
-        let is_written = |ready: Ready| {
-            !self.is_sound(name, &ready) && !git.is_untouched(ready.commit.len() / 2).is_ok_and(|untouched| untouched)
-        };
+        let is_written = |ready: Ready| !self.is_sound(name, &ready) && self.is_written(&ready.commit, &path);
         let gone = if ready.is_some_and(is_written) && path.symlink_metadata().is_ok() {
-            removal::show(self.paths, self.root, &path).map(|()| None)
+            removal::show_forgotten(self.paths, self.root, &path).map(|()| None)
         } else {
             removal::clear(self.paths, self.root, &path)
         };

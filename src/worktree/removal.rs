@@ -156,7 +156,7 @@ impl Aside<'_> {
     /// Deletes it, whatever became of it.
     pub(super) fn delete(self) -> Result<(), Fault> {
         let Self { paths, path, folder, .. } = self;
-        delete(paths, Record { v: 1, path, folder, stage: Stage::Going })
+        delete(paths, &Record { v: 1, path, folder, stage: Stage::Going })
     }
 }
 
@@ -194,7 +194,7 @@ pub fn delete_removed(paths: &Paths, root: &Path, patience: Duration) -> Result<
         // One that cannot be deleted does not keep the others. What is beside other worktrees is of another
         // configuration, or of the repository of which this one is a copy.
         let here = |record: &Record| record.path.parent() == Some(root);
-        let deleted: Vec<_> = all(paths).filter(here).map(|record| delete(paths, record)).collect();
+        let deleted: Vec<_> = all(paths).filter(here).map(|record| delete(paths, &record)).collect();
         deleted.into_iter().collect::<Result<(), _>>()?;
         drop(guard);
     }
@@ -202,13 +202,16 @@ pub fn delete_removed(paths: &Paths, root: &Path, patience: Duration) -> Result<
     Ok(())
 }
 
-fn delete(paths: &Paths, record: Record) -> Result<(), Fault> {
-    let Record { path, folder, stage, .. } = &record;
+fn delete(paths: &Paths, record: &Record) -> Result<(), Fault> {
+    let Record { path, folder, stage, .. } = record;
     if let Stage::Made | Stage::Aside { .. } = stage {
         return Ok(());
     }
-    if path.symlink_metadata().is_err() {
-        return release(paths, path);
+    match FolderId::of(path) {
+        Ok(there) if there == *folder => {}
+        // Gone, or something else took its place, of which nothing is known.
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => return Err(e).at("examine", path)?,
+        _ => return release(paths, path),
     }
     if let Stage::GivenUp { since, worthless } = stage {
         // Whoever has something open in it may still write.
@@ -216,7 +219,7 @@ fn delete(paths: &Paths, record: Record) -> Result<(), Fault> {
             return Ok(());
         }
         if !matches!(folder::changed_since(path, *since, worthless), Ok(None)) {
-            return show(paths, path.parent().unwrap_or(path), path);
+            return show_forgotten(paths, path.parent().unwrap_or(path), path);
         }
         write(paths, &Record { stage: Stage::Going, ..record.clone() })?;
     }
@@ -224,9 +227,18 @@ fn delete(paths: &Paths, record: Record) -> Result<(), Fault> {
     release(paths, path)
 }
 
+/// Shows a worktree that git has forgotten: without the file that leads to what git had of it.
+pub(super) fn show_forgotten(paths: &Paths, root: &Path, path: &Path) -> Result<(), Fault> {
+    let link = path.join(".git");
+    if link.symlink_metadata().is_ok_and(|meta| meta.is_file()) {
+        files::remove(&link)?;
+    }
+    show(paths, root, path)
+}
+
 /// Puts a folder where somebody wrote who was not meant to among the worktrees: there it is a folder of nobody, which
 /// people see in their list, and of which nothing is deleted unasked.
-pub(super) fn show(paths: &Paths, root: &Path, path: &Path) -> Result<(), Fault> {
+fn show(paths: &Paths, root: &Path, path: &Path) -> Result<(), Fault> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let name = format!("unknown-{}-{}", name.trim_start_matches(ASIDE), crate::sys::now().micros());
     folder::rename_new(path, &root.join(name))?;
@@ -316,11 +328,15 @@ mod tests {
         let path = world.given_up();
         std::fs::rename(&path, world.root.join("moved")).unwrap();
         symlink(world.root.join("moved"), &path).unwrap();
-        assert!(!world.tidy());
+        assert!(world.tidy() && path.is_symlink());
         std::fs::remove_file(&path).unwrap();
+        let path = {
+            std::fs::rename(world.root.join("moved"), world.root.join("mine")).unwrap();
+            world.given_up()
+        };
+        std::fs::rename(&path, world.root.join("moved")).unwrap();
         std::fs::create_dir(&path).unwrap();
-        world.tidy();
-        assert!(path.exists() || world.names().iter().any(|name| name.starts_with("unknown-")));
+        assert!(world.tidy() && path.is_dir());
         assert_eq!(std::fs::read_to_string(world.root.join("moved/f")).unwrap(), "mine");
     }
 

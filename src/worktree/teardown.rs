@@ -12,10 +12,14 @@ use super::{Collected, Tree, removal};
 use crate::domain::Fault;
 use crate::domain::tree::{BranchFate, TreeClass, TreeFate, Tri, classify};
 use crate::git::Git;
-use crate::sys::{files, folder};
+use crate::sys::files;
+use crate::sys::folder::{self, FileTime};
 
 /// In git's folder of a worktree that goes, with its class, from before the folder goes until git forgets it.
 pub const GOING: &str = "vnx-going";
+
+/// How often a removed tree is looked at: each look takes longer than a tick of the clock of files.
+const LOOKS: usize = 8;
 
 /// What teardown did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -200,11 +204,13 @@ fn remove(tree: &Tree<'_>, is_as_it_was: &AsItWas<'_>) -> Result<Option<String>,
         let git_dir = Git::worktree_git_dir(tree.common_dir, tree.path)?
             .ok_or_else(|| Fault::environment("git has no worktree of this dispatch on record"))?;
         let aside = removal::put_aside(tree.paths, tree.root(), tree.path, folder)?;
-        if let Some(why) = is_as_it_was.look_again(tree, &git_dir, &aside.path) {
-            aside.put_back()?;
-            return Ok(Some(why));
+        match is_as_it_was.look_again(tree, &git_dir, &aside.path) {
+            Ok(since) => aside.give_up(since, is_as_it_was.collected.worthless.clone())?,
+            Err(why) => {
+                aside.put_back()?;
+                return Ok(Some(why));
+            }
         }
-        aside.give_up(is_as_it_was.collected.read_at, is_as_it_was.collected.worthless.clone())?;
     }
     if Git::worktree_git_dir(tree.common_dir, tree.path).ok().flatten().is_some() {
         tree.forget()?;
@@ -220,20 +226,25 @@ struct AsItWas<'a> {
 }
 
 impl AsItWas<'_> {
-    /// Why the tree, which is at `moved` now, must stay.
-    fn look_again(&self, tree: &Tree<'_>, git_dir: &Path, moved: &Path) -> Option<String> {
-        let (since, none) = (self.collected.read_at, BTreeSet::new());
-        let changed = folder::changed_since(moved, since, &self.collected.worthless);
-        let changed_git = || folder::changed_since(git_dir, since, &none);
-        if matches!(changed, Ok(None)) && matches!(changed_git(), Ok(None)) {
-            return None;
+    /// Looks at the tree, which is at `moved` now: since when nothing was changed in it, or why it must stay.
+    fn look_again(&self, tree: &Tree<'_>, git_dir: &Path, moved: &Path) -> Result<FileTime, String> {
+        let tree = Tree { path: moved, ..tree.clone() };
+        let mut since = self.collected.read_at;
+        for _ in 0..LOOKS {
+            let changed = folder::changed_since(moved, since, &self.collected.worthless);
+            let changed_git = || folder::changed_since(git_dir, since, &BTreeSet::new());
+            if matches!(changed, Ok(None)) && matches!(changed_git(), Ok(None)) {
+                return Ok(since);
+            }
+            // Perhaps just before the facts were read, in the same tick of the clock.
+            let now = super::facts::collect_in(&tree, git_dir);
+            since = now.read_at;
+            match (self.same)(&tree, &now) {
+                Ok(true) => {}
+                Ok(false) => return Err("it was changed while it was removed".to_owned()),
+                Err(fault) => return Err(format!("it was changed while it was removed: {fault}")),
+            }
         }
-        let moved = Tree { path: moved, ..tree.clone() };
-        let now = super::facts::collect_in(&moved, git_dir);
-        match (self.same)(&moved, &now) {
-            Ok(true) => None,
-            Ok(false) => Some("it was changed while it was removed".to_owned()),
-            Err(fault) => Some(format!("it was changed while it was removed: {fault}")),
-        }
+        Err("it was changed again and again while it was removed".to_owned())
     }
 }
