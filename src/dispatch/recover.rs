@@ -159,7 +159,8 @@ pub(super) fn where_pids_count() -> String {
 }
 
 /// What stands in the folder of a dispatch before its worker is started, beside temporary files.
-const BEFORE_A_RUN: [&str; 11] = [
+const BEFORE_A_RUN: [&str; 12] = [
+    worktree::BASELINE,
     "lock",
     "request.yaml",
     "prompt.md",

@@ -12,8 +12,8 @@ use crate::domain::{Digest, Fault};
 use crate::git::{Git, GitError, OwnWork, Refs, STASH, SharedFiles};
 use crate::sys::files;
 
-/// In the folder of a dispatch.
-const FILE: &str = "baseline.json";
+/// In the folder of a dispatch; it stands there before a worker does.
+pub const BASELINE: &str = "baseline.json";
 
 /// Files of git that decide which history there is: shallow commits (gitrepository-layout(5)), and other stores.
 const HISTORY: [&str; 2] = ["shallow", "objects/info/alternates"];
@@ -56,12 +56,12 @@ impl Baseline {
     /// Stores it for whoever finishes the dispatch.
     pub fn store(&self, folder: &Path) -> Result<(), Fault> {
         let json = serde_json::to_vec(self).map_err(|e| Fault::internal(format!("the baseline: {e}")))?;
-        Ok(files::replace(&folder.join(FILE), &json)?)
+        Ok(files::replace(&folder.join(BASELINE), &json)?)
     }
 
     /// Reads it back; `None` if there is none, or it cannot be read: then nothing is known of what was there before.
     pub(super) fn load(folder: &Path) -> Option<Self> {
-        let bytes = files::read_capped(&folder.join(FILE), 256 << 20).ok()??;
+        let bytes = files::read_capped(&folder.join(BASELINE), 256 << 20).ok()??;
         serde_json::from_slice(&bytes).ok()
     }
 

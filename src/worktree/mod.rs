@@ -26,7 +26,7 @@ use std::path::Path;
 use std::time::Duration;
 
 pub use answer::{Answer, commit_answer};
-pub use baseline::{Baseline, Gone, keep_lost};
+pub use baseline::{BASELINE, Baseline, Gone, keep_lost};
 pub use create::{Discarded, Made, create, discard_half_made, discard_own, is_found_by_git};
 pub use facts::Collected;
 pub use keep::keep;

@@ -64,7 +64,7 @@ pub(super) struct Top {
 pub(super) enum Command {
     /// Set this repository up for vnx; a second run changes nothing
     Init(InitArgs),
-    /// Show what this repository brings that would be run, and accept it
+    /// Show what this repository would run here, and accept it
     ///
     /// In a clone, nothing of it is run until a person has accepted it here. What changes later is asked for again, and so
     /// are git's ignore and attribute files that somebody changed while dispatches ran.
