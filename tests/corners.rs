@@ -398,9 +398,9 @@ fn a_partial_clone_is_completed_for_a_worktree() {
     world.vnx_in(&part, &args).expect(0);
     let id = world.vnx_in(&part, &["show", "--json"]).expect(0).json()["id"].as_str().unwrap().to_owned();
     assert_eq!(world.git_in(&part, &["show", &format!("vnx/{id}:g")]), "old");
-    // A commit that came from where the clone can fetch again is a commit.
+    // What came from where the clone can fetch again is whole.
     sh(&world, "git checkout -qb more; echo more > more; git add more; git commit -qm more; git checkout -q main");
-    let fetched = "git fetch -q origin; git merge -q --ff-only origin/more";
+    let fetched = "git fetch -q origin; git merge -q --ff-only origin/more; echo h > h; git add h; git commit -qm h";
     world.vnx_in(&part, &[&SHELL[..], &["--id", "forward", "-i", fetched]].concat()).expect(0);
     let closed = world.vnx_in(&part, &["show", "forward", "--json"]).expect(0).json();
     assert_eq!(closed["closed"]["commits"], 1, "{closed:#}");

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::receipt::Kind;
 use crate::domain::{Digest, DispatchId};
-use crate::git::{Commit, Git};
+use crate::git::{Commit, FOR_DISPATCH, Git};
 use crate::ledger::verify::{Flaw, Report, Status};
 use crate::ledger::{Differs, Marks};
 use crate::project::{Paths, Project};
@@ -36,9 +36,9 @@ struct Closing {
 }
 
 /// Leaves in the folder of a dispatch which receipt closed it.
-pub fn note_closing(paths: &Paths, id: &DispatchId, seq: u64, hash: Digest) -> Result<(), PathError> {
+pub fn note_closing(folder: &Path, seq: u64, hash: Digest) -> Result<(), PathError> {
     let json = serde_json::to_string(&Closing { seq, hash }).unwrap_or_default();
-    files::replace(&paths.dispatch(id).join(CLOSING), json.as_bytes())
+    files::replace(&folder.join(CLOSING), json.as_bytes())
 }
 
 /// What the folder of a dispatch says of that.
@@ -170,12 +170,17 @@ fn ids(folder: &Path) -> impl Iterator<Item = DispatchId> + use<> {
     files::names(folder).unwrap_or_default().into_iter().filter_map(|name| DispatchId::parse(&name).ok())
 }
 
+/// Whether a line of a reflog has this message.
+fn says(line: &[u8], message: &str) -> bool {
+    line.strip_suffix(message.as_bytes()).is_some_and(|rest| rest.ends_with(b"\t"))
+}
+
 /// Other dispatches whose branch was made here.
 fn branches(project: &Project, known: &BTreeMap<DispatchId, Kind>) -> impl Iterator<Item = DispatchId> {
     let logs = project.located.common_dir.join(BRANCH_LOGS);
     ids(&logs).filter(|id| !known.contains_key(id)).filter(move |id| {
         let log = files::read_capped(&logs.join(id.as_str()), 1 << 20).ok().flatten().unwrap_or_default();
-        let begins = log.split(|b| *b == b'\n').next().is_some_and(|first| first.ends_with(b"\tvnx: dispatch"));
+        let begins = log.split(|b| *b == b'\n').next().is_some_and(|first| says(first, FOR_DISPATCH));
         // A person gave another dispatch's branch this name.
         begins && memchr::memmem::find(&log, b"\tBranch: ").is_none()
     })
@@ -184,7 +189,7 @@ fn branches(project: &Project, known: &BTreeMap<DispatchId, Kind>) -> impl Itera
 /// Other dispatches that have a rescue here. One that is older than the ledger came with a mirror.
 fn rescues(project: &Project, known: &BTreeMap<DispatchId, Kind>) -> Vec<DispatchId> {
     let common_dir = &project.located.common_dir;
-    let packed = std::fs::read(common_dir.join("packed-refs")).unwrap_or_default();
+    let packed = files::read(&common_dir.join("packed-refs")).unwrap_or_default();
     let is_packed = memchr::memmem::find(&packed, RESCUES.as_bytes()).is_some();
     // Usually all of them have folders, and git is not asked.
     if !is_packed && ids(&common_dir.join(RESCUES)).all(|id| known.contains_key(&id)) {

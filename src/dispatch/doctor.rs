@@ -221,8 +221,18 @@ fn rows_of(project: &Project, seen: &Snapshot, checks: &mut Vec<Check>) {
     });
     checks.push(Check::of("writable", &seen.writable, |()| "state and worktrees can be written".to_owned()));
     checks.extend(witness_row(project));
+    checks.extend(changed_files_row(project));
     checks.extend(trees::misplaced(project).map(|(what, fix)| Check::new("worktrees", Level::Warn, what, fix)));
     checks.push(Check::of("disk", &seen.disk, |free| format!("{} MiB free", free >> 20)));
+}
+
+/// Git's shared files that somebody changed while a dispatch ran.
+fn changed_files_row(project: &Project) -> Option<Check> {
+    let changed = super::trust::changed_files(project).ok()?;
+    let told: Vec<String> = changed.iter().map(|(name, by)| format!("{name} was changed while {by} ran")).collect();
+    let what = format!("{}; what stood there before counts", told.join(", "));
+    let fix = "take the change back, or accept it: `vnx trust`";
+    (!changed.is_empty()).then(|| Check::new("git files", Level::Warn, what, fix))
 }
 
 fn witness_row(project: &Project) -> Option<Check> {
@@ -287,7 +297,7 @@ fn round_trip(project: &Project, seen: &Snapshot) -> Check {
     let tried = || -> Result<(), Fault> {
         let _guard = lock::exclusive(&project.paths.repo_lock(), Duration::from_secs(30))?;
         let stood = project.worktrees().exists();
-        let made = repository.create_branch(&id.branch_ref(), &base.commit, None);
+        let made = repository.create_branch(&id.branch_ref(), &base.commit, "vnx: trial", None);
         let added = made.and_then(|()| repository.worktree_add_bare(&path, &id.branch(), "vnx doctor", || None));
         // What stands there otherwise is not the trial's.
         let trial = added.is_ok().then(|| FolderId::of(&path).ok()).flatten();

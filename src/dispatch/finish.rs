@@ -239,7 +239,7 @@ impl Finish<'_> {
         }
         // The ledger is held against this one.
         if let Some(Appended { seq, hash, .. }) = written.last() {
-            let _ = anchor::note_closing(self.paths, id, *seq, *hash);
+            let _ = anchor::note_closing(&self.folder(), *seq, *hash);
         }
         // Before the mark goes by which a recovery would find it.
         surroundings::clear(&self.folder(), id);

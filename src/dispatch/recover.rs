@@ -45,7 +45,7 @@ pub fn tidy(project: &Project) -> Vec<(DispatchId, Result<(), Fault>)> {
     gates::tidy(project);
     pool::tidy(project);
     let worktrees = project.worktrees();
-    if worktree::anything_removed(&project.paths) {
+    if worktree::anything_removed(&project.paths) || worktree::is_left_behind(&worktrees) {
         // Disk space only: whoever comes next tries again.
         let _ = worktree::delete_removed(&project.paths, &worktrees, Duration::ZERO);
     }

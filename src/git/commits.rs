@@ -12,8 +12,7 @@ impl Git {
         from: impl Iterator<Item = &'a String>,
     ) -> Result<BTreeSet<String>> {
         let mut input: String = tips.iter().map(|oid| format!("{oid}\n")).collect();
-        input.push_str("--not\n");
-        input.extend(from.map(|oid| format!("{oid}\n")));
+        input.extend(from.map(|oid| format!("^{oid}\n")));
         let cmd = self.cmd().args(["rev-list", "--ignore-missing", "--stdin"]).stdin(input);
         let listed: BTreeSet<String> = expect("rev-list", cmd.run()?)?.text().lines().map(str::to_owned).collect();
         // A tag is an object of its own, which nothing else names.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Git, Result, expect, names_in, unreadable};
+use super::{Commit, Git, Result, expect, names_in, unreadable};
 use crate::sys::files;
 
 /// More of a reflog than this is not read.
@@ -32,8 +32,14 @@ pub struct Refs {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Moved {
     new: String,
+    /// Who did it, as `name <address>`, and when, in seconds since 1970.
+    by: String,
+    at: i64,
     message: String,
 }
+
+/// How far the clock of a commit and of its line in a reflog may be apart, in seconds.
+const SAME_MOMENT: i64 = 5;
 
 impl Git {
     /// Reads all refs. `self` is the repository; `hash` is the length of an object name in bytes.
@@ -60,9 +66,17 @@ impl Git {
         Ok(Refs { named, stashes, worktrees })
     }
 
-    /// Commits that were made in this worktree, or in one that was made below it since, as their reflogs have them;
-    /// and what the branches have that were made since, where nobody else's HEAD was on it. `self` is the worktree.
-    pub fn committed_here(&self, common_dir: &Path, before: &Refs, now: &Refs) -> Result<BTreeSet<String>> {
+    /// Those of these commits that were made in this worktree, or in one that was made below it since, as their reflogs
+    /// have them; and what the branches have that were made since, where nobody else's HEAD was on it. Whoever made the
+    /// commit must be who the reflog says, and then: a reflog's words can be chosen (`GIT_REFLOG_ACTION`). `self` is the
+    /// worktree.
+    pub fn committed_here(
+        &self,
+        common_dir: &Path,
+        before: &Refs,
+        now: &Refs,
+        asked: &BTreeSet<String>,
+    ) -> Result<BTreeSet<String>> {
         let tree = self.work_tree.as_deref().ok_or_else(|| unreadable("reflog"))?;
         let linked = common_dir.join("worktrees");
         let is_below = |name: &String| {
@@ -72,9 +86,9 @@ impl Git {
         let own = self.git_dir.file_name().unwrap_or_default();
         let (ours, others): (Vec<&String>, Vec<&String>) =
             now.worktrees.iter().partition(|name| name.as_str() == own || is_below(name));
-        let mut made = BTreeSet::new();
+        let mut made = Vec::new();
         for name in ours {
-            made.extend(Self::repository(linked.join(name)).reflog("HEAD")?.into_iter().filter_map(Moved::made));
+            made.extend(Self::repository(linked.join(name)).reflog("HEAD")?);
         }
         let repository = Self::repository(common_dir);
         let mut of_others: BTreeSet<String> = repository.reflog("HEAD")?.into_iter().map(|moved| moved.new).collect();
@@ -83,10 +97,16 @@ impl Git {
         }
         let is_new = |name: &&String| name.starts_with("refs/heads/") && !before.named.contains_key(*name);
         for name in now.named.keys().filter(is_new) {
-            let commits = repository.reflog(name)?.into_iter().filter_map(Moved::made);
-            made.extend(commits.filter(|commit| !of_others.contains(commit)));
+            made.extend(repository.reflog(name)?.into_iter().filter(|moved| !of_others.contains(&moved.new)));
         }
-        Ok(made)
+        made.retain(|moved| asked.contains(&moved.new) && makes_a_commit(&moved.message));
+        let mut proven = BTreeSet::new();
+        for moved in made {
+            if repository.raw_commits(std::slice::from_ref(&moved.new))?.iter().any(|commit| moved.is_of(commit)) {
+                proven.insert(moved.new);
+            }
+        }
+        Ok(proven)
     }
 
     /// What the last fetch of this worktree brought (git-fetch(1), `FETCH_HEAD`). `self` is the worktree.
@@ -111,14 +131,25 @@ impl Git {
 impl Moved {
     fn parse(line: &str) -> Option<Self> {
         let (head, message) = line.split_once('\t').unwrap_or((line, ""));
-        let new = head.split(' ').nth(1).filter(|oid| matches!(oid.len(), 40 | 64))?;
-        Some(Self { new: new.to_owned(), message: message.to_owned() })
+        let mut words = head.splitn(3, ' ');
+        let new = words.nth(1).filter(|oid| matches!(oid.len(), 40 | 64))?;
+        let (by, at) = identity(words.next()?)?;
+        Some(Self { new: new.to_owned(), by: by.to_owned(), at, message: message.to_owned() })
     }
 
-    /// The commit, if the line was written by what makes one, and not by what goes to one that is there.
-    fn made(self) -> Option<String> {
-        makes_a_commit(&self.message).then_some(self.new)
+    /// Whether the commit was made by who moved the ref, when it was moved.
+    fn is_of(&self, commit: &Commit) -> bool {
+        let signed = String::from_utf8_lossy(&commit.signed);
+        let committer = signed.lines().take_while(|line| !line.is_empty()).find_map(|l| l.strip_prefix("committer "));
+        committer.and_then(identity).is_some_and(|(by, at)| by == self.by && (at - self.at).abs() <= SAME_MOMENT)
     }
+}
+
+/// Reads `name <address> <seconds> <zone>`.
+fn identity(text: &str) -> Option<(&str, i64)> {
+    let (rest, _zone) = text.rsplit_once(' ')?;
+    let (by, seconds) = rest.rsplit_once(' ')?;
+    Some((by, seconds.parse().ok()?))
 }
 
 /// Whether git writes this into a reflog when it has made a commit: `commit…:`, `am:`, `cherry-pick:`, `revert:`, a step

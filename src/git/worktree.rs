@@ -13,11 +13,14 @@ use crate::sys::files::{self, At, PathError};
 /// How often a worktree is registered again after a failure that left nothing.
 const TRIES: u32 = 5;
 
+/// What git's log of a branch says that was made for a dispatch. The ledger must know such a branch.
+pub const FOR_DISPATCH: &str = "vnx: dispatch";
+
 impl Git {
-    /// Creates a branch that must not exist yet. `self` is the repository.
-    pub fn create_branch(&self, full_name: &str, commit: &str, held: Option<File>) -> Result<()> {
+    /// Creates a branch that must not exist yet, with a line in its log that says why. `self` is the repository.
+    pub fn create_branch(&self, full_name: &str, commit: &str, why: &str, held: Option<File>) -> Result<()> {
         // The empty old value means "must not exist".
-        let args = ["update-ref", "--no-deref", "-m", "vnx: dispatch", full_name, commit, ""];
+        let args = ["update-ref", "--no-deref", "-m", why, full_name, commit, ""];
         expect("update-ref", self.cmd().args(args).holding(held).run()?).map(drop)
     }
 

@@ -71,11 +71,12 @@ impl Baseline {
             return Err(GitError::Contradicted);
         }
         let repository = tree.repository();
-        repository.own_work(tree.base, tip, &self.others(tree, git, &repository, now)?)
+        repository.own_work(tree.base, tip, &self.others(tree, git, now, tip)?)
     }
 
     /// What is others': all that was there, and what came since, unless this worker has committed it.
-    fn others(&self, tree: &Tree<'_>, git: &Git, repository: &Git, now: &Refs) -> Result<BTreeSet<String>, GitError> {
+    fn others(&self, tree: &Tree<'_>, git: &Git, now: &Refs, tip: &str) -> Result<BTreeSet<String>, GitError> {
+        let repository = tree.repository();
         let mut others: BTreeSet<String> = self.refs.named.values().chain(&self.refs.stashes).cloned().collect();
         let (branch, own) = (tree.branch(), tree.branch_ref());
         let head = format!("worktrees/{}/HEAD", tree.path.file_name().unwrap_or_default().display());
@@ -90,10 +91,11 @@ impl Baseline {
             came.insert(commit.unwrap_or_else(|| oid.clone()));
         }
         came.extend(git.fetched(tree.base.len() / 2)?);
-        came.retain(|oid| !others.contains(oid));
-        if !came.is_empty() {
-            let made = git.committed_here(tree.common_dir, &self.refs, now)?;
-            others.extend(came.into_iter().filter(|oid| !made.contains(oid)));
+        others.extend(came.iter().cloned());
+        // Two workers that do the same in the same second make the same commit.
+        if !came.is_empty() || others.contains(tip) {
+            let made = git.committed_here(tree.common_dir, &self.refs, now, &others)?;
+            others.retain(|oid| !made.contains(oid));
         }
         Ok(others)
     }

@@ -5,10 +5,10 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Pool, Tree, removal, submodules};
+use super::{PLACES, Pool, Tree, removal, submodules};
 use crate::domain::Fault;
 use crate::domain::setup::Setup;
-use crate::git::Git;
+use crate::git::{FOR_DISPATCH, Git};
 use crate::sys::files::{self, At};
 use crate::sys::folder::FolderId;
 use crate::sys::lock;
@@ -30,7 +30,7 @@ pub fn create(tree: &Tree<'_>, setup: &Setup, alive: Option<&File>) -> Result<Ma
     let repository = tree.repository();
     let held = || alive.and_then(|lock| lock.try_clone().ok());
     // Fails if the branch exists; from here on it is ours.
-    repository.create_branch(&tree.branch_ref(), tree.base, held()).map_err(|e| {
+    repository.create_branch(&tree.branch_ref(), tree.base, FOR_DISPATCH, held()).map_err(|e| {
         Fault::environment(format!("branch {} cannot be made: {e}", tree.branch()))
             .fix("delete it, or choose another name")
     })?;
@@ -153,6 +153,13 @@ fn drop_branch(tree: &Tree<'_>) -> Result<(), Fault> {
 /// making and its use.
 pub fn leave(root: &Path, repo_lock: &Path) {
     if let Ok(_held) = lock::exclusive(repo_lock, Duration::from_secs(10)) {
+        let _ = std::fs::remove_dir(root.join(PLACES));
         let _ = std::fs::remove_dir(root);
     }
+}
+
+/// Whether a folder of ours for worktrees or checkouts stands there empty: somebody died before it was taken away.
+pub fn is_left_behind(root: &Path) -> bool {
+    let is_empty = |folder: &Path| std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
+    is_empty(root) || is_empty(&root.join(PLACES))
 }

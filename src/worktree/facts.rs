@@ -368,13 +368,11 @@ fn assemble(tree: &Tree<'_>, read: Read<'_>) -> Collected {
         (Some(head), None) => (head != tree.base).into(),
         (None, _) => Tri::Unknown,
     };
-    // Whoever made them: what the branch has beside the base is not lost with its worktree.
+    // Whoever made them: what the branch has beside the base is not lost with its worktree, if all of it was read.
     let has_moved = tip.as_ref().is_some_and(|tip| tip != tree.base);
     let own = match (work.is_some(), moved) {
-        (_, Tri::Yes) => Tri::Yes,
-        _ if has_moved => Tri::Yes,
-        (true, Tri::No) => Tri::No,
-        _ => Tri::Unknown,
+        (false, _) | (true, Tri::Unknown) => Tri::Unknown,
+        (true, moved) => (has_moved || moved == Tri::Yes).into(),
     };
     let own_at_head = match (&head, &now) {
         _ if moved != Tri::Yes => Tri::No,

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 pub use answer::{Answer, commit_answer};
 pub use baseline::{BASELINE, Baseline, Gone, keep_lost};
-pub use create::{Discarded, Made, create, discard_half_made, discard_own, is_found_by_git};
+pub use create::{Discarded, Made, create, discard_half_made, discard_own, is_found_by_git, is_left_behind};
 pub use facts::Collected;
 pub use keep::keep;
 pub use place::{PLACES, Place};

@@ -73,10 +73,6 @@ impl Place<'_> {
         drop(guard);
         // What cannot be deleted is only disk space, and tried again later.
         let _ = cleared?.map(removal::Aside::delete);
-        let guard = lock::exclusive(&self.paths.repo_lock(), Duration::from_mins(1))?;
-        // Not empty means that others work there.
-        let _ = std::fs::remove_dir(self.root.join(PLACES));
-        drop(guard);
         super::create::leave(self.root, &self.paths.repo_lock());
         Ok(())
     }

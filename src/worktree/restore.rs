@@ -14,7 +14,7 @@ use super::{Tree, nested, removal};
 use crate::domain::Fault;
 use crate::domain::line::quoted;
 use crate::domain::setup::Lfs;
-use crate::git::{Entry, Git, WriteError};
+use crate::git::{Entry, FOR_DISPATCH, Git, WriteError};
 use crate::sys::files::{self, At};
 use crate::sys::folder;
 
@@ -138,7 +138,7 @@ fn branch(tree: &Tree<'_>, tip: Option<&str>) -> Result<(), Fault> {
         (tip, _) => tip.map(str::to_owned),
     };
     if let Some(tip) = tip {
-        repository.create_branch(&name, &tip, None)?;
+        repository.create_branch(&name, &tip, FOR_DISPATCH, None)?;
     }
     Ok(())
 }
