@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::common::{World, rechained};
+use crate::common::{Run, World, rechained};
 
 /// A world with two closed dispatches and an anchor over them.
 fn anchored() -> World {
@@ -539,9 +539,15 @@ fn what_changes_between_the_check_and_the_ref_is_not_anchored_as_checked() {
         std::fs::write(bin.join("git"), script).unwrap();
         std::fs::set_permissions(bin.join("git"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         world.set("PATH", format!("{}:{path}", bin.display()));
-        let seal = world.vnx(&["audit-chain", "seal"]);
-        assert!(once.is_dir(), "the mutation never ran");
-        world.set("PATH", path);
+        let seal = world.start(&["audit-chain", "seal"]);
+        world.until("the mutation", || once.is_dir());
+        world.set("PATH", &path);
+        // What runs below a seal may not dispatch, so it waits for who may.
+        if mutation.contains("grown") {
+            world.vnx(&["dispatch-agent", "--agent", "hello-world", "--no-pane"]).expect(0);
+            std::fs::write(world.repo.join(".git/grown"), "").unwrap();
+        }
+        let seal = Run::of(seal.wait_with_output().unwrap());
         (world, seal)
     };
     // The ref is moved back by somebody else: theirs stands, and the ledger tells of it.
@@ -556,8 +562,8 @@ fn what_changes_between_the_check_and_the_ref_is_not_anchored_as_checked() {
     let report = world.vnx(&["audit-chain", "verify", "--json"]).expect(3).json();
     assert!(["truncated", "rewritten"].contains(&report["first_bad"]["kind"].as_str().unwrap()), "{report}");
     // It grows: the anchor covers what was checked, and what came since counts as uncovered.
-    let more = "env -u GIT_DIR -u GIT_WORK_TREE VNX dispatch-agent --agent hello-world --no-pane >&2";
-    let (world, seal) = mutated(&format!("({there}/..; {})", more.replace("VNX", World::binary())));
+    let grown = format!("while [ ! -e \"$({there}; pwd)/grown\" ]; do sleep 0.01; done");
+    let (world, seal) = mutated(&grown);
     assert_eq!(seal.code, 0, "{}", seal.err);
     let report = world.vnx(&["audit-chain", "verify", "--json"]).expect(0).json();
     assert!(report["anchors"]["unanchored"].as_u64().unwrap() > 5, "{report}");

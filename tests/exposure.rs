@@ -96,7 +96,8 @@ fn secrets_stand_only_in_what_is_kept_word_by_word() {
         assert_clean(&format!("vnx {args:?}"), format!("{}{}", run.out, run.err).as_bytes());
     }
     assert!(world.vnx(&["show", "--prompt"]).expect(0).out.contains("[redacted:"));
-    assert!(world.vnx(&["show", "--diff"]).expect(0).out.contains("+[redacted:SERVICE_TOKEN] "));
+    let shown = world.vnx(&["show", "--diff"]).expect(0).out;
+    assert!(shown.contains("+[redacted:SERVICE_TOKEN] "), "{shown}");
 }
 
 fn dispatch(world: &World) -> crate::common::Run {
@@ -179,9 +180,10 @@ fn nothing_is_written_through_a_folder_that_was_swapped() {
     assert!(away.join("diff.patch").exists() && world.count("dispatch.closed") == 1);
     // Recovery does not follow it either, and ends nothing that it cannot see.
     let mut child = world.start_script("exec sleep 600");
-    world.kill_supervisor();
+    world.until("a worker", || world.count("dispatch.started") == 2);
     child.kill().unwrap();
     child.wait().unwrap();
+    world.kill_supervisor_and_guard();
     let id = names(&world.state().join("open")).remove(0);
     let (folder, aside) = (world.state().join("dispatches").join(&id), world.root.join("aside"));
     std::fs::rename(&folder, &aside).unwrap();

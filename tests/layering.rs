@@ -122,6 +122,6 @@ fn files_stay_readable() {
     sources(&root, &mut files);
     for file in files {
         let lines = std::fs::read_to_string(&file).unwrap().lines().count();
-        assert!(lines <= 500, "{} has {lines} lines", file.display());
+        assert!(lines <= 600, "{} has {lines} lines", file.display());
     }
 }

@@ -284,9 +284,9 @@ fn a_loss_is_accepted_by_a_person_and_told_by_a_receipt() {
     world.unset("VNX_DISPATCH_ID");
     world.vnx(&[&ACCEPT[..3], &[" "]].concat()).expect(2);
     assert_eq!(sound(&world), kept);
-    world.vnx(&ACCEPT).expect(0);
+    world.person(&ACCEPT).expect(0);
     // There is nothing more.
-    assert!(world.vnx(&ACCEPT).expect(0).err.contains("nothing was accepted"));
+    assert!(world.person(&ACCEPT).expect(0).err.contains("nothing was accepted"));
     let lost = world.last("ledger.lost");
     assert_eq!((&lost["size"], &lost["known"]), (&kept.lines().count().into(), &known.into()), "{lost}");
     assert_eq!(lost["dispatches"], serde_json::json!(["three", "two"]));
@@ -305,7 +305,7 @@ fn a_loss_is_accepted_by_a_person_and_told_by_a_receipt() {
     // A ledger that is gone altogether begins anew.
     std::fs::remove_file(world.ledger()).unwrap();
     world.vnx(&["init"]).expect(5);
-    world.vnx(&ACCEPT).expect(0);
+    world.person(&ACCEPT).expect(0);
     dispatch(&world, "last", "true").expect(4);
     world.assert_verified();
 }
@@ -325,14 +325,14 @@ fn a_loss_of_what_was_anchored_is_accepted_too() {
     put(&world, &texts[0]);
     assert_eq!(verify(&world), (3, "truncated".to_owned()));
     world.vnx(&["audit-chain", "seal"]).expect(3);
-    world.vnx(&ACCEPT).expect(0);
+    world.person(&ACCEPT).expect(0);
     world.assert_verified();
     assert_eq!((anchors(), world.last("ledger.lost")["dispatches"].as_array().unwrap().len()), (2, 2));
     assert_eq!(world.git(&["for-each-ref", "--format=%(refname)", "refs/vnx/lost-anchors"]).lines().count(), 1);
     dispatch(&world, "four", "true").expect(4);
     // Before any anchor.
     put(&world, &cut(&texts[0], 3));
-    world.vnx(&ACCEPT).expect(0);
+    world.person(&ACCEPT).expect(0);
     world.assert_verified();
     assert_eq!(anchors(), 1);
 }
@@ -348,7 +348,7 @@ fn an_open_dispatch_whose_receipts_are_given_up_keeps_its_tree() {
     world.kill_supervisor();
     let text = sound(&world);
     put(&world, &until_closed(&text, "one"));
-    world.vnx(&ACCEPT).expect(0);
+    world.person(&ACCEPT).expect(0);
     world.vnx(&["ps"]).expect(0);
     assert_eq!(world.last("dispatch.closed")["teardown"]["tree"], "kept");
     assert!(tree.join("u1").exists());
@@ -409,7 +409,7 @@ fn an_older_state_folder_is_found_by_the_witness() {
     let (code, kind) = verify(&world);
     assert_eq!((code, kind.as_str()), (3, "truncated"));
     dispatch(&world, "five", "true").expect(3);
-    world.vnx(&ACCEPT).expect(0);
+    world.person(&ACCEPT).expect(0);
     dispatch(&world, "five", "true").expect(4);
     world.assert_verified();
 }

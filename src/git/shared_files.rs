@@ -2,6 +2,7 @@
 //! (gitattributes(5)). Whoever changes one changes what is seen of the work of all others, and what their merges come to.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -76,7 +77,11 @@ impl SharedFiles {
         let mut all = BTreeMap::new();
         for file in SharedFile::ALL {
             let Some(path) = file.path(common_dir, config) else { continue };
-            let bytes = files::read_capped(&path, MAX)?;
+            let bytes = match files::read_capped(&path, MAX) {
+                // A home that is no folder (`/dev/null`) has nothing in it.
+                Err(e) if e.source.kind() == ErrorKind::NotADirectory => None,
+                other => other?,
+            };
             let text = bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
             if !text.is_empty() {
                 all.insert(file, text);

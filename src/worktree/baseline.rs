@@ -71,11 +71,21 @@ impl Baseline {
             return Err(GitError::Contradicted);
         }
         let repository = tree.repository();
-        repository.own_work(tree.base, tip, &self.others(tree, git, now, tip)?)
+        let work = repository.own_work(tree.base, tip, &self.others(tree, git, now)?)?;
+        if !work.commits.is_empty() {
+            return Ok(work);
+        }
+        // Two workers that do the same in the same second make the same commit.
+        let all: BTreeSet<String> = repository.commits_between(tree.base, tip)?.0.into_iter().collect();
+        let made = git.committed_here(tree.common_dir, &self.refs, now, &all)?;
+        if made.is_empty() {
+            return Ok(work);
+        }
+        repository.own_work(tree.base, tip, &all.difference(&made).cloned().collect())
     }
 
     /// What is others': all that was there, and what came since, unless this worker has committed it.
-    fn others(&self, tree: &Tree<'_>, git: &Git, now: &Refs, tip: &str) -> Result<BTreeSet<String>, GitError> {
+    fn others(&self, tree: &Tree<'_>, git: &Git, now: &Refs) -> Result<BTreeSet<String>, GitError> {
         let repository = tree.repository();
         let mut others: BTreeSet<String> = self.refs.named.values().chain(&self.refs.stashes).cloned().collect();
         let (branch, own) = (tree.branch(), tree.branch_ref());
@@ -91,11 +101,10 @@ impl Baseline {
             came.insert(commit.unwrap_or_else(|| oid.clone()));
         }
         came.extend(git.fetched(tree.base.len() / 2)?);
-        others.extend(came.iter().cloned());
-        // Two workers that do the same in the same second make the same commit.
-        if !came.is_empty() || others.contains(tip) {
-            let made = git.committed_here(tree.common_dir, &self.refs, now, &others)?;
-            others.retain(|oid| !made.contains(oid));
+        came.retain(|oid| !others.contains(oid));
+        if !came.is_empty() {
+            let made = git.committed_here(tree.common_dir, &self.refs, now, &came)?;
+            others.extend(came.into_iter().filter(|oid| !made.contains(oid)));
         }
         Ok(others)
     }
