@@ -164,7 +164,12 @@ fn at_every_step(case: Case, blow: Blow, first: usize, stride: usize) {
         let struck = strike(&mut world, blow, n, &command(case, &id));
         let story = until_unlocked(&world, &["ps"], blow);
         assert_eq!(story.code, 0, "{at}: {}", story.err);
-        assert!(!world.worktrees().exists(), "{at}: {} {:?}", story.err, crate::common::names(&world.worktrees()));
+        assert!(
+            !world.worktrees().exists(),
+            "{at}: {} {:?}",
+            story.err,
+            String::from_utf8_lossy(&world.command("find").arg(world.worktrees()).output().unwrap().stdout)
+        );
         settled(&world);
         let now = main(&world);
         let [started, landed, refused] = counts;

@@ -6,15 +6,14 @@ use std::time::Duration;
 
 use super::Tree;
 use super::baseline::{Baseline, Gone};
+use super::branch::{Branch, own_work};
 use super::ignored::Ignored;
 use super::nested::Beyond;
 use super::rescue::{Seen, is_passing};
 use crate::domain::Digest;
 use crate::domain::receipt::DiffStat;
 use crate::domain::tree::{TreeFacts, Tri};
-use crate::git::{
-    self, Forms, Git, GitError, HeadAt, Hidden, IgnoreRules, OwnWork, Refs, SharedFile, SharedFiles, Status,
-};
+use crate::git::{self, Forms, Git, GitError, HeadAt, Hidden, IgnoreRules, OwnWork, SharedFile, SharedFiles, Status};
 use crate::sys::folder::{FileTime, FolderId};
 use crate::sys::{files, process};
 
@@ -238,65 +237,6 @@ struct Look {
 impl Look {
     fn failed() -> Self {
         Self { status: Err(lost("status")), hidden: Err(lost("status")), newly_hidden: Ok(Vec::new()), shared: None }
-    }
-}
-
-/// The dispatch branch, and what else became of the repository's refs.
-struct Branch {
-    tip: Result<Option<String>, GitError>,
-    now: Result<Refs, GitError>,
-    work: Result<OwnWork, GitError>,
-    diff: Result<Option<DiffStat>, GitError>,
-    unresolved: Option<String>,
-    lost: Result<Vec<Gone>, GitError>,
-}
-
-impl Branch {
-    fn read(tree: &Tree<'_>, git: &Git, repository: &Git, baseline: Option<&Baseline>) -> Self {
-        let tip = repository.ref_commit(&tree.branch_ref());
-        let now = repository.refs(tree.base.len() / 2);
-        let (work, diff, unresolved) = match (&tip, &now) {
-            (Ok(Some(tip)), Ok(now)) if tip != tree.base => {
-                let work = own_work(tree, git, repository, baseline, now, tip);
-                let change = |work: &OwnWork| {
-                    let changes = repository.own_changes(work, tip)?;
-                    let unresolved = repository.unresolved_gitlink(&changes, tree.path, git);
-                    Ok((git::diff_stat(&changes), unresolved))
-                };
-                match work.as_ref().map(change) {
-                    Ok(Ok((diff, unresolved))) => (work, Ok(Some(diff)), unresolved),
-                    Ok(Err(e)) => (work, Err(e), None),
-                    Err(_) => (work, Ok(None), None),
-                }
-            }
-            (Ok(_), Ok(_)) => {
-                let onto = vec![tree.base.to_owned()];
-                (Ok(OwnWork { onto, has_base: true, ..OwnWork::default() }), Ok(None), None)
-            }
-            _ => (Err(lost("rev-list")), Ok(None), None),
-        };
-        let lost = match (baseline, &now) {
-            (Some(baseline), Ok(now)) => baseline.lost(tree, now),
-            _ => Ok(Vec::new()),
-        };
-        Self { tip, now, work, diff, unresolved, lost }
-    }
-}
-
-/// The commits of `tip` that are this worktree's own. A person's worktree has no baseline: there what its branch alone
-/// has is its own.
-fn own_work(
-    tree: &Tree<'_>,
-    git: &Git,
-    repository: &Git,
-    baseline: Option<&Baseline>,
-    now: &Refs,
-    tip: &str,
-) -> Result<OwnWork, GitError> {
-    match baseline {
-        Some(baseline) => baseline.work(tree, git, now, tip),
-        None if tree.own_branch.is_some() => repository.own_work(tree.base, tip, &BTreeSet::new()),
-        None => Err(GitError::NoBaseline),
     }
 }
 

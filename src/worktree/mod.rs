@@ -4,6 +4,7 @@
 
 mod answer;
 mod baseline;
+mod branch;
 mod create;
 mod facts;
 mod half_made;
