@@ -44,11 +44,14 @@ impl Git {
     /// git looks at all worktrees, and fails over one that somebody else's git takes away at that moment; and a `git
     /// worktree prune` may take away what was just begun. Neither leaves anything but an empty folder.
     fn worktree_add(&self, how: &[&str], path: &Path, what: &str, held: impl Fn() -> Option<File>) -> Result<()> {
-        let mut tries = 0;
+        // An empty folder that was made for it stays the one that is on record.
+        let (mut tries, was_there) = (0, path.exists());
+        let is_empty = || std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
         loop {
             let cmd = self.cmd().args(["worktree", "add", "--quiet", "--no-checkout"]).args(how);
             let output = cmd.arg("--").arg(path).arg(what).holding(held()).run()?;
-            let nothing_left = || !path.exists() || std::fs::remove_dir(path).is_ok();
+            let nothing_left =
+                || !path.exists() || if was_there { is_empty() } else { std::fs::remove_dir(path).is_ok() };
             if output.ok() || tries == TRIES || !nothing_left() {
                 return expect("worktree", output).map(drop);
             }

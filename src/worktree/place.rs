@@ -75,8 +75,8 @@ impl Place<'_> {
         drop(guard);
         // What cannot be deleted is only disk space, and tried again later.
         let _ = cleared?.map(removal::Aside::delete);
-        super::create::leave(self.root, &self.paths.repo_lock());
-        Ok(())
+        // With what somebody put aside who died before it was deleted.
+        removal::delete_removed(self.paths, self.root, Duration::ZERO)
     }
 }
 
