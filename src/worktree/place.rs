@@ -65,7 +65,8 @@ impl Place<'_> {
     /// Takes it away, whatever of it there is, if it is on record as made.
     pub fn clear(&self) -> Result<(), Fault> {
         let guard = lock::exclusive(&self.paths.repo_lock(), Duration::from_mins(1))?;
-        // One that was put aside by who died before it was given up.
+        // One that was put aside by who died before it was given up needs the folder that it came from.
+        private_real_folder(&self.root.join(PLACES))?;
         removal::put_back(self.paths, &self.path())?;
         // Deleting takes time, and others wait for the lock.
         let cleared = removal::clear(self.paths, self.root, &self.path());
