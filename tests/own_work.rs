@@ -116,7 +116,7 @@ fn a_name_that_the_worker_gives_its_own_commit_takes_nothing_from_it() {
         // Made by plumbing: no reflog says that it is a commit.
         "echo x > x; git add x; c=$(git commit-tree -p HEAD -m x $(git write-tree)); git update-ref HEAD $c".to_owned(),
         format!("{COMMIT}; git commit -q --amend -m again"),
-        format!("git fetch -q; git cherry-pick origin/main >/dev/null"),
+        "git fetch -q; git cherry-pick origin/main >/dev/null".to_owned(),
     ] {
         assert_done(&world, 1, &script);
     }

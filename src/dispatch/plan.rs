@@ -148,11 +148,7 @@ pub fn compile(project: &Project, request: &Request, seen: Snapshot) -> Result<P
         prompt_overhead: overhead,
         limits: limits(project, request, &agent),
         setup,
-        teardown: TeardownPolicy {
-            reproducible: project.config.worktree.reproducible.clone(),
-            rescue_ignored_max: project.config.worktree.rescue_ignored_max,
-            disk_floor: project.config.worktree.disk_floor,
-        },
+        teardown: teardown_policy(project),
         git_risk: git_config.risk(),
         git_hooks: seen.git_hooks,
         overrides: ruling.used,
@@ -163,6 +159,15 @@ pub fn compile(project: &Project, request: &Request, seen: Snapshot) -> Result<P
         serde_json::to_string_pretty(&plan).map_err(|e| Fault::internal(format!("the plan cannot be written: {e}")))?;
     let digest = Digest::of(json.as_bytes());
     Ok(Planned { plan, json, digest, prompt })
+}
+
+/// What a teardown may treat as worthless, and what it leaves free.
+fn teardown_policy(project: &Project) -> TeardownPolicy {
+    TeardownPolicy {
+        reproducible: project.config.worktree.reproducible.clone(),
+        rescue_ignored_max: project.config.worktree.rescue_ignored_max,
+        disk_floor: project.config.worktree.disk_floor,
+    }
 }
 
 /// What is done to the worktree beside its checkout.

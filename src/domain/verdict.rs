@@ -349,11 +349,6 @@ mod tests {
             Outcome::Uncommitted,
         );
         check("git unreadable", |s| s.git.commits = None, Investigate, Outcome::Unknown);
-        check("half done", |s| s.git.in_progress = Tri::Yes, Investigate, Outcome::Unknown);
-        check("nobody knows whether half done", |s| s.git.in_progress = Tri::Unknown, Investigate, Outcome::Unknown);
-        check("base rewritten", |s| s.git.has_base = Tri::No, Investigate, Outcome::Unknown);
-        check("base unread", |s| s.git.has_base = Tri::Unknown, Investigate, Outcome::Unknown);
-        check("submodule nowhere", |s| s.git.unresolved = Some("a: 1".into()), Investigate, Outcome::Unknown);
         check("elsewhere", |s| s.git.on_own_branch = Tri::No, Investigate, Outcome::Unknown);
         check("processes left", |s| s.containment.empty = false, Investigate, Outcome::Unknown);
         check("exit 3", |s| s.end = End::Exited { code: 3 }, Reject, Outcome::CliCrash);
@@ -426,6 +421,16 @@ mod tests {
             Outcome::ContractMissing,
         );
         check("report with changes", |s| s.delivers = Deliverable::Report, Investigate, Outcome::ContractMissing);
+    }
+
+    #[test]
+    fn only_what_is_whole_and_on_its_base_is_accepted() {
+        use Decision::Investigate;
+        check("half done", |s| s.git.in_progress = Tri::Yes, Investigate, Outcome::Unknown);
+        check("nobody knows whether half done", |s| s.git.in_progress = Tri::Unknown, Investigate, Outcome::Unknown);
+        check("base rewritten", |s| s.git.has_base = Tri::No, Investigate, Outcome::Unknown);
+        check("base unread", |s| s.git.has_base = Tri::Unknown, Investigate, Outcome::Unknown);
+        check("submodule nowhere", |s| s.git.unresolved = Some("a: 1".into()), Investigate, Outcome::Unknown);
     }
 
     #[test]

@@ -11,8 +11,8 @@ impl Git {
         tips: &[String],
         from: impl Iterator<Item = &'a String>,
     ) -> Result<BTreeSet<String>> {
-        let mut input: String = tips.iter().map(|oid| format!("{oid}\n")).collect();
-        input.extend(from.map(|oid| format!("^{oid}\n")));
+        let mut input: String = tips.iter().flat_map(|oid| [oid.as_str(), "\n"]).collect();
+        input.extend(from.flat_map(|oid| ["^", oid, "\n"]));
         let cmd = self.cmd().args(["rev-list", "--ignore-missing", "--stdin"]).stdin(input);
         let listed: BTreeSet<String> = expect("rev-list", cmd.run()?)?.text().lines().map(str::to_owned).collect();
         // A tag is an object of its own, which nothing else names.

@@ -40,7 +40,7 @@ impl Git {
     /// An error if anything of them is not there (and no partial clone can fetch it), or is not what its name says.
     /// `self` is the repository.
     pub fn own_work(&self, base: &str, tip: &str, others: &BTreeSet<String>) -> Result<OwnWork> {
-        let not: String = others.iter().map(String::as_str).chain([base]).map(|oid| format!("^{oid}\n")).collect();
+        let not: String = others.iter().map(String::as_str).chain([base]).flat_map(|oid| ["^", oid, "\n"]).collect();
         // What a ref named at the claim may be gone since.
         let listed = self.cmd().args(NO_GRAPH).args(["rev-list", "--parents", "--ignore-missing", "--stdin"]);
         let listed = expect("rev-list", listed.stdin(format!("{tip}\n{not}")).run()?)?.text();
@@ -76,7 +76,7 @@ impl Git {
     }
 
     fn are_all_reached(&self, commits: &BTreeSet<String>, not: &str) -> Result<bool> {
-        let input: String = commits.iter().map(|oid| format!("{oid}\n")).collect();
+        let input: String = commits.iter().flat_map(|oid| [oid.as_str(), "\n"]).collect();
         let cmd = self.cmd().args(NO_GRAPH).args(["rev-list", "--max-count=1", "--ignore-missing", "--stdin"]);
         Ok(expect("rev-list", cmd.stdin(format!("{input}{not}")).run()?)?.text().is_empty())
     }
@@ -90,7 +90,7 @@ impl Git {
     /// Reads every object of `tip` that `below` does not have, each held against its name, and tells the parents of
     /// the commits among them; `None` if one is not what its name says.
     fn proven_parents(&self, tip: &str, below: &BTreeSet<String>) -> Result<Option<BTreeMap<String, Vec<String>>>> {
-        let not: String = below.iter().map(|oid| format!("^{oid}\n")).collect();
+        let not: String = below.iter().flat_map(|oid| ["^", oid, "\n"]).collect();
         let args = ["rev-list", "--objects", "--no-object-names", "--missing=allow-promisor", "--stdin"];
         let cmd = self.cmd().args(NO_GRAPH).args(args).limit(EVERY_OBJECT);
         let listed = expect("rev-list", cmd.stdin(format!("{tip}\n{not}")).run()?)?.text();

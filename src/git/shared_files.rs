@@ -154,7 +154,7 @@ impl Git {
         }
         let root = scratch.join("rules");
         files::delete_tree(&root)?;
-        let (room, place) = (root.join("git"), root.join("tree"));
+        let (git_dir, place) = (root.join("git"), root.join("tree"));
         let asked = || -> Result<Vec<PathBuf>> {
             let write = |path: &Path, bytes: &[u8]| -> Result<()> {
                 let path = place.join(path);
@@ -173,10 +173,10 @@ impl Git {
                 write(path, &text)?;
             }
             let user = root.join("user");
-            let git = Self::room(&room, &root.join("none"), &place, &room, rules.base.len() / 2)?;
+            let git = Self::room(&git_dir, &root.join("none"), &place, &git_dir, rules.base.len() / 2)?;
             let exclude = rules.counted.text(SharedFile::RepositoryExcludes);
-            files::private_folder(&room.join("info"))?;
-            files::replace(&room.join("info/exclude"), exclude.as_bytes())?;
+            files::private_folder(&git_dir.join("info"))?;
+            files::replace(&git_dir.join("info/exclude"), exclude.as_bytes())?;
             files::replace(&user, rules.counted.text(SharedFile::UserExcludes).as_bytes())?;
             git.not_ignored_by(&user, &status.ignored)
         };

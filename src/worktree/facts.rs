@@ -258,6 +258,7 @@ struct Read<'a> {
     unknown: Vec<String>,
 }
 
+#[expect(clippy::too_many_lines, reason = "one fact after the other, each from what was read")]
 fn assemble(tree: &Tree<'_>, read: Read<'_>) -> Collected {
     let Read {
         git_dir,
