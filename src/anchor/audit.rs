@@ -204,7 +204,9 @@ fn once(project: &Project, options: &Options<'_>) -> Audit {
         compare(&mut report, &checkpoints, anchors.skipped, &witness::place_of(&project.located.common_dir));
         let most = checkpoints.iter().map(|c| c.size).chain(evidence.most()).max();
         gone = evidence.compare(&mut report, project);
-        if report.status == Status::AnchorMismatch && options.reference.is_none() {
+        // What somebody else added is taken out again; accepted, it would decide (an approval, for one).
+        let is_added = report.first_bad.as_ref().is_some_and(|fault| fault.kind == Flaw::Inserted);
+        if report.status == Status::AnchorMismatch && !is_added && options.reference.is_none() {
             let is_true = |anchor: &&Anchor| report.roots.get(&anchor.checkpoint.size) == Some(&anchor.checkpoint.root);
             loss = Some(Loss { known: most, holds: known.anchors().iter().find(is_true).cloned() });
         }

@@ -94,9 +94,14 @@ static REDACTOR: OnceLock<Redactor> = OnceLock::new();
 /// Says which variables hold secrets although their names do not say so. Before anything is shown of a project.
 pub(super) fn know_secrets(names: &[String]) {
     let own = std::env::vars_os().filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?)));
-    let own: BTreeMap<String, String> = own.collect();
+    // A path that is there is no secret, whatever its variable is called (`KEYS_DIR`).
+    let own: BTreeMap<String, String> = own.filter(|(_, value)| !is_path(value)).collect();
     // What was said first stays: one process shows one project.
     let _ = REDACTOR.set(Redactor::new(Redactor::secrets(&own, names)));
+}
+
+fn is_path(value: &str) -> bool {
+    value.starts_with('/') && std::path::Path::new(value).exists()
 }
 
 fn redactor() -> &'static Redactor {

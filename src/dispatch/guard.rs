@@ -10,6 +10,8 @@ use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitCode};
 
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
 use rustix::process::{Pid, Signal, set_child_subreaper, set_parent_process_death_signal, setsid};
 
 use crate::domain::{DispatchId, Fault};
@@ -32,6 +34,10 @@ pub fn guard(args: impl Iterator<Item = OsString>) -> ExitCode {
     };
     // Away from the terminal of whoever started us; already a leader is as good.
     let _ = setsid();
+    // What is meant for all of vnx is the supervisor's to answer, in its own time; the guard ends after it.
+    for signal in [SIGTERM, SIGINT, SIGHUP] {
+        let _ = signal_hook::flag::register(signal, std::sync::Arc::default());
+    }
     // Where there is no subreaper, no worker is started either: the supervisor needs it too, and says so.
     let _ = set_child_subreaper(Pid::from_raw(1));
     let child = path::own_executable().map_err(|fault| fault.what).and_then(|vnx| {

@@ -26,7 +26,7 @@ pub struct EndpointSpec {
     pub direct_loopback: bool,
     /// Variables that choose another service.
     pub switches: Option<Vec<Switch>>,
-    /// Variables, by their name or `PREFIX_*`, that move it in ways that the manifest does not follow.
+    /// Variables, by their name or `PREFIX_*`, that move it in ways that the manifest does not follow; `!NAME` is none.
     pub unknown_with: Option<Vec<String>>,
     /// Files of the CLI's own in which it can be moved.
     pub settings: Option<Vec<SettingsFile>>,
@@ -208,13 +208,15 @@ fn unfollowed<'a>(spec: &EndpointSpec, env: &'a BTreeMap<String, String>) -> Opt
     let switches = || spec.switches.iter().flatten();
     let followed: BTreeSet<&String> =
         spec.variable.iter().chain(switches().flat_map(|s| s.variables.iter().chain([&s.when]))).collect();
+    let excepted = |name: &str| spec.unknown_with.iter().flatten().any(|one| one.strip_prefix('!') == Some(name));
     let named = |name: &str| {
-        spec.unknown_with.iter().flatten().any(|pattern| match pattern.split_once('*') {
-            Some((begin, end)) => {
-                name.len() >= begin.len() + end.len() && name.starts_with(begin) && name.ends_with(end)
-            }
-            None => name == pattern,
-        })
+        !excepted(name)
+            && spec.unknown_with.iter().flatten().any(|pattern| match pattern.split_once('*') {
+                Some((begin, end)) => {
+                    name.len() >= begin.len() + end.len() && name.starts_with(begin) && name.ends_with(end)
+                }
+                None => name == pattern,
+            })
     };
     env.iter()
         .find(|(name, value)| is_on(value) && !followed.contains(name) && named(name))

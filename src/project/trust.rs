@@ -155,7 +155,10 @@ fn programs(path: &Path, bytes: &[u8]) -> String {
     };
     let probes = [shown.version_probe, shown.login_probe, shown.server_probe, shown.model_probe];
     let probes = probes.into_iter().flatten().map(|probe| format!("; {program} {}", probe.args.join(" ")));
-    format!("{program}{}", probes.collect::<String>())
+    // Arguments and variables run things too, so all that it says is shown.
+    let text = String::from_utf8_lossy(bytes);
+    let said = text.lines().filter(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#'));
+    format!("{program}{}\n{}", probes.collect::<String>(), said.collect::<Vec<_>>().join("\n"))
 }
 
 /// Agents that bring a command.

@@ -357,12 +357,30 @@ pub fn exposed(path: &Path) -> Result<Option<Exposed>, PathError> {
         let is_itself = above == 0 && exists;
         let is_sticky = mode & 0o1000 != 0 && !is_itself;
         // A group of one's own, as many systems give every user, is nobody else.
-        let is_own_group = !is_itself && me != 0 && meta.gid() == me && mode & 0o002 == 0;
+        let is_own_group = !is_itself && mode & 0o002 == 0 && is_private_group(meta.gid());
         if mode & 0o022 != 0 && !is_sticky && !is_own_group {
             return Ok(Some(Exposed::Writable { path: place.to_owned(), mode }));
         }
     }
     Ok(None)
+}
+
+/// Whether a group is this user's primary one and has the user's name, or its number: nobody else is in it (group(5)).
+fn is_private_group(gid: u32) -> bool {
+    let uid = crate::sys::process::uid();
+    if gid != rustix::process::getegid().as_raw() {
+        return false;
+    }
+    let name_of = |file: &str, id: u32| {
+        let text = read_text(Path::new(file)).ok()?;
+        let line = text.lines().find(|line| line.split(':').nth(2) == Some(&id.to_string()))?;
+        let mut fields = line.split(':');
+        Some((fields.next()?.to_owned(), fields.nth(2).unwrap_or_default().to_owned()))
+    };
+    match (name_of("/etc/passwd", uid), name_of("/etc/group", gid)) {
+        (Some((user, _)), Some((group, members))) => user == group && members.is_empty(),
+        _ => gid == uid,
+    }
 }
 
 /// A folder that stays the one that was opened, whatever takes its name later.
