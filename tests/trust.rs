@@ -274,14 +274,17 @@ fn recovery_runs_no_hook_that_nobody_accepted() {
     let world = World::new();
     let ran = world.root.join("ran");
     world.config(&format!("worktree:\n  hooks: {{pre_remove: [{{run: 'touch {}'}}]}}\n", ran.display()));
-    let mut child = world.start_script("echo a > a; git add a; git commit -qm a; exec sleep 600");
-    world.until("a worker", || world.count("dispatch.started") == 1);
-    world.kill_supervisor();
+    let ready = world.root.join("ready");
+    let script = format!("echo a > a; git add a; git commit -qm a; touch {}; exec sleep 600", ready.display());
+    let mut child = world.start_script(&script);
+    world.until("its commit", || ready.exists());
     child.kill().unwrap();
     child.wait().unwrap();
+    world.kill_supervisor();
     world.vnx(&["trust"]).expect(0);
     std::fs::remove_file(world.state().join("trust.json")).unwrap();
     world.vnx(&["ps"]);
     assert!(!ran.exists());
-    assert!(world.last("worktree.kept")["reason"].as_str().unwrap().contains("vnx trust"));
+    let kept = world.last("worktree.kept");
+    assert!(kept["reason"].as_str().unwrap().contains("vnx trust"), "{kept}");
 }
