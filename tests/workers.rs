@@ -86,8 +86,8 @@ fn a_worker_that_never_reads_its_input_does_not_hang() {
 fn whatever_a_worker_leaves_behind_is_ended_and_named() {
     let world = World::new();
     grace(&world, "300ms");
-    let script = "sleep 1000 & setsid sleep 1001 & (setsid sh -c 'trap \"\" TERM; sleep 1002 & wait' &) ; nohup sleep 1003 >/dev/null 2>&1 &\n\
-                  echo x > x; git add x; git commit -qm x";
+    let script = "sleep 1000 & setsid sleep 1001 & (setsid sh -c 'trap \"\" TERM; touch $TMPDIR/deaf; sleep 1002 & wait' &) ; nohup sleep 1003 >/dev/null 2>&1 &\n\
+                  until [ -e $TMPDIR/deaf ]; do :; done; echo x > x; git add x; git commit -qm x";
     world.vnx(&dispatch(script, &[])).expect(0);
     let containment = &world.last("dispatch.closed")["containment"];
     assert_eq!(containment["empty"], true, "{containment}");
