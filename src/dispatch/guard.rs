@@ -1,9 +1,9 @@
 //! The guard: `vnx __guard <state> <dispatch> [<gate run>]`, the parent of a supervisor or of a gate's runner.
 //!
 //! Whatever a worker leaves is its supervisor's child. When the supervisor is killed, the kernel gives these orphans to
-//! the next child subreaper above it, and that is the guard: it kills them all before it ends. It has the dispatch's
-//! lock as standard input too, so nobody takes the dispatch for lost, and recovers it, before they are gone. A guard
-//! that is killed takes the supervisor with it ([`watch_guard`]).
+//! the next child subreaper above it, and that is the guard: it kills them all before it ends, but lets the supervisor's
+//! own git finish. It has the dispatch's lock as standard input too, so nobody takes the dispatch for lost, and recovers
+//! it, before they are gone. A guard that is killed takes the supervisor with it ([`watch_guard`]).
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -18,7 +18,7 @@ use crate::domain::{DispatchId, Fault};
 use crate::project::Paths;
 use crate::sys::path;
 use crate::sys::process::{self, Process, is_own_program};
-use crate::worker::{KILL_WITHIN, sweep_all};
+use crate::worker::{KILL_WITHIN, sweep_around};
 
 /// The hidden subcommand.
 pub const GUARD: &str = "__guard";
@@ -44,11 +44,12 @@ pub fn guard(args: impl Iterator<Item = OsString>) -> ExitCode {
         let mut command = Command::new(vnx);
         command.arg(subcommand).arg("--state").arg(state).args(rest).spawn().map_err(|e| e.to_string())
     });
-    let ended = child.and_then(|mut child| child.wait().map_err(|e| e.to_string()));
+    let ended = child.and_then(|mut child| Ok((child.id(), child.wait().map_err(|e| e.to_string())?)));
     match ended {
-        Ok(status) => {
+        Ok((supervisor, status)) => {
             if status.signal().is_some() {
-                sweep_all(KILL_WITHIN);
+                // The supervisor leads a session of its own; no worker and no command of a gate is in it.
+                sweep_around(i32::try_from(supervisor).unwrap_or(0), KILL_WITHIN);
             }
             ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(70))
         }

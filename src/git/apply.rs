@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::objects::stored;
 use super::{Git, Result, expect};
+use crate::sys::files;
 
 /// A patch and the commit that it becomes.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +29,9 @@ impl Git {
     /// Writes the commit and returns its id; no ref is moved. `self` is the worktree.
     pub fn write_patch(&self, new: NewPatch<'_>) -> Result<String> {
         let with_index = |args: &[&str]| self.cmd().env("GIT_INDEX_FILE", new.index).args(args);
+        // Whoever had it before is gone, and may have left its lock.
+        let clear = || [new.index, &new.index.with_extension("index.lock")].map(files::remove);
+        clear().into_iter().collect::<Result<(), _>>()?;
         let written = || {
             expect("read-tree", with_index(&["read-tree", "--end-of-options", new.parent]).run()?)?;
             // Configuration may change neither what matches nor what is written.
@@ -36,7 +40,7 @@ impl Git {
             stored("write-tree", || with_index(&["write-tree"]))
         };
         let tree = written();
-        let _ = std::fs::remove_file(new.index);
+        let _ = clear();
         let tree = tree?;
         stored("commit-tree", || {
             let cmd = self.cmd().args(["commit-tree", &tree, "-p", new.parent]).stdin(new.message);

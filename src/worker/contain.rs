@@ -91,7 +91,24 @@ pub fn sweep_all(within: Duration) -> Containment {
     sweep.prove()
 }
 
-/// The same, after asking for it: waits as long as `grace` for what leaves by itself.
+/// The same below the guard of a killed supervisor. The git that the supervisor had started, known by its session, first
+/// ends what it does, for at most `within`: killed, it leaves its locks and half a checkout behind.
+pub fn sweep_around(session: i32, within: Duration) {
+    let (sweep, until) = (Sweep::new(), Instant::now() + within);
+    loop {
+        let (own, others): (Vec<Process>, Vec<Process>) = sweep.alive().into_iter().partition(|p| p.session == session);
+        if own.is_empty() || Instant::now() >= until {
+            break;
+        }
+        for process in others {
+            process.signal(Signal::KILL);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    sweep_all(KILL_WITHIN);
+}
+
+/// Ends everything below this process, after asking for it: waits as long as `grace` for what leaves by itself.
 pub fn end_all(grace: Duration) -> Containment {
     let (mut sweep, until) = (Sweep::new(), Instant::now() + grace);
     sweep.signal(Signal::TERM);

@@ -26,7 +26,7 @@ mod viewers;
 pub use attach::{Left, attach};
 pub use cast::drawn;
 pub use command::{CommandJob, Spoken, run_command, shell};
-pub use contain::{KILL_WITHIN, Sweep, Traces, end_all, sweep_all, sweep_lost};
+pub use contain::{KILL_WITHIN, Sweep, Traces, end_all, sweep_all, sweep_around, sweep_lost};
 pub use launch::{LAUNCH, launch};
 pub use record::{LastState, Recorded, Recorder, Source, last_state};
 pub use run::{Ended, Job, Started, run};
