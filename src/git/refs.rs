@@ -12,6 +12,9 @@ use crate::sys::files;
 /// More of a reflog than this is not read.
 const REFLOG_MAX: u64 = 256 << 20;
 
+/// More of `packed-refs` than this is not read.
+const PACKED_MAX: u64 = 1 << 30;
+
 /// The list of stashes; one ref for all worktrees.
 pub const STASH: &str = "refs/stash";
 
@@ -44,11 +47,7 @@ const SAME_MOMENT: i64 = 5;
 impl Git {
     /// Reads all refs. `self` is the repository; `hash` is the length of an object name in bytes.
     pub fn refs(&self, hash: usize) -> Result<Refs> {
-        let format = "--format=%(objectname) %(refname)";
-        let listed = expect("for-each-ref", self.cmd().args(["for-each-ref", format]).run()?)?.text();
-        let split = |line: &str| line.split_once(' ').map(|(oid, name)| (name.to_owned(), oid.to_owned()));
-        let mut named = listed.lines().map(|line| split(line).ok_or_else(|| unreadable("for-each-ref")));
-        let mut named = named.by_ref().collect::<Result<BTreeMap<_, _>>>()?;
+        let mut named = if self.git_dir.join("reftable").exists() { self.told_refs()? } else { self.stored_refs(hash)? };
         let linked = self.git_dir.join("worktrees");
         let worktrees: BTreeSet<String> =
             files::names(&linked).map_err(|_| unreadable("worktree"))?.into_iter().collect();
@@ -64,6 +63,65 @@ impl Git {
         let stashes = self.reflog(STASH)?.into_iter().map(|moved| moved.new);
         let stashes = stashes.filter(|oid| newest.is_some() && Some(oid) != newest.as_ref()).collect();
         Ok(Refs { named, stashes, worktrees })
+    }
+
+    /// All refs as git lists them.
+    fn told_refs(&self) -> Result<BTreeMap<String, String>> {
+        let format = "--format=%(objectname) %(refname)";
+        let listed = expect("for-each-ref", self.cmd().args(["for-each-ref", format]).run()?)?.text();
+        let split = |line: &str| line.split_once(' ').map(|(oid, name)| (name.to_owned(), oid.to_owned()));
+        listed.lines().map(|line| split(line).ok_or_else(|| unreadable("for-each-ref"))).collect()
+    }
+
+    /// All refs from the files that git keeps them in (gitrepository-layout(5)): one file each, which counts, or a
+    /// line in `packed-refs`. In this order, as one that is packed meanwhile goes from the first to the second.
+    fn stored_refs(&self, hash: usize) -> Result<BTreeMap<String, String>> {
+        let (mut named, mut links) = (BTreeMap::new(), Vec::new());
+        let mut folders = vec!["refs".to_owned()];
+        while let Some(folder) = folders.pop() {
+            let entries = match std::fs::read_dir(self.git_dir.join(&folder)) {
+                Err(e) if e.kind() == ErrorKind::NotFound => continue,
+                entries => entries.map_err(|_| unreadable("for-each-ref"))?,
+            };
+            for entry in entries {
+                let entry = entry.map_err(|_| unreadable("for-each-ref"))?;
+                let Ok(last) = entry.file_name().into_string() else { return self.told_refs() };
+                let name = format!("{folder}/{last}");
+                match entry.file_type() {
+                    // No ref has such a name: another git is about to write one.
+                    _ if last.ends_with(".lock") => continue,
+                    Ok(kind) if kind.is_dir() => {
+                        folders.push(name);
+                        continue;
+                    }
+                    Ok(kind) if kind.is_symlink() => return self.told_refs(),
+                    _ => {}
+                }
+                let text = files::read_capped(&entry.path(), 4096).map_err(|_| unreadable("for-each-ref"))?;
+                let text = text.unwrap_or_default();
+                if let Some(to) = text.strip_prefix(b"ref: ") {
+                    links.push((name, String::from_utf8_lossy(to.trim_ascii()).into_owned()));
+                } else if let Some(oid) = names_in(&text, hash).pop().filter(|oid| text.trim_ascii() == oid.as_bytes()) {
+                    named.insert(name, oid);
+                }
+            }
+        }
+        let packed = files::read_capped(&self.git_dir.join("packed-refs"), PACKED_MAX);
+        let packed = packed.map_err(|_| unreadable("for-each-ref"))?.unwrap_or_default();
+        // A line that begins with `^` says what the tag of the line before leads to.
+        for line in String::from_utf8_lossy(&packed).lines().filter(|line| !line.starts_with(['#', '^'])) {
+            let (oid, name) = line.split_once(' ').ok_or_else(|| unreadable("for-each-ref"))?;
+            if !links.iter().any(|(link, _)| link == name) {
+                named.entry(name.to_owned()).or_insert_with(|| oid.to_owned());
+            }
+        }
+        // Such as `refs/remotes/origin/HEAD`; git makes no link to a link.
+        for (name, to) in links {
+            if let Some(oid) = named.get(&to).cloned() {
+                named.insert(name, oid);
+            }
+        }
+        Ok(named)
     }
 
     /// Those of these commits that were made in this worktree, or in one that was made below it since, as their reflogs

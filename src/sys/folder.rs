@@ -10,6 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, Stat, StatxFlags};
 use rustix::io::Errno;
@@ -232,6 +233,18 @@ impl FileTime {
     pub fn now() -> Self {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
         Self(now.tv_sec.saturating_mul(1_000_000_000).saturating_add(now.tv_nsec))
+    }
+
+    /// Waits until the clock has moved on, some milliseconds: what came before has an earlier time.
+    pub fn next() -> Self {
+        let begun = Self::now();
+        loop {
+            std::thread::sleep(Duration::from_micros(200));
+            let now = Self::now();
+            if now != begun {
+                return now;
+            }
+        }
     }
 
     /// When something was last changed, in content, name or place: nobody can set this time.

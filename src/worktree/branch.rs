@@ -18,9 +18,15 @@ pub(super) struct Branch {
 }
 
 impl Branch {
-    pub(super) fn read(tree: &Tree<'_>, git: &Git, repository: &Git, baseline: Option<&Baseline>) -> Self {
-        let tip = repository.ref_commit(&tree.branch_ref());
-        let now = repository.refs(tree.base.len() / 2);
+    /// What `tip`, where the branch is, and `now`, all refs, come to.
+    pub(super) fn read(
+        tree: &Tree<'_>,
+        git: &Git,
+        repository: &Git,
+        baseline: Option<&Baseline>,
+        tip: Result<Option<String>, GitError>,
+        now: Result<Refs, GitError>,
+    ) -> Self {
         let (work, diff, unresolved) = match (&tip, &now) {
             (Ok(Some(tip)), Ok(now)) if tip != tree.base => {
                 let work = own_work(tree, git, repository, baseline, now, tip);

@@ -122,7 +122,6 @@ pub(super) fn collect(tree: &Tree<'_>) -> Collected {
 
 /// The same, of a tree that may stand elsewhere than git has it on record.
 pub(super) fn collect_in(tree: &Tree<'_>, git_dir: &Path) -> Collected {
-    let read_at = FileTime::now();
     let Ok(folder) = FolderId::of(tree.path) else {
         return Collected::unknown(vec![format!("the folder {} is gone, or a link", tree.path.display())]);
     };
@@ -130,23 +129,29 @@ pub(super) fn collect_in(tree: &Tree<'_>, git_dir: &Path) -> Collected {
     let git = Git::tree(git_dir, tree.path);
     let repository = tree.repository();
     let baseline = Baseline::load(tree.scratch);
-    let (look, stray, branch) = std::thread::scope(|scope| {
+    let (read_at, look, stray, branch) = std::thread::scope(|scope| {
+        // What is shared by all worktrees is read while the clock moves on: what the worker wrote at the last moment is
+        // then told from what is written later.
+        let config = crate::sys::beside(scope, || git.config());
+        let attributes = crate::sys::beside(scope, || git.attributes(tree.common_dir));
+        let refs = crate::sys::beside(scope, || {
+            (repository.ref_commit(&tree.branch_ref()), repository.refs(tree.base.len() / 2))
+        });
+        let read_at = FileTime::next();
         let look = crate::sys::beside(scope, || {
-            // git status runs what the configuration names; a changed one is not trusted.
-            let config = crate::sys::beside(scope, || git.config());
-            let attributes = crate::sys::beside(scope, || git.attributes(tree.common_dir));
             let staged = git.staged(tree.base.len() / 2);
+            // git status runs what the configuration names; a changed one is not trusted.
             let config = config.join().unwrap_or_else(|_| Err(lost("config")));
-            let attributes = attributes.join().unwrap_or_else(|_| Err(lost("var"))).ok();
             let shared = config.as_ref().ok().map(|config| {
                 let config = config.shared();
                 (config.digests(), SharedFiles::read(tree.common_dir, &config))
             });
             let status = match (config, &staged) {
                 (Ok(config), _) if config.risk() != *tree.git_risk => Ok(None),
-                (Ok(config), Ok(staged)) => {
-                    git.status(staged).map(|s| Some((s, git.forms(staged, &config, attributes.as_ref()))))
-                }
+                (Ok(config), Ok(staged)) => git.status(staged).map(|status| {
+                    let attributes = attributes.join().unwrap_or_else(|_| Err(lost("var"))).ok();
+                    Some((status, git.forms(staged, &config, attributes.as_ref())))
+                }),
                 (Ok(_), Err(_)) => Err(lost("status")),
                 (Err(e), _) => Err(e),
             };
@@ -170,10 +175,11 @@ pub(super) fn collect_in(tree: &Tree<'_>, git_dir: &Path) -> Collected {
             };
             Look { status, hidden: staged.map(|staged| (staged.hidden, looked)), newly_hidden, shared }
         });
-        let branch = Branch::read(tree, &git, &repository, baseline.as_ref());
+        let (tip, now) = refs.join().unwrap_or_else(|_| (Err(lost("rev-parse")), Err(lost("for-each-ref"))));
+        let branch = Branch::read(tree, &git, &repository, baseline.as_ref(), tip, now);
         let known = branch.work.as_ref().map(|work| work.commits.as_slice()).unwrap_or_default();
         let stray = stray(tree, &git, known);
-        (look.join().unwrap_or_else(|_| Look::failed()), stray, branch)
+        (read_at, look.join().unwrap_or_else(|_| Look::failed()), stray, branch)
     });
     let Look { status, hidden, newly_hidden, shared } = look;
     let mut unknown: Vec<String> = Vec::new();
