@@ -118,25 +118,13 @@ impl Finish<'_> {
             worktree::note_changes(self.paths, &self.plan.id, &collected.shared_changed, now)?;
         }
         let lost_refs = collected.as_ref().map(|c| worktree::keep_lost(&tree, &c.lost)).unwrap_or_default();
-        if let Some(collected) = &collected {
-            self.write_evidence(collected);
-            let onto = collected.work.as_ref().map(|work| work.onto.clone()).unwrap_or_default();
-            let body = DispatchCollected {
-                facts: collected.facts.clone(),
-                unknown_because: collected.unknown_because.clone(),
-                head: collected.head.clone(),
-                on: collected.on.clone(),
-                commits: collected.commits(),
-                onto: if onto == [self.plan.base.commit.as_str()] { Vec::new() } else { onto },
-                diff: collected.diff.clone(),
-                lost_refs: lost_refs.clone(),
-                settings: changed_settings(collected),
-            };
-            if !self.already_collected {
-                self.ledger.append(&[Entry::of(&self.plan.id, Body::DispatchCollected(body))])?;
-            }
-        }
-        let verdict = self.judge(collected.as_ref(), patched, &lost_refs);
+        // The evidence is for readers: it is there before the verdict is on record.
+        let (recorded, verdict) = std::thread::scope(|scope| {
+            let _evidence = collected.as_ref().map(|c| crate::sys::beside(scope, || self.write_evidence(c)));
+            let recorded = collected.as_ref().map_or(Ok(()), |c| self.record(c, &lost_refs));
+            (recorded, self.judge(collected.as_ref(), patched, &lost_refs))
+        });
+        recorded?;
         let class = collected.as_ref().map_or(TreeClass::Clean, |c| classify(&c.facts));
         let judged = DispatchJudged { verdict: verdict.clone(), class };
         self.ledger.append(&[Entry::of(&self.plan.id, Body::DispatchJudged(judged))])?;
@@ -147,6 +135,27 @@ impl Finish<'_> {
         };
         let close_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.close(collected.as_ref(), verdict, class, done, close_ms)
+    }
+
+    /// Puts the facts on record, unless they are.
+    fn record(&self, collected: &Collected, lost_refs: &[LostRef]) -> Result<(), Fault> {
+        if self.already_collected {
+            return Ok(());
+        }
+        let onto = collected.work.as_ref().map(|work| work.onto.clone()).unwrap_or_default();
+        let body = DispatchCollected {
+            facts: collected.facts.clone(),
+            unknown_because: collected.unknown_because.clone(),
+            head: collected.head.clone(),
+            on: collected.on.clone(),
+            commits: collected.commits(),
+            onto: if onto == [self.plan.base.commit.as_str()] { Vec::new() } else { onto },
+            diff: collected.diff.clone(),
+            lost_refs: lost_refs.to_vec(),
+            settings: changed_settings(collected),
+        };
+        self.ledger.append(&[Entry::of(&self.plan.id, Body::DispatchCollected(body))])?;
+        Ok(())
     }
 
     /// What has to happen before anything is read in the worktree. Why it stays, if it was not to be.

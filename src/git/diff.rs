@@ -35,7 +35,7 @@ pub fn stat(changes: &[Change]) -> DiffStat {
 
 impl Git {
     /// Files and lines changed from `base` to `head`.
-    pub(super) fn changes(&self, base: &str, head: &str) -> Result<Vec<Change>> {
+    pub fn changes(&self, base: &str, head: &str) -> Result<Vec<Change>> {
         let args = ["diff-tree", "-r", "-z", "--raw", "--no-abbrev", "--numstat", "--no-renames"];
         let output = expect("diff-tree", self.cmd().args(args).args(PLAIN).args([base, head, "--"]).run()?)?;
         let (mut gitlinks, mut changes) = (BTreeMap::new(), Vec::new());

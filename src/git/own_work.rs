@@ -7,7 +7,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::io::{self, BufRead, Read};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, PipeReader, Read};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,7 +17,8 @@ use std::time::Duration;
 use super::content::stream;
 use super::diff::Change;
 use super::objects::ObjectHasher;
-use super::{Git, GitError, Result, expect};
+use super::{Git, GitError, Result, expect, unreadable};
+use crate::sys::cmd::CmdError;
 use crate::sys::files;
 
 /// How long git may take to look at every object of a change.
@@ -92,13 +95,12 @@ impl Git {
     fn proven_parents(&self, tip: &str, below: &BTreeSet<String>) -> Result<Option<BTreeMap<String, Vec<String>>>> {
         let not: String = below.iter().flat_map(|oid| ["^", oid, "\n"]).collect();
         let args = ["rev-list", "--objects", "--no-object-names", "--missing=allow-promisor", "--stdin"];
-        let cmd = self.cmd().args(NO_GRAPH).args(args).limit(EVERY_OBJECT);
-        let listed = expect("rev-list", cmd.stdin(format!("{tip}\n{not}")).run()?)?.text();
-        if listed.is_empty() {
-            return Ok(Some(BTreeMap::new()));
-        }
-        let cmd = self.cmd().args(["cat-file", "--batch", "--buffer"]).stdin(listed + "\n").limit(EVERY_OBJECT);
-        stream("cat-file", cmd, |out| {
+        let (names, to_git) = io::pipe().map_err(|_| unreadable("rev-list"))?;
+        let cmd = self.cmd().args(NO_GRAPH).args(args).limit(EVERY_OBJECT).stdin(format!("{tip}\n{not}"));
+        let list = cmd.writing(File::from(OwnedFd::from(to_git)));
+        let cmd = self.cmd().args(["cat-file", "--batch", "--buffer"]).limit(EVERY_OBJECT);
+        let cmd = cmd.reading(File::from(OwnedFd::from(names)));
+        let read = |out: &mut BufReader<PipeReader>| {
             let (mut parents, mut header) = (BTreeMap::new(), String::new());
             let mut buffer = vec![0; 64 << 10];
             while out.read_line(&mut header)? > 0 {
@@ -132,10 +134,21 @@ impl Git {
                 out.read_exact(&mut [0])?;
             }
             Ok(Some(parents))
+        };
+        std::thread::scope(|scope| {
+            let listed = std::thread::Builder::new().spawn_scoped(scope, || expect("rev-list", list.run()?));
+            let listed = listed.map_err(|source| CmdError::Spawn { program: "git".to_owned(), source })?;
+            let parents = stream("cat-file", cmd, read)?;
+            // Of what is not what its name says no more is listed.
+            if parents.is_some() {
+                listed.join().map_err(|_| unreadable("rev-list"))??;
+            }
+            Ok(parents)
         })
     }
 
     /// The change that a branch makes to what it stands on. With several commits below it, what differs from each.
+    /// `self` is the repository.
     pub fn own_changes(&self, work: &OwnWork, tip: &str) -> Result<Vec<Change>> {
         let mut all = work.onto.iter().map(|onto| self.changes(onto, tip));
         let mut first = all.next().unwrap_or_else(|| Ok(Vec::new()))?;

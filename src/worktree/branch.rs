@@ -29,9 +29,16 @@ impl Branch {
     ) -> Self {
         let (work, diff, unresolved) = match (&tip, &now) {
             (Ok(Some(tip)), Ok(now)) if tip != tree.base => {
-                let work = own_work(tree, git, repository, baseline, now, tip);
+                // Most branches stand on their base, so this is asked for at the same time.
+                let (work, since_base) = std::thread::scope(|scope| {
+                    let since_base = crate::sys::beside(scope, || repository.changes(tree.base, tip));
+                    (own_work(tree, git, repository, baseline, now, tip), since_base.join())
+                });
                 let change = |work: &OwnWork| {
-                    let changes = repository.own_changes(work, tip)?;
+                    let changes = match since_base {
+                        Ok(changes) if work.onto == [tree.base] => changes?,
+                        _ => repository.own_changes(work, tip)?,
+                    };
                     let unresolved = repository.unresolved_gitlink(&changes, tree.path, git);
                     Ok((git::diff_stat(&changes), unresolved))
                 };
