@@ -29,8 +29,11 @@ fn first_instruction(place: &Place) {
     let (mut ours, mut bare, mut tails, mut status) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for round in 0..15 {
         let (first, last) = (place.stamp("first"), place.stamp("last"));
-        let script =
-            format!("{STAMP} {}; git commit -q --allow-empty -m x; {STAMP} {}", first.display(), last.display());
+        let script = format!(
+            "{STAMP} {}; git commit -q --allow-empty -m $VNX_DISPATCH_ID; {STAMP} {}",
+            first.display(),
+            last.display()
+        );
         let begun = now();
         let output = place.command(VNX).args(DISPATCH).arg(&script).output().unwrap();
         let ended = now();
@@ -196,13 +199,18 @@ fn reading(place: &Place) {
     line("vnx doctor, without login probes", doctor, "true", nothing, "300 ms");
 }
 
+fn children(pid: u32) -> Vec<u32> {
+    let listed = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    listed.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
 /// Highest resident size of the supervisor in kB while `script` runs.
 fn supervisor_peak(place: &Place, script: &str) -> u64 {
     let mut child = place.command(VNX).args(DISPATCH).arg(script).stdout(Stdio::null()).spawn().unwrap();
     let mut peak = 0;
     while child.try_wait().unwrap().is_none() {
-        let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).unwrap_or_default();
-        for pid in children.split_whitespace() {
+        // The supervisor is the child of its guard.
+        for pid in children(child.id()).into_iter().flat_map(children) {
             let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
             let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             let resident =

@@ -118,21 +118,22 @@ impl Finish<'_> {
             worktree::note_changes(self.paths, &self.plan.id, &collected.shared_changed, now)?;
         }
         let lost_refs = collected.as_ref().map(|c| worktree::keep_lost(&tree, &c.lost)).unwrap_or_default();
-        // The evidence is for readers: it is there before the verdict is on record.
-        let (recorded, verdict) = std::thread::scope(|scope| {
-            let _evidence = collected.as_ref().map(|c| crate::sys::beside(scope, || self.write_evidence(c)));
-            let recorded = collected.as_ref().map_or(Ok(()), |c| self.record(c, &lost_refs));
-            (recorded, self.judge(collected.as_ref(), patched, &lost_refs))
-        });
-        recorded?;
         let class = collected.as_ref().map_or(TreeClass::Clean, |c| classify(&c.facts));
-        let judged = DispatchJudged { verdict: verdict.clone(), class };
-        self.ledger.append(&[Entry::of(&self.plan.id, Body::DispatchJudged(judged))])?;
-        tell(&verdict);
-        let done = match &collected {
-            Some(collected) => Some(tear_down(&tree, class, collected, held)),
-            None => self.left_over.clone().map(|why| Done { kept_because: Some(why), ..Done::default() }),
-        };
+        let (verdict, done) = std::thread::scope(|scope| {
+            let _evidence = collected.as_ref().map(|c| crate::sys::beside(scope, || self.write_evidence(c)));
+            if let Some(collected) = &collected {
+                self.record(collected, &lost_refs)?;
+            }
+            let verdict = self.judge(collected.as_ref(), patched, &lost_refs);
+            let judged = DispatchJudged { verdict: verdict.clone(), class };
+            self.ledger.append(&[Entry::of(&self.plan.id, Body::DispatchJudged(judged))])?;
+            tell(&verdict);
+            let done = match &collected {
+                Some(collected) => Some(tear_down(&tree, class, collected, held)),
+                None => self.left_over.clone().map(|why| Done { kept_because: Some(why), ..Done::default() }),
+            };
+            Ok::<_, Fault>((verdict, done))
+        })?;
         let close_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.close(collected.as_ref(), verdict, class, done, close_ms)
     }
@@ -350,18 +351,22 @@ impl Finish<'_> {
 
     /// Files for people and for later commands. The receipts do not depend on them.
     fn write_evidence(&self, collected: &Collected) {
-        let folder = self.folder();
         if let Ok(json) = serde_json::to_string_pretty(&collected.facts) {
-            let _ = files::replace(&folder.join("facts.json"), self.redactor.redact(&json).as_bytes());
+            let _ = files::replace(&self.folder().join("facts.json"), self.redactor.redact(&json).as_bytes());
         }
-        if let Some(tip) = collected.tip.as_ref().filter(|t| **t != self.plan.base.commit) {
-            // With several commits below, none of them alone is what it changes.
-            let onto = collected.work.as_ref().map(|work| work.onto.as_slice());
-            let onto = if let Some([onto]) = onto { onto } else { &self.plan.base.commit };
-            let patch = Git::repository(&self.plan.git_common_dir).patch(onto, tip);
-            if let Ok(patch) = patch {
-                let _ = files::replace(&folder.join("diff.patch"), &self.redactor.redact_bytes(&patch));
-            }
+        if let Some(tip) = &collected.tip {
+            self.write_patch(collected.work.as_ref().map(|work| work.onto.as_slice()).unwrap_or_default(), tip);
+        }
+    }
+
+    /// Writes the change of the branch, for readers. It is there before the dispatch is closed.
+    pub(super) fn write_patch(&self, onto: &[String], tip: &str) {
+        // With several commits below, none of them alone is what it changes.
+        let onto = if let [onto] = onto { onto } else { &self.plan.base.commit };
+        if tip != self.plan.base.commit
+            && let Ok(patch) = Git::repository(&self.plan.git_common_dir).patch(onto, tip)
+        {
+            let _ = files::replace(&self.folder().join("diff.patch"), &self.redactor.redact_bytes(&patch));
         }
     }
 

@@ -351,6 +351,10 @@ impl Lost<'_> {
         if !finish.has_tree {
             return finish.close(None, judged.verdict, judged.class, None, 0);
         }
+        if let Ok(Some(tip)) = Git::repository(tree.common_dir).ref_commit(&tree.id.branch_ref()) {
+            let onto = self.find(|b| if let Body::DispatchCollected(c) = b { Some(c.onto.clone()) } else { None });
+            finish.write_patch(&onto.unwrap_or_default(), &tip);
+        }
         if exists && tree.path.exists() {
             // Read again: time has passed since, and only what is true now may be acted on.
             let held = finish.before_facts();

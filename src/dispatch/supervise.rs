@@ -212,17 +212,8 @@ impl Life<'_> {
         if let Err(fault) = remembered {
             return never(Outcome::WorktreeFailed, fault, true);
         }
-        let supply =
-            || surroundings::make_caches(&self.plan.setup).and_then(|()| worktree::supply(&tree, &self.plan.setup));
-        let (supplied, found) = std::thread::scope(|scope| {
-            let found = crate::sys::beside(scope, || worktree::is_found_by_git(tree.path));
-            let supplied = supply();
-            (supplied, found.join().unwrap_or_else(|_| Err(Fault::internal("asking git ended early"))))
-        });
-        if let Err(fault) = found {
-            return never(Outcome::WorktreeFailed, fault, true);
-        }
-        let supplied = match supplied {
+        let supplied = surroundings::make_caches(&self.plan.setup);
+        let supplied = match supplied.and_then(|()| worktree::supply(&tree, &self.plan.setup)) {
             Ok(supplied) => supplied,
             Err(fault) => return never(Outcome::SetupFailed, fault, true),
         };

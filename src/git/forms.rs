@@ -49,15 +49,15 @@ impl Git {
     /// Reads the attributes that hold for all worktrees of the repository.
     pub fn attributes(&self, common_dir: &Path) -> Result<Attributes> {
         let mut places = vec![common_dir.join("info/attributes")];
-        for name in ["GIT_ATTR_SYSTEM", "GIT_ATTR_GLOBAL"] {
-            let told = self.cmd().args(["var", name]).limit(Duration::from_secs(10)).run()?;
-            // One that it knows and that is not set has exit code 1.
-            if !told.ok() && told.code != Some(1) {
-                places.extend(self.attribute_files()?);
-                break;
-            }
-            places.extend(told.text().lines().map(PathBuf::from));
-        }
+        // Everything that git calls a variable, in one call. The value of a setting may look like a line of it: then
+        // one file more is read.
+        let told = expect("var", self.cmd().args(["var", "-l"]).limit(Duration::from_secs(10)).run()?)?.text();
+        let path = |line: &str| {
+            let path = line.strip_prefix("GIT_ATTR_SYSTEM=").or_else(|| line.strip_prefix("GIT_ATTR_GLOBAL="));
+            path.map(PathBuf::from)
+        };
+        let named: Vec<PathBuf> = told.lines().filter_map(path).collect();
+        places.extend(if named.is_empty() { self.attribute_files()? } else { named });
         let mut text = Vec::new();
         for place in places {
             let read = files::read_capped(&place, 1 << 20).map_err(|_| unreadable("attributes"))?;

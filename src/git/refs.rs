@@ -47,7 +47,8 @@ const SAME_MOMENT: i64 = 5;
 impl Git {
     /// Reads all refs. `self` is the repository; `hash` is the length of an object name in bytes.
     pub fn refs(&self, hash: usize) -> Result<Refs> {
-        let mut named = if self.git_dir.join("reftable").exists() { self.told_refs()? } else { self.stored_refs(hash)? };
+        let mut named =
+            if self.git_dir.join("reftable").exists() { self.told_refs()? } else { self.stored_refs(hash)? };
         let linked = self.git_dir.join("worktrees");
         let worktrees: BTreeSet<String> =
             files::names(&linked).map_err(|_| unreadable("worktree"))?.into_iter().collect();
@@ -89,7 +90,7 @@ impl Git {
                 let name = format!("{folder}/{last}");
                 match entry.file_type() {
                     // No ref has such a name: another git is about to write one.
-                    _ if last.ends_with(".lock") => continue,
+                    _ if Path::new(&last).extension().is_some_and(|end| end == "lock") => continue,
                     Ok(kind) if kind.is_dir() => {
                         folders.push(name);
                         continue;
@@ -101,7 +102,8 @@ impl Git {
                 let text = text.unwrap_or_default();
                 if let Some(to) = text.strip_prefix(b"ref: ") {
                     links.push((name, String::from_utf8_lossy(to.trim_ascii()).into_owned()));
-                } else if let Some(oid) = names_in(&text, hash).pop().filter(|oid| text.trim_ascii() == oid.as_bytes()) {
+                } else if let Some(oid) = names_in(&text, hash).pop().filter(|oid| text.trim_ascii() == oid.as_bytes())
+                {
                     named.insert(name, oid);
                 }
             }

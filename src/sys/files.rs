@@ -357,8 +357,8 @@ pub fn exposed(path: &Path) -> Result<Option<Exposed>, PathError> {
         let is_itself = above == 0 && exists;
         let is_sticky = mode & 0o1000 != 0 && !is_itself;
         // A group of one's own, as many systems give every user, is nobody else.
-        let is_own_group = !is_itself && mode & 0o002 == 0 && is_private_group(meta.gid());
-        if mode & 0o022 != 0 && !is_sticky && !is_own_group {
+        let is_own_group = || !is_itself && mode & 0o002 == 0 && is_private_group(meta.gid());
+        if mode & 0o022 != 0 && !is_sticky && !is_own_group() {
             return Ok(Some(Exposed::Writable { path: place.to_owned(), mode }));
         }
     }

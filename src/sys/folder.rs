@@ -235,15 +235,15 @@ impl FileTime {
         Self(now.tv_sec.saturating_mul(1_000_000_000).saturating_add(now.tv_nsec))
     }
 
-    /// Waits until the clock has moved on, some milliseconds: what came before has an earlier time.
-    pub fn next() -> Self {
-        let begun = Self::now();
+    /// A later time: waits until this clock, which moves every few milliseconds, has moved on since this one.
+    #[must_use]
+    pub fn next(self) -> Self {
         loop {
-            std::thread::sleep(Duration::from_micros(200));
             let now = Self::now();
-            if now != begun {
+            if now != self {
                 return now;
             }
+            std::thread::sleep(Duration::from_micros(200));
         }
     }
 

@@ -18,15 +18,9 @@ pub(super) struct Branch {
 }
 
 impl Branch {
-    /// What `tip`, where the branch is, and `now`, all refs, come to.
-    pub(super) fn read(
-        tree: &Tree<'_>,
-        git: &Git,
-        repository: &Git,
-        baseline: Option<&Baseline>,
-        tip: Result<Option<String>, GitError>,
-        now: Result<Refs, GitError>,
-    ) -> Self {
+    pub(super) fn read(tree: &Tree<'_>, git: &Git, repository: &Git, baseline: Option<&Baseline>) -> Self {
+        let tip = repository.ref_commit(&tree.branch_ref());
+        let now = repository.refs(tree.base.len() / 2);
         let (work, diff, unresolved) = match (&tip, &now) {
             (Ok(Some(tip)), Ok(now)) if tip != tree.base => {
                 // Most branches stand on their base, so this is asked for at the same time.
@@ -59,6 +53,13 @@ impl Branch {
             _ => Ok(Vec::new()),
         };
         Self { tip, now, work, diff, unresolved, lost }
+    }
+
+    /// Nothing could be read.
+    pub(super) fn unread() -> Self {
+        let lost = || GitError::Unreadable { verb: "rev-list".to_owned() };
+        let (work, diff) = (Err(lost()), Err(lost()));
+        Self { tip: Err(lost()), now: Err(lost()), work, diff, unresolved: None, lost: Err(lost()) }
     }
 }
 

@@ -36,7 +36,7 @@ pub fn create(tree: &Tree<'_>, setup: &Setup, alive: Option<&File>) -> Result<Ma
     })?;
     let pool = Pool { common_dir: tree.common_dir, root: tree.root(), paths: tree.paths };
     let made = match pool.take(tree, setup, held) {
-        Ok(Some(git_dir)) => Ok(Made { git_dir }),
+        Ok(Some(git_dir)) => is_found_by_git(tree.path).map(|()| Made { git_dir }),
         Ok(None) => add(tree, held).and_then(|()| fill(tree, setup, held)),
         Err(fault) => Err(fault),
     };
@@ -81,7 +81,13 @@ fn fill(tree: &Tree<'_>, setup: &Setup, held: impl Fn() -> Option<File>) -> Resu
         let _held = tree.locked()?;
         git.sparse(&setup.sparse, &held)?;
     }
-    git.populate(tree.common_dir, tree.base, setup.lfs, held())?;
+    let (written, found) = std::thread::scope(|scope| {
+        let found = crate::sys::beside(scope, || is_found_by_git(tree.path));
+        let written = git.populate(tree.common_dir, tree.base, setup.lfs, held());
+        (written, found.join().unwrap_or_else(|_| Err(Fault::internal("asking git ended early"))))
+    });
+    found?;
+    written?;
     if setup.submodules {
         submodules::populate(tree, &git_dir, setup.lfs, &held)?;
     }

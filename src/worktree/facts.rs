@@ -13,7 +13,10 @@ use super::rescue::{Seen, is_passing};
 use crate::domain::Digest;
 use crate::domain::receipt::DiffStat;
 use crate::domain::tree::{TreeFacts, Tri};
-use crate::git::{self, Forms, Git, GitError, HeadAt, Hidden, IgnoreRules, OwnWork, SharedFile, SharedFiles, Status};
+use crate::git::{
+    self, Attributes, Forms, Git, GitConfig, GitError, HeadAt, Hidden, IgnoreRules, OwnWork, SharedFile, SharedFiles,
+    Status,
+};
 use crate::sys::folder::{FileTime, FolderId};
 use crate::sys::{files, process};
 
@@ -125,61 +128,27 @@ pub(super) fn collect_in(tree: &Tree<'_>, git_dir: &Path) -> Collected {
     let Ok(folder) = FolderId::of(tree.path) else {
         return Collected::unknown(vec![format!("the folder {} is gone, or a link", tree.path.display())]);
     };
-    let garbage = git::anyone_collects();
+    let begun = FileTime::now();
     let git = Git::tree(git_dir, tree.path);
     let repository = tree.repository();
     let baseline = Baseline::load(tree.scratch);
-    let (read_at, look, stray, branch) = std::thread::scope(|scope| {
-        // What is shared by all worktrees is read while the clock moves on: what the worker wrote at the last moment is
-        // then told from what is written later.
+    let (garbage, read_at, look, stray, branch) = std::thread::scope(|scope| {
+        // What all worktrees share is read while the clock moves on: what the worker wrote at the last moment is then
+        // told from what is written later.
         let config = crate::sys::beside(scope, || git.config());
         let attributes = crate::sys::beside(scope, || git.attributes(tree.common_dir));
-        let refs = crate::sys::beside(scope, || {
-            (repository.ref_commit(&tree.branch_ref()), repository.refs(tree.base.len() / 2))
+        let branch = crate::sys::beside(scope, || {
+            let garbage = git::anyone_collects();
+            (garbage, Branch::read(tree, &git, &repository, baseline.as_ref()))
         });
-        let read_at = FileTime::next();
-        let look = crate::sys::beside(scope, || {
-            let staged = git.staged(tree.base.len() / 2);
-            // git status runs what the configuration names; a changed one is not trusted.
-            let config = config.join().unwrap_or_else(|_| Err(lost("config")));
-            let shared = config.as_ref().ok().map(|config| {
-                let config = config.shared();
-                (config.digests(), SharedFiles::read(tree.common_dir, &config))
-            });
-            let status = match (config, &staged) {
-                (Ok(config), _) if config.risk() != *tree.git_risk => Ok(None),
-                (Ok(config), Ok(staged)) => git.status(staged).map(|status| {
-                    let attributes = attributes.join().unwrap_or_else(|_| Err(lost("var"))).ok();
-                    Some((status, git.forms(staged, &config, attributes.as_ref())))
-                }),
-                (Ok(_), Err(_)) => Err(lost("status")),
-                (Err(e), _) => Err(e),
-            };
-            let newly_hidden = match (&status, &staged, &baseline, &shared) {
-                (Ok(Some((status, _))), Ok(staged), Some(baseline), Some((_, Ok(now)))) => {
-                    let rules = IgnoreRules { base: tree.base, counted: &baseline.shared, now };
-                    git.newly_hidden(rules, staged, status, tree.scratch)
-                }
-                (Ok(Some(_)), Ok(_), Some(_), _) => Err(lost("check-ignore")),
-                // Without a baseline, and without a status, nothing is taken for ignored work.
-                _ => Ok(Vec::new()),
-            };
-            let looked = match (&status, &staged) {
-                (Ok(Some((status, _))), Ok(staged)) => {
-                    let gitlinks = staged.hidden.gitlinks.iter().map(PathBuf::as_path).collect();
-                    let skip = status.ignored.iter().map(PathBuf::as_path).collect();
-                    let beyond = Beyond::look(tree.path, git_dir, &gitlinks, &skip);
-                    (beyond, Ignored::of(tree, &status.ignored, |folder| git.tracks_below(staged, folder)))
-                }
-                _ => Default::default(),
-            };
-            Look { status, hidden: staged.map(|staged| (staged.hidden, looked)), newly_hidden, shared }
-        });
-        let (tip, now) = refs.join().unwrap_or_else(|_| (Err(lost("rev-parse")), Err(lost("for-each-ref"))));
-        let branch = Branch::read(tree, &git, &repository, baseline.as_ref(), tip, now);
+        let read_at = begun.next();
+        let config = || config.join().unwrap_or_else(|_| Err(lost("config")));
+        let attributes = || attributes.join().unwrap_or_else(|_| Err(lost("var"))).ok();
+        let look = Look::take(tree, &git, baseline.as_ref(), config, attributes);
+        let (garbage, branch) = branch.join().unwrap_or_else(|_| (true, Branch::unread()));
         let known = branch.work.as_ref().map(|work| work.commits.as_slice()).unwrap_or_default();
         let stray = stray(tree, &git, known);
-        (read_at, look.join().unwrap_or_else(|_| Look::failed()), stray, branch)
+        (garbage, read_at, look, stray, branch)
     });
     let Look { status, hidden, newly_hidden, shared } = look;
     let mut unknown: Vec<String> = Vec::new();
@@ -241,8 +210,49 @@ struct Look {
 }
 
 impl Look {
-    fn failed() -> Self {
-        Self { status: Err(lost("status")), hidden: Err(lost("status")), newly_hidden: Ok(Vec::new()), shared: None }
+    /// Reads them; `config` and `attributes` are being read already.
+    fn take(
+        tree: &Tree<'_>,
+        git: &Git,
+        baseline: Option<&Baseline>,
+        config: impl FnOnce() -> Result<GitConfig, GitError>,
+        attributes: impl FnOnce() -> Option<Attributes>,
+    ) -> Self {
+        let staged = git.staged(tree.base.len() / 2);
+        // git status runs what the configuration names; a changed one is not trusted.
+        let config = config();
+        let shared = config.as_ref().ok().map(|config| {
+            let config = config.shared();
+            (config.digests(), SharedFiles::read(tree.common_dir, &config))
+        });
+        let status = match (config, &staged) {
+            (Ok(config), _) if config.risk() != *tree.git_risk => Ok(None),
+            (Ok(config), Ok(staged)) => git.status(staged).map(|status| {
+                let attributes = attributes();
+                Some((status, git.forms(staged, &config, attributes.as_ref())))
+            }),
+            (Ok(_), Err(_)) => Err(lost("status")),
+            (Err(e), _) => Err(e),
+        };
+        let newly_hidden = match (&status, &staged, baseline, &shared) {
+            (Ok(Some((status, _))), Ok(staged), Some(baseline), Some((_, Ok(now)))) => {
+                let rules = IgnoreRules { base: tree.base, counted: &baseline.shared, now };
+                git.newly_hidden(rules, staged, status, tree.scratch)
+            }
+            (Ok(Some(_)), Ok(_), Some(_), _) => Err(lost("check-ignore")),
+            // Without a baseline, and without a status, nothing is taken for ignored work.
+            _ => Ok(Vec::new()),
+        };
+        let looked = match (&status, &staged) {
+            (Ok(Some((status, _))), Ok(staged)) => {
+                let gitlinks = staged.hidden.gitlinks.iter().map(PathBuf::as_path).collect();
+                let skip = status.ignored.iter().map(PathBuf::as_path).collect();
+                let beyond = Beyond::look(tree.path, git.git_dir(), &gitlinks, &skip);
+                (beyond, Ignored::of(tree, &status.ignored, |folder| git.tracks_below(staged, folder)))
+            }
+            _ => Default::default(),
+        };
+        Self { status, hidden: staged.map(|staged| (staged.hidden, looked)), newly_hidden, shared }
     }
 }
 
