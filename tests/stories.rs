@@ -37,6 +37,7 @@ mod kept;
 mod kills;
 mod landed;
 mod layering;
+mod layouts;
 mod ledger;
 mod main_job;
 mod merge_kills;

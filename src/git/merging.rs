@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::objects::SYNCED;
+use super::own_work::git_folder_of;
+use super::worktree::same_folder;
 use super::{FATAL, Git, GitConfig, Result, expect, refused, unreadable};
 use crate::sys::cmd::Output;
 use crate::sys::files;
@@ -178,7 +180,8 @@ impl Git {
         let names = files::names(&linked).map_err(|_| unreadable("worktree"))?;
         let on_it = |git_dir: &Path| is_on(git_dir, branch);
         let mut found = Vec::new();
-        if main.join(".git").exists() && on_it(&self.git_dir) {
+        let is_own = |folder: PathBuf| same_folder(&folder, &self.git_dir);
+        if git_folder_of(main).is_some_and(is_own) && on_it(&self.git_dir) {
             found.push(CheckedOut { path: main.to_owned(), git_dir: self.git_dir.clone() });
         }
         for git_dir in names.into_iter().map(|name| linked.join(name)).filter(|git_dir| on_it(git_dir)) {

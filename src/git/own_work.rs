@@ -208,7 +208,7 @@ fn repositories_below(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// The git folder of the repository that stands here: `.git`, or where that file leads (gitrepository-layout(5)).
-fn git_folder_of(folder: &Path) -> Option<PathBuf> {
+pub(super) fn git_folder_of(folder: &Path) -> Option<PathBuf> {
     let git = folder.join(".git");
     if git.is_dir() {
         return Some(git);

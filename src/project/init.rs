@@ -81,8 +81,10 @@ pub fn init(from: &Path, scaffold: Scaffold<'_>) -> Result<InitReport, Fault> {
         ))
         .fix("put a folder in its place"));
     }
-    let id = existing_id(&folder)?.unwrap_or_else(|| id_from(&located.main_top()));
     let paths = Paths::of(&located)?;
+    // Another checkout may have begun the ledger.
+    let begun = || paths.ledger().created().ok().map(|created| created.project);
+    let id = existing_id(&folder)?.or_else(begun).unwrap_or_else(|| id_from(&located.name()));
     let signers = "# SSH public keys trusted to sign anchors of the ledger, one `<principal> <key>` a line\n# (the format of ssh-keygen's ALLOWED SIGNERS). Empty: anchors are unsigned.\n";
     let texts = [
         ("config.yaml", config::template(&id)),
@@ -156,10 +158,9 @@ fn existing_id(folder: &Path) -> Result<Option<Name>, Fault> {
     super::yaml::parse::<super::Config>(&file, &bytes).map(|c| Some(c.project_id))
 }
 
-fn id_from(top: &Path) -> Name {
-    let name = top.file_name().map(|n| n.to_string_lossy().to_lowercase()).unwrap_or_default();
+fn id_from(name: &str) -> Name {
     let mut id = String::new();
-    for c in name.chars() {
+    for c in name.to_lowercase().chars() {
         match c {
             'a'..='z' | '0'..='9' => id.push(c),
             _ if !id.is_empty() && !id.ends_with('-') => id.push('-'),

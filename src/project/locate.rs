@@ -15,6 +15,8 @@ pub struct Located {
     pub git_dir: PathBuf,
     /// The git folder shared by all checkouts.
     pub common_dir: PathBuf,
+    /// There is no main checkout: all are linked worktrees.
+    pub bare: bool,
 }
 
 /// Finds the checkout that `from` lies in.
@@ -35,13 +37,9 @@ pub fn locate(from: &Path) -> Result<Located, Fault> {
             return finish(folder, &git_dir);
         }
         if is_git_dir(folder) {
-            let what = if folder.file_name().is_some_and(|n| n == ".git") {
-                "inside a .git folder"
-            } else {
-                "a bare repository"
-            };
-            return Err(Fault::environment(format!("{} is {what}, and vnx needs a checkout", folder.display()))
-                .fix("run it in a checkout: `git clone` or `git worktree add` makes one"));
+            let is_dot_git = folder.file_name().is_some_and(|n| n == ".git");
+            let what = if is_dot_git { "inside a .git folder" } else { "a bare repository" };
+            return Err(no_checkout(folder, what));
         }
     }
     Err(Fault::environment(format!("{} is not inside a git repository", start.display()))
@@ -69,7 +67,34 @@ fn finish(top: &Path, git_dir: &Path) -> Result<Located, Fault> {
         None => git_dir.clone(),
     };
     let common_dir = common_dir.canonicalize().map_err(|_| broken(&common_dir))?;
-    Ok(Located { top: top.to_owned(), git_dir, common_dir })
+    let bare = is_bare(&common_dir);
+    if bare && git_dir == common_dir {
+        return Err(no_checkout(top, "the folder of a bare repository"));
+    }
+    Ok(Located { top: top.to_owned(), git_dir, common_dir, bare })
+}
+
+fn no_checkout(folder: &Path, what: &str) -> Fault {
+    Fault::environment(format!("{} is {what}, and vnx needs a checkout", folder.display()))
+        .fix("run it in a checkout: `git clone` or `git worktree add` makes one")
+}
+
+/// Whether a repository says that it has no checkout of its own (git-config(1), `core.bare`). git writes that into one
+/// of two files.
+fn is_bare(common_dir: &Path) -> bool {
+    let says_so = |name: &str| {
+        let text = crate::sys::files::read_text(&common_dir.join(name)).unwrap_or_default().to_ascii_lowercase();
+        let mut section = "";
+        let settings = text.lines().map(str::trim).filter_map(|line| {
+            if line.starts_with('[') {
+                section = line;
+                return None;
+            }
+            line.split_once('=').filter(|_| section == "[core]")
+        });
+        settings.into_iter().any(|(key, value)| key.trim() == "bare" && value.trim() == "true")
+    };
+    ["config", "config.worktree"].into_iter().any(says_so)
 }
 
 /// A git folder: that of a repository, or what it has of a worktree.
@@ -89,7 +114,7 @@ impl Located {
     /// The root of the main checkout, beside which worktrees are put.
     pub fn main_top(&self) -> PathBuf {
         match (self.common_dir.file_name(), self.common_dir.parent()) {
-            (Some(name), Some(parent)) if name == ".git" => parent.to_owned(),
+            (Some(name), Some(parent)) if name == ".git" && !self.bare => parent.to_owned(),
             // A separate git folder: the checkout itself is the best that is known.
             _ => self.top.clone(),
         }
@@ -99,8 +124,8 @@ impl Located {
     /// is the main one, or what stands for it where there is none (a bare repository, a git folder elsewhere).
     pub fn beside(&self) -> PathBuf {
         let common = &self.common_dir;
-        if common.file_name().is_some_and(|name| name == ".git") {
-            return self.main_top();
+        if common.ends_with(".git") {
+            return common.parent().unwrap_or(common).to_owned();
         }
         // A submodule's, `<superproject's git folder>/modules/<name>`: outside of the superproject, too.
         let is_inside = |folder: &&Path| folder.ends_with("modules") && folder.parent().is_some_and(is_of_git);
@@ -117,6 +142,18 @@ impl Located {
         // A folder with a dot is none that tools look into.
         let name = common.file_name().map(|name| name.to_string_lossy().trim_start_matches('.').to_owned());
         common.with_file_name(name.filter(|name| !name.is_empty()).unwrap_or_else(|| "repository".to_owned()))
+    }
+
+    /// What people call the repository, whichever of its checkouts they are in.
+    pub fn name(&self) -> String {
+        let common = &self.common_dir;
+        let last = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        // `.git`, and `.bare` in a folder of worktrees.
+        if last(common).starts_with('.') {
+            return common.parent().map(last).unwrap_or_default();
+        }
+        let name = last(&if self.bare { common.clone() } else { self.beside() });
+        name.strip_suffix(".git").map_or(name.clone(), str::to_owned)
     }
 
     /// `<repository>.worktrees` beside it: the same file system, outside the repository, so that no tool inherits its
