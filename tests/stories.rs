@@ -30,6 +30,7 @@ mod documentation;
 mod environments;
 mod errors;
 mod exposure;
+mod first_day;
 mod gates;
 mod housekeeping;
 mod imports;

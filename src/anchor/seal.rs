@@ -168,8 +168,10 @@ fn write(
 ) -> Result<Anchor, Fault> {
     let repository = repository(project);
     let config = repository.config()?;
-    let signed = config.value("gpg.format") == Some("ssh") && config.value("user.signingkey").is_some();
-    if !signed && signers.is_some() {
+    // Signed where the project names who may: a signature of somebody whom nobody names says nothing.
+    let signed = signers.is_some();
+    let can_sign = config.value("gpg.format") == Some("ssh") && config.value("user.signingkey").is_some();
+    if signed && !can_sign {
         return Err(Fault::refused(
             "anchors of this project are signed, and git is not configured to sign with an SSH key",
         )

@@ -15,6 +15,7 @@ use crate::dispatch::view::Standing;
 use crate::dispatch::{Request, view};
 use crate::domain::event::PaidBy;
 use crate::domain::gate::check::{short, short_ref};
+use crate::domain::line::quoted;
 use crate::domain::outcome::Decision;
 use crate::domain::plan::Plan;
 use crate::domain::receipt::{Body, DispatchClosed, Strategy, TreeEnd};
@@ -215,12 +216,19 @@ pub(super) fn details(project: &Project, id: &DispatchId, closed: &DispatchClose
     let is_gone = |name: &str| repository.ref_commit(name).is_ok_and(|commit| commit.is_none());
     let branch_gone = is_gone(&format!("refs/heads/{}", closed.branch));
     let landed = format!("refs/vnx/landed/{id}");
+    // A worker may have renamed its branch, or made another.
+    let collected = receipts.iter().find_map(|r| if let Body::DispatchCollected(c) = &r.body { Some(c) } else { None });
+    let elsewhere = collected.and_then(|c| c.on.as_deref()).filter(|on| *on != format!("refs/heads/{}", closed.branch));
+    let elsewhere = elsewhere.filter(|on| !is_gone(on) && !has_landed);
     let branch = match (t.branch_kept, branch_gone) {
         (true, true) if has_landed && !is_gone(&landed) => format!("its commits, as {landed}"),
         (true, true) => format!("nothing: the branch {} is gone since", closed.branch),
         // Kept, or brought back by `vnx undo`.
         (_, false) => format!("branch {}", closed.branch),
-        (false, true) => "no branch is left".to_owned(),
+        (false, true) => match elsewhere {
+            Some(name) => format!("its commits, on {}", printable(short_ref(name))),
+            None => "no branch is left".to_owned(),
+        },
     };
     // A kept tree may have been reclaimed since.
     let place = view::plan(project, id).map(|p| p.worktree).unwrap_or_default();
@@ -259,6 +267,16 @@ pub(super) fn details(project: &Project, id: &DispatchId, closed: &DispatchClose
             _ if t.branch_kept && branch_gone && !has_landed && closed.head.is_some() => {
                 let head = closed.head.as_deref().map_or("", |head| head.get(..12).unwrap_or(head));
                 format!("`git branch {} {head}` gives it its branch again", closed.branch)
+            }
+            _ if elsewhere.is_some() && branch_gone => {
+                let name = quoted(short_ref(elsewhere.unwrap_or_default()));
+                let target = short_ref(&closed.base.name);
+                format!(
+                    "`git log {target}..{name}` shows them, `git merge {name}` lands them; vnx judges its own branch"
+                )
+            }
+            _ if branch_gone && !has_landed && closed.commits.is_some_and(|n| n > 0) => {
+                format!("`vnx undo {id}` brings its branch back, then `vnx merge {id} --gates` lands it")
             }
             _ => next(project, &receipts, id, closed),
         },

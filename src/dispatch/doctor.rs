@@ -15,7 +15,7 @@ use super::trees;
 use crate::anchor::{self, NoWitness};
 use crate::domain::gate::check::short_ref;
 use crate::domain::{DispatchId, Fault, Name};
-use crate::git::Git;
+use crate::git::{Git, GitConfig};
 use crate::ledger::verify::Status;
 use crate::project::Project;
 use crate::project::config::Panes;
@@ -200,6 +200,7 @@ fn rows_of(project: &Project, seen: &Snapshot, checks: &mut Vec<Check>) {
         ),
         Err(fault) => Check::new("identity", Level::Fail, &fault.what, fault.next()),
     });
+    checks.extend(seen.git_config.as_ref().ok().and_then(signing_row));
     checks.push(Check::of("constraints", &seen.constraints, |c| format!("{} rules", c.constraints.len())));
     let audit = seen.ledger.is_ok().then(|| anchor::believed(project, true));
     checks.push(match audit.and_then(|audit| Some((anchor::why_not(&audit)?, audit.report.status))) {
@@ -249,6 +250,17 @@ fn witness_row(project: &Project) -> Option<Check> {
         ),
     };
     Some(Check::new("witness", level, what, fix))
+}
+
+/// Workers are not given the ssh agent, so git cannot sign what they commit where the key is only there.
+fn signing_row(config: &GitConfig) -> Option<Check> {
+    config.signing_key().filter(|key| key.agent_only && config.signs_commits())?;
+    Some(Check::new(
+        "signing",
+        Level::Warn,
+        "git signs commits with a key that only an ssh agent has, and workers do not reach one: they cannot commit",
+        "keep the private key in a file that user.signingKey names, or `git config commit.gpgSign false` here",
+    ))
 }
 
 fn budget_row(project: &Project, seen: &Snapshot) -> Option<Check> {

@@ -282,6 +282,6 @@ fn head_of(git_dir: &Path) -> Option<Vec<u8>> {
     name.or_else(|| ask(&["rev-parse", "--verify", "--quiet", "HEAD"])).map(String::into_bytes)
 }
 
-fn home(rest: &str) -> PathBuf {
+pub(super) fn home(rest: &str) -> PathBuf {
     std::env::var_os("HOME").map_or_else(|| PathBuf::from(rest), |home| PathBuf::from(home).join(rest))
 }

@@ -27,6 +27,7 @@ mod rests;
 mod secure;
 mod shape;
 mod shared_files;
+mod signing;
 mod status;
 mod submodules;
 #[cfg(test)]
@@ -53,6 +54,7 @@ pub use own_work::OwnWork;
 pub use refs::{Refs, STASH};
 pub use secure::anyone_collects;
 pub use shared_files::{IgnoreRules, SharedFile, SharedFiles};
+pub use signing::SigningKey;
 pub use status::{Changed, HeadAt, Hidden, Staged, Status};
 pub use submodules::Submodule;
 pub use worktree::{FOR_DISPATCH, same_folder};

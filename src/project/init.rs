@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{MAX_CONFIG, Paths, config, locate, trust};
+use super::{Located, MAX_CONFIG, Paths, config, locate, trust};
 use crate::domain::trust::Standing;
 use crate::domain::{Fault, Name};
+use crate::git::Git;
 use crate::ledger::Ledger;
 use crate::sys::files::{self, At};
 
@@ -85,11 +86,11 @@ pub fn init(from: &Path, scaffold: Scaffold<'_>) -> Result<InitReport, Fault> {
     // Another checkout may have begun the ledger.
     let begun = || paths.ledger().created().ok().map(|created| created.project);
     let id = existing_id(&folder)?.or_else(begun).unwrap_or_else(|| id_from(&located.name()));
-    let signers = "# SSH public keys trusted to sign anchors of the ledger, one `<principal> <key>` a line\n# (the format of ssh-keygen's ALLOWED SIGNERS). Empty: anchors are unsigned.\n";
+    let signers = signers(&located);
     let texts = [
         ("config.yaml", config::template(&id)),
         ("provider_constraints.yaml", scaffold.constraints.to_owned()),
-        ("allowed_signers", signers.to_owned()),
+        ("allowed_signers", signers),
         (".gitignore", "/receipts\n".to_owned()),
         (
             "agents/README.md",
@@ -133,6 +134,20 @@ pub fn init(from: &Path, scaffold: Scaffold<'_>) -> Result<InitReport, Fault> {
         ledger: ledger.file(),
         ledger_created: created,
     })
+}
+
+/// The list of signers, with a line for whoever sets the project up: nobody is trusted unasked.
+fn signers(located: &Located) -> String {
+    let about = "# SSH public keys trusted to sign anchors of the ledger, one `<principal> <key>` a line\n# (the format of ssh-keygen's ALLOWED SIGNERS). Empty: anchors are unsigned.\n";
+    let config = Git::tree(&located.git_dir, &located.top).config().unwrap_or_default();
+    match (config.signing_key().and_then(|key| key.public), config.value("user.email")) {
+        (Some(key), Some(email)) if !email.contains(char::is_whitespace) => {
+            format!(
+                "{about}# Your git signs with this key. Without the `#`, anchors are signed with it:\n# {email} {key}\n"
+            )
+        }
+        _ => about.to_owned(),
+    }
 }
 
 /// A ledger that is gone while its dispatches are on record was lost or taken away. A new one

@@ -195,7 +195,16 @@ fn place_now(
             Some(format!("it had landed, and was taken back by {}", check::short(&commit)))
         }
         (None, _, Some((commit, _))) => Some(format!("it has landed, as {}", check::short(&commit))),
-        (None, None, None) => Some(format!("its branch {} is gone", plan.branch)),
+        (None, None, None) => {
+            // One that was pushed is taken away with its worktree.
+            let is_ours = |r: &Receipt| matches!(&r.body, Body::WorktreeRemoved(removed) if removed.branch_deleted);
+            let way = if receipts.iter().any(is_ours) {
+                format!(", taken away with its worktree: `vnx undo {}` brings both back", plan.id)
+            } else {
+                String::new()
+            };
+            Some(format!("its branch {} is gone{way}", plan.branch))
+        }
     };
     let tip = tip.or(put_away);
     let closed =
