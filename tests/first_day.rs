@@ -98,3 +98,33 @@ fn a_renamed_branch_is_told_by_its_new_name() {
     assert!(show.contains("`git merge feat/login` lands them"), "{show}");
     world.git(&["merge", "-q", "feat/login"]);
 }
+
+/// A repository may ignore `.*`, or leave `.vnx` out of a sparse checkout. What is said to be typed works.
+#[test]
+fn a_repository_that_does_not_take_the_folder_says_how_it_does() {
+    let sh = |world: &World, script: &str| {
+        let output = world.command("sh").current_dir(&world.repo).args(["-euc", script]).output().unwrap();
+        assert!(output.status.success(), "{script}: {output:?}");
+    };
+    for (before, how) in [
+        ("printf '.*\\n!.gitignore\\n' > .gitignore; git add .; git commit -qm ignore", "git add --force .vnx"),
+        (
+            "mkdir a b; echo > a/x; echo > b/y; git add .; git commit -qm c; git sparse-checkout set a",
+            "git add --sparse",
+        ),
+    ] {
+        let world = World::bare("repo");
+        sh(&world, before);
+        let init = world.vnx(&["init"]).expect(0);
+        assert!(format!("{}{}", init.out, init.err).contains(how), "{}{}", init.out, init.err);
+        assert!(world.vnx(&["doctor"]).out.contains(how));
+        world.script("echo 1 > f; git add --sparse f; git commit -qm f").expect(0);
+        let refused = world.vnx(&["merge"]).expect(3).err;
+        assert!(refused.contains(how), "{refused}");
+        let typed = refused.split("commit it there: ").nth(1).unwrap().split(" (on ").next().unwrap();
+        sh(&world, typed);
+        let listed = world.git(&["ls-files", ".vnx"]);
+        assert!(listed.contains(".vnx/config.yaml") && !listed.contains("receipts"), "{listed}");
+        assert!(!world.vnx(&["doctor"]).out.contains(how), "it is committed now");
+    }
+}

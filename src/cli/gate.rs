@@ -113,7 +113,7 @@ fn list(context: &Context, into: Option<&str>, json: bool) -> Result<Answer, Fau
     let commit = here
         .resolve(&target)?
         .ok_or_else(|| Fault::input(format!("there is no branch {:?}", short_ref(&target))).fix("see `git branch`"))?;
-    let policy = policy(&repository, &target, &commit)?;
+    let policy = policy(&repository, &target, &commit, &project.located)?;
     let gates: Vec<Configured<'_>> =
         policy.gates.iter().map(|(name, gate)| Configured { name, kind: gate.kind().word(), gate }).collect();
     if json {

@@ -50,9 +50,11 @@ pub(super) fn run(context: &Context, args: &InitArgs) -> Result<Answer, Fault> {
             toned(Tone::Strong, report.project_id.as_str()),
             report.project.display()
         ));
-        context
-            .screen
-            .story("next: commit .vnx/ (merges are checked against the committed configuration), then vnx doctor");
+        let why = "(merges are checked against the committed configuration), then vnx doctor";
+        context.screen.story(&match project::how_to_add(&project::locate(&report.project)?) {
+            project::ADD => format!("next: commit .vnx/ {why}"),
+            how => format!("next: commit .vnx/, which git does not take unasked: {how} {why}"),
+        });
     } else {
         context.screen.answer(&format!(
             "{} is already set up in {}; nothing changed",

@@ -17,9 +17,9 @@ use crate::domain::gate::check::short_ref;
 use crate::domain::{DispatchId, Fault, Name};
 use crate::git::{Git, GitConfig};
 use crate::ledger::verify::Status;
-use crate::project::Project;
 use crate::project::config::Panes;
 use crate::project::trust;
+use crate::project::{ADD, Project, how_to_add};
 use crate::provider::{self, Manifest, VersionProbe, environment};
 use crate::sys::cmd::Cmd;
 use crate::sys::folder::{self, FolderId};
@@ -200,6 +200,7 @@ fn rows_of(project: &Project, seen: &Snapshot, checks: &mut Vec<Check>) {
         ),
         Err(fault) => Check::new("identity", Level::Fail, &fault.what, fault.next()),
     });
+    checks.extend(committed_row(project));
     checks.extend(seen.git_config.as_ref().ok().and_then(signing_row));
     checks.push(Check::of("constraints", &seen.constraints, |c| format!("{} rules", c.constraints.len())));
     let audit = seen.ledger.is_ok().then(|| anchor::believed(project, true));
@@ -250,6 +251,13 @@ fn witness_row(project: &Project) -> Option<Check> {
         ),
     };
     Some(Check::new("witness", level, what, fix))
+}
+
+/// Merges go by the committed configuration, and git does not take it everywhere.
+fn committed_row(project: &Project) -> Option<Check> {
+    let how = how_to_add(&project.located);
+    let what = ".vnx is not committed, and `git add` refuses it: git ignores it, or this checkout is sparse";
+    (how != ADD).then(|| Check::new(".vnx", Level::Warn, what, how))
 }
 
 /// Workers are not given the ssh agent, so git cannot sign what they commit where the key is only there.

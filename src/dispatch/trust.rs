@@ -46,7 +46,7 @@ fn of_target(project: &Project) -> Vec<Brought> {
     let repository = Git::repository(&project.located.common_dir);
     let policy = target.and_then(|target| {
         let commit = repository.ref_commit(&target).ok()??;
-        Some((gate::policy(&repository, &target, &commit).ok()?, target))
+        Some((gate::policy(&repository, &target, &commit, &project.located).ok()?, target))
     });
     policy.map(|(policy, target)| policy.brought(&target)).unwrap_or_default()
 }

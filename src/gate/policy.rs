@@ -11,7 +11,7 @@ use crate::domain::trust::{Brought, of_gates, of_hooks};
 use crate::domain::{Fault, Name};
 use crate::git::Git;
 use crate::project::config::Merge;
-use crate::project::{Config, MAX_CONFIG, Project, yaml};
+use crate::project::{Config, Located, MAX_CONFIG, Project, how_to_add, yaml};
 
 /// What a branch says about what lands on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,13 +89,13 @@ fn parse(name: &str, bytes: &[u8]) -> Result<Config, Fault> {
     Ok(config)
 }
 
-/// Reads the policy of a commit of the target.
-pub fn policy(repository: &Git, target: &str, commit: &str) -> Result<Policy, Fault> {
+/// Reads the policy of a commit of the target. `checkout` is where somebody would commit one that is missing.
+pub fn policy(repository: &Git, target: &str, commit: &str, checkout: &Located) -> Result<Policy, Fault> {
     let mut files = repository.files_at(commit, &[CONFIG, SIGNERS], MAX_CONFIG)?;
     let plain = short_ref(target);
     let Some(bytes) = files.remove(CONFIG) else {
         return Err(Fault::refused(format!("{plain} has no {CONFIG}, so nothing says what may land on it"))
-            .fix(format!("commit it there: git add .vnx && git commit -m 'vnx' (on {plain})")));
+            .fix(format!("commit it there: {} && git commit -m 'vnx' (on {plain})", how_to_add(checkout))));
     };
     let config = parse(&format!("{plain}:{CONFIG}"), &bytes)?;
     let links: BTreeMap<String, String> = repository.links_of(commit)?;

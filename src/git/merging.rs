@@ -83,6 +83,13 @@ impl Git {
         }
     }
 
+    /// Whether git has a path in its index, or would take it when asked with these flags (git-add(1)). `self` is the
+    /// worktree.
+    pub fn would_add(&self, flags: &[&str], path: &str) -> bool {
+        let is_ok = |args: &[&str]| self.cmd().args(args).args(["--", path]).run().is_ok_and(|output| output.ok());
+        is_ok(&["ls-files", "--error-unmatch"]) || is_ok(&[&["add", "--dry-run"], flags].concat())
+    }
+
     /// Whether the project has hooks that git would run: a folder of its own for them, or one that is executable.
     pub fn has_hooks(&self, common_dir: &Path, config: &GitConfig) -> bool {
         use std::os::unix::fs::PermissionsExt;

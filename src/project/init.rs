@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{Located, MAX_CONFIG, Paths, config, locate, trust};
+use super::{CONFIG, Located, MAX_CONFIG, Paths, config, locate, trust};
 use crate::domain::trust::Standing;
 use crate::domain::{Fault, Name};
 use crate::git::Git;
@@ -134,6 +134,22 @@ pub fn init(from: &Path, scaffold: Scaffold<'_>) -> Result<InitReport, Fault> {
         ledger: ledger.file(),
         ledger_created: created,
     })
+}
+
+/// The command that adds `.vnx`, where nothing stands in its way.
+pub const ADD: &str = "git add .vnx";
+
+/// The command that adds `.vnx` in a checkout: git refuses what it ignores, and what a sparse checkout leaves out. The
+/// ledger is no file of the repository, whatever is added.
+pub fn how_to_add(checkout: &Located) -> &'static str {
+    let ways: [(&[&str], &str); 3] = [
+        (&[], ADD),
+        (&["--force"], "git add --force .vnx ':!.vnx/receipts'"),
+        (&["--sparse"], "git add --sparse .vnx"),
+    ];
+    let git = Git::tree(&checkout.git_dir, &checkout.top);
+    let way = ways.iter().find(|(flags, _)| git.would_add(flags, CONFIG));
+    way.map_or(ADD, |(_, way)| way)
 }
 
 /// The list of signers, with a line for whoever sets the project up: nobody is trusted unasked.

@@ -235,7 +235,7 @@ fn without_ledger(
         }
     };
     let branch = short_ref(&target);
-    let policy = policy(repository, &target, &base)?;
+    let policy = policy(repository, &target, &base, &project.located)?;
     let (contract, doubt) = contract(&folder, &plan, plan_digest, &receipts);
     let verdict = receipts
         .iter()
