@@ -169,7 +169,7 @@ fn history_that_was_rewritten_below_the_work_is_never_accepted() {
         format!(
             "git checkout -q --orphan fresh; git branch -D vnx/$VNX_DISPATCH_ID -q; git checkout -q --orphan vnx/$VNX_DISPATCH_ID; {COMMIT}"
         ),
-        "git reset -q --hard $(git commit-tree -m root 'HEAD^{tree}')".to_owned(),
+        "git update-ref HEAD $(git commit-tree -m root 'HEAD^{tree}')".to_owned(),
     ] {
         assert_unknown(&world, "history was rewritten", &script);
     }
@@ -216,4 +216,100 @@ fn history_that_is_hidden_or_forged_is_found_out() {
         let (decision, _, _, reason) = judged(&world, &forged);
         assert_eq!(decision, "investigate", "{object}: {reason}");
     }
+}
+
+/// A file of an object that is empty is what a power cut leaves. The worktree has the only bytes, so it stays.
+#[test]
+fn a_commit_that_git_cannot_read_is_no_work() {
+    let world = World::new();
+    let object = "o=$(git rev-parse HEAD:mine); f=$(git rev-parse --git-common-dir)/objects/$(echo $o | cut -c1-2)/$(echo $o | cut -c3-)";
+    for (spoil, end) in [(": > $f", 0), ("echo junk > $f", 0), (": > $f", 3)] {
+        let script = format!("{COMMIT}; {object}; chmod u+w $f; {spoil}; exit {end}");
+        if end == 0 {
+            assert_unknown(&world, "contradict", &script);
+        } else {
+            world.script(&script).expect(1);
+        }
+        let kept = world.worktrees().join(world.last_id()).join("mine");
+        assert_eq!(std::fs::read_to_string(kept).unwrap().trim(), world.last_id(), "{spoil}");
+    }
+}
+
+/// What was fetched from an address, or was on a branch that is gone again, is named by nothing when the work is judged.
+/// The worktree's reflog says that HEAD was only moved there.
+#[test]
+fn what_head_was_only_moved_to_is_not_the_workers() {
+    let world = with_remote();
+    let up = world.root.join("origin.git").display().to_string();
+    for script in [
+        format!("git pull -q --ff-only {up} main; git fetch -q {up} 'HEAD^'"),
+        format!("git fetch -q {up} main; git merge -q --ff-only FETCH_HEAD; git fetch -q {up} 'HEAD^'"),
+        format!(
+            "git fetch -q --no-write-fetch-head {up} main; git reset -q --hard $(git ls-remote {up} main | cut -f1)"
+        ),
+        format!("git fetch -q {up} main:tmp; git reset -q --hard tmp; git branch -q -D tmp; git fetch -q {up} 'HEAD^'"),
+    ] {
+        // An object name on its own is no name of a ref: that fetch fails, and takes FETCH_HEAD with it.
+        assert_empty(
+            &world,
+            &script.replace("'HEAD^'", "main~0 2>/dev/null || :; : > $(git rev-parse --git-dir)/FETCH_HEAD"),
+        );
+    }
+    // Beside work of its own, which counts alone.
+    let away = format!(": > $(git rev-parse --git-dir)/FETCH_HEAD");
+    assert_done(&world, 2, &format!("{COMMIT}; git pull -q --no-rebase --no-edit {up} main; {away}"));
+    let closed = world.last("dispatch.closed");
+    assert_eq!(closed["diff"]["paths"], serde_json::json!(["mine"]), "{closed}");
+    // Its own branches are merged as before, and its own commits found again.
+    assert_done(
+        &world,
+        2,
+        "git checkout -qb side; echo $VNX_DISPATCH_ID > s; git add s; git commit -qm s; git checkout -q -; git merge -q --no-ff --no-edit side",
+    );
+    assert_done(&world, 1, &format!("{COMMIT}; git reset -q --hard HEAD~1; git reset -q --hard HEAD@{{1}}"));
+    assert_done(
+        &world,
+        1,
+        &format!("{COMMIT}; git commit -q --amend -m other; git checkout -q --detach; git checkout -q -"),
+    );
+}
+
+#[test]
+fn a_branch_that_came_and_went_gives_nothing() {
+    let world = World::new();
+    let theirs =
+        "git checkout -q feature; echo 1 > theirs; git add theirs; git commit -qm theirs; git checkout -q main";
+    for away in ["git branch -q -D feature", "git update-ref refs/heads/feature HEAD~1"] {
+        world.git(&["branch", "-f", "feature"]);
+        let script = format!("(cd {}; {theirs}); git reset -q --hard feature; {away}", world.repo.display());
+        assert_empty(&world, &script);
+    }
+}
+
+/// git reads refs that it would not write so, and so does vnx: whoever spoils the form of a ref takes nobody's name off it.
+#[test]
+fn a_ref_counts_as_git_reads_it() {
+    let world = World::new();
+    world.git(&["checkout", "-q", "-b", "feature"]);
+    std::fs::write(world.repo.join("feature"), "x").unwrap();
+    world.git(&["add", "feature"]);
+    world.git(&["commit", "-qm", "feature"]);
+    world.git(&["checkout", "-q", "main"]);
+    let refs = "g=$(git rev-parse --git-common-dir); o=$(git rev-parse feature)";
+    for spoil in [
+        "echo \"$o x\" > $g/refs/heads/feature",
+        "echo $o > $g/MY_HEAD; echo 'ref: MY_HEAD' > $g/refs/heads/feature",
+        "echo \"ref:   refs/heads/g\" > $g/refs/heads/feature; echo $o > $g/refs/heads/g",
+    ] {
+        world.git(&["update-ref", "refs/keep/feature", "feature"]);
+        let taken = "git update-ref -d refs/keep/feature; git update-ref HEAD $o; git read-tree --reset -u HEAD";
+        assert_empty(&world, &format!("{refs}; {spoil}; {taken}"));
+        std::fs::write(world.repo.join(".git/refs/heads/feature"), world.git(&["rev-parse", "feature"]) + "\n")
+            .unwrap();
+    }
+    // What is no ref of git's stands in nobody's way.
+    std::fs::write(world.repo.join(".git/refs/.DS_Store"), [b'x'; 6148]).unwrap();
+    assert_done(&world, 1, COMMIT);
+    std::fs::write(world.repo.join(".git/refs/heads/large"), [b'x'; 6148]).unwrap();
+    assert_done(&world, 1, COMMIT);
 }

@@ -90,3 +90,39 @@ fn no_worker_starts_where_its_git_is_elsewhere() {
     world.git(&["config", "--unset", "core.worktree"]);
     world.assert_nothing_left();
 }
+
+/// A crash while they are kept loses none: what stands under a name of this dispatch already keeps it.
+#[test]
+fn what_was_kept_before_a_crash_is_kept_once() {
+    let world = World::new();
+    let mut commits = Vec::new();
+    for name in ["one", "two"] {
+        world.git(&["checkout", "-q", "-b", name, "main"]);
+        world.git(&["commit", "-q", "--allow-empty", "-m", name]);
+        commits.push(world.git(&["rev-parse", "HEAD"]));
+        world.git(&["checkout", "-q", "main"]);
+    }
+    for begun in [&commits[..1], &commits[1..], &commits[..], &[]] {
+        for (name, commit) in ["one", "two"].iter().zip(&commits) {
+            world.git(&["branch", "-f", name, commit]);
+        }
+        let kept = begun
+            .iter()
+            .zip(1..)
+            .map(|(commit, n)| format!("git update-ref refs/vnx/rescue/$VNX_DISPATCH_ID.{n} {commit}; "));
+        world.script(&format!("{}git branch -q -D one two", kept.collect::<String>()));
+        let collected = world.last("dispatch.collected");
+        let lost = collected["lost_refs"].as_array().unwrap_or_else(|| panic!("{begun:?}: {collected}")).clone();
+        let named: Vec<_> = lost.iter().map(|l| (l["ref"].as_str().unwrap(), l["commit"].as_str().unwrap())).collect();
+        assert_eq!(named, [("refs/heads/one", commits[0].as_str()), ("refs/heads/two", commits[1].as_str())]);
+        for one in &lost {
+            assert_eq!(world.git(&["rev-parse", one["kept"].as_str().unwrap()]), one["commit"].as_str().unwrap());
+        }
+        let id = world.last_id();
+        let listed = world.git(&["for-each-ref", "--format=%(refname)", &format!("refs/vnx/rescue/{id}.*")]);
+        assert_eq!(listed.lines().count(), 2, "{listed}");
+        for name in listed.lines() {
+            world.git(&["update-ref", "-d", name]);
+        }
+    }
+}

@@ -210,26 +210,9 @@ pub(super) fn details(project: &Project, id: &DispatchId, closed: &DispatchClose
     }
     let t = &closed.teardown;
     let receipts = view::receipts(project, id).unwrap_or_default();
-    let has_landed = receipts.iter().any(|r| matches!(r.body, Body::MergeLanded(_)));
-    // A merge puts the branch away, if it has not gone on; a person may have taken away anything since.
     let repository = Git::repository(&project.located.common_dir);
     let is_gone = |name: &str| repository.ref_commit(name).is_ok_and(|commit| commit.is_none());
-    let branch_gone = is_gone(&format!("refs/heads/{}", closed.branch));
-    let landed = format!("refs/vnx/landed/{id}");
-    // A worker may have renamed its branch, or made another.
-    let collected = receipts.iter().find_map(|r| if let Body::DispatchCollected(c) = &r.body { Some(c) } else { None });
-    let elsewhere = collected.and_then(|c| c.on.as_deref()).filter(|on| *on != format!("refs/heads/{}", closed.branch));
-    let elsewhere = elsewhere.filter(|on| !is_gone(on) && !has_landed);
-    let branch = match (t.branch_kept, branch_gone) {
-        (true, true) if has_landed && !is_gone(&landed) => format!("its commits, as {landed}"),
-        (true, true) => format!("nothing: the branch {} is gone since", closed.branch),
-        // Kept, or brought back by `vnx undo`.
-        (_, false) => format!("branch {}", closed.branch),
-        (false, true) => match elsewhere {
-            Some(name) => format!("its commits, on {}", printable(short_ref(name))),
-            None => "no branch is left".to_owned(),
-        },
-    };
+    let Left { branch, branch_gone, elsewhere, has_landed } = Left::of(id, closed, &receipts, is_gone);
     // A kept tree may have been reclaimed since.
     let place = view::plan(project, id).map(|p| p.worktree).unwrap_or_default();
     let common_dir = &project.located.common_dir;
@@ -269,7 +252,7 @@ pub(super) fn details(project: &Project, id: &DispatchId, closed: &DispatchClose
                 format!("`git branch {} {head}` gives it its branch again", closed.branch)
             }
             _ if elsewhere.is_some() && branch_gone => {
-                let name = quoted(short_ref(elsewhere.unwrap_or_default()));
+                let name = quoted(elsewhere.as_deref().unwrap_or_default());
                 let target = short_ref(&closed.base.name);
                 format!(
                     "`git log {target}..{name}` shows them, `git merge {name}` lands them; vnx judges its own branch"
@@ -283,6 +266,43 @@ pub(super) fn details(project: &Project, id: &DispatchId, closed: &DispatchClose
     ));
     let rows: Vec<Vec<String>> = rows.into_iter().map(|(k, v)| vec![format!("  {}", toned(Tone::Dim, k)), v]).collect();
     table(&rows)
+}
+
+/// What is left of the branch of a dispatch.
+struct Left {
+    /// In words.
+    branch: String,
+    /// The dispatch branch is not there.
+    branch_gone: bool,
+    /// The branch that its HEAD was on instead, which is there.
+    elsewhere: Option<String>,
+    has_landed: bool,
+}
+
+impl Left {
+    fn of(id: &DispatchId, closed: &DispatchClosed, receipts: &[Receipt], is_gone: impl Fn(&str) -> bool) -> Self {
+        let has_landed = receipts.iter().any(|r| matches!(r.body, Body::MergeLanded(_)));
+        // A merge puts the branch away, if it has not gone on; a person may have taken away anything since.
+        let branch_gone = is_gone(&format!("refs/heads/{}", closed.branch));
+        let landed = format!("refs/vnx/landed/{id}");
+        // A worker may have renamed its branch, or made another.
+        let collected =
+            receipts.iter().find_map(|r| if let Body::DispatchCollected(c) = &r.body { Some(c) } else { None });
+        let elsewhere =
+            collected.and_then(|c| c.on.as_deref()).filter(|on| *on != format!("refs/heads/{}", closed.branch));
+        let elsewhere = elsewhere.filter(|on| !is_gone(on) && !has_landed).map(|on| short_ref(on).to_owned());
+        let branch = match (closed.teardown.branch_kept, branch_gone) {
+            (true, true) if has_landed && !is_gone(&landed) => format!("its commits, as {landed}"),
+            (true, true) => format!("nothing: the branch {} is gone since", closed.branch),
+            // Kept, or brought back by `vnx undo`.
+            (_, false) => format!("branch {}", closed.branch),
+            (false, true) => match &elsewhere {
+                Some(name) => format!("its commits, on {}", printable(name)),
+                None => "no branch is left".to_owned(),
+            },
+        };
+        Self { branch, branch_gone, elsewhere, has_landed }
+    }
 }
 
 /// What a person does next: what became of its branch decides, then its outcome.

@@ -352,6 +352,18 @@ impl Git {
         Ok(expect("for-each-ref", output)?.text().lines().map(str::to_owned).collect())
     }
 
+    /// Refs whose names begin so, as `(name, object)`, after the last `/` too.
+    pub fn refs_with_objects(&self, beginning: &str) -> Result<Vec<(String, String)>> {
+        let format = "--format=%(objectname) %(refname)";
+        let pattern = format!("{beginning}*");
+        let listed = expect("for-each-ref", self.cmd().args(["for-each-ref", format, &pattern]).run()?)?.text();
+        Ok(listed
+            .lines()
+            .filter_map(|line| line.split_once(' '))
+            .map(|(oid, name)| (name.into(), oid.into()))
+            .collect())
+    }
+
     /// Refs below a prefix as `(name, object, when it was made in seconds)`.
     pub fn refs_with_times(&self, prefix: &str) -> Result<Vec<(String, String, i64)>> {
         let format = "--format=%(refname) %(objectname) %(creatordate:unix)";

@@ -36,6 +36,8 @@ pub struct OwnWork {
     pub onto: Vec<String>,
     /// The base is among the ancestors of the branch, or is its tip.
     pub has_base: bool,
+    /// What its merges have brought along: every parent of theirs but the first.
+    pub merged: BTreeSet<String>,
 }
 
 impl Git {
@@ -56,7 +58,8 @@ impl Git {
             listed.insert(commit, words.collect::<Vec<_>>());
         }
         if commits.is_empty() {
-            return Ok(OwnWork { commits, onto: vec![tip.to_owned()], has_base: self.reaches(tip, base)? });
+            let has_base = self.reaches(tip, base)?;
+            return Ok(OwnWork { onto: vec![tip.to_owned()], has_base, ..OwnWork::default() });
         }
         let below = |parents: &BTreeMap<String, Vec<String>>| -> BTreeSet<String> {
             parents.values().flatten().filter(|parent| !parents.contains_key(*parent)).cloned().collect()
@@ -70,7 +73,8 @@ impl Git {
         let onto = below(&proven);
         let onto = if onto.len() > 1 { self.independent(&onto)? } else { onto.into_iter().collect() };
         let has_base = onto.iter().any(|oid| oid == base) || self.reaches(tip, base)?;
-        Ok(OwnWork { commits, onto, has_base })
+        let merged = proven.values().flat_map(|parents| parents.iter().skip(1)).cloned().collect();
+        Ok(OwnWork { commits, onto, has_base, merged })
     }
 
     fn reaches(&self, tip: &str, base: &str) -> Result<bool> {
@@ -107,8 +111,8 @@ impl Git {
                 let line = std::mem::take(&mut header);
                 let words: Vec<&str> = line.trim_end().split(' ').collect();
                 let (oid, kind, size) = match words.as_slice() {
-                    // A partial clone fetches it when it is needed: rev-list has refused what nobody could fetch.
-                    [_, "missing"] => continue,
+                    // What a partial clone could fetch is not listed: this one is there, and git cannot read it.
+                    [_, "missing"] => return Ok(None),
                     [oid, kind, size] => (*oid, *kind, size.parse::<u64>().map_err(io::Error::other)?),
                     _ => return Err(io::Error::other("not a line of cat-file")),
                 };

@@ -88,23 +88,29 @@ impl Git {
                 let entry = entry.map_err(|_| unreadable("for-each-ref"))?;
                 let Ok(last) = entry.file_name().into_string() else { return self.told_refs() };
                 let name = format!("{folder}/{last}");
-                match entry.file_type() {
-                    // No ref has such a name: another git is about to write one.
-                    _ if Path::new(&last).extension().is_some_and(|end| end == "lock") => continue,
-                    Ok(kind) if kind.is_dir() => {
-                        folders.push(name);
-                        continue;
-                    }
-                    Ok(kind) if kind.is_symlink() => return self.told_refs(),
-                    _ => {}
+                let Ok(kind) = entry.file_type() else { return self.told_refs() };
+                // No ref has such a name: another git is about to write one, or it is no file of git's.
+                if last.starts_with('.') || Path::new(&last).extension().is_some_and(|end| end == "lock") {
+                    continue;
                 }
-                let text = files::read_capped(&entry.path(), 4096).map_err(|_| unreadable("for-each-ref"))?;
+                if kind.is_dir() {
+                    folders.push(name);
+                    continue;
+                }
+                if !kind.is_file() && !kind.is_symlink() {
+                    // git would wait for a pipe.
+                    return Err(unreadable("for-each-ref"));
+                }
+                // What is not in the form in which git writes it, git may read all the same.
+                let text = if kind.is_file() { files::read_capped(&entry.path(), 4096).ok() } else { None };
+                let Some(text) = text else { return self.told_refs() };
                 let text = text.unwrap_or_default();
-                if let Some(to) = text.strip_prefix(b"ref: ") {
-                    links.push((name, String::from_utf8_lossy(to.trim_ascii()).into_owned()));
-                } else if let Some(oid) = names_in(&text, hash).pop().filter(|oid| text.trim_ascii() == oid.as_bytes())
-                {
-                    named.insert(name, oid);
+                let oid = names_in(&text, hash).pop().filter(|oid| text.trim_ascii_end() == oid.as_bytes());
+                match (oid, text.strip_prefix(b"ref: ")) {
+                    (Some(oid), _) => _ = named.insert(name, oid),
+                    (None, Some(to)) => links.push((name, String::from_utf8_lossy(to.trim_ascii()).into_owned())),
+                    (None, None) if text.is_empty() => {}
+                    (None, None) => return self.told_refs(),
                 }
             }
         }
@@ -117,12 +123,10 @@ impl Git {
                 named.entry(name.to_owned()).or_insert_with(|| oid.to_owned());
             }
         }
-        // Such as `refs/remotes/origin/HEAD`; git makes no link to a link.
-        for (name, to) in links {
-            if let Some(oid) = named.get(&to).cloned() {
-                named.insert(name, oid);
-            }
-        }
+        // Such as `refs/remotes/origin/HEAD`. One that leads to no ref of these leads elsewhere, or to another one.
+        let led: Option<Vec<_>> = links.into_iter().map(|(name, to)| Some((name, named.get(&to)?.clone()))).collect();
+        let Some(led) = led else { return self.told_refs() };
+        named.extend(led);
         Ok(named)
     }
 
@@ -160,13 +164,19 @@ impl Git {
             made.extend(repository.reflog(name)?.into_iter().filter(|moved| !of_others.contains(&moved.new)));
         }
         made.retain(|moved| asked.contains(&moved.new) && makes_a_commit(&moved.message));
-        let mut proven = BTreeSet::new();
-        for moved in made {
-            if repository.raw_commits(std::slice::from_ref(&moved.new))?.iter().any(|commit| moved.is_of(commit)) {
-                proven.insert(moved.new);
-            }
+        let commits: BTreeSet<String> = made.iter().map(|moved| moved.new.clone()).collect();
+        if commits.is_empty() {
+            return Ok(commits);
         }
-        Ok(proven)
+        let commits = repository.raw_commits(&commits.into_iter().collect::<Vec<_>>())?;
+        let is_made = |commit: &Commit| made.iter().any(|moved| moved.new == commit.id && moved.is_of(commit));
+        Ok(commits.into_iter().filter(is_made).map(|commit| commit.id).collect())
+    }
+
+    /// Where HEAD of this worktree was moved to without a commit being made. `self` is the worktree.
+    pub fn moved_to(&self) -> Result<BTreeSet<String>> {
+        let moves = self.reflog("HEAD")?.into_iter().filter(|moved| moves_only(&moved.message));
+        Ok(moves.map(|moved| moved.new).collect())
     }
 
     /// What the last fetch of this worktree brought (git-fetch(1), `FETCH_HEAD`). `self` is the worktree.
@@ -222,6 +232,14 @@ fn makes_a_commit(message: &str) -> bool {
     matches!(verb, "commit" | "am" | "cherry-pick" | "revert") && !rest.starts_with("Fast-forward")
         || is_merge
         || STEPS.iter().any(|step| action.ends_with(step))
+}
+
+/// Whether git writes this into a reflog when it has moved a ref to a commit that was there. What another program writes
+/// says neither.
+fn moves_only(message: &str) -> bool {
+    let verb = message.split([' ', ':']).next().unwrap_or_default();
+    matches!(verb, "reset" | "checkout" | "pull" | "merge" | "rebase" | "fetch") && !makes_a_commit(message)
+        || message.ends_with(": Fast-forward")
 }
 
 #[cfg(test)]

@@ -71,9 +71,15 @@ impl Baseline {
             return Err(GitError::Contradicted);
         }
         let repository = tree.repository();
-        let work = repository.own_work(tree.base, tip, &self.others(tree, git, now)?)?;
+        let mut others = self.others(tree, git, now)?;
+        let work = repository.own_work(tree.base, tip, &others)?;
         if !work.commits.is_empty() {
-            return Ok(work);
+            // What a merge has brought along is others', unless it was committed here.
+            let merged = &work.merged;
+            let made = git.committed_here(tree.common_dir, &self.refs, now, merged)?;
+            let known = others.len();
+            others.extend(merged.difference(&made).cloned());
+            return if others.len() == known { Ok(work) } else { repository.own_work(tree.base, tip, &others) };
         }
         // Two workers that do the same in the same second make the same commit.
         let all: BTreeSet<String> = repository.commits_between(tree.base, tip)?.0.into_iter().collect();
@@ -101,6 +107,8 @@ impl Baseline {
             came.insert(commit.unwrap_or_else(|| oid.clone()));
         }
         came.extend(git.fetched(tree.base.len() / 2)?);
+        // Whatever named it may be gone since, and what it was fetched from is nowhere.
+        came.extend(git.moved_to()?);
         came.retain(|oid| !others.contains(oid));
         if !came.is_empty() {
             let made = git.committed_here(tree.common_dir, &self.refs, now, &came)?;
@@ -129,7 +137,10 @@ impl Baseline {
             return Ok(gone);
         }
         let tips: Vec<String> = gone.iter().map(|lost| lost.commit.clone()).collect();
-        let lost = tree.repository().unreachable_tips(&tips, now.named.values())?;
+        // What this dispatch has kept already, before a crash, is lost all the same.
+        let kept = kept_below(tree);
+        let named = now.named.iter().filter(|(name, _)| !name.starts_with(&kept)).map(|(_, oid)| oid);
+        let lost = tree.repository().unreachable_tips(&tips, named)?;
         Ok(gone.into_iter().filter(|gone| lost.contains(&gone.commit)).collect())
     }
 
@@ -149,14 +160,28 @@ fn history(common_dir: &Path) -> Result<Digest, Fault> {
     Ok(Digest::of(&text))
 }
 
-/// Keeps what refs of others have lost below `refs/vnx/rescue/`, and tells under which names.
+/// Keeps what refs of others have lost below `refs/vnx/rescue/`, and tells under which names. What was kept there before
+/// a crash stays under its name.
 pub fn keep_lost(tree: &Tree<'_>, lost: &[Gone]) -> Vec<LostRef> {
-    let repository = tree.repository();
-    let keep = |(nth, gone): (usize, &Gone)| {
-        // No id has a dot.
-        let reference = format!("{}.{}", tree.id.rescue_ref(), nth + 1);
-        let kept = repository.set_ref(&reference, &gone.commit, &format!("vnx: {} had it", gone.name));
-        LostRef { name: gone.name.clone(), commit: gone.commit.clone(), kept: kept.is_ok().then_some(reference) }
+    if lost.is_empty() {
+        return Vec::new();
+    }
+    let (repository, below) = (tree.repository(), kept_below(tree));
+    let kept = repository.refs_with_objects(&below).unwrap_or_default();
+    let mut free = (1..).map(|n| format!("{below}{n}")).filter(|name| !kept.iter().any(|(taken, _)| taken == name));
+    let mut keep = |gone: &Gone| {
+        let reference = match kept.iter().find(|(_, object)| *object == gone.commit) {
+            Some((name, _)) => Some(name.clone()),
+            None => free.next().filter(|name| {
+                repository.move_ref(name, &gone.commit, None, &format!("vnx: {} had it", gone.name)).is_ok()
+            }),
+        };
+        LostRef { name: gone.name.clone(), commit: gone.commit.clone(), kept: reference }
     };
-    lost.iter().enumerate().map(keep).collect()
+    lost.iter().map(&mut keep).collect()
+}
+
+/// How the names begin under which is kept what a dispatch has taken from others. No id has a dot.
+fn kept_below(tree: &Tree<'_>) -> String {
+    format!("{}.", tree.id.rescue_ref())
 }

@@ -38,7 +38,8 @@ impl Branch {
                 };
                 match work.as_ref().map(change) {
                     Ok(Ok((diff, unresolved))) => (work, Ok(Some(diff)), unresolved),
-                    Ok(Err(e)) => (work, Err(e), None),
+                    // A change that cannot be read is no work that could be judged, or lost.
+                    Ok(Err(e)) => (Err(GitError::Contradicted), Err(e), None),
                     Err(_) => (work, Ok(None), None),
                 }
             }
