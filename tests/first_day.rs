@@ -128,3 +128,30 @@ fn a_repository_that_does_not_take_the_folder_says_how_it_does() {
         assert!(!world.vnx(&["doctor"]).out.contains(how), "it is committed now");
     }
 }
+
+/// Whoever clones again to the same path has another ledger there. It is said before work is done, and a person settles it.
+#[test]
+fn a_repository_that_was_begun_again_says_so_before_work_is_done() {
+    let world = project("merge: {ungated: [hello-world]}\n");
+    let commit = "echo 1 > f; git add f; git commit -qm f";
+    world.script(commit).expect(0);
+    let init = world.vnx(&["init"]).expect(0);
+    assert!(!init.err.contains("note:"), "{}", init.err);
+    world.vnx(&["merge"]).expect(0);
+    // As `rm -rf repo; git clone …; vnx init` leaves it.
+    let again = world.root.join("again");
+    world.git(&["clone", "-q", ".", again.to_str().unwrap()]);
+    std::fs::remove_dir_all(&world.repo).unwrap();
+    std::fs::rename(&again, &world.repo).unwrap();
+    let init = world.vnx(&["init"]).expect(0);
+    assert!(init.err.contains("was here before") && init.err.contains("vnx audit-chain accept"), "{}", init.err);
+    let run = world.script("echo 2 > g; git add g; git commit -qm g").expect(0);
+    assert!(run.err.contains("was here before"), "{}", run.err);
+    assert!(world.vnx(&["doctor"]).expect(1).out.contains("if you began again here"));
+    let held = world.vnx(&["merge"]).expect(1).out;
+    assert!(held.contains("`vnx audit-chain accept --reason WHY` lets this one count"), "{held}");
+    world.person(&["audit-chain", "accept", "--reason", "cloned again"]).expect(0);
+    world.vnx(&["merge"]).expect(0);
+    world.vnx(&["audit-chain", "verify"]).expect(0);
+    assert!(!world.vnx(&["init"]).expect(0).err.contains("note:"));
+}

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::evidence::Evidence;
 use super::signature::Signers;
 use super::witness::{self, Files};
-use super::{ANCHORS, Anchor, AnchorError, parse, read, repository};
+use super::{AGAIN, ANCHORS, Anchor, AnchorError, parse, read, repository};
 use crate::domain::DispatchId;
 use crate::domain::checkpoint::Checkpoint;
 use crate::domain::receipt::AnchorWritten;
@@ -332,7 +332,7 @@ fn compare(report: &mut Report, known: &[&Checkpoint], from: u64, place: &str) {
         let Checkpoint { origin, size, root } = checkpoint;
         if own.as_ref().is_some_and(|own| own != origin) {
             let why = format!(
-                "another ledger was anchored here, and this one took its place (if that was meant: the anchors are in {ANCHORS}, the witness is {place})"
+                "another ledger was anchored here, and this one took its place ({AGAIN}; the anchors are in {ANCHORS}, the witness is {place})"
             );
             report.fail(Status::AnchorMismatch, Flaw::Rewritten, why).differs(origin, &own.unwrap_or_default());
             return;

@@ -69,6 +69,22 @@ fn repository(project: &Project) -> Git {
     Git::repository(&project.located.common_dir)
 }
 
+/// Why nothing lands here for now: the witness knows another ledger of this repository, and this one is not it. Reads two
+/// small files.
+pub fn replaced(project: &Project) -> Option<Fault> {
+    let own = Checkpoint::origin_of(&project.ledger().created().ok()?.ledger);
+    let known = witness::read(&project.located.common_dir, None).ok()?;
+    let other = known.into_iter().find(|checkpoint| checkpoint.origin != own)?;
+    let size = other.size;
+    let what = format!(
+        "a ledger of {size} receipts was here before, and this one is another: nothing lands until you say which counts"
+    );
+    Some(Fault::refused(what).fix(format!("{AGAIN}; otherwise put the other one back")))
+}
+
+/// How a person settles that there is another ledger.
+const AGAIN: &str = "if you began again here, `vnx audit-chain accept --reason WHY` lets this one count";
+
 /// The message of an anchor's commit: a subject, the checkpoint, and how to go on from it.
 fn message(checkpoint: &Checkpoint, resume: &Resume) -> Result<String, Fault> {
     let resume = serde_json::to_string(resume).map_err(|e| Fault::internal(e.to_string()))?;

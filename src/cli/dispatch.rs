@@ -10,6 +10,7 @@ use super::exit::Answer;
 use super::screen::{Tone, printable, toned};
 use super::table::Fit;
 use super::{Context, show, utf8};
+use crate::anchor;
 use crate::dispatch::request::{MAX_INSTRUCTION, parse_override};
 use crate::dispatch::retry::{self, Told};
 use crate::dispatch::stage::{self, Staged};
@@ -207,6 +208,7 @@ fn start(
     retries: u32,
     json: bool,
 ) -> Result<Answer, Fault> {
+    context.screen.note(anchor::replaced(project).as_ref());
     if options.detach {
         return Ok(leave(context, dispatch::open(project, request, options)?, json));
     }

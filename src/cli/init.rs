@@ -6,12 +6,17 @@ use super::exit::Answer;
 use super::screen::{Tone, printable, toned};
 use super::table::table;
 use super::trust;
+use crate::anchor;
 use crate::domain::Fault;
+use crate::gate;
 use crate::project::{self, Project, Scaffold, Written};
 use crate::provider::constraints;
 
 pub(super) fn run(context: &Context, args: &InitArgs) -> Result<Answer, Fault> {
-    let scaffold = Scaffold { constraints: constraints::SHIPPED, force: args.force, diff: args.diff };
+    let located = project::locate(&context.from)?;
+    let signer = gate::own_signer(&located);
+    let signer = signer.as_deref();
+    let scaffold = Scaffold { constraints: constraints::SHIPPED, signer, force: args.force, diff: args.diff };
     let report = project::init(&context.from, scaffold)?;
     if args.json {
         context.screen.json(&report);
@@ -51,8 +56,8 @@ pub(super) fn run(context: &Context, args: &InitArgs) -> Result<Answer, Fault> {
             report.project.display()
         ));
         let why = "(merges are checked against the committed configuration), then vnx doctor";
-        context.screen.story(&match project::how_to_add(&project::locate(&report.project)?) {
-            project::ADD => format!("next: commit .vnx/ {why}"),
+        context.screen.story(&match gate::how_to_add(&located) {
+            gate::ADD => format!("next: commit .vnx/ {why}"),
             how => format!("next: commit .vnx/, which git does not take unasked: {how} {why}"),
         });
     } else {
@@ -62,7 +67,9 @@ pub(super) fn run(context: &Context, args: &InitArgs) -> Result<Answer, Fault> {
             report.project.display()
         ));
     }
-    trust::after_init(context, &Project::open(&context.from)?)?;
+    let project = Project::open(&context.from)?;
+    context.screen.note(anchor::replaced(&project).as_ref());
+    trust::after_init(context, &project)?;
     Ok(Answer::Good)
 }
 

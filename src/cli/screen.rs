@@ -224,6 +224,13 @@ impl Screen {
         }
     }
 
+    /// Something that is no fault yet and will be one.
+    pub(super) fn note(self, fault: Option<&Fault>) {
+        if let Some(fault) = fault {
+            self.story(&format!("{} {}\n     fix: {}", toned(Tone::Doubt, "note:"), fault.what, fault.next()));
+        }
+    }
+
     /// Tells why something waits, if anybody listens.
     pub(super) fn teller(self) -> Option<fn(&str)> {
         (!self.quiet).then_some(|why| {

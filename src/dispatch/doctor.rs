@@ -15,11 +15,12 @@ use super::trees;
 use crate::anchor::{self, NoWitness};
 use crate::domain::gate::check::short_ref;
 use crate::domain::{DispatchId, Fault, Name};
+use crate::gate;
 use crate::git::{Git, GitConfig};
 use crate::ledger::verify::Status;
+use crate::project::Project;
 use crate::project::config::Panes;
 use crate::project::trust;
-use crate::project::{ADD, Project, how_to_add};
 use crate::provider::{self, Manifest, VersionProbe, environment};
 use crate::sys::cmd::Cmd;
 use crate::sys::folder::{self, FolderId};
@@ -255,9 +256,9 @@ fn witness_row(project: &Project) -> Option<Check> {
 
 /// Merges go by the committed configuration, and git does not take it everywhere.
 fn committed_row(project: &Project) -> Option<Check> {
-    let how = how_to_add(&project.located);
+    let how = gate::how_to_add(&project.located);
     let what = ".vnx is not committed, and `git add` refuses it: git ignores it, or this checkout is sparse";
-    (how != ADD).then(|| Check::new(".vnx", Level::Warn, what, how))
+    (how != gate::ADD).then(|| Check::new(".vnx", Level::Warn, what, how))
 }
 
 /// Workers are not given the ssh agent, so git cannot sign what they commit where the key is only there.

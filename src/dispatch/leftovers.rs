@@ -102,7 +102,7 @@ pub fn fix(from: &Path, apply: bool) -> Vec<Fix> {
         let result = apply.then(|| work().map_or_else(|f| f.to_string(), |()| "done".to_owned()));
         fixes.push(Fix { what, result });
     };
-    let scaffold = Scaffold { constraints: constraints::SHIPPED, force: false, diff: false };
+    let scaffold = Scaffold { constraints: constraints::SHIPPED, signer: None, force: false, diff: false };
     let Ok(located) = project::locate(from) else {
         return fixes;
     };

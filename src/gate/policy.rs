@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::setup::how_to_add;
 use crate::domain::authority::{Agents, PresencePolicy};
 use crate::domain::gate::check::short_ref;
 use crate::domain::gate::{Gate, strict_links};
@@ -11,7 +12,7 @@ use crate::domain::trust::{Brought, of_gates, of_hooks};
 use crate::domain::{Fault, Name};
 use crate::git::Git;
 use crate::project::config::Merge;
-use crate::project::{Config, Located, MAX_CONFIG, Project, how_to_add, yaml};
+use crate::project::{Config, Located, MAX_CONFIG, Project, yaml};
 
 /// What a branch says about what lands on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +44,7 @@ impl Policy {
     }
 }
 
-const CONFIG: &str = ".vnx/config.yaml";
+pub(super) const CONFIG: &str = ".vnx/config.yaml";
 const SIGNERS: &str = ".vnx/allowed_signers";
 
 /// What a branch says about who decides.

@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{CONFIG, Located, MAX_CONFIG, Paths, config, locate, trust};
+use super::{MAX_CONFIG, Paths, config, locate, trust};
 use crate::domain::trust::Standing;
 use crate::domain::{Fault, Name};
-use crate::git::Git;
 use crate::ledger::Ledger;
 use crate::sys::files::{self, At};
 
@@ -65,6 +64,8 @@ pub struct InitReport {
 pub struct Scaffold<'a> {
     /// The shipped constraints file.
     pub constraints: &'a str,
+    /// The line of an allowed signers file for the key that this user's git signs with.
+    pub signer: Option<&'a str>,
     /// Replace files that differ, keeping a backup.
     pub force: bool,
     /// Write nothing, only compare.
@@ -86,7 +87,7 @@ pub fn init(from: &Path, scaffold: Scaffold<'_>) -> Result<InitReport, Fault> {
     // Another checkout may have begun the ledger.
     let begun = || paths.ledger().created().ok().map(|created| created.project);
     let id = existing_id(&folder)?.or_else(begun).unwrap_or_else(|| id_from(&located.name()));
-    let signers = signers(&located);
+    let signers = signers(scaffold.signer);
     let texts = [
         ("config.yaml", config::template(&id)),
         ("provider_constraints.yaml", scaffold.constraints.to_owned()),
@@ -136,34 +137,13 @@ pub fn init(from: &Path, scaffold: Scaffold<'_>) -> Result<InitReport, Fault> {
     })
 }
 
-/// The command that adds `.vnx`, where nothing stands in its way.
-pub const ADD: &str = "git add .vnx";
-
-/// The command that adds `.vnx` in a checkout: git refuses what it ignores, and what a sparse checkout leaves out. The
-/// ledger is no file of the repository, whatever is added.
-pub fn how_to_add(checkout: &Located) -> &'static str {
-    let ways: [(&[&str], &str); 3] = [
-        (&[], ADD),
-        (&["--force"], "git add --force .vnx ':!.vnx/receipts'"),
-        (&["--sparse"], "git add --sparse .vnx"),
-    ];
-    let git = Git::tree(&checkout.git_dir, &checkout.top);
-    let way = ways.iter().find(|(flags, _)| git.would_add(flags, CONFIG));
-    way.map_or(ADD, |(_, way)| way)
-}
-
 /// The list of signers, with a line for whoever sets the project up: nobody is trusted unasked.
-fn signers(located: &Located) -> String {
+fn signers(own: Option<&str>) -> String {
     let about = "# SSH public keys trusted to sign anchors of the ledger, one `<principal> <key>` a line\n# (the format of ssh-keygen's ALLOWED SIGNERS). Empty: anchors are unsigned.\n";
-    let config = Git::tree(&located.git_dir, &located.top).config().unwrap_or_default();
-    match (config.signing_key().and_then(|key| key.public), config.value("user.email")) {
-        (Some(key), Some(email)) if !email.contains(char::is_whitespace) => {
-            format!(
-                "{about}# Your git signs with this key. Without the `#`, anchors are signed with it:\n# {email} {key}\n"
-            )
-        }
-        _ => about.to_owned(),
-    }
+    let own = own.map(|line| {
+        format!("# Your git signs with this key. Without the `#`, anchors are signed with it:\n# {line}\n")
+    });
+    format!("{about}{}", own.unwrap_or_default())
 }
 
 /// A ledger that is gone while its dispatches are on record was lost or taken away. A new one

@@ -10,7 +10,7 @@ pub mod yaml;
 use std::path::{Path, PathBuf};
 
 pub use config::Config;
-pub use init::{ADD, InitReport, Scaffold, Written, how_to_add, init};
+pub use init::{InitReport, Scaffold, Written, init};
 pub use locate::{Located, locate};
 pub use paths::Paths;
 

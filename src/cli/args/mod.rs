@@ -415,13 +415,13 @@ pub(super) enum AuditCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Write an anchor: a checkpoint outside the ledger, signed where git has an SSH key
+    /// Write an anchor: a checkpoint outside the ledger, signed where .vnx/allowed_signers names who may
     ///
-    /// It goes to refs/vnx/anchors of this repository, signed if git is configured to sign with
-    /// an SSH key (gpg.format ssh, user.signingkey). Push it with
+    /// It goes to refs/vnx/anchors of this repository. Once .vnx/allowed_signers names somebody, it is
+    /// signed with the SSH key that git signs with (gpg.format ssh, user.signingkey). Push it with
     /// `git push origin refs/vnx/anchors`.
     Seal {
-        /// Where git has lost the last anchor and it was never pushed: check the ledger against the witness and write another
+        /// Replace an anchor that git has lost and nobody else has; the witness proves the ledger instead
         #[arg(long)]
         lost: bool,
         /// Print JSON
