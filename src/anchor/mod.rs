@@ -69,8 +69,8 @@ fn repository(project: &Project) -> Git {
     Git::repository(&project.located.common_dir)
 }
 
-/// Why nothing lands here for now: the witness knows another ledger of this repository, and this one is not it. Reads two
-/// small files.
+/// Why nothing lands while the witness knows another ledger of this repository than the one that is here. Cheap enough for
+/// every dispatch: it reads two small files.
 pub fn replaced(project: &Project) -> Option<Fault> {
     let own = Checkpoint::origin_of(&project.ledger().created().ok()?.ledger);
     let known = witness::read(&project.located.common_dir, None).ok()?;

@@ -270,7 +270,7 @@ pub(super) fn details(project: &Project, id: &DispatchId, closed: &DispatchClose
 
 /// What is left of the branch of a dispatch.
 struct Left {
-    /// In words.
+    /// The row `kept` of `vnx show`, where no worktree stands.
     branch: String,
     /// The dispatch branch is not there.
     branch_gone: bool,

@@ -1,9 +1,9 @@
 //! The guard: `vnx __guard <state> <dispatch> [<gate run>]`, the parent of a supervisor or of a gate's runner.
 //!
 //! Whatever a worker leaves is its supervisor's child. When the supervisor is killed, the kernel gives these orphans to
-//! the next child subreaper above it, and that is the guard: it kills them all before it ends, but lets the supervisor's
-//! own git finish. It has the dispatch's lock as standard input too, so nobody takes the dispatch for lost, and recovers
-//! it, before they are gone. A guard that is killed takes the supervisor with it ([`watch_guard`]).
+//! the next child subreaper above it, and that is the guard: it kills them all before it ends, but first waits up to ten
+//! seconds for the supervisor's own git. It has the dispatch's lock as standard input too, so nobody takes the dispatch
+//! for lost, and recovers it, before they are gone. A guard that is killed takes the supervisor with it ([`watch_guard`]).
 
 use std::ffi::OsString;
 use std::io::Write;

@@ -234,8 +234,8 @@ fn makes_a_commit(message: &str) -> bool {
         || STEPS.iter().any(|step| action.ends_with(step))
 }
 
-/// Whether git writes this into a reflog when it has moved a ref to a commit that was there. What another program writes
-/// says neither.
+/// Whether git writes this into a reflog when it has moved a ref to a commit that was there. What other programs write is
+/// neither this nor a commit that was made. (git has no other record of it; a fast-forward ends so whatever the action.)
 fn moves_only(message: &str) -> bool {
     let verb = message.split([' ', ':']).next().unwrap_or_default();
     matches!(verb, "reset" | "checkout" | "pull" | "merge" | "rebase" | "fetch") && !makes_a_commit(message)
