@@ -1,6 +1,7 @@
 //! Several at once.
 
 use std::io::BufRead as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::time::Instant;
 
 use crate::common::World;
@@ -60,6 +61,24 @@ fn a_waiter_wakes_when_the_dispatch_closes_and_not_by_polling() {
         assert_eq!(waiter.wait_with_output().unwrap().status.code(), Some(4));
     }
     assert!(begun.elapsed().as_secs() < 20);
+    world.assert_nothing_left();
+}
+
+/// It finishes the dispatch whose supervisor died while it waited, and leaves nothing for the next command.
+#[test]
+fn a_waiter_finishes_a_dispatch_whose_supervisor_died_meanwhile() {
+    let world = World::new();
+    let ready = world.root.join("ready");
+    let script = format!("touch {}; sleep 60", ready.display());
+    let args = ["dispatch-agent", "--provider", "shell", "--agent", "hello-world", "--detach", "-i", &script];
+    let id = world.vnx(&args).expect(0).out.trim().to_owned();
+    world.until("the worker", || ready.exists());
+    let waiter = world.start(&["wait", &id]);
+    let lock = std::fs::metadata(world.state().join("dispatches").join(&id).join("lock")).unwrap().ino();
+    let waits = |line: &str| line.contains("-> FLOCK") && line.contains(&format!(":{lock} "));
+    world.until("it to wait", || std::fs::read_to_string("/proc/locks").unwrap().lines().any(waits));
+    world.kill_supervisor();
+    assert_eq!(waiter.wait_with_output().unwrap().status.code(), Some(1));
     world.assert_nothing_left();
 }
 

@@ -124,6 +124,10 @@ pub fn recover_one(paths: &Paths, id: &DispatchId) -> Result<bool, Fault> {
         return close_untouched(paths, id, &ledger, &ledger.of_dispatch(id)?, &Untouched::NO_RECEIPTS);
     }
     lost.finish()?;
+    if let Some(worktrees) = Path::new(&plan.worktree).parent() {
+        // Disk space only: whoever comes next tries again.
+        let _ = worktree::delete_removed(paths, worktrees, Duration::from_mins(1));
+    }
     Ok(true)
 }
 
