@@ -231,6 +231,44 @@ fn a_copy_leaves_the_merges_of_its_original_alone() {
     assert_eq!(world.git(&["show", "main:f"]), "1");
 }
 
+/// Both begin with one ledger, and each goes on by itself.
+#[test]
+fn a_copy_that_lands_leaves_its_original_able_to() {
+    let mut world = World::new();
+    commit(&world, TESTS);
+    let id = ready(&world, "echo 1 > f");
+    world.vnx(&["audit-chain", "seal"]).expect(0);
+    let (original, copy) = (world.repo.clone(), world.root.join("copy"));
+    assert!(world.command("cp").arg("-a").args([&original, &copy]).status().unwrap().success());
+    world.repo = copy;
+    let other = ready(&world, "echo 2 > f");
+    world.vnx(&["merge", &other]).expect(0);
+    world.repo = original;
+    world.vnx(&["audit-chain", "verify"]).expect(0);
+    world.vnx(&["merge", &id]).expect(0);
+    world.assert_verified();
+}
+
+/// It is the same repository, so an older ledger in it is found out.
+#[test]
+fn a_repository_that_was_moved_is_known_to_the_witness() {
+    let mut world = World::new();
+    commit(&world, TESTS);
+    let (state, older) = (world.state(), world.root.join("older"));
+    assert!(world.command("cp").arg("-a").args([&state, &older]).status().unwrap().success());
+    let id = ready(&world, "echo 1 > f");
+    world.vnx(&["merge", &id]).expect(0);
+    let moved = world.root.join("moved");
+    std::fs::rename(&world.repo, &moved).unwrap();
+    world.repo = moved;
+    world.vnx(&["audit-chain", "verify"]).expect(0);
+    std::fs::remove_dir_all(world.state()).unwrap();
+    std::fs::rename(older, world.state()).unwrap();
+    // Nor do the anchors in git tell.
+    world.git(&["update-ref", "-d", "refs/vnx/anchors"]);
+    world.vnx(&["audit-chain", "verify"]).expect(3);
+}
+
 #[test]
 fn ctrl_c_ends_a_whole_queue() {
     let world = World::new();

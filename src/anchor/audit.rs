@@ -309,8 +309,8 @@ fn sizes_of(known: &[&Checkpoint]) -> Vec<u64> {
 fn after_packed(project: &Project, origin: &str) -> Option<(Since, Checkpoint)> {
     let ledger = project.ledger();
     let created = ledger.created().ok().filter(|c| c.project == *project.id())?;
-    let Files { size, root, digests } =
-        witness::files_of(origin).filter(|_| Checkpoint::origin_of(&created.ledger) == origin)?;
+    let known = witness::files_of(&project.located.common_dir, origin);
+    let Files { size, root, digests } = known.filter(|_| Checkpoint::origin_of(&created.ledger) == origin)?;
     let since = ledger.after_packed(size, &digests, origin.trim_start_matches("vnx/"))?;
     Some((since, Checkpoint { origin: origin.to_owned(), size, root }))
 }

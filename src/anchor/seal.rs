@@ -141,7 +141,7 @@ fn seal_by(project: &Project, options: &Options<'_>) -> Result<Result<Sealed, Au
     let unwitnessed = witness::remember(&project.located.common_dir, &anchor.checkpoint)?;
     let witnessed = unwitnessed.is_none();
     if let Some(files) = files.filter(|_| witnessed) {
-        witness::remember_files(&anchor.checkpoint, files)?;
+        witness::remember_files(&project.located.common_dir, &anchor.checkpoint, files)?;
     }
     Ok(Ok(Sealed { schema: "vnx.seal/1", size, root, commit, signed, new, witnessed, unwitnessed }))
 }

@@ -14,13 +14,16 @@ use crate::domain::Digest;
 use crate::domain::checkpoint::Checkpoint;
 use crate::ledger::witness_folder;
 use crate::sys::files::{self, PathError};
+use crate::sys::folder;
 
 const NO_HOME: &str = "neither HOME nor XDG_STATE_HOME is set";
 
-/// `<ledger id>` in that folder.
-fn file(origin: &str) -> Option<PathBuf> {
+/// `<ledger id>-<digest of which repository it is>` in that folder: a repository that was moved is the same one, and a
+/// copy, which begins with the same ledger and goes on by itself, is another one.
+fn file(repository: &Path, origin: &str) -> Option<PathBuf> {
     let id = origin.strip_prefix("vnx/").filter(|id| !id.is_empty() && id.bytes().all(|b| b.is_ascii_hexdigit()))?;
-    Some(witness_folder()?.join(id))
+    let repository = Digest::of(folder::lasting_id(repository)?.as_bytes());
+    Some(witness_folder()?.join(format!("{id}-{}", repository.short())))
 }
 
 /// `repository-<digest of its path>` in that folder: without it, another ledger in the place of
@@ -46,7 +49,7 @@ fn load(path: &Path) -> Result<Option<Checkpoint>, String> {
 /// cannot be understood is an error, not a blank.
 pub(super) fn read(repository: &Path, origin: Option<&str>) -> Result<Vec<Checkpoint>, String> {
     let mut known = Vec::new();
-    for path in [place(repository), origin.and_then(file)].into_iter().flatten() {
+    for path in [place(repository), origin.and_then(|origin| file(repository, origin))].into_iter().flatten() {
         known.extend(load(&path)?);
     }
     known.dedup();
@@ -70,22 +73,22 @@ pub(super) struct Files {
     pub(super) digests: Vec<Digest>,
 }
 
-/// `<ledger id>.files` in that folder.
-fn of_files(origin: &str) -> Option<PathBuf> {
-    Some(file(origin)?.with_extension("files"))
+/// The same name with `.files`.
+fn of_files(repository: &Path, origin: &str) -> Option<PathBuf> {
+    Some(file(repository, origin)?.with_extension("files"))
 }
 
 /// What it remembers of the files of a ledger. Without it, or if it cannot be understood, everything is read.
-pub(super) fn files_of(origin: &str) -> Option<Files> {
-    let bytes = files::read_capped(&of_files(origin)?, 1 << 20).ok()??;
+pub(super) fn files_of(repository: &Path, origin: &str) -> Option<Files> {
+    let bytes = files::read_capped(&of_files(repository, origin)?, 1 << 20).ok()??;
     serde_json::from_slice(&bytes).ok()
 }
 
 /// Remembers what the files were. It was proven, with this checkpoint, that they hold what they should.
-pub(super) fn remember_files(checkpoint: &Checkpoint, digests: Vec<Digest>) -> Result<(), PathError> {
-    let Some(path) = of_files(&checkpoint.origin) else { return Ok(()) };
+pub(super) fn remember_files(repository: &Path, checkpoint: &Checkpoint, digests: Vec<Digest>) -> Result<(), PathError> {
+    let Some(path) = of_files(repository, &checkpoint.origin) else { return Ok(()) };
     let known = Files { size: checkpoint.size, root: checkpoint.root, digests };
-    if files_of(&checkpoint.origin).is_some_and(|old| old.digests == known.digests && old.size >= known.size) {
+    if files_of(repository, &checkpoint.origin).is_some_and(|old| old.digests == known.digests && old.size >= known.size) {
         return Ok(());
     }
     let text = serde_json::to_string(&known).unwrap_or_default();
@@ -95,7 +98,7 @@ pub(super) fn remember_files(checkpoint: &Checkpoint, digests: Vec<Digest>) -> R
 /// Remembers a checkpoint whose consistency with the last one was proven. `Some` says why there is no place
 /// for it; what is remembered already has to be brought up to date.
 pub(super) fn remember(repository: &Path, checkpoint: &Checkpoint) -> Result<Option<String>, PathError> {
-    let (Some(folder), Some(by_id), Some(by_place)) = (witness_folder(), file(&checkpoint.origin), place(repository))
+    let (Some(folder), Some(by_id), Some(by_place)) = (witness_folder(), file(repository, &checkpoint.origin), place(repository))
     else {
         return Ok(Some(NO_HOME.to_owned()));
     };
@@ -109,7 +112,7 @@ pub(super) fn remember(repository: &Path, checkpoint: &Checkpoint) -> Result<Opt
 /// Forgets the ledger of a repository, which a person has given up.
 pub(super) fn forget(repository: &Path, ledger: Option<&str>) -> Result<(), PathError> {
     let origin = ledger.map(Checkpoint::origin_of);
-    let of_ledger = [file, of_files].map(|path| path(origin.as_deref()?));
+    let of_ledger = [file, of_files].map(|path| path(repository, origin.as_deref()?));
     for path in of_ledger.into_iter().chain([place(repository)]).flatten() {
         files::remove(&path)?;
     }

@@ -14,9 +14,8 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -24,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use super::{Head, Ledger, LedgerError, disk, format};
 use crate::domain::Digest;
 use crate::sys::files::{self, At, PathError};
-use crate::sys::lock;
+use crate::sys::{folder, lock};
 
 /// How the ledger is not the one that is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -122,12 +121,7 @@ impl Known {
         let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
         let beside = |name| folder.with_file_name(name);
         let place = Digest::of(folder.as_os_str().as_bytes());
-        // An inode alone is given to the next folder when this one is deleted.
-        let repository = folder.ancestors().nth(2).and_then(|repository| {
-            let found = std::fs::metadata(repository).ok()?;
-            let made = found.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
-            Some(format!("{}:{}", found.ino(), made.as_nanos()))
-        });
+        let repository = folder.ancestors().nth(2).and_then(folder::lasting_id);
         Self {
             written: beside("ledger.written"),
             synced: beside("ledger.synced"),

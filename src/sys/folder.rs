@@ -9,8 +9,9 @@ use std::ffi::{CStr, CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, Stat, StatxFlags};
 use rustix::io::Errno;
@@ -35,6 +36,15 @@ impl FolderId {
         let folder = rustix::fs::open(path, FOLDER.union(OFlags::PATH), Mode::empty())?;
         Ok(place(folder.as_fd())?.id)
     }
+}
+
+/// Which folder it is, whatever its name, also after the machine was started anew (a device may have another number
+/// then); a copy is another one. An inode alone is given to the next folder when this one is deleted, so the time of
+/// birth is part of it where the file system keeps that. `None` where there is no folder.
+pub fn lasting_id(path: &Path) -> Option<String> {
+    let found = std::fs::metadata(path).ok()?;
+    let born = found.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+    Some(format!("{}:{}", found.ino(), born.as_nanos()))
 }
 
 /// Where a folder is: a bind mount has the device of what it shows, and a mount id of its own.
