@@ -103,6 +103,55 @@ fn a_dispatch_that_goes_on_does_not_pay_twice() {
     }
 }
 
+/// It lands where the first one would have, with what that one did, and its gates look at all of it once. What goes on from
+/// what has landed begins at the target as it is now.
+#[test]
+fn a_dispatch_that_goes_on_lands_on_the_target() {
+    let world = World::new();
+    counting(&world);
+    world.agent("worker", "permissions: work");
+    commit(&world, "gates:\n  ok: {command: 'true'}\nmerge: {strategy: rebase}\n");
+    let dispatch = |args: &[&str]| {
+        world.vnx(&[args, &["--no-pane"]].concat()).expect(0);
+        world.last_id()
+    };
+    let first = dispatch(&["dispatch-agent", "--provider", "counts", "--agent", "worker", "-i", "x", "--path", "f"]);
+    let second = dispatch(&["resume", &first]);
+    assert!(world.vnx(&["show", &second]).expect(0).out.contains("from main"));
+    let checked = world.vnx(&["gate-check", &second, "--json"]).expect(1).json();
+    assert_eq!(checked["subject"]["target"], "refs/heads/main");
+    world.vnx(&["merge", &second, "--gates"]).expect(0);
+    assert_eq!(world.git(&["log", "--format=%s", "-2", "main"]), "2\n1");
+    assert_eq!(world.count("gate.resulted"), 1);
+    // Its commits are on the target under other names.
+    let again = world.vnx(&["merge", &first, "--gates"]).expect(1);
+    assert!(again.err.contains("") , "{}", again.err);
+    world.git(&["commit", "-q", "--allow-empty", "-m", "meanwhile"]);
+    let third = dispatch(&["resume", &second]);
+    assert_eq!(world.last("dispatch.closed")["base"]["commit"].as_str().unwrap(), world.git(&["rev-parse", "main"]));
+    world.vnx(&["merge", &third, "--gates"]).expect(0);
+    assert_eq!(world.git(&["show", "main:f"]), "3");
+}
+
+/// What the first one changed outside of its paths does not land with what goes on from it.
+#[test]
+fn a_dispatch_that_goes_on_answers_for_what_it_goes_on_from() {
+    let world = World::new();
+    counting(&world);
+    world.agent("worker", "permissions: work");
+    commit(&world, "gates:\n  ok: {command: 'true'}\n");
+    let args = ["dispatch-agent", "--provider", "counts", "--agent", "worker", "--no-pane", "-i", "x", "--path", "g"];
+    world.vnx(&args).expect(4);
+    let first = world.last_id();
+    let script = world.root.join("counts.sh");
+    let text = std::fs::read_to_string(&script).unwrap().replace("> f; git add f", "> g; git add g");
+    std::fs::write(&script, text).unwrap();
+    world.vnx(&["resume", &first, "--no-pane"]).expect(0);
+    let held = world.vnx(&["merge", "@last", "--gates"]).expect(1);
+    let why = format!("it goes on from what {first} did, and changes \"f\" outside of the given paths");
+    assert!(held.out.contains(&why), "{}{}", held.out, held.err);
+}
+
 #[test]
 fn a_result_that_was_edited_is_shown_as_none() {
     let world = project("gates:\n  ok: {command: 'true'}\n  lead: {human: {}}\n");

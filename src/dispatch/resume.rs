@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use super::request::Request;
-use super::view;
+use super::{gates, view};
 use crate::domain::event::Usage;
-use crate::domain::plan::Resume;
+use crate::domain::gate::check::short_ref;
+use crate::domain::plan::{Plan, Resume};
 use crate::domain::{DispatchId, Fault};
 use crate::git::Git;
 use crate::project::Project;
@@ -31,8 +32,19 @@ fn used_by(project: &Project, session: &str) -> Result<Usage, Fault> {
     Ok(used)
 }
 
-/// The request. It is a dispatch of its own, with a branch of its own that begins where the
-/// earlier one ended, in a worktree at the same path.
+/// Where it goes on, if not simply where its base is now: at the end of a branch that has not landed.
+fn unlanded(project: &Project, plan: &Plan) -> Result<Option<String>, Fault> {
+    let repository = Git::repository(&project.located.common_dir);
+    let Some(tip) = repository.ref_commit(&plan.id.branch_ref())? else { return Ok(None) };
+    let has_landed = match gates::target(project, plan, None).ok() {
+        Some(target) if repository.ref_commit(&target)?.is_some() => repository.is_ancestor(&tip, &target)?,
+        _ => false,
+    };
+    Ok((!has_landed).then_some(tip))
+}
+
+/// The request. It is a dispatch of its own, with a branch of its own towards the same target, in a worktree at the
+/// same path: it begins where the earlier one ended or, if that has landed, where the target is now.
 pub fn resume(project: &Project, id: &DispatchId, instruction: Option<String>) -> Result<Request, Fault> {
     let Some(closed) = view::closed(project, id)? else {
         return Err(Fault::input(format!("dispatch {id} is still running"))
@@ -47,10 +59,10 @@ pub fn resume(project: &Project, id: &DispatchId, instruction: Option<String>) -
         return Err(Fault::refused(format!("the worktree of {id} still stands at {}", plan.worktree))
             .fix(format!("commit what is in it; `vnx worktree gc --apply {id}` takes it away, then resume")));
     }
-    // Where it ended, if its branch still stands; else where it began.
-    let repository = Git::repository(&project.located.common_dir);
-    let branch = id.branch_ref();
-    let base = if repository.ref_commit(&branch)?.is_some() { id.branch() } else { plan.base.commit.clone() };
+    let start = unlanded(project, &plan)?;
+    let is_branch = plan.base.name.starts_with("refs/heads/");
+    let stands = is_branch && Git::repository(&project.located.common_dir).ref_commit(&plan.base.name)?.is_some();
+    let base = if stands { short_ref(&plan.base.name).to_owned() } else { plan.base.commit.clone() };
     let config_of = match &plan.resume {
         Some(Resume { config_of: Some(first), .. }) => Some(first.clone()),
         _ => project.paths.dispatch(id).join("config").is_dir().then(|| id.clone()),
@@ -62,7 +74,7 @@ pub fn resume(project: &Project, id: &DispatchId, instruction: Option<String>) -
         model: plan.model,
         lane: Some(plan.lane),
         base: Some(base),
-        resume: Some(Resume { dispatch: id.clone(), session, worktree: plan.worktree, config_of, used }),
+        resume: Some(Resume { dispatch: id.clone(), session, worktree: plan.worktree, start, config_of, used }),
         env_file: plan.launch.env_file,
         paths: plan.paths,
         overrides: plan.overrides,

@@ -100,7 +100,11 @@ pub fn snapshot(project: &Project, request: &Request) -> Snapshot {
     std::thread::scope(|scope| {
         // Three short git processes side by side; everything else happens meanwhile.
         let version = crate::sys::beside(scope, git_version);
-        let base = crate::sys::beside(scope, || base(&tree, request.base.as_deref()));
+        let base = crate::sys::beside(scope, || {
+            let base = base(&tree, request.base.as_deref())?;
+            let start = request.resume.as_ref().and_then(|resume| resume.start.clone());
+            Ok(Base { commit: start.unwrap_or(base.commit), ..base })
+        });
         let config = crate::sys::beside(scope, || {
             let config = tree.config().map_err(Fault::from);
             let hooks = config.as_ref().ok().map(|config| hooks_digest(project, config));

@@ -332,6 +332,10 @@ pub struct Resume {
     pub session: String,
     /// The folder that it ran in, absolute: CLIs remember paths, and some know a session by its folder.
     pub worktree: String,
+    /// The commit that its branch ended with, where that has not landed: there this one begins. Else it begins where its
+    /// base is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<String>,
     /// The dispatch in whose configuration folder the session lies, if it has one of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_of: Option<DispatchId>,

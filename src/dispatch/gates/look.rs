@@ -13,7 +13,7 @@ use crate::domain::gate::check::{
     self, Applied, Approved, GateCheck, Overridden, Proof, Run, Situation, Subject, short_ref,
 };
 use crate::domain::gate::{Asked, Contract, GateKind, strict_paths};
-use crate::domain::plan::Plan;
+use crate::domain::plan::{Plan, Resume};
 use crate::domain::receipt::{ApprovalGiven, Body, GateRequested, GateResulted, MergeStarted, OverrideUsed, Strategy};
 use crate::domain::{Digest, DispatchId, Fault, Timestamp};
 use crate::gate::{self, Policy, policy};
@@ -263,10 +263,7 @@ fn without_ledger(
     let tree = repository.tree_of(&head)?;
     let strict = strict_paths(&paths, &policy.merge.strict, &policy.linked);
     let gates = applied(&policy, &plan, &paths, !strict.is_empty(), &contract)?;
-    let went_on = match (judged, &fork) {
-        (Some(judged), Some(fork)) => went_on(repository, &plan, &judged, fork, &head, &gates)?,
-        _ => None,
-    };
+    let unjudged = fork.as_ref().map_or(Ok(None), |fork| unjudged(repository, &plan, judged, fork, &head, &gates))?;
     let subject = Subject { target, base, head, tree };
     let git_config = match moment {
         Moment::Now(_) => git_config(project, &plan)?,
@@ -279,7 +276,7 @@ fn without_ledger(
         subject,
         now,
         verdict,
-        went_on,
+        unjudged,
         ungated: policy.merge.ungated.iter().any(|name| name == "*" || name == plan.agent.as_str()),
         strict,
         gates,
@@ -296,24 +293,31 @@ fn without_ledger(
     Ok(Looked { situation, policy, plan, fork, paths, contract, receipts })
 }
 
-/// A branch may go on after its dispatch was judged, and gates look at what it is now. What else the verdict says must
-/// be said again: that it stays within its paths, and anything at all where no gate looks.
-fn went_on(
+/// A branch may go on after its dispatch was judged, and one that goes on from an earlier dispatch was judged without
+/// what that one did: gates look at all of it as it is now. What else the verdict says must be said again: that it stays
+/// within its paths, and anything at all where no gate looks. `judged` is what was judged, where that is not the head.
+fn unjudged(
     repository: &Git,
     plan: &Plan,
-    judged: &str,
+    judged: Option<String>,
     fork: &str,
     head: &str,
     gates: &[Applied],
 ) -> Result<Option<String>, Fault> {
-    let moved =
-        format!("the branch went on since it was judged, from {} to {}", check::short(judged), check::short(head));
+    let what = match (judged, &plan.resume) {
+        (Some(judged), _) => {
+            let (from, to) = (check::short(&judged), check::short(head));
+            format!("the branch went on since it was judged, from {from} to {to}")
+        }
+        (None, Some(Resume { dispatch, start: Some(_), .. })) => format!("it goes on from what {dispatch} did"),
+        _ => return Ok(None),
+    };
     if !plan.paths.is_empty()
         && let Some(path) = repository.changed_outside(fork, head, &plan.paths)?.first()
     {
-        return Ok(Some(format!("{moved}, and changes {path:?} outside of the given paths")));
+        return Ok(Some(format!("{what}, and changes {path:?} outside of the given paths")));
     }
-    Ok(gates.iter().all(|a| !a.required).then(|| format!("{moved}, and no required gate looks at it")))
+    Ok(gates.iter().all(|a| !a.required).then(|| format!("{what}, and no required gate looks at it")))
 }
 
 /// What was asked, as the ledger has it; and why the files that say it are not believed, if they are not.

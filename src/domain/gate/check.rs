@@ -290,7 +290,7 @@ impl Holds<'_> {
             }
             Some(_) => {}
         }
-        if let Some(why) = seen.went_on.as_ref().filter(|_| !self.is_set_aside("verdict")) {
+        if let Some(why) = seen.unjudged.as_ref().filter(|_| !self.is_set_aside("verdict")) {
             self.hold(Code::Verdict, "verdict", why.as_str(), set_aside("verdict"));
         }
         if let Some(why) = seen.git_config.as_ref().filter(|_| !self.is_set_aside("git-config")) {

@@ -117,8 +117,8 @@ pub struct Situation {
     pub now: Timestamp,
     /// The verdict; `None` while it is not closed.
     pub verdict: Option<Verdict>,
-    /// Why the verdict says nothing of what shall land, if the branch went on since.
-    pub went_on: Option<String>,
+    /// Why the verdict does not say enough of what shall land, if that is more than what was judged.
+    pub unjudged: Option<String>,
     /// Paths that make the change strict.
     pub strict: Vec<String>,
     /// The project lets this agent's work land without any gate.

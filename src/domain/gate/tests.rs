@@ -89,7 +89,7 @@ fn good() -> Situation {
         dispatch: DispatchId::parse("20261121-010203-a-b").unwrap(),
         now: at(0),
         verdict: Some(verdict),
-        went_on: None,
+        unjudged: None,
         strict: Vec::new(),
         ungated: false,
         runs: vec![run(&tests, &subject, GateStatus::Pass), run(&review, &subject, GateStatus::Pass)],
@@ -153,7 +153,7 @@ fn everything_that_holds() {
     is("other base", |s| s.subject.base = "new".into(), &[(Stale, "tests"), (Stale, "review")]);
     is("other tree", |s| s.subject.tree = "new".into(), &[(Stale, "tests"), (Stale, "review"), (Approval, "lead")]);
     is("other head", |s| s.subject.head = "new".into(), &[(Stale, "tests"), (Stale, "review"), (Approval, "lead")]);
-    is("went on", |s| s.went_on = Some("it went on".into()), &[(Verdict, "verdict")]);
+    is("went on", |s| s.unjudged = Some("it went on".into()), &[(Verdict, "verdict")]);
     is(
         "other target",
         |s| s.subject.target = "refs/heads/other".into(),
