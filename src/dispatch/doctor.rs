@@ -323,6 +323,7 @@ fn round_trip(project: &Project, seen: &Snapshot) -> Check {
         // What stands there otherwise is not the trial's.
         let trial = added.is_ok().then(|| FolderId::of(&path).ok()).flatten();
         let found = added.map_err(Fault::from).and_then(|()| worktree::is_found_by_git(&path));
+        let found = found.and_then(|()| filters_work(project, seen, &path, &base.commit));
         let _ = trial.map(|trial| folder::delete(&path, Some(trial)));
         let forgotten = repository.worktree_forget(&path);
         let deleted = repository.delete_ref(&id.branch_ref(), &base.commit);
@@ -341,6 +342,22 @@ fn round_trip(project: &Project, seen: &Snapshot) -> Check {
         Err(fault) if fault.fix.is_empty() => fail(fault.what),
         Err(fault) => Check::new("worktree", Level::Fail, fault.what, fault.fix),
     }
+}
+
+/// Writes one file through each filter that git requires: one may look for its key in the git folder of the checkout,
+/// where it is in no other one.
+fn filters_work(project: &Project, seen: &Snapshot, trial: &Path, base: &str) -> Result<(), Fault> {
+    let Ok(config) = &seen.git_config else { return Ok(()) };
+    let located = &project.located;
+    let files = Git::tree(&located.git_dir, &located.top).filtered_files(config)?;
+    let Some(git_dir) = Git::worktree_git_dir(&located.common_dir, trial)?.filter(|_| !files.is_empty()) else {
+        return Ok(());
+    };
+    let trial = Git::tree(git_dir, trial);
+    trial.checkout_some(base, &files).map_err(|e| {
+        Fault::environment(format!("git cannot write all files of a new worktree: {e}"))
+            .fix("let the filter find its key from there (`git worktree add` fails alike), or leave its files out: `sparse` of the agent")
+    })
 }
 
 fn examine_tmux(project: &Project) -> Check {

@@ -3,6 +3,7 @@
 //! git writes one file after the other, or hands them to helpers one by one. In a large repository most
 //! of the time goes into making files, which several threads do at once.
 
+use std::ffi::OsStr;
 use std::fs::{File, Metadata};
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
@@ -13,7 +14,7 @@ use super::content::Entry;
 use super::forms::{Attributes, asks_for_another_form};
 use super::index::{self, GITLINK};
 use super::objects::hash;
-use super::{Git, Result, expect, unreadable};
+use super::{Git, GitConfig, Result, expect, unreadable};
 use crate::domain::setup::Lfs;
 
 /// From this size on of the main checkout's index (about 80 bytes a file) several threads are worth their start.
@@ -50,6 +51,25 @@ impl Git {
             .holding(held)
             .run()?;
         expect("reset", output).map(drop)
+    }
+
+    /// A tracked file for each filter without which git writes none of those that it is for, but git-lfs's (which
+    /// [`Lfs`] is about). `self` is a worktree that has its files.
+    pub fn filtered_files(&self, config: &GitConfig) -> Result<Vec<PathBuf>> {
+        let first_of = |filter: &str| {
+            let of_filter = format!(":(top,attr:filter={filter})");
+            let listed = expect("ls-files", self.cmd().args(["ls-files", "-z", "--", &of_filter]).run()?)?;
+            let first = listed.stdout.split(|b| *b == 0).find(|path| !path.is_empty());
+            Ok(first.map(|path| PathBuf::from(OsStr::from_bytes(path))))
+        };
+        let filters = config.required_filters().filter(|filter| *filter != "lfs");
+        filters.filter_map(|filter| first_of(filter).transpose()).collect()
+    }
+
+    /// Writes some files of a commit, with an index of all of it: that has the attributes. `self` is the worktree.
+    pub fn checkout_some(&self, commit: &str, paths: &[PathBuf]) -> Result<()> {
+        expect("read-tree", self.cmd().args(["read-tree", commit]).run()?)?;
+        expect("checkout-index", self.cmd().args(["checkout-index", "--quiet", "--"]).args(paths).run()?).map(drop)
     }
 
     /// Writes the files of a commit as they are stored, with an index that says so. `false` where git would

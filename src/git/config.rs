@@ -56,6 +56,15 @@ impl GitConfig {
         self.entries.iter().rev().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
     }
 
+    /// The filters without which git writes no file that they are for (gitattributes(5), `filter.<name>.required`), as
+    /// far as their names can stand in a pathspec.
+    pub fn required_filters(&self) -> impl Iterator<Item = &str> {
+        let on = |value: &str| !matches!(value, "false" | "no" | "off" | "0" | "");
+        let required = self.entries.iter().filter(move |(_, value)| on(value));
+        let names = required.filter_map(|(key, _)| key.strip_prefix("filter.")?.strip_suffix(".required"));
+        names.filter(|name| name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')))
+    }
+
     /// Files may stand on disk in another form than git stores them.
     pub fn converts(&self) -> bool {
         let on = |key| self.value(key).is_some_and(|v| !matches!(v, "false" | "no" | "off" | "0" | ""));

@@ -86,16 +86,17 @@ impl Output {
         String::from_utf8_lossy(&self.stdout).trim_end_matches('\n').to_owned()
     }
     /// The line of standard error that says what went wrong, by its prefix or else the first, for messages; and what a hook
-    /// said where one is the reason.
+    /// or a filter said where one is the reason.
     pub fn complaint(&self) -> String {
         let text = String::from_utf8_lossy(&self.stderr);
         let said = |starts: &'static [&'static str]| {
             text.lines().find(move |l| !l.trim().is_empty() && starts.iter().any(|s| l.starts_with(s)))
         };
         let line = said(&["fatal:", "error:"]).or_else(|| said(&[""])).map(summary).unwrap_or_default();
-        if line.ends_with("by hook") {
-            let hook = said(&[""]).map(summary).filter(|said| *said != line);
-            return hook.map_or_else(|| line.clone(), |said| format!("{line}: {said}"));
+        // gitattributes(5), `filter`: one that is required and fails ends git.
+        if line.ends_with("by hook") || line.contains(" filter ") && line.contains(" failed") {
+            let other = said(&[""]).map(summary).filter(|said| *said != line);
+            return other.map_or_else(|| line.clone(), |said| format!("{line}: {said}"));
         }
         if line.is_empty() { "no error message".to_owned() } else { line }
     }
