@@ -23,6 +23,32 @@ fn the_pane_shows_the_stream_and_killing_the_server_does_not_touch_the_worker() 
     world.assert_nothing_left();
 }
 
+/// A person's tmux may end what nobody is attached to, and keep what has ended.
+#[test]
+fn a_pane_lives_as_long_as_its_dispatch_whatever_tmux_is_told_otherwise() {
+    for (setting, panes) in [("window", ""), ("split", "tmux: {panes: split}\n")] {
+        let world = World::new();
+        std::fs::write(world.root.join("home/.tmux.conf"), "set -g destroy-unattached on\nset -g remain-on-exit on\n")
+            .unwrap();
+        let config = format!("version: 1\nproject_id: repo\n{panes}");
+        std::fs::write(world.repo.join(".vnx/config.yaml"), config).unwrap();
+        // A window of the person's keeps the server.
+        world.tmux(&["new-session", "-d", "-s", "own", "sleep 60", ";", "set-option", "destroy-unattached", "off"]);
+        let script = "while [ ! -e go ]; do sleep 0.02; done; rm go";
+        let args = ["dispatch-agent", "--provider", "shell", "--agent", "hello-world", "--detach", "-i", script];
+        let ids = [0, 1].map(|_| world.vnx(&args).expect(0).out.trim().to_owned());
+        let list = || world.tmux(&["list-panes", "-s", "-t", "=vnx-repo:"]);
+        world.until("two panes", || list().lines().count() == 2);
+        for id in &ids {
+            world.until("the tree", || world.worktrees().join(id).is_dir());
+            std::fs::write(world.worktrees().join(id).join("go"), "").unwrap();
+            world.vnx(&["wait", id]).expect(4);
+        }
+        world.until(setting, || list().is_empty());
+        world.tmux(&["kill-server"]);
+    }
+}
+
 #[test]
 fn closing_one_pane_leaves_the_others_and_all_workers() {
     let world = World::new();

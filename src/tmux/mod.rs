@@ -133,20 +133,23 @@ impl Tmux {
     }
 
     /// Opens a window named `window` in session `session`, creating the session if needed, and
-    /// runs `command` in it. Returns the pane's id (`%7`). Safe against others doing the same.
+    /// runs `command` in it. Returns the pane's id (`%7`). Safe against others doing the same. Whatever the user's own
+    /// settings are, a session stays while nobody is attached, and a window goes when its command has ended.
     fn open_window(&self, session: &Name, window: &Name, command: &[String]) -> Result<String, TmuxError> {
-        let target = format!("={session}:");
+        let (target, its_window) = (format!("={session}:"), format!("={session}:={window}"));
+        let goes = [";", "set-option", "-w", "-t", &its_window, "remain-on-exit", "off"];
+        let stays = [";", "set-option", "-t", &target, "destroy-unattached", "off"];
         // New windows are the common case; both sides of a race to create the session win here
         // on their second try.
         for _ in 0..5 {
             let args = ["new-window", "-d", "-P", "-F", "#{pane_id}", "-t", &target, "-n", window.as_str(), "--"];
-            let output = self.cmd().args(args).args(command).run()?;
+            let output = self.cmd().args(args).args(command).args(goes).run()?;
             if output.ok() {
                 return Ok(output.text());
             }
             let args = ["new-session", "-d", "-P", "-F", "#{pane_id}", "-x", "200", "-y", "50"];
             let call = self.cmd().args(args).args(["-s", session.as_str(), "-n", window.as_str(), "--"]);
-            let second = call.args(command).run()?;
+            let second = call.args(command).args(stays).args(goes).run()?;
             if second.ok() {
                 return Ok(second.text());
             }
