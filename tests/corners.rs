@@ -125,7 +125,7 @@ fn a_dispatch_that_goes_on_lands_on_the_target() {
     assert_eq!(world.count("gate.resulted"), 1);
     // Its commits are on the target under other names.
     let again = world.vnx(&["merge", &first, "--gates"]).expect(1);
-    assert!(again.err.contains("") , "{}", again.err);
+    assert!(again.err.contains(""), "{}", again.err);
     world.git(&["commit", "-q", "--allow-empty", "-m", "meanwhile"]);
     let third = dispatch(&["resume", &second]);
     assert_eq!(world.last("dispatch.closed")["base"]["commit"].as_str().unwrap(), world.git(&["rev-parse", "main"]));

@@ -155,3 +155,53 @@ fn a_repository_that_was_begun_again_says_so_before_work_is_done() {
     world.vnx(&["audit-chain", "verify"]).expect(0);
     assert!(!world.vnx(&["init"]).expect(0).err.contains("note:"));
 }
+
+/// A filter that looks for its key in the git folder of the checkout (git-crypt) finds none in a worktree's.
+#[test]
+fn a_filter_without_its_key_is_foreseen_and_speaks() {
+    let world = project("merge: {ungated: [hello-world]}\n");
+    let filter = world.root.join("crypt");
+    let text = "#!/bin/sh\n[ -f \"$(git rev-parse --git-dir)/key\" ] || { echo 'crypt: no key here' >&2; exit 1; }\nexec cat\n";
+    std::fs::write(&filter, text).unwrap();
+    std::fs::set_permissions(&filter, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    std::fs::write(world.repo.join(".git/key"), "k").unwrap();
+    for side in ["clean", "smudge"] {
+        world.git(&["config", &format!("filter.crypt.{side}"), filter.to_str().unwrap()]);
+    }
+    world.git(&["config", "filter.crypt.required", "true"]);
+    // Configured and used by no file, it is in nobody's way.
+    assert!(world.vnx(&["doctor"]).expect(0).out.contains("PASS  worktree"));
+    std::fs::write(world.repo.join(".gitattributes"), "secret filter=crypt\n").unwrap();
+    std::fs::write(world.repo.join("secret"), "s").unwrap();
+    world.git(&["add", "."]);
+    world.git(&["commit", "-qm", "secret"]);
+    let foreseen = world.vnx(&["doctor"]).expect(1).out;
+    assert!(foreseen.contains("FAIL  worktree") && foreseen.contains("crypt: no key here"), "{foreseen}");
+    let failed = world.script("true").expect(1);
+    assert!(failed.out.contains("crypt: no key here"), "{}", failed.out);
+    world.assert_nothing_left();
+}
+
+/// A worker works on what is committed.
+#[test]
+fn what_a_worktree_lacks_is_told_at_its_start() {
+    let world = project("worktree: {copy: [.env.given]}\n");
+    std::fs::write(world.repo.join(".gitignore"), ".env*\n").unwrap();
+    world.git(&["add", "."]);
+    world.git(&["commit", "-qm", "ignore"]);
+    for given in [".env.given", ".vnx/agents/mine.md"] {
+        std::fs::create_dir_all(world.repo.join(".vnx/agents")).unwrap();
+        std::fs::write(world.repo.join(given), "---\nname: mine\n---\n").unwrap();
+    }
+    assert!(!world.script("true").err.contains("without"), "nothing is lacking");
+    for lacking in [".env", "new", "README.md"] {
+        std::fs::write(world.repo.join(lacking), "mine").unwrap();
+    }
+    for told in [
+        world.script("true").err,
+        world.start_script("true").wait_with_output().map(|o| String::from_utf8_lossy(&o.stderr).into_owned()).unwrap(),
+    ] {
+        assert!(told.contains("without   README.md and 1 more, which is not committed here"), "{told}");
+        assert!(told.contains("without   .env, which git ignores: `worktree.copy`"), "{told}");
+    }
+}

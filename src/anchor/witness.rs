@@ -85,10 +85,16 @@ pub(super) fn files_of(repository: &Path, origin: &str) -> Option<Files> {
 }
 
 /// Remembers what the files were. It was proven, with this checkpoint, that they hold what they should.
-pub(super) fn remember_files(repository: &Path, checkpoint: &Checkpoint, digests: Vec<Digest>) -> Result<(), PathError> {
+pub(super) fn remember_files(
+    repository: &Path,
+    checkpoint: &Checkpoint,
+    digests: Vec<Digest>,
+) -> Result<(), PathError> {
     let Some(path) = of_files(repository, &checkpoint.origin) else { return Ok(()) };
     let known = Files { size: checkpoint.size, root: checkpoint.root, digests };
-    if files_of(repository, &checkpoint.origin).is_some_and(|old| old.digests == known.digests && old.size >= known.size) {
+    if files_of(repository, &checkpoint.origin)
+        .is_some_and(|old| old.digests == known.digests && old.size >= known.size)
+    {
         return Ok(());
     }
     let text = serde_json::to_string(&known).unwrap_or_default();
@@ -98,7 +104,8 @@ pub(super) fn remember_files(repository: &Path, checkpoint: &Checkpoint, digests
 /// Remembers a checkpoint whose consistency with the last one was proven. `Some` says why there is no place
 /// for it; what is remembered already has to be brought up to date.
 pub(super) fn remember(repository: &Path, checkpoint: &Checkpoint) -> Result<Option<String>, PathError> {
-    let (Some(folder), Some(by_id), Some(by_place)) = (witness_folder(), file(repository, &checkpoint.origin), place(repository))
+    let (Some(folder), Some(by_id), Some(by_place)) =
+        (witness_folder(), file(repository, &checkpoint.origin), place(repository))
     else {
         return Ok(Some(NO_HOME.to_owned()));
     };

@@ -15,7 +15,7 @@ use crate::dispatch::request::{MAX_INSTRUCTION, parse_override};
 use crate::dispatch::retry::{self, Told};
 use crate::dispatch::stage::{self, Staged};
 use crate::dispatch::view;
-use crate::dispatch::{self, Opened, Options, Planned, Progress, Refusal, Request};
+use crate::dispatch::{self, Lacking, Opened, Options, Planned, Progress, Refusal, Request};
 use crate::domain::receipt::DispatchClosed;
 use crate::domain::span::human_millis;
 use crate::domain::{DispatchId, Fault, Name};
@@ -210,15 +210,45 @@ fn start(
 ) -> Result<Answer, Fault> {
     context.screen.note(anchor::replaced(project).as_ref());
     if options.detach {
-        return Ok(leave(context, dispatch::open(project, request, options)?, json));
+        let answer = leave(context, dispatch::open(project, request, options)?, json);
+        if !context.screen.is_quiet() {
+            without(context, &dispatch::lacking(project));
+        }
+        return Ok(answer);
     }
-    let (id, closed) = retry::run(project, request, options, retries, |told| story(context, &told))?;
+    let (id, closed) = std::thread::scope(|scope| {
+        // As long as it takes: nobody waits for it but the line that tells it.
+        let mut lacking = (!context.screen.is_quiet()).then(|| scope.spawn(|| dispatch::lacking(project)));
+        retry::run(project, request, options, retries, |told| {
+            story(context, &told);
+            if matches!(told, Told::Progress(Progress::Started { .. }))
+                && let Some(lacking) = lacking.take().and_then(|looked| looked.join().ok())
+            {
+                without(context, &lacking);
+            }
+        })
+    })?;
     if json {
         context.screen.json(&Finished { schema: "vnx.dispatch/1", id: &id, closed: &closed });
     } else {
         summary(context, project, &id, &closed);
     }
     Ok(Answer::of(&closed.verdict))
+}
+
+/// Tells what a worker does not find in its worktree.
+fn without(context: &Context, lacking: &Lacking) {
+    let told = [
+        (&lacking.uncommitted, "which is not committed here"),
+        (&lacking.environment_files, "which git ignores: `worktree.copy` in .vnx/config.yaml hands it over"),
+    ];
+    for (paths, why) in told {
+        if let [first, more @ ..] = &paths[..] {
+            let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+            let line = format!("without   {}{more}, {why}", printable(first));
+            context.screen.story(&toned(Tone::Dim, &line));
+        }
+    }
 }
 
 fn story(context: &Context, told: &Told<'_>) {

@@ -248,6 +248,11 @@ impl Screen {
         }
     }
 
+    /// Whether only the answer is wanted.
+    pub(super) fn is_quiet(self) -> bool {
+        self.quiet
+    }
+
     /// Whether `--verbose` asks for more.
     pub(super) fn is_verbose(self) -> bool {
         self.verbose

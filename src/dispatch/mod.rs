@@ -46,3 +46,4 @@ pub use request::Request;
 pub use resume::resume;
 pub use snapshot::{Snapshot, snapshot};
 pub use supervise::supervise;
+pub use supplies::{Lacking, lacking};

@@ -49,6 +49,32 @@ pub fn supplies(project: &Project) -> Result<Supplies, Fault> {
     Ok(found)
 }
 
+/// Where environment files stand that tools read, by their usual name.
+const ENVIRONMENT_FILES: &str = ".env*";
+
+/// What stands in a checkout and not in the worktree of a dispatch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lacking {
+    /// What is not committed.
+    pub uncommitted: Vec<String>,
+    /// Ignored environment files that the configuration neither copies nor links.
+    pub environment_files: Vec<String>,
+}
+
+/// Looks at the checkout that the project was opened in. Nothing where it cannot be read: it is a hint.
+pub fn lacking(project: &Project) -> Lacking {
+    let git = Git::tree(&project.located.git_dir, &project.located.top);
+    let mut uncommitted = git.uncommitted().unwrap_or_default();
+    // Agents and configuration count as they stand here.
+    uncommitted.retain(|path| !path.starts_with(".vnx/"));
+    let mut environment_files = git.ignored_here(ENVIRONMENT_FILES).unwrap_or_default();
+    if !environment_files.is_empty() {
+        let given = supplies(project).unwrap_or_default();
+        environment_files.retain(|path| !given.copies.iter().chain(&given.links).any(|other| other == path));
+    }
+    Lacking { uncommitted, environment_files }
+}
+
 struct Look {
     file: String,
     main: std::path::PathBuf,

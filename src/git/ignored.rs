@@ -15,6 +15,23 @@ impl Git {
         Ok(paths(&output.stdout))
     }
 
+    /// Paths of this worktree that are in no commit as they stand: files that differ from HEAD, and what git neither tracks
+    /// nor ignores, a folder as one with a slash at its end.
+    pub fn uncommitted(&self) -> Result<Vec<String>> {
+        let args =
+            ["status", "--porcelain", "-z", "--no-renames", "--untracked-files=normal", "--ignore-submodules=dirty"];
+        let output = expect("status", self.cmd().args(args).run()?)?;
+        // `XY path`.
+        Ok(paths(&output.stdout).into_iter().filter_map(|entry| entry.get(3..).map(str::to_owned)).collect())
+    }
+
+    /// Ignored files of this worktree's own folder that a pattern names.
+    pub fn ignored_here(&self, pattern: &str) -> Result<Vec<String>> {
+        let args = ["ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--directory", "--"];
+        let output = expect("ls-files", self.cmd().args(args).arg(format!(":(top,glob){pattern}")).run()?)?;
+        Ok(paths(&output.stdout).into_iter().filter(|path| !path.ends_with('/')).collect())
+    }
+
     /// Whether git tracks a path, or something below it.
     pub fn is_tracked(&self, path: &str) -> Result<bool> {
         let args = ["--literal-pathspecs", "ls-files", "-z", "--cached", "--", path];
