@@ -458,3 +458,24 @@ fn doctor_names_the_agents() {
     let doctor = world.vnx(&["doctor"]).out;
     assert!(doctor.contains("10 can be dispatched: ") && doctor.contains(", more-3, more-4, …"), "{doctor}");
 }
+
+/// A variable that a worker misses and its caller has is named, with the place where it is let through.
+#[test]
+fn a_variable_that_is_set_and_does_not_pass_is_named() {
+    let mut world = World::new();
+    world.set("STUB_KEY", "k1");
+    let script = "[ -n \"$STUB_KEY\" ] || { echo 'Missing environment variable: `STUB_KEY`.' >&2; exit 1; }";
+    let told = world.script(script).expect(1).out;
+    assert!(told.contains("STUB_KEY is set here and not passed: add it to providers.shell.env.pass"), "{told}");
+    let config = |pass: &str| {
+        let text = format!("version: 1\nproject_id: repo\nproviders: {{shell: {{env: {{pass: [{pass}]}}}}}}\n");
+        std::fs::write(world.repo.join(".vnx/config.yaml"), text).unwrap();
+    };
+    config("STUB_*");
+    world.script(script).expect(4);
+    for (never, why) in [("GIT_DIR", "GIT_DIR"), ("'*'", "\"*\""), ("A-B", "A-B")] {
+        config(never);
+        let refused = world.script(script).expect(2).err;
+        assert!(refused.contains(&format!("providers.shell.env.pass, {:?}", why.trim_matches('"'))), "{refused}");
+    }
+}

@@ -7,7 +7,7 @@ use vnx::domain::event::Listener;
 use vnx::domain::gate::review;
 use vnx::domain::plan::Lane;
 use vnx::domain::verdict::End;
-use vnx::provider::{Stream, load};
+use vnx::provider::{Stream, shipped_or_own};
 
 use crate::common::World;
 use crate::gates::{check, commit, done, goes, holds, project, reasons};
@@ -28,7 +28,8 @@ fn corpus() -> Vec<(String, String, String)> {
 
 /// The report of a run of this CLI that answered this: its own recorded output, with the answer in place of its words.
 fn report(provider: &str, answer: &str) -> String {
-    let manifest = load(Path::new("/nonexistent"), &vnx::domain::Name::parse("provider", provider).unwrap()).unwrap();
+    let manifest =
+        shipped_or_own(Path::new("/nonexistent"), &vnx::domain::Name::parse("provider", provider).unwrap()).unwrap();
     let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(provider).join("text.txt");
     let sample = std::fs::read_to_string(sample).unwrap();
     let stdout = sample.split_once("--- stdout\n").unwrap().1.split_once("--- stderr\n").unwrap().0;

@@ -20,7 +20,8 @@ fn stranger() -> (World, PathBuf) {
         "config.yaml",
         format!(
             "version: 1\nproject_id: strange\ngates:\n  g: {{command: '{gate}'}}\nworktree:\n  hooks:\n    \
-             post_create: [{{run: '{create}'}}]\n    pre_merge: [{{run: '{merge}'}}]\n    pre_remove: [{{run: '{remove}'}}]\n"
+             post_create: [{{run: '{create}'}}]\n    pre_merge: [{{run: '{merge}'}}]\n    pre_remove: [{{run: '{remove}'}}]\n\
+             providers: {{shell: {{env: {{pass: [MY_*]}}}}}}\n"
         ),
     );
     let probe = |name: &str| format!("{{args: [-c, '{}; echo 9.9.9']", touch(name));
@@ -123,7 +124,8 @@ fn what_a_person_accepted_is_run_until_it_changes() {
     let (world, ran) = cloned();
     world.vnx(&["init"]).expect(0);
     let shown = world.vnx(&["trust", "--list"]).expect(1).out;
-    for what in ["gate g", "hook post_create", "hook pre_merge", "hook pre_remove", "provider evil", "agent runner"] {
+    let all = ["gate g", "hook post_create", "hook pre_merge", "hook pre_remove", "variables for shell", "provider evil"];
+    for what in all.into_iter().chain(["agent runner"]) {
         assert!(shown.contains(&format!("new  {what}  .vnx/")), "{what}\n{shown}");
     }
     assert!(shown.contains("touch ") && shown.contains("; sh -c "), "{shown}");

@@ -83,7 +83,7 @@ pub(super) fn run(context: &Context, command: ProviderCommand) -> Result<Answer,
 
 fn list(context: &Context, json: bool) -> Result<Answer, Fault> {
     let project = context.project_as_it_is()?;
-    let all: Vec<Row> = provider::all(&project.folder())?.iter().map(Row::of).collect();
+    let all: Vec<Row> = provider::all(&project)?.iter().map(Row::of).collect();
     if json {
         context.screen.json(&Rows { schema: "vnx.providers/1", providers: all });
         return Ok(Answer::Good);
@@ -100,7 +100,7 @@ fn list(context: &Context, json: bool) -> Result<Answer, Fault> {
 }
 
 fn named(project: &Project, name: &str) -> Result<Manifest, Fault> {
-    provider::load(&project.folder(), &Name::parse("provider", name)?)
+    provider::load(project, &Name::parse("provider", name)?)
 }
 
 fn show(context: &Context, name: &str, json: bool) -> Result<Answer, Fault> {

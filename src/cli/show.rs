@@ -16,7 +16,7 @@ use crate::dispatch::{Request, view};
 use crate::domain::event::PaidBy;
 use crate::domain::gate::check::{short, short_ref};
 use crate::domain::line::quoted;
-use crate::domain::outcome::Decision;
+use crate::domain::outcome::{Decision, Outcome};
 use crate::domain::plan::Plan;
 use crate::domain::receipt::{Body, DispatchClosed, Strategy, TreeEnd};
 use crate::domain::span::{counted, dollars, human_millis};
@@ -25,6 +25,7 @@ use crate::domain::{DispatchId, Fault};
 use crate::git::Git;
 use crate::ledger::Receipt;
 use crate::project::Project;
+use crate::provider;
 use crate::sys::now;
 
 /// The change of a dispatch, in its folder.
@@ -311,8 +312,13 @@ fn next(project: &Project, receipts: &[Receipt], id: &DispatchId, closed: &Dispa
     let Some(landed) = landed else {
         let name = view::short_name(project, id);
         let has_target = closed.base.name.starts_with("refs/heads/") || project.config.merge.target.is_some();
-        let hint = closed.verdict.outcome.hint();
-        let hint = if has_target { hint.to_owned() } else { hint.replace("merge ID", "merge ID --into BRANCH") };
+        let hint = match closed.verdict.outcome {
+            Outcome::NotLoggedIn | Outcome::AuthRejected => {
+                provider::load(project, &closed.provider).map_or(String::new(), |manifest| manifest.how_to_pay())
+            }
+            other => other.hint().to_owned(),
+        };
+        let hint = if has_target { hint } else { hint.replace("merge ID", "merge ID --into BRANCH") };
         return hint.replace("ID", &name);
     };
     let started = receipts.iter().find_map(|r| match &r.body {

@@ -158,7 +158,7 @@ fn examine_names(project: &Project) -> Vec<Check> {
     let (folder, mut faults) = (project.folder(), Vec::new());
     for (name, gate) in &project.config.gates {
         let review = gate.review.iter();
-        let providers = review.clone().flat_map(|r| &r.providers).filter_map(|p| provider::load(&folder, p).err());
+        let providers = review.clone().flat_map(|r| &r.providers).filter_map(|p| provider::load(project, p).err());
         let agents = review.map(|r| &r.agent).chain(&gate.when.agents);
         let agents = agents.filter_map(|agent| crate::prompt::agent(&folder, agent).err());
         let of_gate = |fault: Fault| (format!("gate {name}: {}", fault.what), fault.next().to_owned());
@@ -377,8 +377,7 @@ fn examine_tmux(project: &Project) -> Check {
 
 /// The providers, each asked in the environment that its worker would get.
 fn examine_providers(project: &Project, wanted: Option<&Name>) -> Vec<Check> {
-    let folder = project.folder();
-    let names = match provider::all(&folder) {
+    let names = match provider::all(project) {
         Ok(all) => all,
         Err(fault) => return vec![Check::new("providers", Level::Warn, &fault.what, fault.next())],
     };
@@ -496,7 +495,7 @@ fn examine_provider(project: &Project, manifest: &Manifest, must: bool) -> Check
                     &id,
                     Level::Warn,
                     format!("{what}, says that it is not logged in"),
-                    "log it in, or set its key in the environment",
+                    manifest.how_to_pay(),
                 );
             }
         }

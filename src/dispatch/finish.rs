@@ -29,6 +29,7 @@ use crate::domain::{Decision, Digest, Fault, Outcome};
 use crate::git::Git;
 use crate::ledger::{Appended, Ledger, LedgerError};
 use crate::project::Paths;
+use crate::provider::environment;
 use crate::sys::files::{self, HeldFolder};
 use crate::worktree::{self, Answer, Collected, Done, Tree};
 
@@ -305,7 +306,14 @@ impl Finish<'_> {
             // Nobody has asked them yet; `rules::conclude` adds what they say.
             held_by: Vec::new(),
         };
-        let verdict = judge(&seen);
+        let mut verdict = judge(&seen);
+        // Its words may name a variable that it has missed; what recovers a dispatch has another environment.
+        let missed = (verdict.decision != Decision::Accept && !self.recovered)
+            .then(|| environment::missed(&self.plan.launch.env_pass, &verdict.reason));
+        if let Some(name) = missed.flatten() {
+            let key = format!("providers.{}.env.pass", self.plan.provider);
+            verdict.reason = format!("{}; {name} is set here and not passed: add it to {key}", verdict.reason);
+        }
         let why = Why { schema: "vnx.why/1".to_owned(), verdict: verdict.clone(), rules: rules::why(&seen) };
         if let Ok(json) = serde_json::to_string_pretty(&why) {
             let _ = files::replace(&self.folder().join(WHY), self.redactor.redact(&json).as_bytes());

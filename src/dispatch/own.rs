@@ -216,7 +216,7 @@ impl Making<'_> {
         if hooks.is_empty() {
             return Ok(());
         }
-        let manifest = provider::load(&self.project.folder(), &Name::try_from("shell".to_owned())?)?;
+        let manifest = provider::load(self.project, &Name::try_from("shell".to_owned())?)?;
         surroundings::make_caches(self.setup)?;
         let mut env = environment::build(&environment::allowed(&manifest), &self.setup.caches, &BTreeMap::new(), None)?;
         env.extend(hooks::variables(self.setup, &self.own.path));

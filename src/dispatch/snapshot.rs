@@ -201,23 +201,22 @@ fn look_up_any(names: &[String]) -> Found {
 }
 
 fn choose_provider(project: &Project, request: &Request, agents: Option<&Name>) -> Result<ProviderSeen, Fault> {
-    let folder = project.folder();
     let default = &project.config.defaults.provider;
     let env_file = request.env_file.as_deref();
     let (name, because) = match (request.provider.as_ref(), agents) {
         (Some(name), _) => (name, "--provider says so".to_owned()),
         (None, Some(name)) => (name, "the agent names it".to_owned()),
         (None, None) if default.as_str() != "auto" => (default, "the project's default".to_owned()),
-        (None, None) => return first_installed(&folder, env_file),
+        (None, None) => return first_installed(project, env_file),
     };
-    let manifest = provider::load(&folder, name)?;
+    let manifest = provider::load(project, name)?;
     let found = look_up(&manifest);
     ProviderSeen::new(manifest, found, because, env_file)
 }
 
 /// `auto`: the first coding CLI that is installed, in a fixed order.
-fn first_installed(folder: &Path, env_file: Option<&str>) -> Result<ProviderSeen, Fault> {
-    let mut coding: Vec<Manifest> = provider::all(folder)?.into_iter().filter(|m| m.coding).collect();
+fn first_installed(project: &Project, env_file: Option<&str>) -> Result<ProviderSeen, Fault> {
+    let mut coding: Vec<Manifest> = provider::all(project)?.into_iter().filter(|m| m.coding).collect();
     let rank =
         |m: &Manifest| ["claude", "codex", "gemini", "kimi"].iter().position(|n| *n == m.name.as_str()).unwrap_or(9);
     coding.sort_by_key(|m| (rank(m), m.name.clone()));

@@ -41,6 +41,9 @@ pub struct Switch {
     /// Variables that say where that service is. Without a value in one of them nobody knows.
     #[serde(default)]
     pub variables: Vec<String>,
+    /// Variables that it needs, by their names or `PREFIX_*`: its credentials, mostly. They pass while it is on.
+    #[serde(default)]
+    pub pass: Vec<String>,
 }
 
 /// A file of the CLI's own that can move its endpoint.
@@ -67,6 +70,12 @@ impl EndpointSpec {
             settings: self.settings.or(base.settings),
             ..self
         }
+    }
+
+    /// The variables that the service needs which an environment chooses.
+    pub fn passed<'a>(&'a self, said: impl Fn(&str) -> Option<String> + 'a) -> impl Iterator<Item = &'a String> {
+        let on = self.switches.iter().flatten().filter(move |s| said(&s.when).is_some_and(|value| is_on(&value)));
+        on.flat_map(|switch| &switch.pass)
     }
 
     /// An address that a manifest gives has to be one.
@@ -266,8 +275,12 @@ mod tests {
             usual: Some("https://api.x.example".into()),
             usual_with_login: Some("https://login.x.example".into()),
             switches: Some(vec![
-                Switch { when: "X_USE_CLOUD".into(), variables: vec!["X_CLOUD_BASE_URL".into(), "CLOUD_URL".into()] },
-                Switch { when: "X_USE_OTHER".into(), variables: Vec::new() },
+                Switch {
+                    when: "X_USE_CLOUD".into(),
+                    variables: vec!["X_CLOUD_BASE_URL".into(), "CLOUD_URL".into()],
+                    pass: vec!["CLOUD_*".into()],
+                },
+                Switch { when: "X_USE_OTHER".into(), variables: Vec::new(), pass: Vec::new() },
             ]),
             unknown_with: Some(vec!["X_USE_*".into(), "X_*_BASE_URL".into()]),
             ..EndpointSpec::default()
@@ -280,6 +293,16 @@ mod tests {
 
     fn told(pairs: &[(&str, &str)]) -> String {
         resolve(&spec(), &env(pairs), false, None).to_string()
+    }
+
+    #[test]
+    fn what_a_service_needs_passes_while_it_is_chosen() {
+        let passed = |value: Option<&str>| {
+            let spec = spec();
+            let chosen = value.map(str::to_owned);
+            spec.passed(|name| chosen.clone().filter(|_| name == "X_USE_CLOUD")).cloned().collect::<Vec<_>>()
+        };
+        assert_eq!((passed(Some("1")), passed(Some("0")), passed(None)), (vec!["CLOUD_*".to_owned()], vec![], vec![]));
     }
 
     #[test]

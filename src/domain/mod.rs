@@ -34,6 +34,7 @@ pub mod sshsig;
 pub mod time;
 pub mod tree;
 pub mod trust;
+pub mod variable;
 pub mod verdict;
 
 pub use digest::Digest;

@@ -306,7 +306,7 @@ impl<'a> Integrate<'a> {
         timeout: Span,
         more: &[(String, String)],
     ) -> Result<(End, Spoken), Ended> {
-        let shell = provider::load(&self.project.folder(), &Name::try_from("shell".to_owned())?)?;
+        let shell = provider::load(self.project, &Name::try_from("shell".to_owned())?)?;
         let pass = environment::allowed(&shell);
         let id = &self.looked.situation.dispatch;
         let set = BTreeMap::from([

@@ -12,6 +12,7 @@ use crate::domain::plan::Lane;
 use crate::domain::receipt::Strategy;
 use crate::domain::setup::{Hooks, Lfs, Uncloned};
 use crate::domain::span::{Size, Span};
+use crate::domain::variable::{is_name, may_pass};
 use crate::domain::{Fault, Name};
 
 /// The whole file.
@@ -35,6 +36,9 @@ pub struct Config {
     /// Limits on dispatches and recordings.
     #[serde(default)]
     pub limits: LimitsConfig,
+    /// Settings for providers, by their names.
+    #[serde(default)]
+    pub providers: BTreeMap<Name, ProviderConfig>,
     /// Settings for the redaction of secrets.
     #[serde(default)]
     pub redact: Redact,
@@ -301,6 +305,24 @@ impl Default for LimitsConfig {
     }
 }
 
+/// Settings for one provider.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct ProviderConfig {
+    /// The environment of its workers.
+    pub env: EnvConfig,
+}
+
+/// The environment of workers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub struct EnvConfig {
+    /// Variables of yours that they get beside those that its manifest names; `PREFIX_*` stands for a family.
+    pub pass: Vec<String>,
+}
+
 /// Settings for the redaction of secrets.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -352,6 +374,12 @@ impl Config {
                 Ok(_) => {}
             }
         }
+        for (name, settings) in &self.providers {
+            if let Some(pattern) = settings.env.pass.iter().find(|pattern| !may_pass(pattern)) {
+                let what = "it is no name of a variable that can be passed, nor PREFIX_* for such names";
+                return wrong(&format!("providers.{name}.env.pass, {pattern:?}: {what}"));
+            }
+        }
         if self.project_id.as_str().len() > 50 {
             return wrong("project_id is longer than 50 characters");
         }
@@ -361,11 +389,8 @@ impl Config {
 
 /// A variable that nobody else gives a worker.
 fn is_free_variable(name: &str) -> bool {
-    let word = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     let taken = ["HOME", "PATH", "TMPDIR", "SHELL", "USER", "LOGNAME", "TERM"].contains(&name);
-    word && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && !taken
-        && !["VNX_", "GIT_", "LD_"].iter().any(|begin| name.starts_with(begin))
+    may_pass(name) && is_name(name) && !taken && !name.starts_with("LD_")
 }
 
 /// The file that `vnx init` writes.
@@ -414,6 +439,9 @@ project_id: {project_id}
 #limits:
 #  parallel: 32          # how many dispatches may run at the same time
 #  record: 64MiB         # how much of a worker's output is recorded
+
+# Variables of yours that workers get beside those that their provider's manifest names; PREFIX_* is a family.
+#providers: {{}}          # by name, for example {{codex: {{env: {{pass: [MY_KEY]}}}}}}
 
 #redact:
 #  names: []             # variables whose values are secrets although their names do not say so

@@ -7,7 +7,6 @@
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +16,7 @@ use crate::domain::gate::nonce;
 use crate::domain::trust::{Brought, Standing, of_gates, of_hooks};
 use crate::domain::{Digest, Fault};
 use crate::sys::files;
-use crate::sys::{self, path, process};
+use crate::sys::{self, folder, path, process};
 
 /// What a folder for worktrees elsewhere is called.
 pub(super) const ROOT: &str = "worktree.root";
@@ -36,9 +35,7 @@ struct Record {
 
 /// What tells a folder from every other one, also from a copy of itself.
 fn place(folder: &Path) -> Option<Digest> {
-    let meta = folder.metadata().ok()?;
-    let born = meta.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok()).map_or(0, |at| at.as_nanos());
-    Some(Digest::of(format!("{} {born}", meta.ino()).as_bytes()))
+    Some(Digest::of(folder::lasting_id(folder)?.as_bytes()))
 }
 
 fn read(file: &Path) -> Option<Record> {
@@ -101,6 +98,7 @@ pub(super) fn brought(located: &Located, config: &Config) -> Result<Vec<Brought>
     let mut all = of_hooks(CONFIG, &config.worktree.hooks);
     all.extend(of_gates(CONFIG, &config.gates));
     all.extend(root_elsewhere(located, config));
+    all.extend(passed(config));
     all.extend(providers(&folder)?);
     all.extend(agents(&folder)?);
     Ok(all)
@@ -116,6 +114,15 @@ fn root_elsewhere(located: &Located, config: &Config) -> Option<Brought> {
     let parent_leads = parent.canonicalize().unwrap_or_else(|_| parent.to_owned());
     let near = wanted.starts_with(parent) && leads.starts_with(&parent_leads);
     (!near).then(|| Brought::command(CONFIG, ROOT, root))
+}
+
+/// Variables of the user's that workers would get.
+fn passed(config: &Config) -> impl Iterator<Item = Brought> {
+    let named = config.providers.iter().filter(|(_, settings)| !settings.env.pass.is_empty());
+    named.map(|(name, settings)| {
+        let what = format!("variables for {name}");
+        Brought::command(CONFIG, what, &settings.env.pass.join(" "))
+    })
 }
 
 /// Manifests: they name programs, arguments and variables, so all of a file counts.

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use super::manifest::Manifest;
 use crate::domain::Fault;
 use crate::domain::endpoint::EndpointSpec;
+use crate::domain::variable::{NEVER, is_name, matches, may_pass};
 use crate::sys::files;
 
 /// What every worker gets if the caller has it: enough for shells, toolchains and proxies.
-const BASE: [&str; 35] = [
+const BASE: [&str; 42] = [
     "HOME",
     "PATH",
     "USER",
@@ -33,9 +34,16 @@ const BASE: [&str; 35] = [
     "http_proxy",
     "https_proxy",
     "no_proxy",
+    "ALL_PROXY",
+    "all_proxy",
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
     "NODE_EXTRA_CA_CERTS",
+    "NODE_USE_SYSTEM_CA",
+    "CURL_CA_BUNDLE",
+    "REQUESTS_CA_BUNDLE",
+    "CARGO_HTTP_CAINFO",
+    "NIX_SSL_CERT_FILE",
     "CARGO_HOME",
     "RUSTUP_HOME",
     "RUSTUP_TOOLCHAIN",
@@ -48,24 +56,16 @@ const BASE: [&str; 35] = [
     "VOLTA_HOME",
 ];
 
-/// What no worker ever gets from its caller: variables that would make it act for another
-/// repository, pane, session or dispatch.
-const NEVER: [&str; 4] = ["GIT_*", "TMUX*", "VNX_*", "STY"];
-
-/// The names that pass to a worker of this provider.
+/// The names that pass to a worker of this provider. Of a service that a variable chooses, as far as the environment of
+/// this process chooses it.
 pub fn allowed(manifest: &Manifest) -> Vec<String> {
     let mut names: Vec<String> = BASE.iter().map(|n| (*n).to_owned()).collect();
     names.extend(manifest.env.pass.iter().cloned());
+    let said = |name: &str| std::env::var(name).ok();
+    names.extend(manifest.endpoint.iter().flat_map(|endpoint| endpoint.passed(said)).cloned());
     names.extend(manifest.env.never.iter().map(|n| format!("!{n}")));
     names.extend(NEVER.iter().map(|n| format!("!{n}")));
     names
-}
-
-fn matches(pattern: &str, name: &str) -> bool {
-    match pattern.strip_suffix('*') {
-        Some(prefix) => name.starts_with(prefix),
-        None => name == pattern,
-    }
 }
 
 /// Whether a variable passes: some entry allows it and no `!entry` forbids it.
@@ -73,6 +73,15 @@ pub fn passes(list: &[String], name: &str) -> bool {
     let matches = |pattern: &str| matches(pattern, name);
     let forbidden = list.iter().filter_map(|p| p.strip_prefix('!')).any(matches);
     !forbidden && list.iter().filter(|p| !p.starts_with('!')).any(|p| matches(p))
+}
+
+/// A variable of this process that a text names and that does not pass: whoever wrote the text may have missed it.
+pub fn missed(pass: &[String], text: &str) -> Option<String> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    // A single word is one of many languages, and no variable.
+    let names = words.filter(|word| word.contains('_') && !word.contains(|c: char| c.is_ascii_lowercase()));
+    let is_set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    names.filter(is_set).find(|name| !passes(pass, name) && may_pass(name)).map(str::to_owned)
 }
 
 /// Reads `NAME=value` lines; `#` starts a comment, quotes are not interpreted.
@@ -83,16 +92,11 @@ pub fn parse_file(text: &str) -> Result<Vec<(String, String)>, String> {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let valid = |name: &str| {
-            !name.is_empty()
-                && !name.starts_with(|c: char| c.is_ascii_digit())
-                && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-        };
         match line.split_once('=') {
             Some((name, _)) if NEVER.iter().any(|n| matches(n, name)) => {
                 return Err(format!("line {}: {name} is never passed to a worker", number + 1));
             }
-            Some((name, value)) if valid(name) && !value.contains('\0') => {
+            Some((name, value)) if is_name(name) && !value.contains('\0') => {
                 pairs.push((name.to_owned(), value.to_owned()));
             }
             _ => return Err(format!("line {} is not NAME=value", number + 1)),

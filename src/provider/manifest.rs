@@ -12,7 +12,7 @@ use crate::domain::endpoint::EndpointSpec;
 use crate::domain::plan::{Apply, Dialect, FailureRule, FirstStart, Interactive, Lane, ModelBy, ParserKind, PromptBy};
 use crate::domain::span::Span;
 use crate::domain::{Fault, Name};
-use crate::project::{MAX_CONFIG, yaml};
+use crate::project::{MAX_CONFIG, Project, yaml};
 use crate::sys::files;
 
 const EMBEDDED: [(&str, &str); 10] = [
@@ -190,6 +190,7 @@ impl Extension {
         manifest.extends = Some(self.extends);
         // The login of the CLI is not the one of this endpoint.
         manifest.login_probe = None;
+        manifest.log_in = None;
         manifest.default_model = self.default_model.or(manifest.default_model);
         manifest.endpoint = match (self.endpoint, manifest.endpoint) {
             (Some(own), Some(base)) => Some(own.over(base)),
@@ -249,6 +250,9 @@ pub struct Manifest {
     /// How to ask whether it is logged in.
     #[serde(default)]
     pub login_probe: Option<Probe>,
+    /// The command by which a person logs it in.
+    #[serde(default)]
+    pub log_in: Option<String>,
     /// How to ask whether the server that does its work answers.
     #[serde(default)]
     pub server_probe: Option<Probe>,
@@ -290,8 +294,17 @@ pub struct Manifest {
     pub failures: Vec<FailureRule>,
 }
 
-/// Loads a provider by name: the project's own shadows the embedded one.
-pub fn load(vnx_folder: &Path, name: &Name) -> Result<Manifest, Fault> {
+/// Loads a provider of a project by name: its own shadows the embedded one. What its configuration lets pass passes.
+pub fn load(project: &Project, name: &Name) -> Result<Manifest, Fault> {
+    let mut manifest = shipped_or_own(&project.folder(), name)?;
+    if let Some(settings) = project.config.providers.get(name) {
+        manifest.env.pass.extend(settings.env.pass.iter().cloned());
+    }
+    Ok(manifest)
+}
+
+/// The manifest of that name as it is written.
+pub fn shipped_or_own(vnx_folder: &Path, name: &Name) -> Result<Manifest, Fault> {
     find(vnx_folder, name, true)
 }
 
@@ -368,6 +381,19 @@ fn read(vnx_folder: &Path, file: &Path, bytes: &[u8], name: &Name, may_extend: b
     Ok(manifest)
 }
 
+impl Manifest {
+    /// How a person gives it what it is paid by.
+    pub fn how_to_pay(&self) -> String {
+        let keys = || format!("set {}", self.keys.join(" or "));
+        match &self.log_in {
+            Some(command) if self.keys.is_empty() => format!("run `{command}`"),
+            Some(command) => format!("run `{command}`, or {}", keys()),
+            None if self.keys.is_empty() => "log it in, or set its key in the environment".to_owned(),
+            None => keys(),
+        }
+    }
+}
+
 /// The patterns of the interactive lane are regular expressions, and a dialog says what follows.
 fn check_patterns(interactive: &Interactive) -> Result<(), String> {
     for dialog in &interactive.dialogs {
@@ -399,7 +425,7 @@ pub fn names(vnx_folder: &Path) -> Result<Vec<String>, Fault> {
     Ok(all)
 }
 
-/// Every provider.
-pub fn all(vnx_folder: &Path) -> Result<Vec<Manifest>, Fault> {
-    names(vnx_folder)?.into_iter().map(|n| load(vnx_folder, &Name::parse("provider", &n)?)).collect()
+/// Every provider of a project.
+pub fn all(project: &Project) -> Result<Vec<Manifest>, Fault> {
+    names(&project.folder())?.into_iter().map(|n| load(project, &Name::parse("provider", &n)?)).collect()
 }

@@ -19,7 +19,9 @@ mod turns;
 
 pub use environment::moved_in;
 pub use first_start::prepare;
-pub use manifest::{AcpLevel, AcpSpec, LaneSpec, Manifest, Probe, VersionProbe, all, load, marks, names};
+pub use manifest::{
+    AcpLevel, AcpSpec, LaneSpec, Manifest, Probe, VersionProbe, all, load, marks, names, shipped_or_own,
+};
 pub use stream::Stream;
 pub use transcript::counts_the_session;
 

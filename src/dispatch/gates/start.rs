@@ -261,7 +261,7 @@ impl Asking<'_> {
             tree: self.subject.tree.clone(),
             nonce: nonce.clone(),
         };
-        let shell = provider::load(&project.folder(), &Name::try_from("shell".to_owned())?)?;
+        let shell = provider::load(project, &Name::try_from("shell".to_owned())?)?;
         let mut env_set: BTreeMap<String, String> = [
             ("VNX_DISPATCH_ID", id.as_str()),
             ("VNX_GATE", applied.name.as_str()),
