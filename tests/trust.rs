@@ -124,7 +124,8 @@ fn what_a_person_accepted_is_run_until_it_changes() {
     let (world, ran) = cloned();
     world.vnx(&["init"]).expect(0);
     let shown = world.vnx(&["trust", "--list"]).expect(1).out;
-    let all = ["gate g", "hook post_create", "hook pre_merge", "hook pre_remove", "variables for shell", "provider evil"];
+    let all =
+        ["gate g", "hook post_create", "hook pre_merge", "hook pre_remove", "variables for shell", "provider evil"];
     for what in all.into_iter().chain(["agent runner"]) {
         assert!(shown.contains(&format!("new  {what}  .vnx/")), "{what}\n{shown}");
     }

@@ -230,6 +230,26 @@ fn temporary_files_and_ports_are_a_workers_own() {
     assert_eq!(names(&world.root.join("tmp")), Vec::<String>::new());
 }
 
+/// Two projects share the ports of the machine: dispatches of the same id would begin with the same block.
+#[test]
+fn ports_are_a_workers_own_beside_other_projects() {
+    let worlds = [World::new(), World::new()];
+    let script = "echo \"$VNX_PORT\"; touch begun; while [ ! -e go ]; do sleep 0.02; done; rm begun go";
+    let args =
+        ["dispatch-agent", "--provider", "shell", "--agent", "hello-world", "--no-pane", "--detach", "--id", "same"];
+    let first = worlds.each_ref().map(|world| {
+        world.vnx(&[&args[..], &["-i", script]].concat()).expect(0);
+        let tree = world.worktrees().join("same");
+        world.until("it to begin", || tree.join("begun").exists());
+        world.vnx(&["logs", "same"]).expect(0).out.trim().parse::<u16>().unwrap()
+    });
+    assert!(first[0].abs_diff(first[1]) >= 10, "{first:?}");
+    for world in &worlds {
+        std::fs::write(world.worktrees().join("same/go"), "").unwrap();
+        world.vnx(&["wait", "same"]).expect(4);
+    }
+}
+
 /// A name for temporary files that is taken costs nobody anything: the folder gets another name, which recovery
 /// knows as well, and what had the name stays as it is.
 #[test]

@@ -54,7 +54,7 @@ pub fn supervise(paths: &Paths, id: &DispatchId) -> Result<(), Fault> {
     let held = HeldFolder::open(&folder)?;
     let (plan, plan_digest) = read_plan(&folder)?;
     let launch = &plan.launch;
-    let around = Surroundings::take(&folder, paths, id);
+    let around = Surroundings::take(&folder, id);
     let own = around.as_ref().map_err(Clone::clone).and_then(Surroundings::variables);
     let env = own.clone().and_then(|own| {
         let build = environment::build;

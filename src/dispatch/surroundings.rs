@@ -2,8 +2,9 @@
 //! itself, which go with the dispatch, also when its supervisor is killed; and the folders that
 //! its sandbox shares with others.
 
-use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -94,23 +95,23 @@ pub(super) fn clear(dispatch: &Path, id: &DispatchId) {
     }
 }
 
-/// A block of ports on which nobody listened when it was taken. It is held by a lock that the
-/// kernel releases with the supervisor; other projects' blocks are told apart only by listening.
+/// A block of ports on which nobody listened when it was taken. It is held by an abstract socket (unix(7)), a name that
+/// is taken as far as its ports are, for all projects and users, and that the kernel releases with the supervisor.
 #[derive(Debug)]
 struct Block {
     first: u16,
-    _held: File,
+    _held: UnixListener,
 }
 
 impl Block {
     /// Takes a free block; `None` when there is none.
-    fn take(paths: &Paths, id: &DispatchId) -> Option<Self> {
-        files::private_folder(&paths.ports()).ok()?;
-        // Not all from the same end: blocks of several projects would collide.
+    fn take(id: &DispatchId) -> Option<Self> {
+        // Not all from the same end: the first ones are taken in most cases.
         let start = id.as_str().bytes().fold(0_u16, |sum, b| sum.wrapping_mul(31).wrapping_add(u16::from(b)));
         (0..BLOCKS).map(|n| (start % BLOCKS + n) % BLOCKS).find_map(|block| {
             let first = FIRST + block * PORTS;
-            let held = lock::try_exclusive(&paths.ports().join(first.to_string())).ok()??;
+            let name = SocketAddr::from_abstract_name(format!("vnx-ports-{first}")).ok()?;
+            let held = UnixListener::bind_addr(&name).ok()?;
             let free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
             (first..first + PORTS).all(free).then_some(Self { first, _held: held })
         })
@@ -137,8 +138,8 @@ impl Drop for Surroundings {
 
 impl Surroundings {
     /// Takes them.
-    pub(super) fn take(dispatch: &Path, paths: &Paths, id: &DispatchId) -> Result<Self, Fault> {
-        Ok(Self { temporary: Temporary::make(dispatch, id)?, ports: Block::take(paths, id) })
+    pub(super) fn take(dispatch: &Path, id: &DispatchId) -> Result<Self, Fault> {
+        Ok(Self { temporary: Temporary::make(dispatch, id)?, ports: Block::take(id) })
     }
 
     /// Where they are, for the worker and the hooks.

@@ -126,11 +126,6 @@ impl Paths {
     pub fn panes_lock(&self) -> PathBuf {
         self.locks().join("panes.lock")
     }
-
-    /// One lock for each block of ports.
-    pub fn ports(&self) -> PathBuf {
-        self.locks().join("ports")
-    }
     /// The projections of the ledger.
     pub fn state_db(&self) -> PathBuf {
         self.state.join("state.db")

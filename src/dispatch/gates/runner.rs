@@ -143,7 +143,7 @@ impl Running<'_> {
     /// Tries a command in a clean checkout, again where it fails and may be tried again.
     fn tried(&self, one: impl Fn(Try<'_>) -> Result<Found, Fault>) -> Result<Found, Fault> {
         let id = DispatchId::parse(&self.job.binding.nonce)?;
-        let around = Surroundings::take(self.folder, self.paths, &id)?;
+        let around = Surroundings::take(self.folder, &id)?;
         let mut env = environment::build(&self.job.env_pass, &self.job.env_set, &BTreeMap::new(), None)?;
         env.extend(around.variables()?);
         let mut nth = 1;
