@@ -479,3 +479,51 @@ fn a_variable_that_is_set_and_does_not_pass_is_named() {
         assert!(refused.contains(&format!("providers.shell.env.pass, {:?}", why.trim_matches('"'))), "{refused}");
     }
 }
+
+/// Another version may take other arguments: it is not started, and asked again only when it has changed.
+#[test]
+fn a_cli_that_is_too_old_is_not_started() {
+    let world = World::new();
+    let (cli, asked) = (world.root.join("cli"), world.root.join("asked"));
+    let write = |version: &str| {
+        let text = format!(
+            "#!/bin/sh\n[ \"$1\" = -v ] && {{ echo x >> {}; echo cli {version}; exit; }}\ncat\n",
+            asked.display()
+        );
+        executable(&cli, &text, 0o755);
+    };
+    std::fs::create_dir_all(world.repo.join(".vnx/providers")).unwrap();
+    let manifest = format!(
+        "version: 1\nname: old\ntitle: old\nbinaries: [{}]\nversion_probe: {{args: [-v], min: \"2.0.0\"}}\nlanes:\n  \
+         headless: {{args: [], prompt_by: stdin, parser: text}}\npermissions: {{read: [], work: []}}\n",
+        cli.display()
+    );
+    std::fs::write(world.repo.join(".vnx/providers/old.yaml"), manifest).unwrap();
+    world.agent("worker", "permissions: work");
+    let dispatch = || world.vnx(&["dispatch-agent", "--provider", "old", "--agent", "worker", "--no-pane", "-i", "x"]);
+    write("1.9");
+    let refused = dispatch().expect(5).err;
+    assert!(refused.contains("old 1.9 is older than 2.0.0, the oldest that vnx works with"), "{refused}");
+    assert_eq!(world.count("dispatch.claimed"), 0);
+    write("2.0.1");
+    for _ in 0..2 {
+        dispatch().expect(4);
+    }
+    assert_eq!(std::fs::read_to_string(&asked).unwrap().lines().count(), 2, "once each");
+}
+
+/// Every broken file is named, and what is slow is not called broken.
+#[test]
+fn doctor_names_every_broken_file() {
+    let world = World::new();
+    std::fs::create_dir_all(world.repo.join(".vnx/providers")).unwrap();
+    for name in ["one", "two"] {
+        std::fs::write(world.repo.join(format!(".vnx/providers/{name}.yaml")), "version: x\n").unwrap();
+        world.agent(name, "permissions: everything");
+    }
+    let told = world.vnx(&["doctor"]).out;
+    for name in ["providers/one.yaml", "providers/two.yaml", "agents/one", "agents/two"] {
+        assert!(told.contains(name), "{name}\n{told}");
+    }
+    assert!(told.contains("4 can be dispatched: backend-developer"), "{told}");
+}

@@ -97,6 +97,7 @@ pub fn compile(project: &Project, request: &Request, seen: Snapshot) -> Result<P
     let ruling = rule(&constraints, taken, &request.overrides);
     refuse_if_ruled_out(&ruling, provider.endpoint.as_ref())?;
     refuse_without_its_key(&provider)?;
+    refuse_too_old(&provider)?;
 
     let branch = id.branch();
     let by_answer = commits_answer(manifest, lane, &agent);
@@ -283,6 +284,14 @@ fn refuse_without_its_key(provider: &ProviderSeen) -> Result<(), Fault> {
     let Some((target, source)) = &provider.unset else { return Ok(()) };
     let what = format!("{} takes {target} from {source}, which is not set", provider.manifest.name);
     Err(Fault::environment(what).fix(format!("export {source}, or name a file with it: --env-file")))
+}
+
+/// Its arguments and its output may be others than the manifest says.
+fn refuse_too_old(provider: &ProviderSeen) -> Result<(), Fault> {
+    let (Some(version), Some(probe)) = (&provider.too_old, &provider.manifest.version_probe) else { return Ok(()) };
+    let name = &provider.manifest.name;
+    Err(Fault::environment(format!("{name} {version} is older than {}, the oldest that vnx works with", probe.min))
+        .fix(format!("update it, or name another provider; `vnx provider check {name}` tells which one is found")))
 }
 
 /// What was asked for counts, then what the agent says, then the project.

@@ -42,10 +42,13 @@ pub struct ProviderSeen {
     pub unset: Option<(String, String)>,
     /// The executables of lanes that have one of their own.
     pub lanes: BTreeMap<Lane, Found>,
+    /// Its version, if that is older than the oldest that is supported.
+    pub too_old: Option<String>,
 }
 
 impl ProviderSeen {
-    fn new(manifest: Manifest, found: Found, because: String, env_file: Option<&str>) -> Result<Self, Fault> {
+    fn new(project: &Project, manifest: Manifest, because: String, env_file: Option<&str>) -> Result<Self, Fault> {
+        let found = look_up(&manifest);
         let allowed = environment::allowed(&manifest);
         // Values are looked at and forgotten; a plan names variables only.
         let env = environment::build(&allowed, &manifest.env.set, &manifest.env.from, env_file)?;
@@ -57,7 +60,13 @@ impl ProviderSeen {
         let unset = unset.map(|(target, source)| (target.clone(), source.clone()));
         let own = manifest.lanes.iter().filter(|(_, spec)| !spec.binaries.is_empty());
         let lanes = own.map(|(lane, spec)| (*lane, look_up_any(&spec.binaries))).collect();
-        Ok(Self { manifest, found, because, endpoint, login, unset, lanes })
+        // What a clone brings is not even asked before somebody has accepted it.
+        let may_ask = !manifest.is_of_project || project.untrusted.is_empty();
+        let too_old = match (&found, &manifest.version_probe) {
+            (Found::At(program), Some(probe)) if may_ask => provider::too_old(probe, program, &env),
+            _ => None,
+        };
+        Ok(Self { manifest, found, because, endpoint, login, unset, lanes, too_old })
     }
 }
 
@@ -210,8 +219,7 @@ fn choose_provider(project: &Project, request: &Request, agents: Option<&Name>) 
         (None, None) => return first_installed(project, env_file),
     };
     let manifest = provider::load(project, name)?;
-    let found = look_up(&manifest);
-    ProviderSeen::new(manifest, found, because, env_file)
+    ProviderSeen::new(project, manifest, because, env_file)
 }
 
 /// `auto`: the first coding CLI that is installed, in a fixed order.
@@ -222,9 +230,9 @@ fn first_installed(project: &Project, env_file: Option<&str>) -> Result<Provider
     coding.sort_by_key(|m| (rank(m), m.name.clone()));
     let names: Vec<String> = coding.iter().map(|m| m.name.to_string()).collect();
     for manifest in coding {
-        if let found @ Found::At(_) = look_up(&manifest) {
+        if matches!(look_up(&manifest), Found::At(_)) {
             let because = format!("the first installed of {}", names.join(", "));
-            return ProviderSeen::new(manifest, found, because, env_file);
+            return ProviderSeen::new(project, manifest, because, env_file);
         }
     }
     Err(Fault::environment(format!("no coding CLI is installed; looked for {}", names.join(", ")))

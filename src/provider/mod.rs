@@ -16,6 +16,7 @@ pub mod prices;
 mod stream;
 mod transcript;
 mod turns;
+mod version;
 
 pub use environment::moved_in;
 pub use first_start::prepare;
@@ -24,6 +25,7 @@ pub use manifest::{
 };
 pub use stream::Stream;
 pub use transcript::counts_the_session;
+pub use version::{Asked, ask, is_too_old, too_old};
 
 #[cfg(test)]
 mod tests;

@@ -1,16 +1,20 @@
 //! `vnx doctor`: predicts whether a dispatch will succeed, from the same snapshot that the door
 //! takes. What the door would refuse is FAIL here; what it would do with less is WARN.
 
+mod providers;
+
 use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
 
+pub use providers::provider_check;
+
 use super::budget::{self, Used};
 use super::leftovers::{Fix, leftovers};
 use super::plan::Refusal;
 use super::request::Request;
-use super::snapshot::{Snapshot, look_up, snapshot};
+use super::snapshot::{Snapshot, snapshot};
 use super::trees;
 use crate::anchor::{self, NoWitness};
 use crate::domain::gate::check::short_ref;
@@ -21,10 +25,8 @@ use crate::ledger::verify::Status;
 use crate::project::Project;
 use crate::project::config::Panes;
 use crate::project::trust;
-use crate::provider::{self, Manifest, VersionProbe, environment};
-use crate::sys::cmd::Cmd;
+use crate::provider;
 use crate::sys::folder::{self, FolderId};
-use crate::sys::path::Found;
 use crate::sys::{self, lock};
 use crate::tmux::Tmux;
 use crate::worktree;
@@ -122,7 +124,7 @@ fn examine_project(project: &Project, wanted: Option<&Name>, checks: &mut Vec<Ch
         ..Request::of(agent)
     };
     let (seen, providers, own_view, tmux) = std::thread::scope(|scope| {
-        let providers = crate::sys::beside(scope, || examine_providers(project, wanted));
+        let providers = crate::sys::beside(scope, || providers::examine(project, wanted));
         let own_view = crate::sys::beside(scope, || agrees_with_git(project));
         let tmux = crate::sys::beside(scope, || examine_tmux(project));
         let seen = snapshot(project, &request);
@@ -139,7 +141,7 @@ fn examine_project(project: &Project, wanted: Option<&Name>, checks: &mut Vec<Ch
     checks.push(round_trip(project, &seen));
     checks.push(tmux.unwrap_or_else(|_| crashed("tmux")));
     checks.extend(providers.unwrap_or_else(|_| vec![crashed("providers")]));
-    checks.push(examine_agents(project));
+    checks.extend(examine_agents(project));
     checks.extend(examine_names(project));
     checks.extend(leftovers(project));
 }
@@ -375,167 +377,19 @@ fn examine_tmux(project: &Project) -> Check {
     }
 }
 
-/// The providers, each asked in the environment that its worker would get.
-fn examine_providers(project: &Project, wanted: Option<&Name>) -> Vec<Check> {
-    let names = match provider::all(project) {
-        Ok(all) => all,
-        Err(fault) => return vec![Check::new("providers", Level::Warn, &fault.what, fault.next())],
-    };
-    let default = &project.config.defaults.provider;
-    let must = |m: &Manifest| wanted == Some(&m.name) || wanted.is_none() && *default == m.name;
-    let mut rows: Vec<Check> = std::thread::scope(|scope| {
-        // A variant runs the same program as the provider that it extends.
-        let asked = names.iter().filter(|m| m.extends.is_none() || must(m));
-        let jobs: Vec<_> =
-            asked.map(|m| crate::sys::beside(scope, move || examine_provider(project, m, must(m)))).collect();
-        jobs.into_iter().filter_map(|job| job.join().ok()).collect()
-    });
-    for name in wanted.into_iter().chain((wanted.is_none() && default.as_str() != "auto").then_some(default)) {
-        if !names.iter().any(|m| m.name == *name) {
-            let known: Vec<String> = names.iter().map(|m| m.name.to_string()).collect();
-            rows.push(Check::new(
-                &format!("provider {name}"),
-                Level::Fail,
-                "unknown provider",
-                format!("use one of: {}", known.join(", ")),
-            ));
-        }
-    }
-    let coding = names.iter().any(|m| m.coding && matches!(look_up(m), Found::At(_)));
-    if !coding && wanted.is_none() && default.as_str() == "auto" {
-        rows.push(Check::new(
-            "providers",
-            Level::Warn,
-            "no coding CLI is installed: only agents that run on shell can work",
-            "install claude or codex, or write a manifest in .vnx/providers/",
-        ));
-    }
-    rows
-}
-
-/// One provider, as if a dispatch had named it.
-pub fn provider_check(project: &Project, manifest: &Manifest) -> Check {
-    examine_provider(project, manifest, true)
-}
-
-fn examine_provider(project: &Project, manifest: &Manifest, must: bool) -> Check {
-    let id = format!("provider {}", manifest.name);
-    let bad = if must { Level::Fail } else { Level::Warn };
-    // A stranger's probe would run with what passes to workers.
-    if let Some(fault) = trust::refusal(&project.untrusted).filter(|_| manifest.is_of_project) {
-        return Check::new(&id, bad, "it was not asked: nobody has accepted its manifest here", fault.next());
-    }
-    let path = match look_up(manifest) {
-        Found::At(path) => path,
-        Found::NotExecutable(path) => {
-            return Check::new(
-                &id,
-                bad,
-                format!("{} may not be executed", path.display()),
-                "chmod +x it, or install it again",
-            );
-        }
-        Found::Missing => {
-            let what = format!("not installed: no {} in PATH", manifest.binaries.join(" or "));
-            return Check::new(&id, bad, what, format!("install {} if you want to use it", manifest.title));
-        }
-    };
-    let allowed = environment::allowed(manifest);
-    let env = environment::build(&allowed, &manifest.env.set, &manifest.env.from, None).unwrap_or_default();
-    let call = |args: &[String]| {
-        Cmd::new(&path).args(args).only_env(env.clone()).limit(Duration::from_secs(10)).cwd("/").run()
-    };
-    let mut what = path.display().to_string();
-    if let Some(probe) = &manifest.version_probe {
-        let found = match call(&probe.args) {
-            Ok(output) if output.ok() => version_in(&output.text()),
-            Ok(output) => {
-                return Check::new(
-                    &id,
-                    bad,
-                    format!("{what} does not run: {}", output.complaint()),
-                    "install it again",
-                );
-            }
-            Err(e) => {
-                return Check::new(&id, bad, format!("{what} does not run: {e}"), "install it again");
-            }
-        };
-        match found {
-            Some(version) if parts(&version) < parts(&probe.min) => {
-                return Check::new(&id, bad, format!("{version} is older than {}", probe.min), "update it");
-            }
-            Some(version) => what = format!("{version} at {what} ({})", verified(probe)),
-            None => {
-                return Check::new(
-                    &id,
-                    Level::Warn,
-                    format!("{what} tells no version"),
-                    "check that it is the right program",
-                );
-            }
-        }
-    }
-    if let Some(probe) = &manifest.server_probe {
-        let refused = match call(&probe.args) {
-            Ok(output) if output.ok() => None,
-            Ok(output) => Some(output.complaint()),
-            Err(e) => Some(e.to_string()),
-        };
-        if let Some(why) = refused {
-            return Check::new(&id, Level::Warn, format!("{what}, but its server does not answer: {why}"), "start it");
-        }
-        what.push_str(", its server answers");
-    }
-    if let Some(probe) = &manifest.login_probe {
-        match call(&probe.args) {
-            Ok(output) if output.ok() => what.push_str(", logged in"),
-            _ => {
-                return Check::new(
-                    &id,
-                    Level::Warn,
-                    format!("{what}, says that it is not logged in"),
-                    manifest.how_to_pay(),
-                );
-            }
-        }
-    }
-    Check::new(&id, Level::Pass, what, "")
-}
-
-fn verified(probe: &VersionProbe) -> String {
-    let by_words = || "by its documentation, never tried".to_owned();
-    probe.tested.as_ref().map_or_else(by_words, |version| format!("verified with {version}"))
-}
-
-fn version_in(text: &str) -> Option<String> {
-    let words = text.split(|c: char| c.is_whitespace() || c == '(' || c == ',');
-    let is_version =
-        |w: &&str| w.contains('.') && w.trim_start_matches('v').chars().all(|c| c.is_ascii_digit() || c == '.');
-    words.map(|w| w.trim_start_matches('v')).find(is_version).map(str::to_owned)
-}
-
-fn parts(version: &str) -> Vec<u64> {
-    version.split('.').map(|p| p.parse().unwrap_or(0)).collect()
-}
-
 /// How many agents are named: nothing else lists them.
 const NAMED: usize = 8;
 
-fn examine_agents(project: &Project) -> Check {
-    match crate::prompt::agents(&project.folder()) {
-        Ok(list) => {
-            let broken = list.iter().find_map(|l| l.description.as_ref().err());
-            match broken {
-                None => {
-                    let names: Vec<&str> = list.iter().map(|l| l.name.as_str()).take(NAMED).collect();
-                    let more = if list.len() > NAMED { ", …" } else { "" };
-                    let what = format!("{} can be dispatched: {}{more}", list.len(), names.join(", "));
-                    Check::new("agents", Level::Pass, what, "")
-                }
-                Some(fault) => Check::new("agents", Level::Warn, &fault.what, fault.next()),
-            }
-        }
-        Err(fault) => Check::new("agents", Level::Warn, &fault.what, fault.next()),
-    }
+fn examine_agents(project: &Project) -> Vec<Check> {
+    let warn = |fault: &Fault| Check::new("agents", Level::Warn, &fault.what, fault.next());
+    let list = match crate::prompt::agents(&project.folder()) {
+        Ok(list) => list,
+        Err(fault) => return vec![warn(&fault)],
+    };
+    let sound: Vec<&str> = list.iter().filter(|l| l.description.is_ok()).map(|l| l.name.as_str()).collect();
+    let more = if sound.len() > NAMED { ", …" } else { "" };
+    let named = sound.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
+    let what = format!("{} can be dispatched: {named}{more}", sound.len());
+    let broken = list.iter().filter_map(|l| l.description.as_ref().err());
+    broken.map(warn).chain([Check::new("agents", Level::Pass, what, "")]).collect()
 }
