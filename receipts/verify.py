@@ -11,7 +11,7 @@ ledger.imported:sha256 dispatch.refused anchor.written:size stage.proposed:propo
 KINDS = OWN | kinds("""dispatch.requested dispatch.claimed override.used:constraint,gate.nonce dispatch.prepared dispatch.started dispatch.exited
 dispatch.collected dispatch.judged dispatch.closed worktree.hook:hook worktree.rescued worktree.removed worktree.kept worktree.undone
 gate.requested:binding.nonce gate.resulted:nonce approval.given:nonce item.opened:item,round item.closed:item,round
-rescue.dropped:commit merge.started:nonce merge.landed:nonce merge.refused:nonce""")
+branch.dropped rescue.dropped:commit merge.started:nonce merge.landed:nonce merge.refused:nonce""")
 LINE = re.compile(
     rb'\{"v":1,"prev":"([0-9a-f]{64})","seq":(0|[1-9][0-9]{0,15}),"ts":"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:'
     rb'[0-9]{2}\.[0-9]{6})Z","kind":"([a-z_.]+)"(?:,"dispatch":"([a-z0-9][a-z0-9-]{0,62})","attempt":([1-9][0-9]{0,9}))?'

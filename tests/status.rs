@@ -68,6 +68,24 @@ fn it_sleeps_while_nothing_happens() {
     assert!(used < 60, "it used {used} hundredths of a second of three");
 }
 
+/// `q` leaves it, Ctrl-C as well, and the terminal is as it was.
+#[test]
+fn a_key_leaves_it() {
+    let world = World::new();
+    for (key, code) in [("q", 0), ("C-c", 130)] {
+        let command = format!(
+            "{} status --watch; echo left with $?; stty -a | grep -o ' echo '; exec sleep 1000",
+            World::binary()
+        );
+        world.tmux(&["new-session", "-d", "-s", "status", "-x", "100", "-y", "20", &command]);
+        let screen = || world.tmux(&["capture-pane", "-p", "-t", "=status:"]);
+        world.until("the screen", || screen().contains("q leaves"));
+        world.tmux(&["send-keys", "-t", "=status:", key]);
+        world.until("its end", || screen().contains(&format!("left with {code}\n echo")));
+        world.tmux(&["kill-session", "-t", "=status"]);
+    }
+}
+
 #[test]
 fn it_can_be_left_open_in_a_terminal_of_any_size() {
     let world = World::new();

@@ -29,6 +29,7 @@ mod deletions;
 mod documentation;
 mod environments;
 mod errors;
+mod everyday;
 mod exposure;
 mod first_day;
 mod gates;

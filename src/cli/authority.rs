@@ -41,7 +41,7 @@ fn operation(command: &Command) -> Operation {
         Command::Trust(_) => Operation::Decide(Deciding::Trust),
         Command::Approve(_) => Operation::Decide(Deciding::Approve),
         Command::Merge(_) => Operation::Merge,
-        Command::Revert(_) => Operation::Manage,
+        Command::Revert(_) | Command::Drop(_) => Operation::Manage,
         Command::Items(command) => match command {
             ItemsCommand::List { .. } => Operation::Read,
             ItemsCommand::Add { .. } => Operation::Operate,
@@ -78,6 +78,7 @@ fn operation(command: &Command) -> Operation {
         | Command::Demo(_) => Operation::Operate,
         Command::Doctor(_)
         | Command::Status(_)
+        | Command::List(_)
         | Command::Ps(_)
         | Command::Show(_)
         | Command::Logs(_)

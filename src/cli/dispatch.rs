@@ -1,17 +1,14 @@
 //! `vnx dispatch-agent`.
 
-use std::io::Read;
-use std::path::Path;
-
 use serde::Serialize;
 
 use super::args::{DispatchArgs, PromoteArgs, ResumeArgs};
 use super::exit::Answer;
+use super::request::{request, written};
 use super::screen::{Tone, printable, toned};
 use super::table::Fit;
 use super::{Context, show, utf8};
 use crate::anchor;
-use crate::dispatch::request::{MAX_INSTRUCTION, parse_override};
 use crate::dispatch::retry::{self, Told};
 use crate::dispatch::stage::{self, Staged};
 use crate::dispatch::view;
@@ -20,7 +17,6 @@ use crate::domain::receipt::DispatchClosed;
 use crate::domain::span::human_millis;
 use crate::domain::{DispatchId, Fault, Name};
 use crate::project::Project;
-use crate::sys::path;
 
 #[derive(Serialize)]
 struct Claimed<'a> {
@@ -49,9 +45,10 @@ pub(super) fn run(context: &Context, args: DispatchArgs) -> Result<Answer, Fault
         attested: None,
     };
     let (dry_run, json, retries) = (args.dry_run, args.json, args.retry);
-    let request = request(args)?;
+    let request = request(context, args)?;
     request.check()?;
     let project = if dry_run { context.project_as_it_is()? } else { context.project()? };
+    let request = written(&project, request)?;
     if dry_run {
         return plan(context, &project, &request, json);
     }
@@ -102,12 +99,14 @@ pub(super) fn stage(context: &Context, args: DispatchArgs) -> Result<Answer, Fau
         return Err(Fault::input(format!("{flag} is about how a dispatch runs, and a proposal does not run"))
             .fix("leave it away; `vnx promote` has --detach and --no-pane"));
     }
-    let request = request(args)?;
+    let request = request(context, args)?;
     request.check()?;
+    let project = if dry_run { context.project_as_it_is()? } else { context.project()? };
+    let request = written(&project, request)?;
     if dry_run {
-        return plan(context, &context.project_as_it_is()?, &request, json);
+        return plan(context, &project, &request, json);
     }
-    let id = stage::propose(&context.project()?, &request)?;
+    let id = stage::propose(&project, &request)?;
     if json {
         context.screen.json(&Proposed { schema: "vnx.stage/1", id: &id });
     } else {
@@ -270,70 +269,6 @@ fn story(context: &Context, told: &Told<'_>) {
         }
         Told::Stopped(why) => context.screen.story(&format!("no other attempt: {}", printable(why))),
     }
-}
-
-fn request(args: DispatchArgs) -> Result<Request, Fault> {
-    let instruction = match (args.instruction, args.file, args.stdin) {
-        (Some(text), ..) => Some(utf8(text, "--instruction")?),
-        (None, Some(file), _) => Some(read_instruction(&file)?),
-        (None, None, Some(_)) => Some(text_of(std::io::stdin().lock(), "standard input")?),
-        (None, None, None) => None,
-    };
-    let name = |what: &str, text: Option<String>| text.map(|t| Name::parse(what, &t)).transpose();
-    Ok(Request {
-        instruction,
-        id: args.id.map(|id| DispatchId::parse(&id)).transpose()?,
-        provider: name("provider", args.provider)?,
-        model: args.model,
-        lane: args.lane.map(Into::into),
-        base: args.base,
-        deadline: args.deadline,
-        idle: args.idle,
-        end: args.end.map(Into::into),
-        track: name("track", args.track)?,
-        env_file: args.env_file.map(|f| env_file(&f)).transpose()?,
-        paths: args.path,
-        overrides: args.overrides.iter().map(|o| parse_override(o)).collect::<Result<_, _>>()?,
-        ..Request::of(Name::parse("agent", &args.agent)?)
-    })
-}
-
-fn read_instruction(file: &Path) -> Result<String, Fault> {
-    let unreadable = |e: std::io::Error| {
-        Fault::input(format!("--file {} cannot be read: {e}", file.display())).fix("check the path and its permissions")
-    };
-    let opened = std::fs::File::open(file).map_err(unreadable)?;
-    if opened.metadata().map_err(unreadable)?.is_dir() {
-        return Err(Fault::input(format!("--file {} is a folder", file.display())).fix("name a file"));
-    }
-    text_of(opened, &format!("--file {}", file.display()))
-}
-
-pub(super) fn text_of(reader: impl Read, what: &str) -> Result<String, Fault> {
-    let mut bytes = Vec::new();
-    reader.take(MAX_INSTRUCTION + 1).read_to_end(&mut bytes).map_err(|e| {
-        Fault::input(format!("{what} cannot be read: {e}"))
-            .fix("name a file that you may read, or give the text with -i")
-    })?;
-    if bytes.len() as u64 > MAX_INSTRUCTION {
-        return Err(Fault::input(format!("{what} is longer than {MAX_INSTRUCTION} bytes"))
-            .fix("put the material into a file of the repository and name it in a shorter instruction"));
-    }
-    // A mark at the beginning is the editor's, not the author's.
-    let text = if bytes.starts_with("\u{feff}".as_bytes()) { bytes.split_off(3) } else { bytes };
-    String::from_utf8(text).map_err(|e| {
-        Fault::input(format!("{what} is not UTF-8 (byte {})", e.utf8_error().valid_up_to())).fix("save it as UTF-8")
-    })
-}
-
-fn env_file(file: &Path) -> Result<String, Fault> {
-    let bad = |why: String| {
-        Fault::input(format!("--env-file {}: {why}", file.display())).fix("one NAME=value a line, # for comments")
-    };
-    let absolute = file.canonicalize().map_err(|e| bad(e.to_string()))?;
-    let text = std::fs::read_to_string(&absolute).map_err(|e| bad(e.to_string()))?;
-    crate::provider::environment::parse_file(&text).map_err(bad)?;
-    path::text(&absolute)
 }
 
 fn print_plan(context: &Context, planned: &Planned, json: bool) {

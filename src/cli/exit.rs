@@ -5,6 +5,9 @@ use std::process::ExitCode;
 use crate::domain::verdict::Verdict;
 use crate::domain::{Decision, FaultKind, Outcome};
 
+/// The code of a time that passed.
+pub(super) const TIMED_OUT: u8 = 124;
+
 /// How a command that ran to its end came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answer {
@@ -29,7 +32,7 @@ impl Answer {
     pub(super) fn of(verdict: &Verdict) -> Self {
         match (verdict.decision, verdict.outcome) {
             (_, Outcome::Cancelled) => Self::Own(130),
-            (_, Outcome::TimeoutTotal) => Self::Own(124),
+            (_, Outcome::TimeoutTotal) => Self::Own(TIMED_OUT),
             (Decision::Accept, _) => Self::Good,
             (Decision::Investigate, _) => Self::Own(4),
             (Decision::Reject, _) => Self::No,

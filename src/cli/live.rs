@@ -1,14 +1,16 @@
 //! `vnx ps`, `vnx wait`, `vnx cancel`.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::Context;
 use super::args::{CancelArgs, PsArgs, WaitArgs};
-use super::exit::Answer;
+use super::exit::{Answer, TIMED_OUT};
 use super::screen::{Tone, printable, toned};
 use super::table::Fit;
 use crate::dispatch::steer;
-use crate::dispatch::view::{self, Live};
+use crate::dispatch::view::{self, Live, Waiting};
 use crate::domain::event::WorkerState as State;
 use crate::domain::receipt::DispatchClosed;
 use crate::domain::span::human_millis;
@@ -63,16 +65,10 @@ pub(super) fn live_rows(live: &[Live], now: Timestamp) -> (Vec<Vec<String>>, Vec
             waits.extend(silent_lines(one));
         }
         waits.extend(wait_lines(one));
-        let tone = match one.state {
-            State::Working | State::Starting | State::Ready => Tone::Good,
-            State::Limited | State::Ending | State::WaitingPermission | State::WaitingInput => Tone::Doubt,
-            State::Exited | State::Idle => Tone::Dim,
-            State::Lost | State::Broken | State::Blocked => Tone::Bad,
-        };
         rows.push(vec![
             one.id.to_string(),
             one.provider.clone(),
-            toned(tone, one.state.word()),
+            toned(tone(one.state), one.state.word()),
             human_millis(now.millis_since(one.state_since)),
             human_millis(now.millis_since(one.since)),
             if silent { "?".to_owned() } else { format!("{} B", one.output_bytes) },
@@ -80,6 +76,15 @@ pub(super) fn live_rows(live: &[Live], now: Timestamp) -> (Vec<Vec<String>>, Vec
         ]);
     }
     (rows, waits)
+}
+
+pub(super) fn tone(state: State) -> Tone {
+    match state {
+        State::Working | State::Starting | State::Ready => Tone::Good,
+        State::Limited | State::Ending | State::WaitingPermission | State::WaitingInput => Tone::Doubt,
+        State::Exited | State::Idle => Tone::Dim,
+        State::Lost | State::Broken | State::Blocked => Tone::Bad,
+    }
 }
 
 /// Whether a worker runs of which its supervisor tells nothing. One that prepares or tidies up is only busy.
@@ -119,6 +124,9 @@ fn wait_lines(one: &Live) -> Vec<String> {
 struct Waited {
     schema: &'static str,
     dispatches: Vec<WaitedOne>,
+    /// Still open.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    running: Vec<DispatchId>,
 }
 
 #[derive(Serialize)]
@@ -127,14 +135,16 @@ struct WaitedOne {
     closed: DispatchClosed,
 }
 
-/// Exit 0 only if every one was accepted; otherwise the code of the first that was not.
+/// Exit 0 only if every one was accepted; otherwise the code of the first that was not, or that of a time that passed.
 pub(super) fn wait(context: &Context, args: &WaitArgs) -> Result<Answer, Fault> {
     let project = context.project_to_look_at()?;
     let ids = view::resolve_all(&project, &args.ids)?;
     let mut waited = Vec::new();
     let mut answer = Answer::Good;
-    for id in ids {
-        view::wait(&project, &id)?;
+    let waiting = Waiting { any: args.any, limit: args.timeout.map(|span| Duration::from_millis(span.0)) };
+    let ended = view::wait_for(&project, &ids, waiting)?;
+    let running: Vec<DispatchId> = ids.into_iter().filter(|id| !ended.contains(id)).collect();
+    for id in ended {
         let closed = view::closed(&project, &id)?.ok_or_else(|| {
             Fault::internal(format!("dispatch {id} is closed and has no receipt")).fix("run `vnx audit-chain verify`")
         })?;
@@ -143,14 +153,22 @@ pub(super) fn wait(context: &Context, args: &WaitArgs) -> Result<Answer, Fault> 
         }
         waited.push(WaitedOne { id, closed });
     }
+    let is_late = !running.is_empty() && !(args.any && !waited.is_empty());
+    if is_late {
+        answer = Answer::Own(TIMED_OUT);
+    }
     if args.json {
-        context.screen.json(&Waited { schema: "vnx.wait/1", dispatches: waited });
+        context.screen.json(&Waited { schema: "vnx.wait/1", dispatches: waited, running });
         return Ok(answer);
     }
     for one in &waited {
         let verdict = &one.closed.verdict;
         let word = toned(Tone::of(verdict.decision), verdict.decision.word());
         context.screen.answer(&format!("{}  {word}  {}: {}", one.id, verdict.outcome, printable(&verdict.reason)));
+    }
+    if is_late {
+        let ids: Vec<&str> = running.iter().map(DispatchId::as_str).collect();
+        context.screen.story(&format!("not closed within the time: {}", ids.join(", ")));
     }
     Ok(answer)
 }

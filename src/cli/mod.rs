@@ -14,6 +14,7 @@ mod export;
 mod gate;
 mod init;
 mod items;
+mod list;
 mod live;
 mod logs;
 mod merge;
@@ -23,6 +24,7 @@ mod rebuild;
 mod receipts;
 #[cfg(test)]
 mod reference;
+mod request;
 mod screen;
 mod show;
 mod status;
@@ -118,9 +120,11 @@ pub fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     crate::sys::process::survive_file_limit();
-    let top = match args::command().try_get_matches().and_then(|found| Top::from_arg_matches(&found)) {
+    let typed = args::typed(std::env::args_os());
+    let top = match args::command().try_get_matches_from(typed).and_then(|found| Top::from_arg_matches(&found)) {
         Ok(top) => top,
-        Err(error) => {
+        Err(mut error) => {
+            args::suggest(&mut error);
             // Help and version are answers; everything else is a usage error.
             let code = if error.use_stderr() { 2 } else { 0 };
             // The command that lacks one is named where one that does not exist would be.
@@ -154,6 +158,7 @@ fn run(context: &Context, command: Command) -> Result<Answer, Fault> {
         Command::Promote(args) => dispatch::promote(context, &args),
         Command::Status(args) => status::run(context, &args),
         Command::Ps(args) => live::ps(context, &args),
+        Command::List(args) => list::run(context, &args),
         Command::Wait(args) => live::wait(context, &args),
         Command::Cancel(args) => live::cancel(context, &args),
         Command::Show(args) => show::run(context, &args),
@@ -163,6 +168,7 @@ fn run(context: &Context, command: Command) -> Result<Answer, Fault> {
         Command::Resume(args) => dispatch::resume(context, *args),
         Command::Permit(args) => steer::permit(context, &args),
         Command::Undo(args) => trees::undo(context, &args),
+        Command::Drop(args) => trees::give_up(context, args),
         Command::Worktree(command) => trees::run(context, &command),
         Command::Gate(command) => gate::run(context, command),
         Command::GateCheck(args) => gate::check(context, &args),

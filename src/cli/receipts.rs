@@ -108,14 +108,14 @@ fn sound(line: &[u8]) -> Result<(&[u8], Receipt), Fault> {
     })
 }
 
-fn one_of<T: Copy>(flag: &str, word: &str, all: &[T], of: impl Fn(T) -> &'static str) -> Result<T, Fault> {
+pub(super) fn one_of<T: Copy>(flag: &str, word: &str, all: &[T], of: impl Fn(T) -> &'static str) -> Result<T, Fault> {
     all.iter().copied().find(|t| of(*t) == word).ok_or_else(|| {
         let words: Vec<&str> = all.iter().map(|t| of(*t)).collect();
         Fault::input(format!("{flag} {word:?} is not known")).fix(format!("one of: {}", words.join(", ")))
     })
 }
 
-fn moment(flag: &str, text: &str) -> Result<Timestamp, Fault> {
+pub(super) fn moment(flag: &str, text: &str) -> Result<Timestamp, Fault> {
     if let Ok(ago) = Span::parse(text) {
         let micros = i64::try_from(ago.0.saturating_mul(1000)).unwrap_or(i64::MAX);
         if let Some(then) = Timestamp::from_micros(crate::sys::now().micros().saturating_sub(micros)) {
@@ -208,6 +208,10 @@ pub(super) fn row(receipt: &Receipt) -> Vec<String> {
         Body::ApprovalGiven(a) => (Tone::Dim, printable(&format!("approved by {}: {}", a.by.name, a.reason))),
         Body::MergeLanded(m) => {
             (Tone::Good, format!("landed as {}", printable(&m.commit.chars().take(12).collect::<String>())))
+        }
+        Body::BranchDropped(d) => {
+            let why = d.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            (Tone::Doubt, printable(&format!("given up by {}{why}", d.by.name)))
         }
         Body::MergeRefused(m) => (Tone::Doubt, format!("not merged: {}", printable(&m.reason))),
         Body::WorktreeKept(k) => (Tone::Doubt, format!("kept: {}", printable(&k.reason))),

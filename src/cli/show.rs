@@ -213,7 +213,7 @@ pub(super) fn details(project: &Project, id: &DispatchId, closed: &DispatchClose
     let receipts = view::receipts(project, id).unwrap_or_default();
     let repository = Git::repository(&project.located.common_dir);
     let is_gone = |name: &str| repository.ref_commit(name).is_ok_and(|commit| commit.is_none());
-    let Left { branch, branch_gone, elsewhere, has_landed } = Left::of(id, closed, &receipts, is_gone);
+    let Left { branch, branch_gone, dropped, elsewhere, has_landed } = Left::of(id, closed, &receipts, is_gone);
     // A kept tree may have been reclaimed since.
     let place = view::plan(project, id).map(|p| p.worktree).unwrap_or_default();
     let common_dir = &project.located.common_dir;
@@ -248,6 +248,7 @@ pub(super) fn details(project: &Project, id: &DispatchId, closed: &DispatchClose
             }
             Some((_, false)) if reclaimed => format!("its worktree was reclaimed; `vnx undo {id}` brings it back"),
             _ if reclaimed && branch_gone => "its worktree, its branch and its rescue were taken away since".to_owned(),
+            _ if dropped => format!("`vnx undo {id}` brings its branch back"),
             _ if t.branch_kept && branch_gone && !has_landed && closed.head.is_some() => {
                 let head = closed.head.as_deref().map_or("", |head| head.get(..12).unwrap_or(head));
                 format!("`git branch {} {head}` gives it its branch again", closed.branch)
@@ -275,6 +276,8 @@ struct Left {
     branch: String,
     /// The dispatch branch is not there.
     branch_gone: bool,
+    /// It was given up, and a ref keeps its commits.
+    dropped: bool,
     /// The branch that its HEAD was on instead, which is there.
     elsewhere: Option<String>,
     has_landed: bool,
@@ -285,14 +288,16 @@ impl Left {
         let has_landed = receipts.iter().any(|r| matches!(r.body, Body::MergeLanded(_)));
         // A merge puts the branch away, if it has not gone on; a person may have taken away anything since.
         let branch_gone = is_gone(&format!("refs/heads/{}", closed.branch));
-        let landed = format!("refs/vnx/landed/{id}");
+        let landed = id.landed_ref();
         // A worker may have renamed its branch, or made another.
         let collected =
             receipts.iter().find_map(|r| if let Body::DispatchCollected(c) = &r.body { Some(c) } else { None });
         let elsewhere =
             collected.and_then(|c| c.on.as_deref()).filter(|on| *on != format!("refs/heads/{}", closed.branch));
         let elsewhere = elsewhere.filter(|on| !is_gone(on) && !has_landed).map(|on| short_ref(on).to_owned());
+        let dropped = branch_gone && !is_gone(&id.dropped_ref());
         let branch = match (closed.teardown.branch_kept, branch_gone) {
+            (_, true) if dropped => format!("its commits, as {}: it was given up", id.dropped_ref()),
             (true, true) if has_landed && !is_gone(&landed) => format!("its commits, as {landed}"),
             (true, true) => format!("nothing: the branch {} is gone since", closed.branch),
             // Kept, or brought back by `vnx undo`.
@@ -302,7 +307,7 @@ impl Left {
                 None => "no branch is left".to_owned(),
             },
         };
-        Self { branch, branch_gone, elsewhere, has_landed }
+        Self { branch, branch_gone, dropped, elsewhere, has_landed }
     }
 }
 

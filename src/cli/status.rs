@@ -18,6 +18,7 @@ use crate::domain::span::{counted, dollars};
 use crate::domain::{DispatchId, Fault, Timestamp};
 use crate::ledger::{Receipt, format};
 use crate::project::Project;
+use crate::sys::tty::{Keys, Leave};
 use crate::sys::watch::FolderWatch;
 
 /// Receipts that tell how something came out.
@@ -51,8 +52,14 @@ pub(super) fn run(context: &Context, args: &StatusArgs) -> Result<Answer, Fault>
     let changes = args.watch.then(|| FolderWatch::on(project.ledger().folder()));
     let moves = std::io::stdout().is_terminal() && std::env::var_os("TERM").is_some_and(|term| term != "dumb");
     let redraws = args.watch && !args.json && moves;
+    let keys = changes.as_ref().filter(|_| redraws).and_then(|changes| Keys::read(changes.waker()));
     let mut shown = Shown::default();
     loop {
+        match keys.as_ref().and_then(Keys::left) {
+            Some(Leave::Done) => return Ok(Answer::Good),
+            Some(Leave::Interrupted) => return Ok(Answer::Own(130)),
+            None => {}
+        }
         let looked = watch.look().and_then(|overview| Ok((overview, last(&project)?)));
         let believed = match looked {
             Ok((overview, lines)) => {
@@ -199,7 +206,7 @@ fn page(overview: &Overview, lines: &[Vec<u8>], redraws: bool) -> Vec<String> {
 }
 
 fn head(overview: &Overview, redraws: bool) -> Vec<Vec<String>> {
-    let leave = if redraws { toned(Tone::Dim, "  ctrl-c leaves") } else { String::new() };
+    let leave = if redraws { toned(Tone::Dim, "  q leaves") } else { String::new() };
     let Overview { project, at, ledger, slots, today, kept, proposed, .. } = overview;
     let mut rows = vec![
         (

@@ -9,8 +9,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::args::{PermitArg, PermitArgs, SendArgs};
-use super::dispatch::text_of;
 use super::exit::Answer;
+use super::request::text_of;
 use super::screen::{Tone, printable, toned};
 use super::{Context, utf8};
 use crate::dispatch::{steer, view};

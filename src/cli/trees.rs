@@ -3,12 +3,12 @@
 use serde::Serialize;
 
 use super::Context;
-use super::args::{GcArgs, RescueCommand, UndoArgs, WorktreeCommand};
+use super::args::{DropArgs, GcArgs, RescueCommand, UndoArgs, WorktreeCommand};
 use super::exit::Answer;
 use super::screen::{Tone, printable, toned};
 use super::table::{Fit, table};
 use super::worktree;
-use crate::dispatch::trees::{self, Kept, RescueRow, Wanted};
+use crate::dispatch::trees::{self, Kept, LandedBranch, RescueRow, Wanted};
 use crate::dispatch::view;
 use crate::domain::Fault;
 use crate::domain::span::human_millis;
@@ -29,6 +29,28 @@ pub(super) fn undo(context: &Context, args: &UndoArgs) -> Result<Answer, Fault> 
     Ok(Answer::Good)
 }
 
+pub(super) fn give_up(context: &Context, args: DropArgs) -> Result<Answer, Fault> {
+    let project = context.project()?;
+    let ids = view::resolve_all(&project, &args.ids)?;
+    let mut dropped = Vec::new();
+    for id in ids {
+        let one = trees::give_up(&project, &id, args.reason.clone())?;
+        if !args.json {
+            let what = match (one.worktree, &one.commit) {
+                (true, Some(_)) => "its worktree and its branch are",
+                (true, None) => "its worktree is",
+                (false, _) => "its branch is",
+            };
+            context.screen.answer(&format!("{id} is given up: {what} gone; `vnx undo {id}` brings that back"));
+        }
+        dropped.push(one);
+    }
+    if args.json {
+        context.screen.json(&serde_json::json!({ "schema": "vnx.drop/1", "dropped": dropped }));
+    }
+    Ok(Answer::Good)
+}
+
 pub(super) fn run(context: &Context, command: &WorktreeCommand) -> Result<Answer, Fault> {
     match command {
         WorktreeCommand::List(args) => worktree::list(context, args),
@@ -44,6 +66,7 @@ struct Collected {
     applied: bool,
     reclaimed_bytes: u64,
     worktrees: Vec<Kept>,
+    branches: Vec<LandedBranch>,
 }
 
 fn gc(context: &Context, args: &GcArgs) -> Result<Answer, Fault> {
@@ -57,10 +80,12 @@ fn gc(context: &Context, args: &GcArgs) -> Result<Answer, Fault> {
     let wanted_names = args.names.iter().map(whole).collect::<Result<Vec<_>, _>>()?;
     let wanted = Wanted { names: wanted_names, age, most: args.max_total, apply: args.apply };
     let rows = trees::collect_garbage(&project, &wanted)?;
+    let branches = trees::landed_branches(&project, &wanted)?;
     let reclaimed = rows.iter().filter(|row| row.removed).map(|row| row.bytes).sum();
     if args.json {
         let schema = "vnx.worktree-gc/1";
-        let collected = Collected { schema, applied: args.apply, reclaimed_bytes: reclaimed, worktrees: rows };
+        let collected =
+            Collected { schema, applied: args.apply, reclaimed_bytes: reclaimed, worktrees: rows, branches };
         context.screen.json(&collected);
         return Ok(Answer::Good);
     }
@@ -81,7 +106,21 @@ fn gc(context: &Context, args: &GcArgs) -> Result<Answer, Fault> {
             printable(&row.because),
         ]);
     }
-    for (line, row) in table(&lines).iter().zip(&rows) {
+    for one in &branches {
+        let (tone, word) = if one.dropped { (Tone::Good, "removed") } else { (Tone::Doubt, "may go") };
+        let because = format!("the branch {}: {} has all of it", one.branch, printable(&one.target));
+        lines.push(vec![
+            toned(tone, word),
+            one.id.to_string(),
+            "-".to_owned(),
+            "-".to_owned(),
+            "-".to_owned(),
+            because,
+        ]);
+    }
+    let lines = table(&lines);
+    let (of_rows, of_branches) = lines.split_at(rows.len());
+    for (line, row) in of_rows.iter().zip(&rows) {
         context.screen.answer(line);
         if let Some(facts) = &row.facts {
             let named = facts.named().into_iter().filter(|(_, fact)| *fact != crate::domain::tree::Tri::No);
@@ -89,8 +128,9 @@ fn gc(context: &Context, args: &GcArgs) -> Result<Answer, Fault> {
             context.screen.detail(&format!("  {}", named.join(", ")));
         }
     }
-    let may_go = rows.iter().filter(|row| row.reclaim && !row.removed).count();
-    if rows.is_empty() {
+    of_branches.iter().for_each(|line| context.screen.answer(line));
+    let may_go = rows.iter().filter(|row| row.reclaim && !row.removed).count() + branches.len();
+    if lines.is_empty() {
         context.screen.story("there is no worktree to look at");
     } else if args.apply {
         let back = rows.iter().any(|row| row.removed && row.rescue.is_some());

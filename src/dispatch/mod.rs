@@ -15,6 +15,7 @@ mod guard;
 mod hooks;
 mod launch;
 pub mod leftovers;
+pub mod list;
 pub mod overview;
 pub mod own;
 mod panes;

@@ -193,8 +193,31 @@ fn check_path(glob: &str) -> Result<(), Fault> {
     if glob.starts_with([':', '!']) {
         return wrong("starts with a character that git gives a meaning");
     }
+    if !is_glob(glob) {
+        return wrong("has a [ without its ], or ends with a \\: git matches nothing with it");
+    }
     let stays = path.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
     if stays { Ok(()) } else { wrong("leaves the repository") }
+}
+
+/// Whether every class is closed and every backslash has something to escape (gitglossary(7), pathspec `glob`).
+fn is_glob(text: &str) -> bool {
+    let mut rest = text.chars();
+    while let Some(c) = rest.next() {
+        match c {
+            '\\' if rest.next().is_none() => return false,
+            '[' => {
+                let mut class = rest.as_str();
+                class = class.strip_prefix(['!', '^']).unwrap_or(class);
+                // The first one stands for itself.
+                let skip = class.chars().next().map_or(0, char::len_utf8);
+                let Some(end) = class.get(skip..).and_then(|class| class.find(']')) else { return false };
+                rest = class[skip + end + 1..].chars();
+            }
+            _ => {}
+        }
+    }
+    true
 }
 
 /// Parses `ID=REASON`.
@@ -214,10 +237,10 @@ mod tests {
 
     #[test]
     fn a_path_that_leaves_the_repository_is_refused() {
-        for bad in ["../x", "/etc", "a/../../b", "", ":(top)x", "!x", "a\nb"] {
+        for bad in ["../x", "/etc", "a/../../b", "", ":(top)x", "!x", "a\nb", "src/[a", "a\\", "[]", "[!]x"] {
             assert!(check_path(bad).is_err(), "{bad:?}");
         }
-        for good in ["src/**", "a b/*.rs", "./x", "README.md"] {
+        for good in ["src/**", "a b/*.rs", "./x", "README.md", "[a-c]?", "[]]", "[!]]", r"\[a"] {
             assert!(check_path(good).is_ok(), "{good:?}");
         }
     }

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::gates::actor;
+use super::gates::{self, actor};
 use super::presence::{Decision, attest};
 use super::{own, view};
 use crate::domain::authority::{Deciding, Presence};
+use crate::domain::gate::check::short_ref;
 use crate::domain::line::quoted;
 use crate::domain::receipt::{
-    Attestation, Body, DispatchClosed, Entry, RescueDropped, TreeEnd, WorktreeRemoved, WorktreeRescued, WorktreeUndone,
+    Attestation, Body, BranchDropped, DispatchClosed, Entry, RescueDropped, TreeEnd, WorktreeRemoved, WorktreeRescued,
+    WorktreeUndone,
 };
 use crate::domain::span::{Size, Span};
 use crate::domain::tree::{TreeClass, TreeFacts, TreeFate, classify};
@@ -76,7 +78,8 @@ impl Over {
         let closed =
             receipts.iter().find_map(|r| if let Body::DispatchClosed(c) = &r.body { Some(c.clone()) } else { None });
         let closed = closed.filter(|_| !project.paths.open_marker(id).exists()).ok_or_else(busy)?;
-        let of_tree = |r: &&Receipt| r.body.kind().word().starts_with("worktree.");
+        let of_tree =
+            |r: &&Receipt| r.body.kind().word().starts_with("worktree.") || matches!(r.body, Body::BranchDropped(_));
         let round = 1 + receipts.iter().filter(of_tree).map(|r| r.attempt).max().unwrap_or(0);
         let since = receipts.last().map(|r| r.ts).ok_or_else(busy)?;
         Ok(Self { folder, receipts, closed, round, since, _lock: lock })
@@ -379,6 +382,94 @@ fn finish_removal(project: &Project, id: &DispatchId, git_dir: &Path) -> Result<
     let body = WorktreeRemoved { class, branch_deleted: done.branch_deleted };
     project.ledger().append(&[Entry::again(id, over.round, Body::WorktreeRemoved(body))])?;
     Ok(())
+}
+
+/// A branch of a dispatch that is over, all of which is in its target: somebody else than vnx has landed it.
+#[derive(Debug, Clone, Serialize)]
+pub struct LandedBranch {
+    /// The dispatch.
+    pub id: DispatchId,
+    /// The branch.
+    pub branch: String,
+    /// The branch that has all of it.
+    pub target: String,
+    /// It is gone; a ref keeps its commits.
+    pub dropped: bool,
+}
+
+/// Branches that nobody needs any more, by those of the names that are wanted; with `apply` they are given up.
+pub fn landed_branches(project: &Project, wanted: &Wanted) -> Result<Vec<LandedBranch>, Fault> {
+    let repository = Git::repository(&project.located.common_dir);
+    let mut found = Vec::new();
+    for (name, commit) in repository.refs_with_objects("refs/heads/vnx/")? {
+        let Some(id) = name.strip_prefix("refs/heads/vnx/").and_then(|id| DispatchId::parse(id).ok()) else { continue };
+        let is_wanted = wanted.names.is_empty() || wanted.names.iter().any(|name| name == id.as_str());
+        let stands = project.worktrees().join(id.as_str()).symlink_metadata().is_ok();
+        if !is_wanted || stands || !matches!(view::closed(project, &id), Ok(Some(_))) {
+            continue;
+        }
+        let target = view::plan(project, &id).and_then(|plan| gates::target(project, &plan, None));
+        let Some(target) = target.ok().filter(|target| repository.is_ancestor(&commit, target).unwrap_or(false)) else {
+            continue;
+        };
+        let (branch, target) = (id.branch(), short_ref(&target).to_owned());
+        let dropped = wanted.apply && give_up(project, &id, Some(format!("{target} has all of it"))).is_ok();
+        found.push(LandedBranch { id, branch, target, dropped });
+    }
+    Ok(found)
+}
+
+/// What became of a dispatch that was given up.
+#[derive(Debug, Clone, Serialize)]
+pub struct Dropped {
+    /// The dispatch.
+    pub id: DispatchId,
+    /// Where its branch was; absent where it had none any more.
+    pub commit: Option<String>,
+    /// The ref that keeps that.
+    pub reference: Option<String>,
+    /// Its worktree was taken away.
+    pub worktree: bool,
+    /// The rescue that holds what was in it.
+    pub rescue: Option<String>,
+}
+
+/// Gives up what a dispatch has left: its worktree, with a rescue where something could be lost, and its branch, whose
+/// commits a ref keeps. [`undo`] brings both back.
+pub fn give_up(project: &Project, id: &DispatchId, reason: Option<String>) -> Result<Dropped, Fault> {
+    let row = if project.worktrees().join(id.as_str()).symlink_metadata().is_ok() {
+        let wanted = Wanted { names: vec![id.to_string()], age: Span(0), most: None, apply: true };
+        collect_garbage(project, &wanted)?.into_iter().next()
+    } else {
+        None
+    };
+    if let Some(row) = row.as_ref().filter(|row| !row.removed) {
+        return Err(Fault::refused(format!("the worktree {} stays: {}", row.worktree.display(), row.because))
+            .fix("`vnx worktree gc` says what is in its way"));
+    }
+    let over = Over::read(project, id)?;
+    let (repository, branch, reference) =
+        (Git::repository(&project.located.common_dir), id.branch_ref(), id.dropped_ref());
+    let Some(commit) = repository.ref_commit(&branch)? else {
+        if row.is_none() {
+            return Err(Fault::input(format!("{id} has neither a worktree nor a branch"))
+                .fix(format!("`vnx show {id}` says what became of them")));
+        }
+        let rescue = row.and_then(|row| row.rescue);
+        return Ok(Dropped { id: id.clone(), commit: None, reference: None, worktree: true, rescue });
+    };
+    if let Some(place) = repository.checked_out(&branch)? {
+        return Err(Fault::refused(format!("the branch {} is checked out in {}", id.branch(), place.display()))
+            .fix("check out another branch there (`git checkout -`), then drop it again"));
+    }
+    let by = actor(project)?;
+    let body = BranchDropped { commit: commit.clone(), reference: reference.clone(), by, reason };
+    // The ref stands before anything says so, and both before the branch goes.
+    repository.set_ref(&reference, &commit, "vnx: dropped")?;
+    project.ledger().append(&[Entry::again(id, over.round, Body::BranchDropped(body))])?;
+    repository.delete_ref(&branch, &commit)?;
+    let rescue = row.as_ref().and_then(|row| row.rescue.clone());
+    Ok(Dropped { id: id.clone(), commit: Some(commit), reference: Some(reference), worktree: row.is_some(), rescue })
 }
 
 /// A rescue that is kept.

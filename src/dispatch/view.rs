@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -363,6 +364,50 @@ pub fn wait(project: &Project, id: &DispatchId) -> Result<(), Fault> {
         super::recover_one(&project.paths, id)?;
     }
     Ok(())
+}
+
+/// Which dispatches are waited for, and how long.
+#[derive(Debug, Clone, Copy)]
+pub struct Waiting {
+    /// For the first one that is closed, and not for all.
+    pub any: bool,
+    /// Not longer than this.
+    pub limit: Option<Duration>,
+}
+
+/// Blocks until all of several dispatches are closed, or as much of that as is wanted. Returns those that are, in the
+/// order in which they were given.
+pub fn wait_for(project: &Project, ids: &[DispatchId], waiting: Waiting) -> Result<Vec<DispatchId>, Fault> {
+    let until = waiting.limit.map(|limit| Instant::now() + limit);
+    let is_open = |id: &&DispatchId| project.paths.open_marker(id).exists();
+    let (tell, ended) = channel();
+    // Who gives up leaves the others waiting: they only look, and end with the process.
+    let watch = |id: &DispatchId| {
+        let (project, id, tell) = (project.clone(), id.clone(), tell.clone());
+        std::thread::spawn(move || {
+            let waited = wait_for_end(&project, &id);
+            // Who gave up does not listen.
+            let _ = tell.send((id, waited));
+        });
+    };
+    let mut open: BTreeSet<&DispatchId> = ids.iter().filter(is_open).collect();
+    open.iter().for_each(|id| watch(id));
+    let enough = |open: &BTreeSet<&DispatchId>| open.is_empty() || waiting.any && open.len() < ids.len();
+    while !enough(&open) {
+        let next = match until {
+            Some(until) => ended.recv_timeout(until.saturating_duration_since(Instant::now())),
+            None => ended.recv().map_err(RecvTimeoutError::from),
+        };
+        let Ok((id, waited)) = next else { break };
+        waited?;
+        super::recover_one(&project.paths, &id)?;
+        if is_open(&&id) {
+            watch(&id);
+        } else {
+            open.remove(&id);
+        }
+    }
+    Ok(ids.iter().filter(|id| !open.contains(id)).cloned().collect())
 }
 
 /// Whether a dispatch was begun, is not closed, and has no supervisor any more.

@@ -102,6 +102,14 @@ impl DispatchId {
     pub fn branch_ref(&self) -> String {
         format!("refs/heads/vnx/{}", self.0)
     }
+    /// The ref that keeps a branch that has landed.
+    pub fn landed_ref(&self) -> String {
+        format!("refs/vnx/landed/{}", self.0)
+    }
+    /// The ref that keeps a branch that was given up.
+    pub fn dropped_ref(&self) -> String {
+        format!("refs/vnx/dropped/{}", self.0)
+    }
     /// The ref that keeps what a teardown could have lost.
     pub fn rescue_ref(&self) -> String {
         format!("refs/vnx/rescue/{}", self.0)
@@ -217,6 +225,10 @@ mod tests {
     fn what_an_id_names_is_named_after_it() {
         let id = DispatchId::parse("a-1").unwrap();
         assert_eq!((id.branch().as_str(), id.rescue_ref().as_str()), ("vnx/a-1", "refs/vnx/rescue/a-1"));
+        assert_eq!(
+            (id.landed_ref().as_str(), id.dropped_ref().as_str()),
+            ("refs/vnx/landed/a-1", "refs/vnx/dropped/a-1")
+        );
         assert_eq!(serde_json::to_string(&id).unwrap(), "\"a-1\"");
         let name = Name::parse("agent", "a").unwrap();
         assert_eq!(serde_json::to_string(&name).unwrap(), "\"a\"");

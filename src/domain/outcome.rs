@@ -18,6 +18,9 @@ pub enum Decision {
 }
 
 impl Decision {
+    /// Every decision.
+    pub const ALL: [Self; 3] = [Self::Accept, Self::Investigate, Self::Reject];
+
     /// The word used in receipts and on screen.
     pub fn word(self) -> &'static str {
         match self {

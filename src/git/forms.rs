@@ -46,6 +46,11 @@ pub struct Forms {
 }
 
 impl Git {
+    /// The editor that git would open, a command for a shell (git-var(1), `GIT_EDITOR`).
+    pub fn editor(&self) -> Result<String> {
+        Ok(expect("var", self.cmd().args(["var", "GIT_EDITOR"]).limit(Duration::from_secs(10)).run()?)?.text())
+    }
+
     /// Reads the attributes that hold for all worktrees of the repository.
     pub fn attributes(&self, common_dir: &Path) -> Result<Attributes> {
         let mut places = vec![common_dir.join("info/attributes")];

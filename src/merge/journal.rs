@@ -165,7 +165,7 @@ fn put_branch_away(project: &Project, entry: &Note) -> crate::git::Result<()> {
     if entry.head.as_ref() != Some(&tip) || repository.checked_out(&branch)?.is_some() {
         return Ok(());
     }
-    let kept = format!("refs/vnx/landed/{id}");
+    let kept = id.landed_ref();
     let kept = match repository.ref_commit(&kept)? {
         Some(other) if other != tip => format!("{kept}-{}", short(&tip)),
         _ => kept,

@@ -146,6 +146,8 @@ pub fn is_branch(name: &str) -> bool {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Defaults {
+    /// The agent, where the command line names none; `null`: it has to.
+    pub agent: Option<Name>,
     /// The name of a provider, or `auto`: the first coding CLI that is installed.
     pub provider: Name,
     /// The lane; `null`: the provider's own default.
@@ -162,7 +164,7 @@ impl Default for Defaults {
     fn default() -> Self {
         let auto = Name::try_from("auto".to_owned()).unwrap_or_else(|_| unreachable!("follows the id rule"));
         let minutes = |n: u64| Span(n * 60_000);
-        Self { provider: auto, lane: None, deadline: minutes(60), idle: minutes(10), grace: Span(5000) }
+        Self { agent: None, provider: auto, lane: None, deadline: minutes(60), idle: minutes(10), grace: Span(5000) }
     }
 }
 
@@ -406,6 +408,7 @@ project_id: {project_id}
 
 # What a dispatch uses when neither the command line nor its agent says.
 #defaults:
+#  agent: null           # the agent of a dispatch that names none
 #  provider: auto        # a provider's name, or auto: the first coding CLI that is installed
 #  lane: null            # headless or interactive; null: the provider's own default
 #  deadline: 60m         # the worker is ended after this long

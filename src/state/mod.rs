@@ -2,8 +2,9 @@
 //! does not read a million receipts.
 //!
 //! Nothing here is truth. Whoever asks brings the projections up to date first, from the receipts
-//! that came since; what does not fit the ledger is made anew from it, and every answer is read
-//! from the ledger at the place that the projection names.
+//! that came since; what does not fit the ledger is made anew from it, and every answer about one dispatch
+//! is read from the ledger at the place that the projection names. Only a list of many is answered by what
+//! the projection itself has: nothing is decided by it.
 
 mod project;
 mod schema;
@@ -13,9 +14,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use serde::Serialize;
 
 use crate::domain::receipt::Kind;
-use crate::domain::{DispatchId, Fault};
+use crate::domain::{Decision, DispatchId, Fault, Name, Outcome, Timestamp};
 use crate::ledger::{Ledger, LedgerError, Place, format};
 use crate::project::Project;
 use crate::sys::files::{self, At, PathError};
@@ -70,6 +72,48 @@ pub struct State {
     /// Nobody else has the database open: its file may be replaced, and SQLite tells a journal by its
     /// name alone.
     lock: File,
+}
+
+/// Which dispatches.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Of this agent.
+    pub agent: Option<Name>,
+    /// On this provider.
+    pub provider: Option<Name>,
+    /// With this outcome.
+    pub outcome: Option<Outcome>,
+    /// With this decision.
+    pub decision: Option<Decision>,
+    /// Requested since then.
+    pub since: Option<Timestamp>,
+    /// Only what is not closed.
+    pub open: bool,
+    /// Only what has landed and was not taken back.
+    pub landed: bool,
+}
+
+/// What the receipts tell of a dispatch, in short.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Known {
+    /// Its id.
+    pub id: DispatchId,
+    /// The role; absent where its first receipts are missing.
+    pub agent: Option<String>,
+    /// The CLI.
+    pub provider: Option<String>,
+    /// When it was asked for.
+    pub requested: Option<Timestamp>,
+    /// When it was closed.
+    pub closed: Option<Timestamp>,
+    /// The decision of its verdict.
+    pub decision: Option<Decision>,
+    /// The outcome of its verdict.
+    pub outcome: Option<Outcome>,
+    /// When it landed last, unless that was taken back.
+    pub landed: Option<Timestamp>,
+    /// When it was given up, unless that was undone.
+    pub dropped: Option<Timestamp>,
 }
 
 /// What a rebuild came to.
@@ -211,6 +255,49 @@ impl State {
             }
         }
         Ok(ids)
+    }
+
+    /// The dispatches that are wanted, the one that was asked for last first. `skip` are those to leave out.
+    pub fn dispatches(
+        &self,
+        wanted: &Wanted,
+        most: usize,
+        skip: impl Fn(&DispatchId) -> bool,
+    ) -> Result<Vec<Known>, StateError> {
+        let mut statement = self.db.prepare(
+            "SELECT id, agent, provider, requested, closed, decision, outcome, landed, dropped FROM dispatches
+             WHERE (?1 IS NULL OR agent = ?1) AND (?2 IS NULL OR provider = ?2) AND (?3 IS NULL OR outcome = ?3)
+               AND (?4 IS NULL OR decision = ?4) AND (?5 IS NULL OR requested >= ?5)
+               AND (NOT ?6 OR closed IS NULL) AND (NOT ?7 OR landed IS NOT NULL)
+             ORDER BY number DESC",
+        )?;
+        let name = |name: &Option<Name>| name.as_ref().map(Name::to_string);
+        let Wanted { agent, provider, outcome, decision, since, open, landed } = wanted;
+        let (outcome, decision) = (outcome.map(Outcome::word), decision.map(Decision::word));
+        let since = since.map(Timestamp::micros);
+        let mut rows = statement.query(params![name(agent), name(provider), outcome, decision, since, open, landed])?;
+        let mut known = Vec::new();
+        while let Some(row) = rows.next()?.filter(|_| known.len() < most) {
+            let id = DispatchId::parse(&row.get::<_, String>(0)?).map_err(|_| StateError::Stale)?;
+            if skip(&id) {
+                continue;
+            }
+            let time =
+                |column| Ok::<_, StateError>(row.get::<_, Option<i64>>(column)?.and_then(Timestamp::from_micros));
+            let word = |column| row.get::<_, Option<String>>(column);
+            known.push(Known {
+                id,
+                agent: word(1)?,
+                provider: word(2)?,
+                requested: time(3)?,
+                closed: time(4)?,
+                decision: word(5)?.and_then(|word| Decision::ALL.into_iter().find(|d| d.word() == word)),
+                outcome: word(6)?.and_then(|word| Outcome::ALL.iter().copied().find(|o| o.word() == word)),
+                landed: time(7)?,
+                dropped: time(8)?,
+            });
+        }
+        Ok(known)
     }
 
     /// Whether the projections end where the ledger does.

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Statement, Transaction, Transactio
 
 use super::{State, StateError};
 use crate::domain::Timestamp;
-use crate::domain::receipt::{Body, Kind};
+use crate::domain::receipt::{Body, Kind, Strategy};
 use crate::ledger::Place;
 use crate::ledger::format::{self, Links, Subject};
 
@@ -56,6 +56,9 @@ struct Rows<'a> {
     requested: Statement<'a>,
     claimed: Statement<'a>,
     closed: Statement<'a>,
+    reverting: Statement<'a>,
+    landed: Statement<'a>,
+    dropped: Statement<'a>,
     numbers: HashMap<String, i64>,
     next: i64,
 }
@@ -76,6 +79,11 @@ impl<'a> Rows<'a> {
                 "UPDATE dispatches SET agent = ?2, provider = ?3, closed = ?4, decision = ?5, outcome = ?6
                  WHERE number = ?1",
             )?,
+            reverting: db.prepare("UPDATE dispatches SET reverting = ?2 WHERE number = ?1")?,
+            landed: db.prepare(
+                "UPDATE dispatches SET landed = CASE WHEN reverting IS ?2 THEN NULL ELSE ?3 END WHERE number = ?1",
+            )?,
+            dropped: db.prepare("UPDATE dispatches SET dropped = ?2 WHERE number = ?1")?,
             numbers: HashMap::new(),
             // They are given in the order of the ledger, so a rebuild gives the same ones.
             next: db.query_row("SELECT coalesce(max(number), 0) + 1 FROM dispatches", [], |row| row.get(0))?,
@@ -85,7 +93,16 @@ impl<'a> Rows<'a> {
     fn take(&mut self, place: Place, links: &Links<'_>) -> Result<(), StateError> {
         let Subject { ts, kind, dispatch, .. } = links.subject().map_err(StateError::Receipt)?;
         // Other kinds are not parsed: they change nothing here.
-        let telling = matches!(kind, Kind::DispatchRequested | Kind::DispatchClaimed | Kind::DispatchClosed);
+        let telling = matches!(
+            kind,
+            Kind::DispatchRequested
+                | Kind::DispatchClaimed
+                | Kind::DispatchClosed
+                | Kind::MergeStarted
+                | Kind::MergeLanded
+                | Kind::BranchDropped
+                | Kind::WorktreeUndone
+        );
         let body = if telling { Some(links.payload().map_err(StateError::Receipt)?.2) } else { None };
         let number = dispatch.map(|id| self.number(id, ts, body.as_ref())).transpose()?;
         self.receipt.execute(params![links.seq, place.segment, place.offset, kind.word(), number])?;
@@ -103,6 +120,12 @@ impl<'a> Rows<'a> {
                 let (agent, provider) = (c.agent.as_str(), c.provider.as_str());
                 self.closed.execute(params![number, agent, provider, ts.micros(), decision, outcome])?
             }
+            Body::MergeStarted(m) if m.strategy == Strategy::Revert => {
+                self.reverting.execute(params![number, m.nonce])?
+            }
+            Body::MergeLanded(m) => self.landed.execute(params![number, m.nonce, ts.micros()])?,
+            Body::BranchDropped(_) => self.dropped.execute(params![number, ts.micros()])?,
+            Body::WorktreeUndone(_) => self.dropped.execute(params![number, Option::<i64>::None])?,
             _ => 0,
         };
         Ok(())

@@ -15,7 +15,7 @@ fn words(all: impl Iterator<Item = &'static str>) -> String {
 fn tables() -> String {
     let kinds = words(Kind::ALL.iter().map(|k| k.word()));
     let outcomes = words(Outcome::ALL.iter().map(|o| o.word()));
-    let decisions = words([Decision::Accept, Decision::Investigate, Decision::Reject].iter().map(|d| d.word()));
+    let decisions = words(Decision::ALL.iter().map(|d| d.word()));
     format!(
         "CREATE TABLE position (
              only INTEGER PRIMARY KEY CHECK (only = 0),
@@ -32,7 +32,10 @@ fn tables() -> String {
              requested INTEGER,
              closed INTEGER,
              decision TEXT CHECK (decision IN ({decisions})),
-             outcome TEXT CHECK (outcome IN ({outcomes}))
+             outcome TEXT CHECK (outcome IN ({outcomes})),
+             landed INTEGER,
+             dropped INTEGER,
+             reverting TEXT
          ) STRICT;
          CREATE TABLE receipts (
              seq INTEGER PRIMARY KEY,

@@ -5,6 +5,7 @@
 
 pub mod clone;
 pub mod cmd;
+pub mod editor;
 pub mod files;
 pub mod folder;
 pub mod lock;

@@ -1,13 +1,19 @@
-//! The controlling terminal of this process: whoever sits there is asked directly, whatever standard input and output are.
+//! The terminal of this process: the controlling one, where whoever sits there is asked directly, whatever standard input
+//! and output are; and the one that standard input is, key by key.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::getpgrp;
-use rustix::termios::{QueueSelector, tcflush, tcgetpgrp, tcgetsid};
+use rustix::termios::{
+    OptionalActions, QueueSelector, Termios, isatty, tcflush, tcgetattr, tcgetpgrp, tcgetsid, tcsetattr,
+};
 
 /// How much of a line is read.
 const LONGEST: usize = 256;
@@ -57,5 +63,80 @@ impl Terminal {
             }
         }
         Ok(Some(String::from_utf8_lossy(&line).into_owned()))
+    }
+}
+
+/// The terminal of standard input in raw mode, put back when it is dropped.
+#[derive(Debug)]
+pub struct Raw {
+    stdin: OwnedFd,
+    before: Termios,
+}
+
+impl Raw {
+    /// Begins it.
+    pub fn on() -> io::Result<Self> {
+        let stdin = io::stdin().as_fd().try_clone_to_owned()?;
+        let before = tcgetattr(&stdin)?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        tcsetattr(&stdin, OptionalActions::Now, &raw)?;
+        Ok(Self { stdin, before })
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        // The terminal may be gone; then there is nothing to put back.
+        let _ = tcsetattr(&self.stdin, OptionalActions::Now, &self.before);
+    }
+}
+
+/// How somebody leaves a screen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leave {
+    /// With `q`, or because the terminal is gone.
+    Done,
+    /// With Ctrl-C.
+    Interrupted,
+}
+
+const CTRL_C: u8 = 3;
+
+/// Reads the keys of a screen that is left open, beside whoever draws it.
+#[derive(Debug)]
+pub struct Keys {
+    _raw: Raw,
+    /// The key that leaves; 0 before there is one.
+    pressed: Arc<AtomicU8>,
+}
+
+impl Keys {
+    /// Begins to read; `wake` is called when somebody leaves. `None` where standard input is no terminal, or this process
+    /// is in its background.
+    pub fn read(wake: impl Fn() + Send + 'static) -> Option<Self> {
+        let stdin = io::stdin();
+        if !isatty(&stdin) || tcgetpgrp(&stdin).ok()? != getpgrp() {
+            return None;
+        }
+        let raw = Raw::on().ok()?;
+        let pressed = Arc::new(AtomicU8::new(0));
+        let tells = Arc::clone(&pressed);
+        let reads = std::thread::Builder::new().spawn(move || {
+            let leaving =
+                io::stdin().lock().bytes().map(|byte| byte.unwrap_or(b'q')).find(|b| matches!(b, b'q' | &CTRL_C));
+            tells.store(leaving.unwrap_or(b'q'), Ordering::Relaxed);
+            wake();
+        });
+        reads.ok().map(|_| Self { _raw: raw, pressed })
+    }
+
+    /// How somebody has left, if they have.
+    pub fn left(&self) -> Option<Leave> {
+        match self.pressed.load(Ordering::Relaxed) {
+            0 => None,
+            CTRL_C => Some(Leave::Interrupted),
+            _ => Some(Leave::Done),
+        }
     }
 }

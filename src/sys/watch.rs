@@ -2,7 +2,7 @@
 //! re-reads what it cares about; a lost event costs at most the fallback interval.
 
 use std::path::Path;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use notify::event::{AccessKind, AccessMode};
@@ -13,6 +13,7 @@ use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 pub struct FolderWatch {
     // Dropping the watcher ends the events.
     watcher: Option<RecommendedWatcher>,
+    waker: Sender<()>,
     events: Receiver<()>,
 }
 
@@ -20,6 +21,7 @@ impl FolderWatch {
     /// Starts watching. Where the kernel refuses (too many watches), only the fallback is left.
     pub fn on(folder: &Path) -> Self {
         let (send, events) = channel();
+        let waker = send.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             if !event.is_ok_and(|event| is_look(event.kind)) {
                 // A receiver that is gone needs no news.
@@ -27,19 +29,25 @@ impl FolderWatch {
             }
         });
         let watching = watcher.ok().and_then(|mut w| w.watch(folder, RecursiveMode::NonRecursive).ok().map(|()| w));
-        Self { watcher: watching, events }
+        Self { watcher: watching, waker, events }
+    }
+
+    /// What ends a wait as a change does, from any thread.
+    pub fn waker(&self) -> impl Fn() + Send + 'static {
+        let waker = self.waker.clone();
+        move || {
+            // A watch that is gone needs no news.
+            let _ = waker.send(());
+        }
     }
 
     /// Waits for a change, or for the fallback interval of one second.
     pub fn wait(&self) {
-        if self.events.recv_timeout(Duration::from_secs(1)).is_err() {
-            // Without a watcher the channel is closed at once: keep the interval all the same.
-            if self.watcher.is_none() {
-                std::thread::sleep(Duration::from_millis(200));
-            }
-            return;
+        // Where nobody watches, whoever waits looks more often.
+        let interval = if self.watcher.is_some() { Duration::from_secs(1) } else { Duration::from_millis(200) };
+        if self.events.recv_timeout(interval).is_ok() {
+            while self.events.try_recv().is_ok() {}
         }
-        while self.events.try_recv().is_ok() {}
     }
 }
 

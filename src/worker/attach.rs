@@ -1,14 +1,13 @@
 //! `vnx attach`: a terminal looks at a worker's terminal, and types into it.
 
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::termios::{isatty, tcgetwinsize};
 use signal_hook::consts::{SIGHUP, SIGTERM, SIGWINCH};
 
 use super::control::{Answer, Request, connect, frame, talk};
@@ -16,6 +15,7 @@ use super::screen::RESTORE;
 use crate::domain::Fault;
 use crate::domain::event::WorkerState;
 use crate::sys::pty::Size;
+use crate::sys::tty::Raw;
 
 /// Why a viewer left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,29 +26,16 @@ pub enum Left {
     Ended,
 }
 
-/// A terminal in raw mode, put back when it is dropped.
-struct Raw {
-    stdin: OwnedFd,
-    before: Termios,
+/// A terminal that shows a worker's screen. What that has set is taken back before its mode is.
+struct Shown {
+    _raw: Raw,
 }
 
-impl Raw {
-    fn on() -> std::io::Result<Self> {
-        let stdin = std::io::stdin().as_fd().try_clone_to_owned()?;
-        let before = tcgetattr(&stdin)?;
-        let mut raw = before.clone();
-        raw.make_raw();
-        tcsetattr(&stdin, OptionalActions::Now, &raw)?;
-        Ok(Self { stdin, before })
-    }
-}
-
-impl Drop for Raw {
+impl Drop for Shown {
     fn drop(&mut self) {
         let mut out = std::io::stdout().lock();
         // The terminal may be gone; then there is nothing to put back.
         let _ = out.write_all(RESTORE).and_then(|()| out.flush());
-        let _ = tcsetattr(&self.stdin, OptionalActions::Now, &self.before);
     }
 }
 
@@ -75,9 +62,9 @@ pub fn attach(dispatch: &Path, read_only: bool, key: u8) -> Result<Option<Left>,
     }
     let io = |e: std::io::Error| Fault::io(format!("the terminal cannot be used: {e}"));
     stream.set_read_timeout(None).map_err(io)?;
-    let raw = Raw::on().map_err(io)?;
+    let shown = Shown { _raw: Raw::on().map_err(io)? };
     let left = watch(&stream, read_only, key).map_err(io);
-    drop(raw);
+    drop(shown);
     left.map(Some)
 }
 

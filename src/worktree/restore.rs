@@ -131,11 +131,11 @@ fn branch(tree: &Tree<'_>, tip: Option<&str>) -> Result<(), Fault> {
     if repository.ref_commit(&name)?.is_some() {
         return Ok(());
     }
-    // A merge puts the branch of what has landed away.
-    let landed = name.strip_prefix("refs/heads/vnx/").map(|id| format!("refs/vnx/landed/{id}"));
-    let tip = match (tip, landed) {
-        (None, Some(landed)) => repository.ref_commit(&landed)?,
-        (tip, _) => tip.map(str::to_owned),
+    // Given up last, or put away by a merge when it had landed.
+    let tip = match (repository.ref_commit(&tree.id.dropped_ref())?, tip) {
+        (Some(dropped), _) => Some(dropped),
+        (None, Some(tip)) => Some(tip.to_owned()),
+        (None, None) => repository.ref_commit(&tree.id.landed_ref())?,
     };
     if let Some(tip) = tip {
         repository.create_branch(&name, &tip, FOR_DISPATCH, None)?;

@@ -1,8 +1,11 @@
 //! What `vnx --help` and `vnx COMMAND --help` look like: commands by what one wants to do, in one line each.
 
+use std::ffi::OsString;
 use std::fmt::Write;
 
-use clap::{Command, CommandFactory};
+use clap::builder::StyledStr;
+use clap::error::{ContextKind, ContextValue};
+use clap::{Command, CommandFactory, Error};
 
 use super::{EVERYWHERE, Top};
 
@@ -10,9 +13,9 @@ use super::{EVERYWHERE, Top};
 const GROUPS: [(&str, &[&str]); 7] = [
     ("Set up", &["init", "trust", "doctor", "agent", "provider", "demo"]),
     ("Dispatch", &["dispatch-agent", "resume", "stage", "promote"]),
-    ("Watch and steer", &["status", "ps", "show", "logs", "attach", "send", "permit", "wait", "cancel"]),
+    ("Watch and steer", &["status", "ps", "list", "show", "logs", "attach", "send", "permit", "wait", "cancel"]),
     ("Land", &["gate", "gate-check", "approve", "merge", "revert", "pr", "items"]),
-    ("Worktrees", &["worktree", "undo"]),
+    ("Worktrees", &["worktree", "drop", "undo"]),
     ("Ledger", &["receipts", "audit-chain", "rebuild"]),
     ("Shell", &["path", "completions", "man"]),
 ];
@@ -55,9 +58,63 @@ fn groups(top: &Command) -> String {
     text
 }
 
+/// What people type who know other tools, and what it is called here.
+const CALLED: [(&[&str], &str); 15] = [
+    (&["run", "start", "new", "exec", "create"], "dispatch --agent NAME 'TEXT'"),
+    (&["rm", "remove", "delete", "discard"], "drop ID"),
+    (&["agents", "roles"], "agent list"),
+    (&["providers", "models"], "provider list"),
+    (&["ls", "history", "jobs"], "list"),
+    (&["diff", "patch"], "show ID --diff"),
+    (&["log", "tail", "output"], "logs ID"),
+    (&["kill", "stop", "abort"], "cancel ID"),
+    (&["land", "ship"], "merge ID --gates"),
+    (&["verify", "audit"], "audit-chain verify"),
+    (&["watch", "top", "dashboard"], "status --watch"),
+    (&["open", "enter"], "attach ID"),
+    (&["continue"], "resume ID"),
+    (&["clean", "gc", "prune"], "worktree gc"),
+    (&["allow", "deny", "answer"], "permit ID allow|deny"),
+];
+
+/// Tells whoever typed such a word how it is called here, instead of commands that are only written alike.
+pub(in crate::cli) fn suggest(error: &mut Error) {
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else { return };
+    if let Some((_, called)) = CALLED.iter().find(|(words, _)| words.contains(&word.as_str())) {
+        error.remove(ContextKind::SuggestedSubcommand);
+        let tip = StyledStr::from(format!("it is called `vnx {called}`"));
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
+    }
+}
+
+/// What was typed, with `vnx help COMMAND` as the `vnx COMMAND --help` that it means.
+pub(in crate::cli) fn typed(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut args: Vec<OsString> = args.into_iter().collect();
+    if args.get(1).is_some_and(|first| first == "help") {
+        args.remove(1);
+        args.push("--help".into());
+    }
+    args
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{GROUPS, command};
+    use super::{CALLED, GROUPS, command, suggest};
+
+    #[test]
+    fn what_others_call_it_leads_to_a_command_that_there_is() {
+        for (words, called) in CALLED {
+            let name = called.split(' ').next().unwrap();
+            assert!(command().find_subcommand(name).is_some(), "{called}");
+            for word in words {
+                let mut error = command().try_get_matches_from(["vnx", word]).unwrap_err();
+                suggest(&mut error);
+                let told = error.to_string();
+                assert!(told.contains(&format!("tip: it is called `vnx {called}`")), "{told}");
+                assert!(!told.contains("similar"), "{told}");
+            }
+        }
+    }
 
     #[test]
     fn every_command_is_in_one_group() {

@@ -12,11 +12,11 @@ mod workers;
 pub(super) use gates::{
     ApproveArgs, GateCheckArgs, GateCommand, GateRunArgs, ItemsCommand, MergeArgs, PromoteArgs, RevertArgs, WhichArgs,
 };
-pub(super) use help::command;
-pub(super) use trees::{GcArgs, NewArgs, RescueCommand, UndoArgs, WorktreeCommand};
+pub(super) use help::{command, suggest, typed};
+pub(super) use trees::{DropArgs, GcArgs, NewArgs, RescueCommand, UndoArgs, WorktreeCommand};
 pub(super) use workers::{
-    AttachArgs, CancelArgs, DispatchArgs, LogsArgs, PermitArg, PermitArgs, PsArgs, ResumeArgs, SendArgs, StatusArgs,
-    WaitArgs,
+    AttachArgs, CancelArgs, DispatchArgs, ListArgs, LogsArgs, PermitArg, PermitArgs, PsArgs, ResumeArgs, SendArgs,
+    StatusArgs, WaitArgs,
 };
 
 /// What every command takes.
@@ -33,7 +33,7 @@ Exit codes:
   70   internal error
   74   I/O error
   75   a lock did not come free
-  124  the total deadline passed
+  124  the total deadline passed, or the time of `wait --timeout`
   130  cancelled";
 
 /// A local control plane for the coding CLIs on your machine
@@ -84,6 +84,8 @@ pub(super) enum Command {
     Status(StatusArgs),
     /// List running dispatches
     Ps(PsArgs),
+    /// List all dispatches, newest first
+    List(ListArgs),
     /// Show one dispatch: verdict, evidence, facts
     Show(ShowArgs),
     /// Print what a worker said
@@ -104,6 +106,10 @@ pub(super) enum Command {
     Wait(WaitArgs),
     /// Cancel dispatches; what they did until then is kept
     Cancel(CancelArgs),
+    /// Give up the worktree and the branch of a dispatch
+    ///
+    /// Nothing is lost: a rescue holds what is not committed, a ref keeps the commits, and `vnx undo` brings both back.
+    Drop(DropArgs),
     /// Bring back a removed worktree: files, index, branch, HEAD
     Undo(UndoArgs),
     /// List, create and reclaim worktrees; manage rescues

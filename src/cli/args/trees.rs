@@ -14,6 +14,19 @@ pub(in crate::cli) struct UndoArgs {
     pub(in crate::cli) json: bool,
 }
 
+#[derive(Debug, Args)]
+pub(in crate::cli) struct DropArgs {
+    /// Dispatch ids, unique prefixes, last parts, or @last
+    #[arg(required = true, value_name = "ID")]
+    pub(in crate::cli) ids: Vec<String>,
+    /// Why; it is recorded
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub(in crate::cli) reason: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
+}
+
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum WorktreeCommand {
     /// List all worktrees: those of dispatches and your own

@@ -45,29 +45,20 @@ impl From<EndArg> for EndPolicy {
     }
 }
 
-/// `-`, and a word on where an instruction goes for everything else.
-fn only_stdin(text: &str) -> Result<String, &'static str> {
-    if text == "-" {
-        Ok(text.to_owned())
-    } else {
-        Err("give the instruction with -i TEXT, or `-` to read it from standard input")
-    }
-}
-
 #[derive(Debug, Args)]
 pub(in crate::cli) struct DispatchArgs {
-    /// The agent: one of the project's or one that vnx ships
+    /// The instruction; `-` reads it from standard input [default: opens your editor]
+    #[arg(value_name = "INSTRUCTION", conflicts_with_all = ["instruction", "file"])]
+    pub(in crate::cli) text: Option<OsString>,
+    /// The agent: one of the project's or one that vnx ships [default: `defaults.agent` of the configuration]
     #[arg(long, value_name = "NAME")]
-    pub(in crate::cli) agent: String,
-    /// The instruction
+    pub(in crate::cli) agent: Option<String>,
+    /// The instruction, also one that begins with a dash
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true, conflicts_with = "file")]
     pub(in crate::cli) instruction: Option<OsString>,
     /// Read the instruction from a file
     #[arg(short, long, value_name = "FILE")]
     pub(in crate::cli) file: Option<PathBuf>,
-    /// Read the instruction from standard input
-    #[arg(value_name = "-", value_parser = only_stdin, conflicts_with_all = ["instruction", "file"])]
-    pub(in crate::cli) stdin: Option<String>,
     /// The CLI to use
     #[arg(long, value_name = "NAME", help_heading = "Worker")]
     pub(in crate::cli) provider: Option<String>,
@@ -204,6 +195,12 @@ pub(in crate::cli) struct WaitArgs {
     /// Dispatch ids, unique prefixes, last parts, or @last
     #[arg(required = true, value_name = "ID")]
     pub(in crate::cli) ids: Vec<String>,
+    /// Return as soon as one of them is closed
+    #[arg(long)]
+    pub(in crate::cli) any: bool,
+    /// Give up waiting after this long, for example 30m (exit 124)
+    #[arg(long, value_name = "SPAN")]
+    pub(in crate::cli) timeout: Option<Span>,
     /// Print JSON
     #[arg(long)]
     pub(in crate::cli) json: bool,
@@ -244,6 +241,40 @@ pub(in crate::cli) struct StatusArgs {
     #[arg(short, long)]
     pub(in crate::cli) watch: bool,
     /// Print JSON; with --watch one object a line
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ListArgs {
+    /// At most this many
+    #[arg(short, default_value_t = 20)]
+    pub(in crate::cli) n: usize,
+    /// All of them
+    #[arg(short, long, conflicts_with = "n")]
+    pub(in crate::cli) all: bool,
+    /// Only those that are not closed
+    #[arg(long, conflicts_with_all = ["verdict", "outcome", "landed"])]
+    pub(in crate::cli) running: bool,
+    /// Only what has landed and was not taken back
+    #[arg(long)]
+    pub(in crate::cli) landed: bool,
+    /// Of this agent
+    #[arg(long, value_name = "NAME")]
+    pub(in crate::cli) agent: Option<String>,
+    /// On this provider
+    #[arg(long, value_name = "NAME")]
+    pub(in crate::cli) provider: Option<String>,
+    /// With this verdict
+    #[arg(long, value_name = "WORD")]
+    pub(in crate::cli) verdict: Option<String>,
+    /// With this outcome, for example empty
+    #[arg(long, value_name = "WORD")]
+    pub(in crate::cli) outcome: Option<String>,
+    /// Asked for since then: a time (2026-11-21T00:00:00Z) or how long ago (90s, 10m, 2h)
+    #[arg(long, value_name = "WHEN")]
+    pub(in crate::cli) since: Option<String>,
+    /// Print JSON
     #[arg(long)]
     pub(in crate::cli) json: bool,
 }

@@ -179,7 +179,7 @@ fn place_now(
     };
     let tip = repository.ref_commit(&format!("refs/heads/{}", plan.branch))?;
     // Landed somewhere else, it can land here too.
-    let put_away = repository.ref_commit(&format!("refs/vnx/landed/{}", plan.id))?;
+    let put_away = repository.ref_commit(&plan.id.landed_ref())?;
     let here = |nonce: &str| {
         let started = |body: &Body| if let Body::MergeStarted(m) = body { Some(m.clone()) } else { None };
         let mut all = receipts.iter().filter_map(|r| started(&r.body));
@@ -198,7 +198,10 @@ fn place_now(
         (None, None, None) => {
             // One that was pushed is taken away with its worktree.
             let is_ours = |r: &Receipt| matches!(&r.body, Body::WorktreeRemoved(removed) if removed.branch_deleted);
-            let way = if receipts.iter().any(is_ours) {
+            let dropped = repository.ref_commit(&plan.id.dropped_ref())?.is_some();
+            let way = if dropped {
+                format!(", as it was given up: `vnx undo {}` brings it back", plan.id)
+            } else if receipts.iter().any(is_ours) {
                 format!(", taken away with its worktree: `vnx undo {}` brings both back", plan.id)
             } else {
                 String::new()

@@ -244,6 +244,22 @@ pub struct StagePromoted {
     pub attestation: Attestation,
 }
 
+/// Payload of `branch.dropped`: it stands before the branch goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct BranchDropped {
+    /// Where it was.
+    pub commit: String,
+    /// The ref that keeps its commits.
+    pub reference: String,
+    /// Who.
+    pub by: Actor,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
 /// Payload of `rescue.dropped`: it stands before the rescue goes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]

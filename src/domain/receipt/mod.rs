@@ -11,8 +11,9 @@ mod worktree;
 
 pub use entry::Entry;
 pub use gate::{
-    Actor, ApprovalGiven, Attestation, Destination, GateRequested, GateResulted, ItemClosed, ItemOpened, ItemSource,
-    MergeLanded, MergeRefused, MergeStarted, RescueDropped, Scope, Signed, StagePromoted, StageProposed, Strategy,
+    Actor, ApprovalGiven, Attestation, BranchDropped, Destination, GateRequested, GateResulted, ItemClosed, ItemOpened,
+    ItemSource, MergeLanded, MergeRefused, MergeStarted, RescueDropped, Scope, Signed, StagePromoted, StageProposed,
+    Strategy,
 };
 pub use ledger::{
     AnchorWritten, ImportStatus, ImportViolation, LedgerCreated, LedgerImported, LedgerIoError, LedgerLost,
@@ -122,6 +123,7 @@ kinds! {
     ItemClosed "item.closed" Wait "It was done, or will not be.";
     StageProposed "stage.proposed" Wait "Somebody proposes a dispatch.";
     StagePromoted "stage.promoted" Wait "A person lets a proposed dispatch begin.";
+    BranchDropped "branch.dropped" Wait "Somebody gives up a dispatch's branch; a ref keeps its commits.";
     RescueDropped "rescue.dropped" Wait "A person gives up a rescue for good.";
     MergeStarted "merge.started" Wait "A merge was begun; the target is untouched.";
     MergeLanded "merge.landed" Wait "The target has it.";
