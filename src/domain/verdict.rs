@@ -114,7 +114,7 @@ pub struct Containment<S = String> {
     /// How many times SIGTERM was sent.
     #[serde(default)]
     pub sigterm: u32,
-    /// How many times SIGKILL was sent.
+    /// How many processes SIGKILL ended, as far as that was seen.
     #[serde(default)]
     pub sigkill: u32,
     /// Something kept the worker's output open after it had exited.

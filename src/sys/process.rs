@@ -334,11 +334,17 @@ fn reap(pid: i32) {
 /// under which processes fork and orphans get their new parent, so it misses no fork, as any listing of `/proc` may.
 /// Only for who waits for none of its children in another way.
 pub fn no_child_is_left() -> bool {
+    reap_all(|| {})
+}
+
+/// The same; `killed` hears of each that has died by SIGKILL.
+fn reap_all(mut killed: impl FnMut()) -> bool {
     // Children that were made with another signal than SIGCHLD too (clone(2)).
     const WALL: u32 = 0x4000_0000;
     let how = WaitOptions::NOHANG | WaitOptions::from_bits_retain(WALL);
     loop {
         match rustix::process::wait(how) {
+            Ok(Some((_, status))) if status.terminating_signal() == Some(Signal::KILL.as_raw()) => killed(),
             Ok(Some(_)) | Err(Errno::INTR) => {}
             Ok(None) => return false,
             Err(error) => return error == Errno::CHILD,
@@ -347,11 +353,11 @@ pub fn no_child_is_left() -> bool {
 }
 
 /// Kills everything below this process, which is a child subreaper, until the kernel says that nothing is left (`true`)
-/// or the time is up. `reached` hears of those who were seen alive when killed, perhaps more than once.
+/// or the time is up. `killed` hears of each that has died of it.
 ///
 /// It never pauses: what forks and exits faster than it can be listed is caught because its fork takes longer than a
 /// look and a kill, or at the latest by its dead, which name its process group.
-pub fn kill_below(until: Instant, mut reached: impl FnMut(&Process)) -> bool {
+pub fn kill_below(until: Instant, mut killed: impl FnMut()) -> bool {
     // Of thousands it is enough to look at some: the others are killed all the same, and are some of the next round.
     const LOOKED_AT: usize = 64;
     let (me, own_group) = (own_pid(), getpgrp());
@@ -366,11 +372,8 @@ pub fn kill_below(until: Instant, mut reached: impl FnMut(&Process)) -> bool {
             // Until it is reaped, its group's number is nobody else's. A kill of a group misses no fork.
             let group = Pid::from_raw(child.group).filter(|group| child.zombie && *group != own_group);
             let _ = group.map(|group| kill_process_group(group, Signal::KILL));
-            if !child.zombie {
-                reached(&child);
-            }
         }
-        if no_child_is_left() {
+        if reap_all(&mut killed) {
             return true;
         }
         if Instant::now() >= until {
@@ -379,11 +382,9 @@ pub fn kill_below(until: Instant, mut reached: impl FnMut(&Process)) -> bool {
     }
     // Some child does not die, or not yet, so that what is below it stays there.
     for process in descendants(me).unwrap_or_default().iter().filter(|p| p.parent != me && !p.zombie) {
-        if process.signal(Signal::KILL) {
-            reached(process);
-        }
+        process.signal(Signal::KILL);
     }
-    no_child_is_left()
+    reap_all(killed)
 }
 
 /// Kills those children of this process whose environment holds one of these assignments.

@@ -1,6 +1,6 @@
 //! Containment: ending a process tree and proving that nothing is left of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -21,8 +21,6 @@ const NAMED: usize = 50;
 pub struct Sweep {
     me: i32,
     seen: BTreeMap<i32, String>,
-    /// Who was killed, by pid and start: one that takes its time to die counts once.
-    killed: BTreeSet<(i32, u64)>,
     proof: Containment,
 }
 
@@ -30,7 +28,7 @@ impl Sweep {
     /// A sweep for the tree below this process.
     pub fn new() -> Self {
         let me = i32::try_from(std::process::id()).unwrap_or(0);
-        Self { me, seen: BTreeMap::new(), killed: BTreeSet::new(), proof: Containment::default() }
+        Self { me, seen: BTreeMap::new(), proof: Containment::default() }
     }
 
     /// Whether nothing is left below us, dead or alive. Only after the worker was waited for: it reaps.
@@ -56,10 +54,8 @@ impl Sweep {
     }
 
     fn kill_until(&mut self, until: Instant) -> bool {
-        let Self { killed, proof, .. } = self;
-        process::kill_below(until, |process| {
-            proof.sigkill += u32::from(killed.insert((process.pid, process.start_ticks)));
-        })
+        let sigkill = &mut self.proof.sigkill;
+        process::kill_below(until, || *sigkill = sigkill.saturating_add(1))
     }
 
     /// Notes who outlived the worker.
