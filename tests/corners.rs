@@ -51,6 +51,7 @@ fn counting(world: &World) {
     std::fs::create_dir_all(world.repo.join(".vnx/providers")).unwrap();
     let script = world.root.join("counts.sh");
     let text = r#"#!/bin/sh
+[ "$1" = --version ] && { echo 1.0.0; exit; }
 cat > asked.tmp; nonce=$(sed -n 's/^----- begin //p' asked.tmp); rm asked.tmp
 echo $(($(cat ROOT/turns 2>/dev/null || echo 0) + 1)) > ROOT/turns; n=$(cat ROOT/turns)
 [ -n "$nonce" ] || { echo $n > f; git add f; git commit -qm $n; }
@@ -61,7 +62,7 @@ echo '{"type":"turn.completed","usage":{"input_tokens":'$((n * 1000))',"cached_i
     std::fs::write(&script, text.replace("ROOT", world.root.to_str().unwrap())).unwrap();
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
     let manifest = format!(
-        "version: 1\nname: counts\ntitle: counts\nbinaries: [{}]\nversion_probe: {{args: [], min: \"0.0.0\"}}\n\
+        "version: 1\nname: counts\ntitle: counts\nbinaries: [{}]\nversion_probe: {{args: [--version], min: \"0.0.0\"}}\n\
          lanes:\n  headless: {{args: [], resume_args: [\"{{session}}\"], prompt_by: stdin, parser: codex-json}}\n\
          permissions: {{read: [], work: []}}\n",
         script.display()
