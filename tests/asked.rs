@@ -9,7 +9,7 @@ const SHELL: [&str; 6] = ["dispatch-agent", "--provider", "shell", "--agent", "h
 const OWN: [&str; 6] = ["dispatch-agent", "--provider", "own", "--agent", "asker", "--no-pane"];
 
 /// A project with a CLI of its own: a script that gets its assignment as a file and runs it.
-fn with_cli(lane: &str, program: &str) -> World {
+pub fn with_cli(lane: &str, program: &str) -> World {
     let world = World::new();
     std::fs::create_dir_all(world.repo.join(".vnx/providers")).unwrap();
     let manifest = format!(

@@ -114,6 +114,103 @@ fn all_dispatches_are_listed_newest_first() {
     assert_eq!(world.vnx(&["list", "--json"]).json(), before);
 }
 
+/// A provider that says what it does, and goes on when it may.
+fn talking(world: &World) {
+    let script = world.root.join("talks.sh");
+    let text = "#!/bin/sh\ncat > /dev/null\necho '{\"type\":\"thread.started\",\"thread_id\":\"t1\"}'\n\
+                echo '{\"type\":\"item.completed\",\"item\":{\"id\":\"i\",\"type\":\"agent_message\",\"text\":\"Looking around\"}}'\n\
+                while [ ! -e go ]; do sleep 0.02; done; rm go; echo 1 > f; git add f; git commit -qm f\n\
+                echo '{\"type\":\"turn.completed\",\"usage\":{\"input_tokens\":1,\"cached_input_tokens\":0,\"output_tokens\":1}}'\n";
+    std::fs::write(&script, text).unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::create_dir_all(world.repo.join(".vnx/providers")).unwrap();
+    let manifest = format!(
+        "version: 1\nname: talks\ntitle: talks\nbinaries: [{}]\nlanes:\n  headless: {{args: [], prompt_by: stdin, \
+         parser: codex-json}}\npermissions: {{read: [], work: []}}\n",
+        script.display()
+    );
+    std::fs::write(world.repo.join(".vnx/providers/talks.yaml"), manifest).unwrap();
+    world.agent("worker", "permissions: work");
+}
+
+/// What runs is shown as fully as what is over, and in one form for programs.
+#[test]
+fn one_sees_what_a_worker_is_asked_and_what_it_does() {
+    let world = World::new();
+    talking(&world);
+    let args = ["dispatch", "--provider", "talks", "--agent", "worker", "--no-pane", "--id", "one", "# Find it\nNow."];
+    let foreground = world.start(&args);
+    world.until("it to speak", || world.vnx(&["ps"]).out.contains("  Find it  ·  Looking around"));
+    assert!(world.vnx(&["status"]).expect(0).out.contains("  Find it  ·  Looking around"));
+    let shown = world.vnx(&["show", "one"]).expect(0).out;
+    for told in [
+        "one  worker on talks",
+        "from main",
+        "Find it",
+        "working for",
+        "now       Looking around",
+        "branch    vnx/one",
+        "vnx cancel one",
+    ] {
+        assert!(shown.contains(told), "{told}\n{shown}");
+    }
+    let json = |state: &str| {
+        let json = world.vnx(&["show", "one", "--json"]).expect(0).json();
+        assert_eq!((&json["schema"], &json["state"]), (&"vnx.dispatch/1".into(), &state.into()));
+        assert_eq!((&json["title"], &json["instruction"]), (&"Find it".into(), &"# Find it\nNow.".into()));
+        assert_eq!(json["plan"]["agent"], "worker");
+        assert!(json["begun"].is_string() && !json["next"].as_str().unwrap().is_empty(), "{json}");
+        json
+    };
+    let running = json("running");
+    assert_eq!((&running["live"]["doing"], &running["closed"]), (&"Looking around".into(), &serde_json::Value::Null));
+    let_go(&world, "one");
+    let ended = foreground.wait_with_output().unwrap();
+    let story = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(story.contains("started   headless lane; `vnx attach one` shows it"), "{story}");
+    let closed = json("closed");
+    assert!(
+        closed["ended"].is_string()
+            && closed["closed"]["verdict"]["decision"] == "accept"
+            && closed["landed"].is_null()
+    );
+    // In the zone of whoever looks.
+    let mut far = world.command(World::binary());
+    let far = far.args(["show", "one"]).env("TZ", "Pacific/Kiritimati").output().unwrap();
+    let begun = |text: &str| text.split("on talks, ").nth(1).unwrap().split(" from").next().unwrap().to_owned();
+    assert_ne!(begun(&String::from_utf8_lossy(&far.stdout)), begun(&world.vnx(&["show", "one"]).out));
+}
+
+/// A question is told where the dispatch was started, and answered there.
+#[test]
+fn a_permission_is_asked_and_given_in_the_foreground() {
+    let world = crate::asked::with_cli(
+        "  interactive:\n    args: [-eu, \"{prompt_file}\"]\n    prompt_by: file\n    parser: terminal\n    \
+         interactive: {dialect: claude, settle: 100ms, allow_keys: \"1\", deny_keys: \"2\"}\n",
+        "sh",
+    );
+    let script = "printf '\\033]7501;state=working\\007\\033]7501;state=blocked:kind=permission:message=git push\\007'\n\
+                  stty raw -echo; head -c 1 > got; git add got; git commit -qm got\n\
+                  printf '\\033]7501;state=working\\007\\033]7501;state=done\\007'\nsleep 60\n";
+    let (file, vnx) = (world.root.join("task"), World::binary());
+    std::fs::write(&file, script).unwrap();
+    let typed = format!(
+        "{vnx} dispatch --provider own --agent asker --no-pane --lane interactive --id one -f {}; exec sleep 1000",
+        file.display()
+    );
+    world.tmux(&["new-session", "-d", "-s", "here", "-x", "120", "-y", "30", &typed]);
+    let screen = || world.tmux(&["capture-pane", "-p", "-t", "=here:"]);
+    world.until("the question", || screen().contains("or answer here"));
+    let shown = screen();
+    assert!(shown.contains("one asks a permission") && shown.contains("`vnx permit one allow|deny`"), "{shown}");
+    world.tmux(&["send-keys", "-t", "=here:", "perhaps", "Enter"]);
+    world.until("another word", || screen().contains("type `allow` or `deny`"));
+    world.tmux(&["send-keys", "-t", "=here:", "allow", "Enter"]);
+    world.until("the end", || screen().contains("accept  done"));
+    assert!(screen().contains("  allowed"), "{}", screen());
+    assert_eq!(world.git(&["show", "vnx/one:got"]), "1");
+}
+
 #[test]
 fn waiting_ends_with_the_first_or_with_the_time() {
     let world = World::new();

@@ -1,9 +1,13 @@
 //! `vnx dispatch-agent`.
 
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::args::{DispatchArgs, PromoteArgs, ResumeArgs};
 use super::exit::Answer;
+use super::follow::Follow;
 use super::request::{request, written};
 use super::screen::{Tone, printable, toned};
 use super::table::Fit;
@@ -13,10 +17,12 @@ use crate::dispatch::retry::{self, Told};
 use crate::dispatch::stage::{self, Staged};
 use crate::dispatch::view;
 use crate::dispatch::{self, Lacking, Opened, Options, Planned, Progress, Refusal, Request};
+use crate::domain::plan::Lane;
 use crate::domain::receipt::DispatchClosed;
 use crate::domain::span::human_millis;
 use crate::domain::{DispatchId, Fault, Name};
 use crate::project::Project;
+use crate::sys;
 
 #[derive(Serialize)]
 struct Claimed<'a> {
@@ -25,14 +31,6 @@ struct Claimed<'a> {
     plan: String,
     branch: &'a str,
     worktree: &'a str,
-}
-
-/// The answer of a finished dispatch in JSON.
-#[derive(Serialize)]
-pub(super) struct Finished<'a> {
-    pub(super) schema: &'static str,
-    pub(super) id: &'a DispatchId,
-    pub(super) closed: &'a DispatchClosed,
 }
 
 pub(super) fn run(context: &Context, args: DispatchArgs) -> Result<Answer, Fault> {
@@ -145,7 +143,7 @@ pub(super) fn promote(context: &Context, args: &PromoteArgs) -> Result<Answer, F
     story(context, &Told::Opened(&id, &planned));
     let closed = opened.watch(&project, |progress| tell(context, progress))?;
     if args.json {
-        context.screen.json(&Finished { schema: "vnx.dispatch/1", id: &id, closed: &closed });
+        show::json(context, &project, &id, Some(&closed));
     } else {
         summary(context, &project, &id, &closed);
     }
@@ -215,24 +213,54 @@ fn start(
         }
         return Ok(answer);
     }
-    let (id, closed) = std::thread::scope(|scope| {
-        // As long as it takes: nobody waits for it but the line that tells it.
-        let mut lacking = (!context.screen.is_quiet()).then(|| scope.spawn(|| dispatch::lacking(project)));
-        retry::run(project, request, options, retries, |told| {
-            story(context, &told);
-            if matches!(told, Told::Progress(Progress::Started { .. }))
-                && let Some(lacking) = lacking.take().and_then(|looked| looked.join().ok())
-            {
+    let (follow, lacking) = (Follow::begin(context.screen, project), look_for_lacking(context, project));
+    let mut begun = None;
+    let (id, closed) = retry::run(project, request, options, retries, |told| {
+        match &told {
+            Told::Opened(id, planned) => {
+                follow.on(id);
+                begun = Some(((*id).clone(), planned.plan.lane));
+            }
+            _ => context.screen.progress(""),
+        }
+        story(context, &told);
+        if let (Told::Progress(Progress::Started { .. }), Some((id, lane))) = (&told, &begun) {
+            ways_in(context, project, id, *lane);
+            if let Ok(lacking) = lacking.recv_timeout(A_MOMENT) {
                 without(context, &lacking);
             }
-        })
+        }
     })?;
+    drop(follow);
     if json {
-        context.screen.json(&Finished { schema: "vnx.dispatch/1", id: &id, closed: &closed });
+        show::json(context, project, &id, Some(&closed));
     } else {
         summary(context, project, &id, &closed);
     }
     Ok(Answer::of(&closed.verdict))
+}
+
+/// How long the story waits for what it can do without.
+const A_MOMENT: Duration = Duration::from_millis(300);
+
+/// Looks for what the worktree lacks, beside everything else: in a large checkout that takes its time.
+fn look_for_lacking(context: &Context, project: &Project) -> Receiver<Lacking> {
+    let (tell, told) = channel();
+    if !context.screen.is_quiet() {
+        let project = project.clone();
+        // It is a hint: where no thread can be had, or nobody waits for it any more, there is none.
+        let _ = sys::thread(move || {
+            let _ = tell.send(dispatch::lacking(&project));
+        });
+    }
+    told
+}
+
+/// Tells how it is connected, and how one looks at it.
+fn ways_in(context: &Context, project: &Project, id: &DispatchId, lane: Lane) {
+    let pane = view::pane_of(project, id).map(|pane| format!(", in the tmux pane {}", printable(&pane)));
+    let (lane, pane, short) = (lane.word(), pane.unwrap_or_default(), view::short_name(project, id));
+    context.screen.story(&toned(Tone::Dim, &format!("started   {lane} lane{pane}; `vnx attach {short}` shows it")));
 }
 
 /// Tells what a worker does not find in its worktree.
@@ -308,7 +336,9 @@ fn print_plan(context: &Context, planned: &Planned, json: bool) {
 fn tell(context: &Context, progress: &Progress) {
     let line = match progress {
         Progress::Prepared { took_ms } => format!("prepared  worktree and prompt in {}", human_millis(*took_ms)),
-        Progress::Started { pid } => format!("started   worker is process {pid}"),
+        Progress::Started { pid } => {
+            return context.screen.detail(&toned(Tone::Dim, &format!("process   {pid}")));
+        }
         Progress::Exited { end, ran_ms } => {
             format!("worker    {} after {}", printable(&end.to_string()), human_millis(*ran_ms))
         }

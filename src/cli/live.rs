@@ -7,8 +7,8 @@ use serde::Serialize;
 use super::Context;
 use super::args::{CancelArgs, PsArgs, WaitArgs};
 use super::exit::{Answer, TIMED_OUT};
-use super::screen::{Tone, printable, toned};
-use super::table::Fit;
+use super::screen::{Tone, columns, printable, toned};
+use super::table::{Fit, fitted};
 use crate::dispatch::steer;
 use crate::dispatch::view::{self, Live, Waiting};
 use crate::domain::event::WorkerState as State;
@@ -46,16 +46,30 @@ pub(super) fn ps(context: &Context, args: &PsArgs) -> Result<Answer, Fault> {
         context.screen.story("nothing is running; `vnx receipts list` shows what was");
         return Ok(Answer::Good);
     }
-    let (rows, waits) = live_rows(&live, crate::sys::now());
-    context.screen.table(&rows, Fit::Drop);
-    for line in waits {
+    let (lines, waits) = live_lines(&live, crate::sys::now(), columns());
+    for line in lines.into_iter().chain(waits) {
         context.screen.answer(&line);
     }
     Ok(Answer::Good)
 }
 
-/// What runs, a row each below a header, and what somebody has to do for some of it.
-pub(super) fn live_rows(live: &[Live], now: Timestamp) -> (Vec<Vec<String>>, Vec<String>) {
+/// What runs, below a header: a row for each, its task and what it does now; and what somebody has to do for some of it.
+pub(super) fn live_lines(live: &[Live], now: Timestamp, columns: Option<usize>) -> (Vec<String>, Vec<String>) {
+    let (rows, waits) = live_rows(live, now);
+    let mut rows = fitted(&rows, Fit::Drop, columns).into_iter();
+    let mut lines: Vec<String> = rows.next().into_iter().collect();
+    for (row, one) in rows.zip(live) {
+        lines.push(row);
+        let told: Vec<&str> = one.title.as_deref().into_iter().chain(one.doing.as_deref()).collect();
+        if !told.is_empty() {
+            let told = vec![vec![toned(Tone::Dim, &format!("  {}", printable(&told.join("  ·  "))))]];
+            lines.extend(fitted(&told, Fit::Cut, columns));
+        }
+    }
+    (lines, waits)
+}
+
+fn live_rows(live: &[Live], now: Timestamp) -> (Vec<Vec<String>>, Vec<String>) {
     let header = ["DISPATCH", "PROVIDER", "STATE", "FOR", "AGE", "OUTPUT", "PANE"];
     let mut rows = vec![header.iter().map(|h| toned(Tone::Dim, h)).collect::<Vec<_>>()];
     let mut waits = Vec::new();
@@ -100,7 +114,7 @@ fn silent_lines(one: &Live) -> [String; 2] {
 }
 
 /// What somebody has to do for a worker before it goes on.
-fn wait_lines(one: &Live) -> Vec<String> {
+pub(super) fn wait_lines(one: &Live) -> Vec<String> {
     let detail = one.detail.as_ref().map(|d| format!(": {}", printable(d))).unwrap_or_default();
     let detail: String = detail.chars().take(200).collect();
     let (why, next) = match one.state {

@@ -11,6 +11,7 @@ mod dispatch;
 mod doctor;
 mod exit;
 mod export;
+mod follow;
 mod gate;
 mod init;
 mod items;

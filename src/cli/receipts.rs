@@ -228,7 +228,7 @@ pub(super) fn row(receipt: &Receipt) -> Vec<String> {
     };
     vec![
         format!("{:>6}", receipt.seq),
-        receipt.ts.moment(crate::sys::now()),
+        receipt.ts.moment(crate::sys::now(), screen::zone()),
         receipt.dispatch.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
         toned(tone, &what),
     ]

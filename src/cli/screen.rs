@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anstream::adapter::strip_str;
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
+use jiff::tz::TimeZone;
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::exit::fault_code;
@@ -68,6 +69,12 @@ impl Tone {
 pub(super) fn toned(tone: Tone, text: &str) -> String {
     let style = tone.style();
     format!("{style}{text}{style:#}")
+}
+
+/// The time zone in which people read times: `TZ`, or the system's.
+pub(super) fn zone() -> &'static TimeZone {
+    static ZONE: OnceLock<TimeZone> = OnceLock::new();
+    ZONE.get_or_init(TimeZone::system)
 }
 
 /// The columns of the terminal that the answer goes to, if it goes to one.

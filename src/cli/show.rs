@@ -6,22 +6,21 @@ use serde::Serialize;
 
 use super::Context;
 use super::args::ShowArgs;
-use super::dispatch::Finished;
 use super::exit::Answer;
-use super::screen::{Tone, printable, toned};
+use super::screen::{Tone, printable, toned, zone};
 use super::table::{Fit, table};
-use super::why;
-use crate::dispatch::view::Standing;
+use super::{live, why};
+use crate::dispatch::view::{Live, Standing};
 use crate::dispatch::{Request, view};
 use crate::domain::event::PaidBy;
 use crate::domain::gate::check::{short, short_ref};
 use crate::domain::line::quoted;
 use crate::domain::outcome::{Decision, Outcome};
 use crate::domain::plan::Plan;
-use crate::domain::receipt::{Body, DispatchClosed, Strategy, TreeEnd};
+use crate::domain::receipt::{Body, DispatchClosed, Kind, Strategy, TreeEnd};
 use crate::domain::span::{counted, dollars, human_millis};
 use crate::domain::tree::Tri;
-use crate::domain::{DispatchId, Fault};
+use crate::domain::{DispatchId, Fault, Name, Timestamp};
 use crate::git::Git;
 use crate::ledger::Receipt;
 use crate::project::Project;
@@ -31,21 +30,103 @@ use crate::sys::now;
 /// The change of a dispatch, in its folder.
 const DIFF: &str = "diff.patch";
 
+/// A dispatch as JSON, whatever its state.
 #[derive(Serialize)]
-struct Open<'a> {
+struct Shown<'a> {
     schema: &'static str,
     id: &'a DispatchId,
     state: State,
-    plan: &'a Plan,
+    /// The first line of the instruction that says something.
+    title: Option<String>,
+    /// The instruction; absent where its file is gone.
+    instruction: Option<String>,
+    /// The plan; absent where its file is gone.
+    plan: Option<Plan>,
+    /// When it was planned.
+    begun: Option<Timestamp>,
+    /// When it was closed.
+    ended: Option<Timestamp>,
+    /// What it is doing, while it is not closed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    live: Option<Live>,
+    /// Its closing receipt.
+    closed: Option<&'a DispatchClosed>,
+    /// Its last landing, unless that was taken back.
+    landed: Option<Landing>,
+    /// What a person does next.
+    next: String,
 }
 
-/// What is going on with a dispatch of which nothing else is told.
-#[derive(Clone, Copy, Serialize)]
+/// Where a dispatch landed.
+#[derive(Serialize)]
+struct Landing {
+    target: Option<String>,
+    commit: String,
+    at: Timestamp,
+}
+
+/// Where a dispatch stands.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum State {
     Running,
+    Closed,
     Lost,
     Broken,
+}
+
+impl State {
+    /// What a person does next, where it is not closed.
+    fn next(self, id: &DispatchId) -> String {
+        match self {
+            Self::Running | Self::Closed => {
+                format!("`vnx logs {id} -f` or `vnx attach {id}` follows it, `vnx cancel {id}` ends it")
+            }
+            Self::Lost => "any next command finishes it, such as `vnx ps`".to_owned(),
+            Self::Broken => "`vnx audit-chain verify` says what is missing".to_owned(),
+        }
+    }
+}
+
+/// Prints a dispatch as JSON.
+pub(super) fn json(context: &Context, project: &Project, id: &DispatchId, closed: Option<&DispatchClosed>) {
+    let state = if closed.is_some() { State::Closed } else { State::Running };
+    shown(context, project, id, state, closed);
+}
+
+fn shown(context: &Context, project: &Project, id: &DispatchId, state: State, closed: Option<&DispatchClosed>) {
+    let receipts = view::receipts(project, id).unwrap_or_default();
+    let plan = view::plan(project, id).ok();
+    let at = |kind: Kind| receipts.iter().find(|r| r.body.kind() == kind).map(|r| r.ts);
+    context.screen.json(&Shown {
+        schema: "vnx.dispatch/1",
+        id,
+        state,
+        title: view::title(project, id),
+        instruction: Request::read(&project.paths, id).and_then(|request| request.instruction),
+        begun: plan.as_ref().map(|plan| plan.made),
+        plan,
+        ended: at(Kind::DispatchClosed),
+        live: if closed.is_none() { view::one(project, id) } else { None },
+        landed: landing(&receipts),
+        next: closed.map_or_else(|| state.next(id), |closed| next(project, &receipts, id, closed)),
+        closed,
+    });
+}
+
+/// The last landing, unless that was one that took another back.
+fn landing(receipts: &[Receipt]) -> Option<Landing> {
+    let last =
+        receipts.iter().rev().find_map(|r| if let Body::MergeLanded(m) = &r.body { Some((m, r.ts)) } else { None });
+    let (landed, at) = last?;
+    let started = receipts.iter().find_map(|r| match &r.body {
+        Body::MergeStarted(m) if m.nonce == landed.nonce => Some(m),
+        _ => None,
+    });
+    if started.is_some_and(|m| m.strategy == Strategy::Revert) {
+        return None;
+    }
+    Some(Landing { target: started.map(|m| short_ref(&m.target).to_owned()), commit: landed.commit.clone(), at })
 }
 
 pub(super) fn run(context: &Context, args: &ShowArgs) -> Result<Answer, Fault> {
@@ -70,18 +151,12 @@ pub(super) fn run(context: &Context, args: &ShowArgs) -> Result<Answer, Fault> {
         }
     };
     if args.json {
-        context.screen.json(&Finished { schema: "vnx.dispatch/1", id: &id, closed: &closed });
+        json(context, &project, &id, Some(&closed));
         return Ok(Answer::Good);
     }
     let verdict = &closed.verdict;
-    let begun = view::plan(&project, &id).map(|plan| format!("{} UTC ", plan.made.moment(now()))).unwrap_or_default();
-    let route = format!("{} on {}, {begun}from {}", closed.agent, closed.provider, short_ref(&closed.base.name));
-    context.screen.answer(&format!("{}  {}", toned(Tone::Strong, id.as_str()), printable(&route)));
-    if let Some(asked) = Request::read(&project.paths, &id).and_then(|asked| asked.title()) {
-        let (start, more): (String, _) =
-            (asked.chars().take(120).collect(), asked.chars().nth(120).map_or("", |_| "…"));
-        context.screen.answer(&toned(Tone::Dim, &format!("{}{more}", printable(&start))));
-    }
+    let begun = view::plan(&project, &id).map(|plan| plan.made).ok();
+    head(context, &project, &id, (&closed.agent, &closed.provider, &closed.base.name), begun);
     context.screen.answer(&format!(
         "{}  {}: {}",
         toned(Tone::of(verdict.decision), verdict.decision.word()),
@@ -99,6 +174,24 @@ pub(super) fn run(context: &Context, args: &ShowArgs) -> Result<Answer, Fault> {
     Ok(Answer::Good)
 }
 
+/// What it is, and what it is about.
+fn head(
+    context: &Context,
+    project: &Project,
+    id: &DispatchId,
+    (agent, provider, base): (&Name, &Name, &str),
+    begun: Option<Timestamp>,
+) {
+    let begun = begun.map(|at| format!("{} ", at.moment(now(), zone()))).unwrap_or_default();
+    let route = format!("{agent} on {provider}, {begun}from {}", short_ref(base));
+    context.screen.answer(&format!("{}  {}", toned(Tone::Strong, id.as_str()), printable(&route)));
+    if let Some(title) = view::title(project, id) {
+        let (start, more): (String, _) =
+            (title.chars().take(120).collect(), title.chars().nth(120).map_or("", |_| "…"));
+        context.screen.answer(&toned(Tone::Dim, &format!("{}{more}", printable(&start))));
+    }
+}
+
 fn not_closed(
     context: &Context,
     project: &Project,
@@ -106,21 +199,43 @@ fn not_closed(
     state: State,
     json: bool,
 ) -> Result<Answer, Fault> {
-    let plan = view::plan(project, id)?;
-    let answer = if matches!(state, State::Broken) { Answer::No } else { Answer::Good };
+    let answer = if state == State::Broken { Answer::No } else { Answer::Good };
     if json {
-        context.screen.json(&Open { schema: "vnx.open/1", id, state, plan: &plan });
+        shown(context, project, id, state, None);
         return Ok(answer);
     }
-    let state = match state {
-        State::Running => "is running: see `vnx ps` and `vnx logs -f`".to_owned(),
-        State::Lost => "lost its supervisor and is not finished: see `vnx doctor`".to_owned(),
-        State::Broken => {
-            let bad = toned(Tone::Bad, "broken");
-            format!("is {bad}: receipts of it are missing from the ledger: see `vnx audit-chain verify`")
+    let plan = view::plan(project, id)?;
+    head(context, project, id, (&plan.agent, &plan.provider, &plan.base.name), Some(plan.made));
+    let live = view::one(project, id);
+    let word = match (state, &live) {
+        (State::Running | State::Closed, Some(live)) => {
+            let since = human_millis(now().millis_since(live.state_since));
+            let detail = live.detail.as_ref().map(|d| format!(": {d}")).unwrap_or_default();
+            format!("{} for {since}{}", toned(live::tone(live.state), live.state.word()), printable(&detail))
+        }
+        (State::Running | State::Closed, None) => toned(Tone::Good, "running"),
+        (State::Lost, _) => format!("{}: its supervisor is gone, and it is not finished", toned(Tone::Bad, "lost")),
+        (State::Broken, _) => {
+            format!("{}: receipts of it are missing from the ledger", toned(Tone::Bad, "broken"))
         }
     };
-    context.screen.answer(&format!("{id}  {} on {}, {state}", plan.agent, plan.provider));
+    context.screen.answer(&word);
+    let mut rows = Vec::new();
+    if let Some(live) = &live {
+        rows.extend(live.doing.as_ref().map(|doing| ("now", doing.clone())));
+        let pid = live.pid.map(|pid| format!(", process {pid}")).unwrap_or_default();
+        rows.push(("worker", format!("{}, {} lane{pid}", live.provider, live.lane.word())));
+        rows.extend(live.pane.as_ref().map(|pane| ("pane", pane.clone())));
+    }
+    rows.push(("branch", plan.branch.clone()));
+    rows.push(("worktree", plan.worktree.clone()));
+    rows.push(("limits", format!("{} in all, {} without progress", plan.limits.deadline, plan.limits.idle)));
+    rows.push(("next", state.next(id)));
+    let rows: Vec<Vec<String>> =
+        rows.into_iter().map(|(k, v)| vec![format!("  {}", toned(Tone::Dim, k)), printable(&v)]).collect();
+    for line in table(&rows) {
+        context.screen.answer(&line);
+    }
     Ok(answer)
 }
 

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::Context;
 use super::args::StatusArgs;
 use super::exit::Answer;
-use super::live::live_rows;
+use super::live::live_lines;
 use super::receipts::row;
 use super::screen::{self, Tone, printable, toned};
 use super::table::{Fit, fitted, width};
@@ -171,14 +171,14 @@ fn rows_of(line: &str, columns: usize) -> usize {
 fn page(overview: &Overview, lines: &[Vec<u8>], redraws: bool) -> Vec<String> {
     let columns = screen::columns();
     let mut page = fitted(&head(overview, redraws), Fit::Wrap, columns);
-    let (rows, waits) = live_rows(&overview.dispatches, overview.at);
+    let (running, waits) = live_lines(&overview.dispatches, overview.at, columns);
     page.push(String::new());
     // First what somebody has to do.
     page.extend(waits);
     if overview.dispatches.is_empty() {
         page.push(toned(Tone::Dim, "nothing is running"));
     } else {
-        page.extend(fitted(&rows, Fit::Drop, columns));
+        page.extend(running);
     }
     // What cannot be read is why the ledger is not believed, which is told above.
     let last: Vec<Receipt> = lines.iter().filter_map(|line| format::read(line).ok()).collect();
@@ -211,7 +211,7 @@ fn head(overview: &Overview, redraws: bool) -> Vec<Vec<String>> {
     let mut rows = vec![
         (
             toned(Tone::Strong, "vnx"),
-            format!("{}  {} UTC{leave}", toned(Tone::Strong, &printable(project)), at.clock()),
+            format!("{}  {}{leave}", toned(Tone::Strong, &printable(project)), at.clock(screen::zone())),
         ),
         (toned(Tone::Dim, "running"), format!("{} of {}", slots.used, slots.of)),
     ];

@@ -2,9 +2,7 @@
 
 use serde::Serialize;
 
-use super::request::Request;
 use super::view::{self, Live};
-use crate::domain::line::summary;
 use crate::domain::{DispatchId, Fault};
 use crate::project::Project;
 use crate::state::{Known, State, Wanted};
@@ -23,12 +21,6 @@ pub struct Listed {
     pub live: Option<Live>,
 }
 
-/// The title of a dispatch: the first line of its instruction that says something.
-pub fn title(project: &Project, id: &DispatchId) -> Option<String> {
-    let title = Request::read(&project.paths, id)?.title()?;
-    Some(summary(&title)).filter(|title| !title.is_empty())
-}
-
 /// Those that are wanted, the one that was asked for last first; at most so many. Dispatches of reviewers are gates'.
 /// `progress` hears how many receipts are read, if that has to be.
 pub fn list(project: &Project, wanted: &Wanted, most: usize, progress: &dyn Fn(u64)) -> Result<Vec<Listed>, Fault> {
@@ -38,7 +30,7 @@ pub fn list(project: &Project, wanted: &Wanted, most: usize, progress: &dyn Fn(u
     let listed = |known: Known| {
         let at = live.iter().position(|one| one.id == known.id);
         let live = at.map(|at| live.swap_remove(at));
-        Listed { title: title(project, &known.id), known, live }
+        Listed { title: view::title(project, &known.id), known, live }
     };
     Ok(known.into_iter().map(listed).collect())
 }

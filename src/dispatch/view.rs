@@ -9,10 +9,12 @@ use serde::Serialize;
 
 use super::claim::refuse_swapped;
 use super::guard;
+use super::request::Request;
 use super::supervise::read_plan;
 use crate::anchor;
 use crate::domain::event::{StateSource, WorkerState};
 use crate::domain::id::meant;
+use crate::domain::line::summary;
 use crate::domain::plan::{Lane, Plan};
 use crate::domain::receipt::{Body, DispatchClosed, Kind};
 use crate::domain::{DispatchId, Fault, Name, Timestamp};
@@ -21,7 +23,7 @@ use crate::project::Project;
 use crate::state::{State as Projections, StateError};
 use crate::sys::{files, lock, path};
 use crate::worker;
-use crate::worker::control::{self, Answer, Request};
+use crate::worker::control::{self, Answer};
 
 /// A dispatch that is not closed.
 #[derive(Debug, Clone, Serialize)]
@@ -46,6 +48,12 @@ pub struct Live {
     /// What it waits for, in the CLI's words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// What it said last that it does: a tool that it calls, or its own words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub doing: Option<String>,
+    /// The first line of its instruction.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
     /// How it is connected.
     pub lane: Lane,
     /// The worker's process id.
@@ -217,45 +225,69 @@ pub fn file(project: &Project, id: &DispatchId, name: &str) -> Result<Option<Vec
     Ok(files::read_capped(&project.paths.dispatch(id).join(name), 64 << 20)?)
 }
 
-/// Everything that is not closed.
+/// Everything that is not closed, the one that was claimed last first.
 pub fn live(project: &Project) -> Result<Vec<Live>, Fault> {
     let mut live = Vec::new();
     for name in files::names(&project.paths.open())? {
-        let Ok(id) = DispatchId::parse(&name) else {
-            continue;
-        };
-        // A claim that is being written has none of both yet; it appears in a moment.
-        let Some(claim) = Claim::of(project, &id) else {
-            continue;
-        };
-        let folder = project.paths.dispatch(&id);
-        let answer = control::ask(&folder, &Request::Status, Duration::from_millis(500))?;
-        let alive = !lock::is_free(&folder.join("lock"))?;
-        if is_closed(project, &id) {
-            continue;
+        if let Ok(id) = DispatchId::parse(&name) {
+            live.extend(of_open(project, id)?);
         }
-        let answering = answer.is_some();
-        let answer = answer.unwrap_or_else(|| last_known(project, &id, claim.made, alive));
-        let pane = files::read_capped(&folder.join("pane"), 4096)?;
-        let pane = pane.map(|b| String::from_utf8_lossy(&b).trim().to_owned()).filter(|p| !p.starts_with("none"));
-        live.push(Live {
-            id,
-            agent: claim.agent,
-            provider: claim.provider,
-            since: claim.made,
-            state: answer.state,
-            answering,
-            source: answer.source,
-            state_since: answer.since,
-            detail: answer.detail,
-            lane: claim.lane,
-            pid: answer.pid,
-            output_bytes: answer.output_bytes,
-            pane,
-            worktree: claim.worktree,
-        });
     }
+    live.sort_by(|a, b| (b.since, &b.id).cmp(&(a.since, &a.id)));
     Ok(live)
+}
+
+/// A dispatch that is not closed; none if it is, or it cannot be read now.
+pub fn one(project: &Project, id: &DispatchId) -> Option<Live> {
+    of_open(project, id.clone()).ok().flatten()
+}
+
+fn of_open(project: &Project, id: DispatchId) -> Result<Option<Live>, Fault> {
+    // A claim that is being written has neither plan nor receipt yet; it appears in a moment.
+    let Some(claim) = Claim::of(project, &id) else { return Ok(None) };
+    let folder = project.paths.dispatch(&id);
+    let answer = control::ask(&folder, &control::Request::Status, Duration::from_millis(500))?;
+    let alive = !lock::is_free(&folder.join("lock"))?;
+    if is_closed(project, &id) {
+        return Ok(None);
+    }
+    let answering = answer.is_some();
+    let answer = answer.unwrap_or_else(|| last_known(project, &id, claim.made, alive));
+    Ok(Some(Live {
+        agent: claim.agent,
+        provider: claim.provider,
+        since: claim.made,
+        state: answer.state,
+        answering,
+        source: answer.source,
+        state_since: answer.since,
+        detail: answer.detail,
+        doing: answer.doing,
+        title: title(project, &id),
+        lane: claim.lane,
+        pid: answer.pid,
+        output_bytes: answer.output_bytes,
+        pane: pane(&folder)?,
+        worktree: claim.worktree,
+        id,
+    }))
+}
+
+/// The pane of a dispatch, as `session %pane`, if it has one by now.
+pub fn pane_of(project: &Project, id: &DispatchId) -> Option<String> {
+    pane(&project.paths.dispatch(id)).ok().flatten()
+}
+
+/// The same of its folder, as `session %pane`; none while it has none.
+fn pane(folder: &Path) -> Result<Option<String>, Fault> {
+    let pane = files::read_capped(&folder.join("pane"), 4096)?;
+    Ok(pane.map(|b| String::from_utf8_lossy(&b).trim().to_owned()).filter(|p| !p.starts_with("none")))
+}
+
+/// What is asked of a dispatch, in short: the first line of its instruction that says something.
+pub fn title(project: &Project, id: &DispatchId) -> Option<String> {
+    let title = Request::read(&project.paths, id)?.title()?;
+    Some(summary(&title)).filter(|title| !title.is_empty())
 }
 
 /// Dispatches that are not open and whose receipts are missing, where the end of the ledger shows that some may be.
@@ -302,6 +334,7 @@ pub(super) fn last_known(project: &Project, id: &DispatchId, made: Timestamp, al
         source: StateSource::Lock,
         since: made,
         detail: None,
+        doing: None,
         pid: None,
         accepted: true,
         output_bytes: 0,

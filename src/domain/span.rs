@@ -139,9 +139,18 @@ pub fn counted(n: u64, thing: &str) -> String {
     format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
 }
 
-/// Millionths of a US dollar as people write them: `$0.053100`.
+/// Millionths of a US dollar as people write them: `$0.05`, and more digits of what is less than a cent.
 pub fn dollars(micros: u64) -> String {
-    format!("${}.{:06}", micros / 1_000_000, micros % 1_000_000)
+    match micros {
+        0 => "$0".to_owned(),
+        1..100 => "<$0.0001".to_owned(),
+        100..10_000 => format!("$0.{:04}", micros / 100),
+        // To the next cent, as a price is.
+        _ => {
+            let cents = (micros + 5_000) / 10_000;
+            format!("${}.{:02}", cents / 100, cents % 100)
+        }
+    }
 }
 
 #[cfg(test)]
@@ -186,6 +195,7 @@ mod tests {
         ] {
             assert_eq!(human_millis(ms), words);
         }
-        assert_eq!((dollars(53_100), dollars(12_000_001)), ("$0.053100".to_owned(), "$12.000001".to_owned()));
+        let told = [0, 99, 4_310, 53_100, 995_000, 12_000_001].map(dollars);
+        assert_eq!(told, ["$0", "<$0.0001", "$0.0043", "$0.05", "$1.00", "$12.00"]);
     }
 }

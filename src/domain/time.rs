@@ -3,6 +3,7 @@
 use std::fmt;
 
 use jiff::civil::{Date, DateTime, Time};
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 /// Microseconds since the Unix epoch. Time is a claim of the local clock: order in the ledger
@@ -44,14 +45,15 @@ impl Timestamp {
     pub fn compact(self) -> String {
         self.0.strftime("%Y%m%d-%H%M%S").to_string()
     }
-    /// `HH:MM:SS`, UTC.
-    pub fn clock(self) -> String {
-        self.0.strftime("%H:%M:%S").to_string()
+    /// `HH:MM:SS` in a time zone.
+    pub fn clock(self, zone: &TimeZone) -> String {
+        zone.to_datetime(self.0).strftime("%H:%M:%S").to_string()
     }
-    /// For lists, UTC: `HH:MM:SS`, and on another day than `now`'s `YYYY-MM-DD HH:MM`.
-    pub fn moment(self, now: Self) -> String {
-        let day = |at: Self| at.0.strftime("%Y-%m-%d").to_string();
-        if day(self) == day(now) { self.clock() } else { self.0.strftime("%Y-%m-%d %H:%M").to_string() }
+    /// For lists, in a time zone: `HH:MM:SS`, and on another day than `now`'s `YYYY-MM-DD HH:MM`.
+    pub fn moment(self, now: Self, zone: &TimeZone) -> String {
+        let day = |at: Self| zone.to_datetime(at.0).date();
+        let text = || zone.to_datetime(self.0).strftime("%Y-%m-%d %H:%M").to_string();
+        if day(self) == day(now) { self.clock(zone) } else { text() }
     }
     /// Milliseconds from `earlier` to here, zero if the clock went back.
     pub fn millis_since(self, earlier: Self) -> u64 {
@@ -83,8 +85,15 @@ mod tests {
     #[test]
     fn parts_and_distances() {
         let at = Timestamp::from_micros(1_795_255_323_000_001).unwrap();
-        assert_eq!((at.compact(), at.clock()), ("20261121-100203".to_owned(), "10:02:03".to_owned()));
-        let moment = |hours: i64| at.moment(Timestamp::from_micros(at.micros() + hours * 3_600_000_000).unwrap());
+        assert_eq!((at.compact(), at.clock(&TimeZone::UTC)), ("20261121-100203".to_owned(), "10:02:03".to_owned()));
+        let later = |hours: i64| Timestamp::from_micros(at.micros() + hours * 3_600_000_000).unwrap();
+        let moment = |hours: i64| at.moment(later(hours), &TimeZone::UTC);
+        // It is 23:02 there, and another day an hour later.
+        let east = TimeZone::fixed(jiff::tz::offset(13));
+        assert_eq!(
+            (at.clock(&east), at.moment(later(1), &east)),
+            ("23:02:03".to_owned(), "2026-11-21 23:02".to_owned())
+        );
         assert_eq!((moment(13), moment(14)), ("10:02:03".to_owned(), "2026-11-21 10:02".to_owned()));
         let later = Timestamp::from_micros(at.micros() + 2_500_999).unwrap();
         assert_eq!((later.millis_since(at), at.millis_since(later)), (2500, 0));

@@ -85,6 +85,9 @@ pub struct Answer {
     /// What it waits for, in the CLI's words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// What it said last that it does: a tool that it calls, or its own words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doing: Option<String>,
     /// The worker's process id, once it runs.
     pub pid: Option<u32>,
     /// The request was taken on.

@@ -4,6 +4,7 @@ use super::pipes::Pipes;
 use super::record::Recorder;
 use super::terminal::Terminal;
 use crate::domain::event::{Event, Heard, Listener, Reply, StateSource, WorkerState};
+use crate::domain::line::summary;
 
 /// What came.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub(super) struct Told {
     pub(super) closing: bool,
     /// The last thing that was heard is an error that the CLI tries again after.
     pub(super) trouble: bool,
+    /// What it said last that it does.
+    pub(super) doing: Option<String>,
     /// The states it went through, in order, and what it waits for in each.
     pub(super) states: Vec<(WorkerState, StateSource, Option<String>)>,
     /// Keys that answer a dialog.
@@ -49,11 +52,22 @@ impl Told {
         self.writes.extend(heard.writes);
         self.keys = heard.keys.or(self.keys.take());
         self.reply = heard.reply.or(self.reply.take());
+        self.doing = heard.events.iter().rev().find_map(doing).or(self.doing.take());
         self.states.extend(heard.events.into_iter().filter_map(|event| match event {
             Event::State { state, source, detail } => Some((state, source, detail)),
             _ => None,
         }));
     }
+}
+
+/// What an event tells of what a worker does: the tool that it calls, or its own words.
+fn doing(event: &Event) -> Option<String> {
+    let text = match event {
+        Event::ToolUse { name, input } => summary(&format!("{name} {input}")),
+        Event::Text { text } => summary(text),
+        _ => return None,
+    };
+    Some(text).filter(|text| !text.is_empty())
 }
 
 /// The connection.

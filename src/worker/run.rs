@@ -142,6 +142,8 @@ pub(super) struct Watch<'a> {
     pub(super) state: WorkerState,
     source: StateSource,
     pub(super) detail: Option<String>,
+    /// What it said last that it does.
+    doing: Option<String>,
     since: Timestamp,
     pub(super) since_instant: Instant,
     pub(super) closing: Option<Closing>,
@@ -235,6 +237,7 @@ impl<'a> Watch<'a> {
             state,
             source: StateSource::Process,
             detail: None,
+            doing: None,
             since: crate::sys::now(),
             since_instant: now,
             closing: None,
@@ -366,6 +369,7 @@ impl<'a> Watch<'a> {
         if told.progress {
             self.progress = Instant::now();
         }
+        self.doing = told.doing.or(self.doing.take());
         for (state, source, detail) in told.states {
             let leaving = self.ending.is_some() || self.closing.is_some_and(|c| c.asked);
             if !leaving && self.state != WorkerState::Exited {
@@ -449,6 +453,7 @@ impl<'a> Watch<'a> {
             source: self.source,
             since: self.since,
             detail: self.detail.clone(),
+            doing: self.doing.clone(),
             pid: Some(self.pid),
             accepted,
             output_bytes: out + err,
