@@ -79,8 +79,9 @@ fn gc(context: &Context, args: &GcArgs) -> Result<Answer, Fault> {
     };
     let wanted_names = args.names.iter().map(whole).collect::<Result<Vec<_>, _>>()?;
     let wanted = Wanted { names: wanted_names, age, most: args.max_total, apply: args.apply };
-    let rows = trees::collect_garbage(&project, &wanted)?;
+    // Those of worktrees that stand are theirs.
     let branches = trees::landed_branches(&project, &wanted)?;
+    let rows = trees::collect_garbage(&project, &wanted)?;
     let reclaimed = rows.iter().filter(|row| row.removed).map(|row| row.bytes).sum();
     if args.json {
         let schema = "vnx.worktree-gc/1";

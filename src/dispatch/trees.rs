@@ -408,10 +408,11 @@ pub fn landed_branches(project: &Project, wanted: &Wanted) -> Result<Vec<LandedB
         if !is_wanted || stands || !matches!(view::closed(project, &id), Ok(Some(_))) {
             continue;
         }
-        let target = view::plan(project, &id).and_then(|plan| gates::target(project, &plan, None));
-        let Some(target) = target.ok().filter(|target| repository.is_ancestor(&commit, target).unwrap_or(false)) else {
-            continue;
-        };
+        let Ok(plan) = view::plan(project, &id) else { continue };
+        let has_all = |target: &String| repository.is_ancestor(&commit, target).unwrap_or(false);
+        // One without a commit of its own has landed nowhere.
+        let target = gates::target(project, &plan, None).ok().filter(|_| commit != plan.base.commit);
+        let Some(target) = target.filter(has_all) else { continue };
         let (branch, target) = (id.branch(), short_ref(&target).to_owned());
         let dropped = wanted.apply && give_up(project, &id, Some(format!("{target} has all of it"))).is_ok();
         found.push(LandedBranch { id, branch, target, dropped });
