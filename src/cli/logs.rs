@@ -17,10 +17,12 @@ use crate::domain::{DispatchId, Fault};
 use crate::project::Project;
 use crate::sys::watch::FolderWatch;
 use crate::sys::{files, lock, process};
-use crate::worker::{self, Left, Plain, Recorded, Source, drawn};
+use crate::worker::{self, Left, Plain, Recorded, Replay, Source, drawn};
 
 /// The key that detaches unless another is named, as in dtach and abduco.
 const CTRL_BACKSLASH: u8 = 0x1c;
+/// The recording of an interactive worker's terminal, in its folder.
+const CAST: &str = "terminal.cast";
 /// How soon a worker that has no screen yet is asked again.
 const SOON: Duration = Duration::from_millis(50);
 
@@ -41,7 +43,36 @@ pub(super) fn logs(context: &Context, args: &LogsArgs) -> Result<Answer, Fault> 
     } else {
         Form::People
     };
+    if !args.follow && form != Form::Json && shows_a_screen(&project, &id) {
+        return screen_text(context, &project, &id, form);
+    }
     follow(context, &project, &id, form, args.follow)?;
+    Ok(Answer::Good)
+}
+
+/// Whether what a worker says is to be read on a screen that it draws again and again, and there is a recording of that.
+fn shows_a_screen(project: &Project, id: &DispatchId) -> bool {
+    let is_interactive = || view::plan(project, id).is_ok_and(|plan| plan.lane == Lane::Interactive);
+    is_interactive() && !only_draws(project, id) && project.paths.dispatch(id).join(CAST).exists()
+}
+
+/// Prints what a terminal would have shown, or the recording itself.
+fn screen_text(context: &Context, project: &Project, id: &DispatchId, form: Form) -> Result<Answer, Fault> {
+    let mut cast = Growing::at(project.paths.dispatch(id).join(CAST));
+    if form == Form::Raw {
+        cast.read(|line| context.screen.bytes(&[line, b"\n"].concat()))?;
+        return Ok(Answer::Good);
+    }
+    let mut replay = Replay::default();
+    cast.read(|line| replay.take(line))?;
+    let lines = replay.lines();
+    for line in &lines {
+        context.screen.answer(&said(line.trim_end()));
+    }
+    if lines.is_empty() {
+        let is_over = view::is_closed(project, id);
+        context.screen.story(if is_over { "its screen stayed empty" } else { "its screen is empty so far" });
+    }
     Ok(Answer::Good)
 }
 
@@ -154,7 +185,7 @@ fn follow(context: &Context, project: &Project, id: &DispatchId, form: Form, on:
     // Watching begins before the first read, so nothing falls between.
     let watch = on.then(|| FolderWatch::on(&folder));
     let mut events = Growing::at(folder.join("events.ndjson"));
-    let mut cast = (form != Form::Json && only_draws(project, id)).then(|| Growing::at(folder.join("terminal.cast")));
+    let mut cast = (form != Form::Json && only_draws(project, id)).then(|| Growing::at(folder.join(CAST)));
     let mut plain = Plain::default();
     let answer = |line: &str| context.screen.answer(&said(line));
     let mut spoke = cast.is_some();

@@ -88,7 +88,7 @@ pub(super) enum Command {
     List(ListArgs),
     /// Show one dispatch: verdict, evidence, facts
     Show(ShowArgs),
-    /// Print what a worker said
+    /// Print what a worker said; of an interactive one the text of its screen
     Logs(LogsArgs),
     /// Open a worker's screen, or follow its event stream
     ///

@@ -227,7 +227,7 @@ pub(in crate::cli) struct LogsArgs {
     /// Follow until the dispatch is closed
     #[arg(short, long)]
     pub(in crate::cli) follow: bool,
-    /// Print the worker's original lines
+    /// Print the worker's original lines; of an interactive one the recording (asciicast)
     #[arg(long, conflicts_with = "json")]
     pub(in crate::cli) raw: bool,
     /// Print the recording as it is stored, one JSON object a line
