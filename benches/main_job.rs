@@ -37,7 +37,7 @@ fn first_instruction(place: &Place) {
         let begun = now();
         let output = place.command(VNX).args(DISPATCH).arg(&script).output().unwrap();
         let ended = now();
-        // An empty commit changes nothing: the verdict is `investigate`, which is exit 4.
+        // An empty commit changes nothing: the verdict is `unproven`, which is exit 4.
         assert_eq!(output.status.code(), Some(4), "{}", String::from_utf8_lossy(&output.stderr));
         ours.push(moment(&first) - begun);
         tails.push(ended - moment(&last));

@@ -33,7 +33,7 @@ fn an_anchor_shows_truncation_rewriting_rollback_and_replacement() {
         std::fs::write(world.ledger(), lines[..keep].join("\n") + "\n").unwrap();
         assert_eq!(verify(3), "truncated", "{keep} of {}", lines.len());
     }
-    std::fs::write(world.ledger(), rewrite(&sound, "\"investigate\"", "\"accept\"")).unwrap();
+    std::fs::write(world.ledger(), rewrite(&sound, "\"unproven\"", "\"accept\"")).unwrap();
     assert_eq!(verify(3), "rewritten");
     std::fs::write(world.ledger(), "").unwrap();
     assert_eq!(verify(3), "truncated");
@@ -52,7 +52,7 @@ fn an_anchor_shows_truncation_rewriting_rollback_and_replacement() {
     world.git(&["update-ref", "-d", "refs/vnx/anchors"]);
     assert_eq!(verify(3), "bad_anchor", "the ledger tells of it");
     let text = lines[..lines.len() - 1].join("\n") + "\n";
-    std::fs::write(world.ledger(), rewrite(&text, "\"investigate\"", "\"accept\"")).unwrap();
+    std::fs::write(world.ledger(), rewrite(&text, "\"unproven\"", "\"accept\"")).unwrap();
     assert_eq!(verify(3), "rewritten", "the witness outside of the repository remembers");
     std::fs::write(world.ledger(), &sound).unwrap();
     world.git(&["update-ref", "refs/vnx/anchors", "HEAD"]);
@@ -188,7 +188,7 @@ fn what_git_would_believe_is_not_believed() {
     let checkpoint = world.git(&["cat-file", "-p", &blob]);
     let root = checkpoint.lines().nth(2).unwrap().to_owned();
     // Another root, for the ledger as somebody would like it.
-    let forged = rewrite(&sound, "\"investigate\"", "\"accept\"");
+    let forged = rewrite(&sound, "\"unproven\"", "\"accept\"");
     let other = "A".repeat(43) + "=";
     // The file in the tree is for people; the commit's own message counts.
     poison(&world, &blob, &root, &other);
@@ -323,7 +323,7 @@ fn an_anchor_that_git_lost_comes_back_or_is_made_again_where_the_witness_remembe
     assert!(verify.out.contains("vnx audit-chain seal --lost"), "{}", verify.out);
     world.vnx(&["audit-chain", "seal"]).expect(3);
     // The file is no other than the witness has seen, or nothing is written.
-    std::fs::write(world.ledger(), rewrite(&sealed, "\"investigate\"", "\"accept\"")).unwrap();
+    std::fs::write(world.ledger(), rewrite(&sealed, "\"unproven\"", "\"accept\"")).unwrap();
     world.vnx(&["audit-chain", "seal", "--lost"]).expect(3);
     std::fs::write(world.ledger(), &sealed).unwrap();
     // Nor without a witness.

@@ -297,7 +297,7 @@ fn a_question_in_between_is_not_answered_by_enter() {
     let id = start(&world, &script, &["--lane", "interactive"]);
     world.until("it works", || world.vnx(&["ps"]).out.contains("working"));
     let sent = world.vnx(&["send", &id, "the text", "--json"]);
-    assert!(sent.out.contains("\"staged\"") && sent.out.contains("a question came up"), "{}{}", sent.out, sent.err);
+    assert!(sent.out.contains("\"queued\"") && sent.out.contains("a question came up"), "{}{}", sent.out, sent.err);
     world.vnx(&["wait", &id]);
     assert_eq!(world.git(&["show", &format!("vnx/{id}:got")]), "nothing");
 }

@@ -52,7 +52,7 @@ fn the_table() {
     refused(&world, &with(&["--override", "x"]), 2, "no reason");
     refused(&world, &with(&["--env-file", "/nonexistent"]), 2, "/nonexistent");
     refused(&world, &with(&["-i", "Remove what is not used."]), 2, "would run the instruction as a script");
-    refused(&world, &with(&["Go"]), 2, "give the instruction with -i TEXT");
+    refused(&world, &with(&["Go"]), 2, "would run the instruction as a script");
     refused(&world, &with(&["-i", ""]), 2, "instruction is empty");
     refused(&world, &with(&["-i", " \n\t"]), 2, "instruction is empty");
     refused(&world, &with(&["-f", "/nonexistent"]), 2, "/nonexistent");

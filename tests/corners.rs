@@ -79,8 +79,7 @@ fn a_review_is_counted_once() {
     let id = done(&world, "echo 1 > f");
     world.vnx(&["gate", "run", &id]).expect(0);
     let today = world.vnx(&["status", "--json"]).expect(0).json()["today"].clone();
-    let figures =
-        ["accepted", "investigate", "rejected", "input_tokens", "output_tokens"].map(|key| today[key].as_u64());
+    let figures = ["accepted", "unproven", "rejected", "input_tokens", "output_tokens"].map(|key| today[key].as_u64());
     assert_eq!(figures, [Some(1), Some(0), Some(0), Some(1000), Some(10)], "{today:#}");
 }
 

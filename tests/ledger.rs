@@ -23,7 +23,7 @@ fn every_kind_of_tampering_is_named() {
     let mut swapped = lines.clone();
     swapped.swap(4, 5);
     let table = [
-        (sound.replacen("\"decision\":\"investigate\"", "\"decision\":\"accept\"", 1), 1, "edited"),
+        (sound.replacen("\"decision\":\"unproven\"", "\"decision\":\"accept\"", 1), 1, "edited"),
         (without(3), 1, "deleted"),
         (without(0), 1, "deleted"),
         (join(&swapped), 1, "reordered"),

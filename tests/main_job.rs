@@ -116,7 +116,7 @@ fn detach_wait_show_and_logs_tell_one_story() {
     let ps = world.vnx(&["ps", "--json"]).expect(0).json();
     assert_eq!(ps["dispatches"][0]["id"], id.as_str());
     assert_eq!(ps["dispatches"][0]["state"], "working");
-    assert!(world.vnx(&["show", &id]).expect(0).out.contains("is running"));
+    assert!(world.vnx(&["show", &id]).expect(0).out.contains("vnx cancel"));
     std::fs::write(world.worktrees().join(&id).join("go"), "").unwrap();
     let waited = world.vnx(&["wait", &id, "--json"]).expect(0).json();
     assert_eq!(waited["dispatches"][0]["closed"]["verdict"]["outcome"], "done");
@@ -190,8 +190,8 @@ fn the_demo_tells_its_story_and_leaves_nothing() {
     let run = world.vnx(&["demo"]).expect(0);
     for part in [
         "accept  done",
-        "investigate  empty",
-        "investigate  uncommitted",
+        "unproven  empty",
+        "unproven  uncommitted",
         "refs/vnx/rescue/",
         "the receipt was edited",
         "pane %",
@@ -212,7 +212,7 @@ fn agents_are_listed_with_where_they_come_from() {
     assert_eq!((&named("hello-world")["provider"], &named("hello-world")["error"]), (&"shell".into(), &().into()));
     assert_eq!(named("reader")["skills"], serde_json::json!(["review-code"]));
     assert!(named("reader")["origin"].as_str().unwrap().ends_with(".vnx/agents/reader/AGENT.md"));
-    assert!(named("broken")["error"].as_str().unwrap().contains("unknown variant `everything`"));
+    assert!(named("broken")["error"].as_str().unwrap().contains("\"everything\" is none of the words for this"));
     // A folder that cannot be one hides none of the others.
     world.agent("My_Agent", "");
     assert!(world.vnx(&["agent", "list", "--json"]).expect(0).json()["agents"].to_string().contains("\"My_Agent\""));

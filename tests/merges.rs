@@ -647,7 +647,7 @@ fn bad_input_is_named() {
         ("gates:\n  a: {probe: {checks: []}}\n", "`checks` needs"),
         ("gates:\n  a: {review: {providers: [claude, claude]}}\n", "names one twice"),
         ("gates:\n  a: {review: {providers: [claude], models: {gemini: x}}}\n", "not among review.providers"),
-        ("merge: {strategy: revert}\n", "expected one of merge, squash, rebase"),
+        ("merge: {strategy: revert}\n", "none of the words for this: merge, squash, rebase"),
         ("merge: {target: 'a..b'}\n", "cannot be the name of a branch"),
     ] {
         commit(&world, gates);

@@ -32,7 +32,7 @@ fn judged(world: &World, script: &str) -> (String, String, u64, String) {
 #[track_caller]
 fn assert_empty(world: &World, script: &str) {
     let (decision, outcome, _, reason) = judged(world, script);
-    assert_eq!((decision.as_str(), outcome.as_str()), ("investigate", "empty"), "{script}: {reason}");
+    assert_eq!((decision.as_str(), outcome.as_str()), ("unproven", "empty"), "{script}: {reason}");
 }
 
 #[track_caller]
@@ -44,7 +44,7 @@ fn assert_done(world: &World, commits: u64, script: &str) {
 #[track_caller]
 fn assert_unknown(world: &World, says: &str, script: &str) {
     let (decision, outcome, _, reason) = judged(world, script);
-    assert_eq!((decision.as_str(), outcome.as_str()), ("investigate", "unknown"), "{script}: {reason}");
+    assert_eq!((decision.as_str(), outcome.as_str()), ("unproven", "unknown"), "{script}: {reason}");
     let closed = world.last("dispatch.collected").to_string();
     assert!(reason.contains(says) || closed.contains(says), "{script}: {reason} {closed}");
 }
@@ -155,7 +155,7 @@ fn an_operation_that_is_half_done_is_never_accepted() {
         ),
     ] {
         let (decision, _, _, reason) = judged(&world, &script);
-        assert_eq!(decision, "investigate", "{script}: {reason}");
+        assert_eq!(decision, "unproven", "{script}: {reason}");
     }
     assert_unknown(&world, "half done", &format!("{COMMIT}; git bisect start -q"));
 }
@@ -174,7 +174,7 @@ fn history_that_was_rewritten_below_the_work_is_never_accepted() {
         assert_unknown(&world, "history was rewritten", &script);
     }
     let (decision, ..) = judged(&world, "git reset -q --hard HEAD~1");
-    assert_eq!(decision, "investigate");
+    assert_eq!(decision, "unproven");
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn history_that_is_hidden_or_forged_is_found_out() {
              open(sys.argv[2],\"wb\").write(zlib.compress(sys.argv[1].encode()+b\" %d\\0\"%len(b)+b))' $k $f; rm ../raw"
         );
         let (decision, _, _, reason) = judged(&world, &forged);
-        assert_eq!(decision, "investigate", "{object}: {reason}");
+        assert_eq!(decision, "unproven", "{object}: {reason}");
     }
 }
 

@@ -79,7 +79,7 @@ fn a_database_that_is_gone_or_damaged_or_of_another_ledger_is_made_anew() {
     }
     // A line that was edited is not shown as if it were sound; one that stands twice is the ledger's fault.
     let text = std::fs::read_to_string(world.ledger()).unwrap();
-    std::fs::write(world.ledger(), text.replace("\"investigate\"", "\"accept\"")).unwrap();
+    std::fs::write(world.ledger(), text.replace("\"unproven\"", "\"accept\"")).unwrap();
     for args in [&["receipts", "list"][..], &["receipts", "list", "--json"], &["receipts", "query", "--dispatch", &id]]
     {
         let err = world.vnx(args).expect(5).err;

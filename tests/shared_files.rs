@@ -30,7 +30,7 @@ fn what_one_worker_hides_is_missed_in_the_next() {
         assert_ne!(first, "accept", "{hiding}");
         // The folder has a name that could be made again, but no rule of the project hides it.
         let script = format!("{COMMIT}; mkdir out; echo forgotten > out/answer.md");
-        assert_eq!(decision(&world, &script), is("investigate", "uncommitted"), "{hiding}");
+        assert_eq!(decision(&world, &script), is("unproven", "uncommitted"), "{hiding}");
         let tree = world.worktrees().join(world.last_id());
         assert!(tree.join("out/answer.md").exists(), "{hiding}");
         assert_eq!(decision(&world, COMMIT), is("accept", "done"), "{hiding}");
@@ -52,10 +52,10 @@ fn its_own_ignore_file_hides_no_work_but_what_can_be_made_again() {
     let world = World::new();
     let hide = |what: &str| format!("echo '{what}' > .gitignore; git add -f .gitignore; {COMMIT}");
     for (script, expected) in [
-        (format!("{}; echo x > answer.txt", hide("*.txt")), is("investigate", "uncommitted")),
+        (format!("{}; echo x > answer.txt", hide("*.txt")), is("unproven", "uncommitted")),
         // It hides itself.
-        (format!("{COMMIT}; echo '*' > .gitignore; echo x > answer.txt"), is("investigate", "uncommitted")),
-        (format!("{COMMIT}; echo '*' > src/.gitignore; echo x > src/answer.rs"), is("investigate", "uncommitted")),
+        (format!("{COMMIT}; echo '*' > .gitignore; echo x > answer.txt"), is("unproven", "uncommitted")),
+        (format!("{COMMIT}; echo '*' > src/.gitignore; echo x > src/answer.rs"), is("unproven", "uncommitted")),
         (format!("{}; mkdir node_modules; echo x > node_modules/x", hide("node_modules/")), is("accept", "done")),
         // A tool's own folder.
         (format!("{COMMIT}; mkdir .venv; echo '*' > .venv/.gitignore; echo x > .venv/x"), is("accept", "done")),
@@ -79,7 +79,7 @@ fn settings_that_ordinary_tools_write_are_told_and_trusted() {
         assert!(told.contains(&key), "{told}");
     }
     let (first, _) = decision(&world, &format!("{COMMIT}; git config core.fsmonitor /bin/true"));
-    assert_eq!(first, "investigate");
+    assert_eq!(first, "unproven");
     assert!(world.vnx(&["show", "@last"]).expect(0).out.contains("core.fsmonitor"));
 }
 

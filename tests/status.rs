@@ -103,7 +103,7 @@ fn it_can_be_left_open_in_a_terminal_of_any_size() {
     let id = world.vnx(&["status", "--json"]).json()["dispatches"][0]["id"].as_str().unwrap().to_owned();
     std::fs::write(world.worktrees().join(&id).join("go"), "").unwrap();
     child.wait().unwrap();
-    world.until("the end", || screen().contains("nothing is running") && screen().contains("investigate"));
+    world.until("the end", || screen().contains("nothing is running") && screen().contains("unproven"));
     assert!(!screen().contains("working") && screen().contains("kept     1 worktree"), "{}", screen());
     for n in 0..9 {
         world.script(&format!("exit {n}"));

@@ -132,7 +132,7 @@ fn a_text_for_a_busy_worker_is_staged_and_one_for_a_headless_worker_is_refused()
     let id = start(&world, &["-i", "hang"]);
     until_state(&world, "working");
     let run = world.vnx(&["send", &id, "later"]).expect(4);
-    assert!(run.out.starts_with("staged"), "{}", run.out);
+    assert!(run.out.starts_with("queued"), "{}", run.out);
     world.vnx(&["cancel", &id, "--now"]).expect(0);
     let script = "while [ ! -e go ]; do sleep 0.02; done; rm go";
     let id = world.vnx(&["dispatch-agent", "--provider", "shell", "--agent", "hello-world", "--detach", "-i", script]);

@@ -30,14 +30,14 @@ const DISPATCHES: [(&str, &str, &str, &str, i32); 3] = [
         "demo-claims",
         "claims that it is done and did nothing",
         "echo 'thinking hard'; sleep 1; echo 'All done! Everything is implemented and all tests pass.'",
-        "investigate",
+        "unproven",
         4,
     ),
     (
         "demo-forgets",
         "leaves its work uncommitted",
         "echo 'writing the parser'; sleep 1; echo 'fn parse() {}' > parser.rs; echo 'finished'",
-        "investigate",
+        "unproven",
         4,
     ),
 ];
@@ -210,7 +210,7 @@ impl Stage {
         good &= self.show(&["receipts", "list"], 0)?;
         good &= self.show(&["audit-chain", "verify"], 0)?;
 
-        self.say("6. A copy of the ledger in which somebody turns one \"investigate\" into \"accept\":")?;
+        self.say("6. A copy of the ledger in which somebody turns one \"unproven\" into \"accept\":")?;
         let copy = self.root.join("tampered.ndjson");
         self.tamper(&copy)?;
         good &= self.show(&["audit-chain", "verify", "--file", "../tampered.ndjson"], 1)?;
@@ -320,7 +320,7 @@ impl Stage {
     fn tamper(&self, copy: &Path) -> Result<(), Fault> {
         let ledger = self.repository().join(".git/vnx/receipts/ledger.ndjson");
         let text = std::fs::read_to_string(&ledger).at("read", &ledger)?;
-        let forged = text.replacen("\"decision\":\"investigate\"", "\"decision\":\"accept\"", 1);
+        let forged = text.replacen("\"decision\":\"unproven\"", "\"decision\":\"accept\"", 1);
         std::fs::write(copy, forged).at("write", copy)?;
         Ok(())
     }
@@ -333,7 +333,7 @@ fn coloured(line: &str) -> String {
     let (word, rest) = rest.split_at(rest.find(' ').unwrap_or(rest.len()));
     let tone = match word {
         "accept" | "PASS" | "pass" | "GO" | "verified" => Tone::Good,
-        "investigate" | "WARN" | "HOLD" => Tone::Doubt,
+        "unproven" | "WARN" | "HOLD" => Tone::Doubt,
         "reject" | "FAIL" | "fail" | "broken" => Tone::Bad,
         _ => return line.to_owned(),
     };

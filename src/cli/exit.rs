@@ -34,7 +34,7 @@ impl Answer {
             (_, Outcome::Cancelled) => Self::Own(130),
             (_, Outcome::TimeoutTotal) => Self::Own(TIMED_OUT),
             (Decision::Accept, _) => Self::Good,
-            (Decision::Investigate, _) => Self::Own(4),
+            (Decision::Unproven, _) => Self::Own(4),
             (Decision::Reject, _) => Self::No,
         }
     }

@@ -31,7 +31,7 @@ pub(super) fn request(context: &Context, args: DispatchArgs) -> Result<Request, 
     };
     Ok(Request {
         instruction,
-        id: args.id.map(|id| DispatchId::parse(&id)).transpose()?,
+        id: args.id.map(|id| DispatchId::typed(&id)).transpose()?,
         provider: name("provider", args.provider)?,
         model: args.model,
         lane: args.lane.map(Into::into),

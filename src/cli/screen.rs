@@ -46,7 +46,7 @@ impl Tone {
     pub(super) fn of(decision: Decision) -> Self {
         match decision {
             Decision::Accept => Self::Good,
-            Decision::Investigate => Self::Doubt,
+            Decision::Unproven => Self::Doubt,
             Decision::Reject => Self::Bad,
         }
     }

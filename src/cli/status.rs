@@ -246,7 +246,7 @@ fn head(overview: &Overview, redraws: bool) -> Vec<Vec<String>> {
 fn today_words(today: &Today) -> String {
     let words = [
         (today.accepted, Tone::Good, "accept"),
-        (today.investigate, Tone::Doubt, "investigate"),
+        (today.unproven, Tone::Doubt, "unproven"),
         (today.rejected, Tone::Bad, "reject"),
         (today.landed, Tone::Good, "landed"),
         (today.reverted, Tone::Doubt, "reverted"),

@@ -43,7 +43,7 @@ pub(super) fn send(context: &Context, args: SendArgs) -> Result<Answer, Fault> {
     let steer::Sent { delivery, why, fix } = steer::send(&project, &id, &text)?;
     let (word, tone, answer) = match delivery {
         Delivery::Delivered => ("delivered", Tone::Good, Answer::Good),
-        Delivery::Staged => ("staged", Tone::Doubt, Answer::Own(4)),
+        Delivery::Queued => ("queued", Tone::Doubt, Answer::Own(4)),
         Delivery::Unknown => ("unknown", Tone::Doubt, Answer::Own(4)),
         Delivery::Refused => ("refused", Tone::Bad, Answer::No),
     };

@@ -262,7 +262,7 @@ impl Finish<'_> {
     /// What is left of a closing receipt that was refused: nothing in it is the worker's.
     fn without_words(&self, closed: DispatchClosed, why: &LedgerError) -> DispatchClosed {
         let verdict = Verdict {
-            decision: Decision::Investigate,
+            decision: Decision::Unproven,
             outcome: Outcome::Unknown,
             reason: format!("its own words were left out: {why}"),
             evidence: Vec::new(),

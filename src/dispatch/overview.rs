@@ -68,7 +68,7 @@ pub struct Today {
     /// Dispatches that were closed, by what was decided of them.
     pub accepted: u64,
     /// The same.
-    pub investigate: u64,
+    pub unproven: u64,
     /// The same.
     pub rejected: u64,
     /// Merges.
@@ -100,7 +100,7 @@ impl Today {
                 if !reviews() {
                     match verdict.decision {
                         Decision::Accept => self.accepted += 1,
-                        Decision::Investigate => self.investigate += 1,
+                        Decision::Unproven => self.unproven += 1,
                         Decision::Reject => self.rejected += 1,
                     }
                 }

@@ -453,7 +453,7 @@ fn closed_untouched(claimed: DispatchClaimed, why: &Untouched) -> DispatchClosed
         containment: Containment::default(),
         usage: crate::domain::event::Usage::default(),
         verdict: Verdict {
-            decision: Decision::Investigate,
+            decision: Decision::Unproven,
             outcome: Outcome::SupervisorLost,
             reason: why.reason.to_owned(),
             evidence: vec![why.evidence.to_owned()],

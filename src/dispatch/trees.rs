@@ -438,6 +438,9 @@ pub struct Dropped {
 /// Gives up what a dispatch has left: its worktree, with a rescue where something could be lost, and its branch, whose
 /// commits a ref keeps. [`undo`] brings both back.
 pub fn give_up(project: &Project, id: &DispatchId, reason: Option<String>) -> Result<Dropped, Fault> {
+    if project.paths.open_marker(id).exists() {
+        return Err(Fault::busy(format!("{id} is not over")).fix(format!("`vnx cancel {id}` ends it; then drop it")));
+    }
     let row = if project.worktrees().join(id.as_str()).symlink_metadata().is_ok() {
         let wanted = Wanted { names: vec![id.to_string()], age: Span(0), most: None, apply: true };
         collect_garbage(project, &wanted)?.into_iter().next()

@@ -90,7 +90,7 @@ fn named(project: &Project, text: &str) -> Result<DispatchId, Fault> {
             Fault::input("there is no dispatch yet").fix("start one: `vnx dispatch-agent --agent hello-world`")
         });
     }
-    meant(ids, |id| id.as_str(), text).map_err(|several| match several.first() {
+    meant(ids, |id| id.as_str(), &text.to_ascii_lowercase()).map_err(|several| match several.first() {
         None => Fault::input(format!("there is no dispatch {text:?}"))
             .fix("see `vnx ps` and `vnx receipts list`, or use @last"),
         Some(first) => Fault::input(format!("{text:?} means {} dispatches, the first is {first}", several.len()))

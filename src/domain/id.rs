@@ -21,6 +21,9 @@ fn follows_rule(text: &str) -> bool {
     !bytes.is_empty() && bytes.len() <= MAX_ID && bytes[0] != b'-' && bytes.iter().all(inner)
 }
 
+/// The rule in words.
+const RULE: &str = "it may have 1 to 63 characters: lower-case letters, digits, and - but not at its beginning";
+
 /// A name that a person gave: an agent, a skill, a provider, a project.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -32,8 +35,7 @@ impl Name {
         if follows_rule(text) {
             return Ok(Self(text.to_owned()));
         }
-        Err(Fault::input(format!("{what} name {text:?} is not a valid id"))
-            .fix("use 1 to 63 of a-z, 0-9 and -, not starting with -"))
+        Err(Fault::input(format!("{what} name {text:?} is not valid")).fix(RULE))
     }
     /// The text.
     pub fn as_str(&self) -> &str {
@@ -72,6 +74,10 @@ impl DispatchId {
             (0..4).map(|i| char::from(ALPHABET[usize::try_from((random >> (5 * i)) & 31).unwrap_or(0)])).collect();
         Self::parse(&format!("{}-{agent}-{suffix}", at.compact()))
     }
+    /// The id that a person means who types it: that of an issue is written in capitals (`JIRA-123`).
+    pub fn typed(text: &str) -> Result<Self, Fault> {
+        Self::parse(&text.to_ascii_lowercase())
+    }
     /// Parses a full id.
     pub fn parse(text: &str) -> Result<Self, Fault> {
         Self::check(text).map(|()| Self(text.to_owned()))
@@ -81,8 +87,7 @@ impl DispatchId {
         if follows_rule(text) {
             return Ok(());
         }
-        Err(Fault::input(format!("dispatch id {text:?} is not a valid id"))
-            .fix("use 1 to 63 of a-z, 0-9 and -, not starting with -"))
+        Err(Fault::input(format!("dispatch id {text:?} is not valid")).fix(RULE))
     }
     /// The text.
     pub fn as_str(&self) -> &str {

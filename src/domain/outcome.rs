@@ -12,20 +12,20 @@ pub enum Decision {
     /// Positive evidence that the work is done.
     Accept,
     /// Finished, but unproven: a person looks.
-    Investigate,
+    Unproven,
     /// It failed.
     Reject,
 }
 
 impl Decision {
     /// Every decision.
-    pub const ALL: [Self; 3] = [Self::Accept, Self::Investigate, Self::Reject];
+    pub const ALL: [Self; 3] = [Self::Accept, Self::Unproven, Self::Reject];
 
     /// The word used in receipts and on screen.
     pub fn word(self) -> &'static str {
         match self {
             Self::Accept => "accept",
-            Self::Investigate => "investigate",
+            Self::Unproven => "unproven",
             Self::Reject => "reject",
         }
     }
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn words_are_shown_as_they_are_written() {
-        for decision in [Decision::Accept, Decision::Investigate, Decision::Reject] {
+        for decision in [Decision::Accept, Decision::Unproven, Decision::Reject] {
             assert_eq!(serde_json::to_string(&decision).unwrap(), format!("\"{decision}\""));
             assert_eq!(format!("{decision:<12}|").len(), 13);
         }

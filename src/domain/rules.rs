@@ -124,8 +124,8 @@ fn rejects(outcome: Outcome, reason: impl Into<String>) -> Option<Ruling> {
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "it is what a rule returns")]
-fn investigates(outcome: Outcome, reason: impl Into<String>) -> Option<Ruling> {
-    Some((Decision::Investigate, outcome, reason.into()))
+fn unprovens(outcome: Outcome, reason: impl Into<String>) -> Option<Ruling> {
+    Some((Decision::Unproven, outcome, reason.into()))
 }
 
 fn never_started(seen: &Evidence) -> Option<Ruling> {
@@ -157,7 +157,7 @@ fn lost(seen: &Evidence) -> Option<Ruling> {
         (End::Lost, Some(0), Tri::No) => {
             rejects(Outcome::SupervisorLost, "the supervisor died before the worker had changed anything")
         }
-        (End::Lost, ..) => investigates(Outcome::SupervisorLost, "the supervisor died; what the worker left is kept"),
+        (End::Lost, ..) => unprovens(Outcome::SupervisorLost, "the supervisor died; what the worker left is kept"),
         _ => None,
     }
 }
@@ -189,13 +189,13 @@ fn no_closing_event(seen: &Evidence) -> Option<Ruling> {
     let reason = said(seen, "exit code 0, but the stream has no closing event");
     match classified(seen) {
         Some(outcome) => rejects(outcome, reason),
-        None => investigates(Outcome::Unknown, reason),
+        None => unprovens(Outcome::Unknown, reason),
     }
 }
 
 fn processes_left(seen: &Evidence) -> Option<Ruling> {
     let left = !seen.containment.empty;
-    if left { investigates(Outcome::Unknown, "the worker's process tree is not proven empty") } else { None }
+    if left { unprovens(Outcome::Unknown, "the worker's process tree is not proven empty") } else { None }
 }
 
 /// The rules about commits ask only whoever has to deliver some.
@@ -205,17 +205,17 @@ fn commits(seen: &Evidence) -> bool {
 
 fn uncommitted(seen: &Evidence) -> Option<Ruling> {
     let left = commits(seen) && seen.git.uncommitted == Tri::Yes;
-    if left { investigates(Outcome::Uncommitted, "changes were left uncommitted") } else { None }
+    if left { unprovens(Outcome::Uncommitted, "changes were left uncommitted") } else { None }
 }
 
 fn git_unread(seen: &Evidence) -> Option<Ruling> {
     let unread = seen.git.commits.is_none() || seen.git.uncommitted == Tri::Unknown;
-    if unread { investigates(Outcome::Unknown, "git could not be read completely") } else { None }
+    if unread { unprovens(Outcome::Unknown, "git could not be read completely") } else { None }
 }
 
 fn in_progress(seen: &Evidence) -> Option<Ruling> {
     let half_done = commits(seen) && seen.git.in_progress != Tri::No;
-    if half_done { investigates(Outcome::Unknown, "an operation of git was left half done") } else { None }
+    if half_done { unprovens(Outcome::Unknown, "an operation of git was left half done") } else { None }
 }
 
 fn without_commits(seen: &Evidence) -> bool {
@@ -224,7 +224,7 @@ fn without_commits(seen: &Evidence) -> bool {
 
 fn elsewhere(seen: &Evidence) -> Option<Ruling> {
     let why = seen.git.elsewhere.as_ref().filter(|_| without_commits(seen))?;
-    investigates(Outcome::Unknown, why)
+    unprovens(Outcome::Unknown, why)
 }
 
 fn refused_tools(seen: &Evidence) -> Option<Ruling> {
@@ -238,7 +238,7 @@ fn refused_tools(seen: &Evidence) -> Option<Ruling> {
 fn patch_refused(seen: &Evidence) -> Option<Ruling> {
     match &seen.patched {
         Some(Patched::Refused(why)) if without_commits(seen) => {
-            investigates(Outcome::ContractMissing, format!("the diff in the answer was not applied: {why}"))
+            unprovens(Outcome::ContractMissing, format!("the diff in the answer was not applied: {why}"))
         }
         Some(Patched::Refused(_) | Patched::Nothing | Patched::Committed(_) | Patched::Stands) | None => None,
     }
@@ -247,53 +247,53 @@ fn patch_refused(seen: &Evidence) -> Option<Ruling> {
 fn nothing_committed(seen: &Evidence) -> Option<Ruling> {
     let claims = if seen.has_closing_event { "success is claimed" } else { "it exited with 0" };
     let nothing = without_commits(seen);
-    if nothing { investigates(Outcome::Empty, format!("{claims}, but nothing was committed")) } else { None }
+    if nothing { unprovens(Outcome::Empty, format!("{claims}, but nothing was committed")) } else { None }
 }
 
 fn other_branch(seen: &Evidence) -> Option<Ruling> {
     let other = commits(seen) && seen.git.on_own_branch != Tri::Yes;
-    if other { investigates(Outcome::Unknown, "HEAD is not on the dispatch branch") } else { None }
+    if other { unprovens(Outcome::Unknown, "HEAD is not on the dispatch branch") } else { None }
 }
 
 fn base_gone(seen: &Evidence) -> Option<Ruling> {
     let gone = commits(seen) && seen.git.has_base != Tri::Yes;
     let why = "the dispatch branch does not have the commit that it started from: history was rewritten";
-    if gone { investigates(Outcome::Unknown, why) } else { None }
+    if gone { unprovens(Outcome::Unknown, why) } else { None }
 }
 
 fn unresolved(seen: &Evidence) -> Option<Ruling> {
     let what = seen.git.unresolved.as_ref().filter(|_| commits(seen))?;
-    investigates(Outcome::Unknown, format!("a submodule's commit is nowhere to be found: {what}"))
+    unprovens(Outcome::Unknown, format!("a submodule's commit is nowhere to be found: {what}"))
 }
 
 fn empty_change(seen: &Evidence) -> Option<Ruling> {
     let empty = commits(seen) && seen.git.empty_diff == Tri::Yes;
-    if empty { investigates(Outcome::Empty, "the commits change nothing") } else { None }
+    if empty { unprovens(Outcome::Empty, "the commits change nothing") } else { None }
 }
 
 fn report(seen: &Evidence) -> Option<Ruling> {
     match (seen.delivers, seen.git.commits, seen.git.uncommitted) {
         (Deliverable::Commit, ..) => None,
         (Deliverable::Report, Some(0), Tri::No) if seen.claim.report_bytes > 0 => None,
-        (Deliverable::Report, Some(0), Tri::No) => investigates(Outcome::ContractMissing, "no report was delivered"),
+        (Deliverable::Report, Some(0), Tri::No) => unprovens(Outcome::ContractMissing, "no report was delivered"),
         (Deliverable::Report, ..) => {
-            investigates(Outcome::ContractMissing, "a report was asked for, but files were changed")
+            unprovens(Outcome::ContractMissing, "a report was asked for, but files were changed")
         }
     }
 }
 
 fn outside(seen: &Evidence) -> Option<Ruling> {
-    seen.outside.as_ref().and_then(|what| investigates(Outcome::ContractMissing, what.clone()))
+    seen.outside.as_ref().and_then(|what| unprovens(Outcome::ContractMissing, what.clone()))
 }
 
 fn probe(held_by: &[HeldBy]) -> Option<Ruling> {
     let held = held_by.iter().find(|held| held.is_probe)?;
-    investigates(Outcome::ProbeFailed, format!("probe {}: {}", held.gate, held.reason))
+    unprovens(Outcome::ProbeFailed, format!("probe {}: {}", held.gate, held.reason))
 }
 
 fn gate(held_by: &[HeldBy]) -> Option<Ruling> {
     let held = held_by.iter().find(|held| !held.is_probe)?;
-    investigates(Outcome::GateFailed, format!("gate {}: {}", held.gate, held.reason))
+    unprovens(Outcome::GateFailed, format!("gate {}: {}", held.gate, held.reason))
 }
 
 fn done(seen: &Evidence) -> Ruling {

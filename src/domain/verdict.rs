@@ -214,7 +214,7 @@ pub struct HeldBy {
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Verdict"))]
 #[serde(deny_unknown_fields)]
 pub struct Verdict<S = String> {
-    /// Accept, investigate or reject.
+    /// Accept, unproven or reject.
     pub decision: Decision,
     /// What happened.
     pub outcome: Outcome,
@@ -325,35 +325,35 @@ mod tests {
 
     #[test]
     fn the_rule_table() {
-        use Decision::{Accept, Investigate, Reject};
+        use Decision::{Accept, Reject, Unproven};
         check("good", |_| {}, Accept, Outcome::Done);
-        check("phantom", |s| s.git.commits = Some(0), Investigate, Outcome::Empty);
+        check("phantom", |s| s.git.commits = Some(0), Unproven, Outcome::Empty);
         check(
             "committed elsewhere",
             |s| {
                 s.git.commits = Some(0);
                 s.git.elsewhere = Some("on x".to_owned());
             },
-            Investigate,
+            Unproven,
             Outcome::Unknown,
         );
-        check("empty commits", |s| s.git.empty_diff = Tri::Yes, Investigate, Outcome::Empty);
-        check("dirty", |s| s.git.uncommitted = Tri::Yes, Investigate, Outcome::Uncommitted);
+        check("empty commits", |s| s.git.empty_diff = Tri::Yes, Unproven, Outcome::Empty);
+        check("dirty", |s| s.git.uncommitted = Tri::Yes, Unproven, Outcome::Uncommitted);
         check(
             "dirty and nothing committed",
             |s| {
                 s.git.uncommitted = Tri::Yes;
                 s.git.commits = Some(0);
             },
-            Investigate,
+            Unproven,
             Outcome::Uncommitted,
         );
-        check("git unreadable", |s| s.git.commits = None, Investigate, Outcome::Unknown);
-        check("elsewhere", |s| s.git.on_own_branch = Tri::No, Investigate, Outcome::Unknown);
-        check("processes left", |s| s.containment.empty = false, Investigate, Outcome::Unknown);
+        check("git unreadable", |s| s.git.commits = None, Unproven, Outcome::Unknown);
+        check("elsewhere", |s| s.git.on_own_branch = Tri::No, Unproven, Outcome::Unknown);
+        check("processes left", |s| s.containment.empty = false, Unproven, Outcome::Unknown);
         check("exit 3", |s| s.end = End::Exited { code: 3 }, Reject, Outcome::CliCrash);
         check("claims failure", |s| s.claim.ok = Some(false), Reject, Outcome::CliCrash);
-        check("silent zero", |s| s.claim.ok = None, Investigate, Outcome::Unknown);
+        check("silent zero", |s| s.claim.ok = None, Unproven, Outcome::Unknown);
         check(
             "no closing event expected",
             |s| {
@@ -385,7 +385,7 @@ mod tests {
         check("total", |s| s.end = End::TimedOut, Reject, Outcome::TimeoutTotal);
         check("idle", |s| s.end = End::Idle, Reject, Outcome::TimeoutIdle);
         check("cancelled", |s| s.end = End::Cancelled, Reject, Outcome::Cancelled);
-        check("lost with work", |s| s.end = End::Lost, Investigate, Outcome::SupervisorLost);
+        check("lost with work", |s| s.end = End::Lost, Unproven, Outcome::SupervisorLost);
         check(
             "lost without work",
             |s| {
@@ -417,20 +417,20 @@ mod tests {
                 s.git.commits = Some(0);
                 s.claim.report_bytes = 0;
             },
-            Investigate,
+            Unproven,
             Outcome::ContractMissing,
         );
-        check("report with changes", |s| s.delivers = Deliverable::Report, Investigate, Outcome::ContractMissing);
+        check("report with changes", |s| s.delivers = Deliverable::Report, Unproven, Outcome::ContractMissing);
     }
 
     #[test]
     fn only_what_is_whole_and_on_its_base_is_accepted() {
-        use Decision::Investigate;
-        check("half done", |s| s.git.in_progress = Tri::Yes, Investigate, Outcome::Unknown);
-        check("nobody knows whether half done", |s| s.git.in_progress = Tri::Unknown, Investigate, Outcome::Unknown);
-        check("base rewritten", |s| s.git.has_base = Tri::No, Investigate, Outcome::Unknown);
-        check("base unread", |s| s.git.has_base = Tri::Unknown, Investigate, Outcome::Unknown);
-        check("submodule nowhere", |s| s.git.unresolved = Some("a: 1".into()), Investigate, Outcome::Unknown);
+        use Decision::Unproven;
+        check("half done", |s| s.git.in_progress = Tri::Yes, Unproven, Outcome::Unknown);
+        check("nobody knows whether half done", |s| s.git.in_progress = Tri::Unknown, Unproven, Outcome::Unknown);
+        check("base rewritten", |s| s.git.has_base = Tri::No, Unproven, Outcome::Unknown);
+        check("base unread", |s| s.git.has_base = Tri::Unknown, Unproven, Outcome::Unknown);
+        check("submodule nowhere", |s| s.git.unresolved = Some("a: 1".into()), Unproven, Outcome::Unknown);
     }
 
     #[test]
@@ -486,7 +486,7 @@ mod tests {
         assert_eq!(judge(&seen).outcome, Outcome::Done, "what is committed counts");
         seen.git.commits = Some(0);
         let verdict = judge(&seen);
-        assert_eq!((verdict.decision, verdict.outcome), (Decision::Investigate, Outcome::ContractMissing));
+        assert_eq!((verdict.decision, verdict.outcome), (Decision::Unproven, Outcome::ContractMissing));
         assert!(verdict.reason.contains("x:1"), "{}", verdict.reason);
     }
 

@@ -29,6 +29,17 @@ const MAX_SUBJECT: usize = 72;
 /// Variables that sign commits, beside those of every worker.
 const SIGNING: [&str; 4] = ["SSH_AUTH_SOCK", "GNUPGHOME", "GPG_TTY", "GPG_AGENT_INFO"];
 
+/// As many whole words as fit, with an ellipsis where some do not; a single word that is too long is cut.
+fn first_words(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    let fits: String = text.chars().take(most - 1).collect();
+    let ends_a_word = text.chars().nth(most - 1) == Some(' ');
+    let whole = fits.rsplit_once(' ').filter(|_| !ends_a_word).map_or(fits.as_str(), |(words, _)| words);
+    format!("{}…", whole.trim_end_matches([' ', ',', ';', ':']))
+}
+
 /// What was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Integrated {
@@ -372,7 +383,8 @@ impl<'a> Integrate<'a> {
             (verb, "") => format!("{verb} {}", id.branch()),
             (verb, first) => format!("{verb} {}: {first}", id.branch()),
         };
-        Redactor::default().redact(&words).chars().filter(|c| !c.is_control()).take(MAX_SUBJECT).collect()
+        let words: String = Redactor::default().redact(&words).chars().filter(|c| !c.is_control()).collect();
+        first_words(&words, MAX_SUBJECT)
     }
 
     /// The subjects of the commits that are squashed.
@@ -412,4 +424,16 @@ fn hook_changed() -> Ended {
         "a hook of the project changed what is merged, which no gate has seen",
         "let hooks check and not change; run the formatter on the branch",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::first_words;
+
+    #[test]
+    fn a_subject_ends_with_a_whole_word() {
+        assert_eq!(first_words("Merge it", 8), "Merge it");
+        assert_eq!(first_words("Merge vnx/one: make the retries, slowly", 33), "Merge vnx/one: make the retries…");
+        assert_eq!(first_words("aaaaaaaaaa", 5), "aaaa…");
+    }
 }

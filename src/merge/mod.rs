@@ -313,7 +313,9 @@ impl Landing<'_> {
         let id = self.id();
         let next = match self.strategy {
             Strategy::Revert => format!("mend {plain} with another dispatch"),
-            _ => format!("mend it on the branch, then `vnx gate run {id}`"),
+            _ => format!(
+                "`vnx undo {id}`, correct it in the worktree that this brings back and commit, then `vnx gate run {id}`"
+            ),
         };
         Err(Ended::because(
             format!("gate {} does not pass on what {plain} would become: {why}", bad.gate),

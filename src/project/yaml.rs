@@ -46,7 +46,25 @@ fn plain(message: &str) -> String {
         ("invalid usize", "a whole number from 0 on belongs here"),
         ("invalid boolean", "true or false belongs here"),
     ];
-    known.iter().find(|(said, _)| message.starts_with(said)).map_or(message, |(_, words)| words).to_owned()
+    if let Some((_, words)) = known.iter().find(|(said, _)| message.starts_with(said)) {
+        return (*words).to_owned();
+    }
+    // serde's words for what stands there and what may.
+    let expected = |rest: &str| {
+        let (found, expected) = rest.split_once(", expected ")?;
+        let expected = expected.strip_prefix("one of ").unwrap_or(expected).replace('`', "");
+        Some((found.trim_matches('`').to_owned(), expected))
+    };
+    if let Some((key, keys)) = message.strip_prefix("unknown field ").and_then(expected) {
+        return format!("there is no key {key:?} here; the keys are {keys}");
+    }
+    if let Some((word, words)) = message.strip_prefix("unknown variant ").and_then(expected) {
+        return format!("{word:?} is none of the words for this: {words}");
+    }
+    if message.contains("expected string scalar") {
+        return "a text belongs here".to_owned();
+    }
+    message.to_owned()
 }
 
 /// Splits `---` front matter from the Markdown after it.

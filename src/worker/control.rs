@@ -64,8 +64,8 @@ pub enum Request {
 pub enum Delivery {
     /// The worker took it as a message: it said so itself.
     Delivered,
-    /// It stands in the worker's input, and nothing proves that it was submitted.
-    Staged,
+    /// It stands in the worker's input or waits for its turn, and nothing proves yet that the worker took it.
+    Queued,
     /// Nothing was given to the worker.
     Refused,
     /// It was written, and the worker ended before anything could be seen.

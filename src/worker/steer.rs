@@ -3,7 +3,7 @@
 //! A text is pasted in brackets, Enter follows as an event of its own, and then the worker has
 //! to say that it took it: by a status report, a hook or a title. Without that word Enter is
 //! pressed once more, and a few times more while the text is still to be seen; after that the
-//! text is reported as `staged`.
+//! text is reported as `queued`.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -291,7 +291,7 @@ impl Watch<'_> {
         let Some(Ok(answer)) = self.steering.prompt.as_mut().map(oneshot::Receiver::try_recv) else { return };
         self.steering.prompt = None;
         match answer.delivery {
-            Some((Delivery::Staged | Delivery::Refused, why)) if self.ending.is_none() && self.closing.is_none() => {
+            Some((Delivery::Queued | Delivery::Refused, why)) if self.ending.is_none() && self.closing.is_none() => {
                 self.listener.gave_up(Outcome::PromptNotDelivered, &format!("the first prompt: {why}"));
                 self.end(Cause::Unanswered);
             }
@@ -325,7 +325,7 @@ impl Watch<'_> {
             self.write_lines(lines);
             self.goes_on();
             let (delivery, why) = if waits {
-                (Delivery::Staged, "it follows when the turn is over")
+                (Delivery::Queued, "it follows when the turn is over")
             } else {
                 self.go(WorkerState::Working, StateSource::Events, None);
                 (Delivery::Delivered, "as a message of the protocol")
@@ -426,7 +426,7 @@ impl Watch<'_> {
             // Enter would answer what came up meanwhile.
             Stage::Enter(..) if over || state != sending.state && state.needs_somebody() => {
                 let why = "a question came up before it was submitted; it stands in the input".to_owned();
-                self.delivered(Delivery::Staged, why);
+                self.delivered(Delivery::Queued, why);
             }
             // It is still taking the text in, and would swallow Enter: a long one takes it seconds.
             Stage::Enter(at, since)
@@ -467,7 +467,7 @@ impl Watch<'_> {
                 } else {
                     "nothing shows that it was submitted"
                 };
-                self.delivered(Delivery::Staged, why.to_owned());
+                self.delivered(Delivery::Queued, why.to_owned());
             }
             Stage::Writing | Stage::Enter(..) | Stage::Proof(..) => {}
         }

@@ -161,7 +161,7 @@ pub(in crate::cli) enum ItemsCommand {
         id: String,
         /// What is to be done
         text: String,
-        /// What it holds
+        /// What waits until it is closed
         #[arg(long, default_value = "merge")]
         holds: DestinationArg,
         /// Print JSON

@@ -28,7 +28,7 @@ Exit codes:
   1    done, and the answer is no (worker failed, chain broken, gate held, doctor FAIL)
   2    usage or bad input
   3    refused by policy (constraint, limit, approval missing)
-  4    finished but unproven (investigate)
+  4    finished but unproven
   5    the environment is missing something (no CLI, no git, no disk)
   70   internal error
   74   I/O error
@@ -88,7 +88,9 @@ pub(super) enum Command {
     List(ListArgs),
     /// Show one dispatch: verdict, evidence, facts
     Show(ShowArgs),
-    /// Print what a worker said; of an interactive one the text of its screen
+    /// Print what a worker said
+    ///
+    /// Of an interactive one that is the text of its screen, with what has scrolled off.
     Logs(LogsArgs),
     /// Open a worker's screen, or follow its event stream
     ///

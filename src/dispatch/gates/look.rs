@@ -244,7 +244,8 @@ fn without_ledger(
         .iter()
         .find_map(|r| if let Body::DispatchClosed(c) = &r.body { Some(c.verdict.clone()) } else { None });
     let forks = repository.fork_points(&base, &head)?;
-    if forks.contains(&head) {
+    // Before its end it may still commit; that it is not closed is told as such.
+    if forks.contains(&head) && verdict.is_some() {
         nothing = nothing.or_else(|| Some(format!("{branch} has all of its commits already")));
     }
     let fork = forks.first().cloned();

@@ -354,7 +354,9 @@ impl Holds<'_> {
             Some(result) => match result.status {
                 GateStatus::Pass => (Standing::Pass, Code::Failed, result.reason.clone(), String::new()),
                 GateStatus::Fail => {
-                    let clear = format!("read `vnx gate show {id} {name}`; mend it on the branch, then {again}");
+                    let clear = format!(
+                        "`vnx gate show {id} {name}` says why; `vnx undo {id}`, correct it in that worktree and commit, then {again}"
+                    );
                     (Standing::Fail, Code::Failed, result.reason.clone(), clear)
                 }
                 _ if run.is_cancelled() => (Standing::Missing, Code::Missing, "it was cancelled".to_owned(), again),

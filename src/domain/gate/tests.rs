@@ -144,7 +144,7 @@ fn everything_that_holds() {
     is("nothing", |s| s.nothing = Some("gone".into()), &[(Nothing, "branch")]);
     is("running", |s| s.verdict = None, &[(Running, "dispatch")]);
     is("git", |s| s.git_config = Some("changed".into()), &[(GitConfig, "git-config")]);
-    for decision in [Decision::Investigate, Decision::Reject] {
+    for decision in [Decision::Unproven, Decision::Reject] {
         is("verdict", |s| s.verdict.as_mut().unwrap().decision = decision, &[(Verdict, "verdict")]);
     }
     is("no gate", |s| s.gates.clear(), &[(NoGate, "no-gate")]);
