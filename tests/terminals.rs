@@ -76,7 +76,7 @@ fn a_turn_that_is_over_ends_the_worker_and_its_reports_are_known() {
     let json = world.vnx(&["logs", "--json"]).expect(0).out;
     assert!(json.matches("status_report").count() >= 2, "{json}");
     let raw = world.vnx(&["logs", "--raw"]).expect(0).out;
-    assert!(raw.starts_with("{") && raw.contains("\"version\":2"), "{raw}");
+    assert!(raw.starts_with('{') && raw.contains("\"version\":2"), "{raw}");
     let cast = std::fs::read_to_string(world.state().join("dispatches").join(world.last_id()).join("terminal.cast"));
     assert!(cast.unwrap().contains("tui is ready"));
     world.assert_nothing_left();

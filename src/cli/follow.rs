@@ -97,7 +97,9 @@ impl Following {
         if self.asked != Some(live.state_since) {
             self.screen.progress("");
             self.asked = Some(live.state_since);
-            waits.iter().for_each(|line| self.screen.story(line));
+            for line in &waits {
+                self.screen.story(line);
+            }
             if live.state == WorkerState::WaitingPermission && std::io::stdin().is_terminal() {
                 self.screen.story("  or answer here: `allow` or `deny`, and Enter");
             }
@@ -112,17 +114,17 @@ impl Following {
         let Some(doing) = &live.doing else { return };
         let text: String = printable(doing).chars().take(LONGEST).collect();
         let room = columns().unwrap_or(80).saturating_sub(1);
-        let line: String = format!("{}  {text}", live.state.word()).chars().take(room).collect();
-        self.screen.progress(&toned(Tone::Dim, &line));
+        let told: String = format!("{}  {text}", live.state.word()).chars().take(room).collect();
+        self.screen.progress(&toned(Tone::Dim, &told));
     }
 
     /// What somebody typed, as the answer to what the worker asks.
     fn answer(&self, live: &Live) {
-        let mut line = String::new();
-        if std::io::stdin().lock().read_line(&mut line).is_err() {
+        let mut typed = String::new();
+        if std::io::stdin().lock().read_line(&mut typed).is_err() {
             return;
         }
-        let allow = match line.trim() {
+        let allow = match typed.trim() {
             "allow" | "a" | "yes" | "y" => true,
             "deny" | "d" | "no" | "n" => false,
             _ => {

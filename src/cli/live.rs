@@ -167,7 +167,7 @@ pub(super) fn wait(context: &Context, args: &WaitArgs) -> Result<Answer, Fault> 
         }
         waited.push(WaitedOne { id, closed });
     }
-    let is_late = !running.is_empty() && !(args.any && !waited.is_empty());
+    let is_late = !running.is_empty() && (!args.any || waited.is_empty());
     if is_late {
         answer = Answer::Own(TIMED_OUT);
     }

@@ -169,7 +169,7 @@ fn run(context: &Context, command: Command) -> Result<Answer, Fault> {
         Command::Resume(args) => dispatch::resume(context, *args),
         Command::Permit(args) => steer::permit(context, &args),
         Command::Undo(args) => trees::undo(context, &args),
-        Command::Drop(args) => trees::give_up(context, args),
+        Command::Drop(args) => trees::give_up(context, &args),
         Command::Worktree(command) => trees::run(context, &command),
         Command::Gate(command) => gate::run(context, command),
         Command::GateCheck(args) => gate::check(context, &args),

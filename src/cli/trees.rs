@@ -29,7 +29,7 @@ pub(super) fn undo(context: &Context, args: &UndoArgs) -> Result<Answer, Fault> 
     Ok(Answer::Good)
 }
 
-pub(super) fn give_up(context: &Context, args: DropArgs) -> Result<Answer, Fault> {
+pub(super) fn give_up(context: &Context, args: &DropArgs) -> Result<Answer, Fault> {
     let project = context.project()?;
     let ids = view::resolve_all(&project, &args.ids)?;
     let mut dropped = Vec::new();
@@ -129,7 +129,9 @@ fn gc(context: &Context, args: &GcArgs) -> Result<Answer, Fault> {
             context.screen.detail(&format!("  {}", named.join(", ")));
         }
     }
-    of_branches.iter().for_each(|line| context.screen.answer(line));
+    for line in of_branches {
+        context.screen.answer(line);
+    }
     let may_go = rows.iter().filter(|row| row.reclaim && !row.removed).count() + branches.len();
     if lines.is_empty() {
         context.screen.story("there is no worktree to look at");

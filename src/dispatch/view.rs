@@ -424,7 +424,9 @@ pub fn wait_for(project: &Project, ids: &[DispatchId], waiting: Waiting) -> Resu
         });
     };
     let mut open: BTreeSet<&DispatchId> = ids.iter().filter(is_open).collect();
-    open.iter().for_each(|id| watch(id));
+    for id in &open {
+        watch(id);
+    }
     let enough = |open: &BTreeSet<&DispatchId>| open.is_empty() || waiting.any && open.len() < ids.len();
     while !enough(&open) {
         let next = match until {

@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn what_has_scrolled_off_comes_first_and_what_was_drawn_over_is_gone() {
-        let many: String = (1..=11).map(|n| format!("line {n}\r\n")).collect();
+        let many = (1..=11).map(|n| format!("line {n}")).collect::<Vec<_>>().join("\r\n") + "\r\n";
         let lines = played(&[&many, "draft\rfinal\x1b[K"]);
         let wanted: Vec<String> = (1..=11).map(|n| format!("line {n}")).chain(["final".to_owned()]).collect();
         assert_eq!(lines, wanted);
