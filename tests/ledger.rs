@@ -208,7 +208,7 @@ fn a_query_finds_what_is_asked_for_and_refuses_what_it_does_not_know() {
         (["--kind", "dispatch.blessed"], "dispatch.closed"),
         (["--outcome", "well"], "no_change_needed"),
         (["--since", "yesterday"], "how long ago"),
-        (["--agent", "../x"], "a-z"),
+        (["--agent", "../x"], "lower-case letters"),
         (["--dispatch", "nobody"], "there is no dispatch"),
     ] {
         let run = world.vnx(&[&["receipts", "query"], &args[..]].concat()).expect(2);

@@ -28,6 +28,8 @@ pub(super) struct Told {
     pub(super) closing: bool,
     /// The last thing that was heard is an error that the CLI tries again after.
     pub(super) trouble: bool,
+    /// That error, in the CLI's words.
+    pub(super) error: Option<String>,
     /// What it said last that it does.
     pub(super) doing: Option<String>,
     /// The states it went through, in order, and what it waits for in each.
@@ -43,6 +45,10 @@ pub(super) struct Told {
 impl Told {
     /// Adds what was heard next.
     pub(super) fn add(&mut self, heard: Heard) {
+        let errors = heard.events.iter();
+        let error =
+            errors.filter_map(|e| if let Event::Error { message, .. } = e { Some(summary(message)) } else { None });
+        self.error = error.filter(|text| !text.is_empty()).last().or(self.error.take());
         let trouble = heard.events.iter().any(|e| matches!(e, Event::Error { .. }));
         self.trouble = trouble || self.trouble && !heard.progress;
         self.progress |= heard.progress;

@@ -396,7 +396,7 @@ impl<'a> Watch<'a> {
         }
         match self.state {
             WorkerState::Starting | WorkerState::Working | WorkerState::Limited if told.trouble => {
-                self.go(WorkerState::Limited, StateSource::Events, None);
+                self.go(WorkerState::Limited, StateSource::Events, told.error);
             }
             WorkerState::Limited if told.progress && !self.is_steerable() => {
                 self.go(WorkerState::Working, StateSource::Events, None);
