@@ -48,7 +48,7 @@ impl Told {
         let errors = heard.events.iter();
         let error =
             errors.filter_map(|e| if let Event::Error { message, .. } = e { Some(summary(message)) } else { None });
-        self.error = error.filter(|text| !text.is_empty()).last().or(self.error.take());
+        self.error = error.rev().find(|text| !text.is_empty()).or(self.error.take());
         let trouble = heard.events.iter().any(|e| matches!(e, Event::Error { .. }));
         self.trouble = trouble || self.trouble && !heard.progress;
         self.progress |= heard.progress;
