@@ -157,7 +157,7 @@ fn a_dispatch_whose_receipts_are_missing_is_broken() {
             world.forget_marks();
         }
         let shown = world.vnx(&["show", "three"]).expect(1);
-        assert!(shown.out.contains("is broken"), "{}", shown.out);
+        assert!(shown.out.contains("broken: receipts of it are missing"), "{}", shown.out);
         assert_eq!(world.vnx(&["show", "three", "--json"]).expect(1).json()["state"], "broken");
         assert!(world.vnx(&["show", "two"]).expect(0).out.contains("accept"));
         let status = world.vnx(&["status", "--json"]).expect(1).json();
@@ -255,7 +255,7 @@ fn recovery_leaves_a_broken_dispatch_alone() {
             let ps = world.vnx(&["ps", "--json"]).expect(0).json();
             assert_eq!(ps["dispatches"].as_array().map_or(0, Vec::len), usize::from(!text.is_empty()), "{ps}");
             assert_eq!(ps["dispatches"][0]["state"], "broken", "{ps}");
-            assert!(world.vnx(&["ps"]).out.contains("is broken"));
+            assert!(world.vnx(&["ps"]).out.contains("broken: receipts of it are missing"));
             assert_eq!(verify(&world).0, 3);
             assert!(tree.join("u1").exists() && world.state().join("open/work").exists());
             assert!(!world.git(&["for-each-ref", "refs/heads/vnx/work"]).is_empty());
@@ -296,7 +296,7 @@ fn a_loss_is_accepted_by_a_person_and_told_by_a_receipt() {
     world.assert_verified();
     world.vnx(&["doctor"]).expect(0);
     // They are gone all the same.
-    assert!(world.vnx(&["show", "three"]).expect(1).out.contains("is broken"));
+    assert!(world.vnx(&["show", "three"]).expect(1).out.contains("broken: receipts of it are missing"));
     // The rest is held as before.
     let text = sound(&world);
     put(&world, &cut(&text, text.lines().count() - 1));
