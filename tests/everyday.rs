@@ -252,6 +252,8 @@ fn what_is_given_up_comes_back() {
     assert!(world.vnx(&["drop", &id]).expect(2).err.contains("neither a worktree nor a branch"));
     world.vnx(&["undo", &id]).expect(0);
     assert_eq!(world.git(&["rev-parse", &format!("vnx/{id}")]), tip);
+    // It is given up no more: what is committed since is what a later undo brings back.
+    assert_eq!(world.git(&["for-each-ref", "refs/vnx/dropped"]), "");
     // With its worktree, what is not committed in it, and again.
     std::fs::write(world.worktrees().join(&id).join("new"), "mine").unwrap();
     world.vnx(&["drop", &id]).expect(0);

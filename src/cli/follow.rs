@@ -1,7 +1,7 @@
 //! What the foreground of a dispatch tells while its worker runs: one line that follows what it does, and that somebody
 //! has to answer it, which can be done there.
 
-use std::io::{BufRead, IsTerminal};
+use std::io::BufRead;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::dispatch::view::{self, Live};
 use crate::domain::event::WorkerState;
 use crate::domain::{DispatchId, Timestamp};
 use crate::project::Project;
-use crate::sys;
+use crate::sys::{self, tty};
 
 /// How often it is looked at.
 const LOOK: Duration = Duration::from_millis(300);
@@ -100,11 +100,11 @@ impl Following {
             for line in &waits {
                 self.screen.story(line);
             }
-            if live.state == WorkerState::WaitingPermission && std::io::stdin().is_terminal() {
+            if live.state == WorkerState::WaitingPermission && tty::is_typed_for_us() {
                 self.screen.story("  or answer here: `allow` or `deny`, and Enter");
             }
         }
-        if live.state == WorkerState::WaitingPermission && std::io::stdin().is_terminal() && is_typed() {
+        if live.state == WorkerState::WaitingPermission && tty::is_typed_for_us() && is_typed() {
             self.answer(live);
         }
     }

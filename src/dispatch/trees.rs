@@ -54,6 +54,12 @@ pub fn undo(project: &Project, id: &DispatchId) -> Result<Undone, Fault> {
     let rescue = matches!(source, Source::Rescue(_));
     let body = WorktreeUndone { commit: commit.clone(), rescue };
     project.ledger().append(&[Entry::again(id, over.round, Body::WorktreeUndone(body))])?;
+    // What was given up is not any more: a later undo goes by where the branch is then.
+    if let Some(dropped) = repository.ref_commit(&id.dropped_ref())?
+        && repository.is_ancestor(&dropped, &id.branch_ref()).unwrap_or(false)
+    {
+        repository.delete_ref(&id.dropped_ref(), &dropped)?;
+    }
     Ok(Undone { id: id.clone(), worktree: tree.path.to_owned(), commit, rescue })
 }
 

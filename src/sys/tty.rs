@@ -92,6 +92,12 @@ impl Drop for Raw {
     }
 }
 
+/// Whether what is typed on the terminal of standard input is for this process: it is in the foreground there.
+pub fn is_typed_for_us() -> bool {
+    let stdin = io::stdin();
+    isatty(&stdin) && tcgetpgrp(&stdin).is_ok_and(|group| group == getpgrp())
+}
+
 /// How somebody leaves a screen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Leave {
@@ -115,8 +121,7 @@ impl Keys {
     /// Begins to read; `wake` is called when somebody leaves. `None` where standard input is no terminal, or this process
     /// is in its background.
     pub fn read(wake: impl Fn() + Send + 'static) -> Option<Self> {
-        let stdin = io::stdin();
-        if !isatty(&stdin) || tcgetpgrp(&stdin).ok()? != getpgrp() {
+        if !is_typed_for_us() {
             return None;
         }
         let raw = Raw::on().ok()?;
