@@ -133,6 +133,30 @@ fn a_dispatch_that_goes_on_lands_on_the_target() {
     assert_eq!(world.git(&["show", "main:f"]), "3");
 }
 
+/// The worktree of a session that goes on stands where the first one's stood, and is not the first one's.
+#[test]
+fn what_is_given_up_is_not_what_goes_on_in_its_place() {
+    let world = World::new();
+    counting(&world);
+    world.agent("worker", "permissions: work");
+    let args = ["dispatch-agent", "--provider", "counts", "--agent", "worker", "--no-pane", "-i", "x"];
+    world.vnx(&args).expect(0);
+    let first = world.last_id();
+    let script = world.root.join("counts.sh");
+    let text = std::fs::read_to_string(&script).unwrap();
+    std::fs::write(&script, text.replace("git commit -qm $n", "git commit -qm $n; echo mine > left")).unwrap();
+    world.vnx(&["resume", &first, "--no-pane"]).expect(4);
+    let second = world.last_id();
+    let left = world.worktrees().join(&first).join("left");
+    assert!(left.exists(), "it stands in the place of the first one");
+    world.vnx(&["drop", &first]).expect(0);
+    assert!(left.exists(), "it is the second one's");
+    world.vnx(&["drop", &second]).expect(0);
+    assert!(!left.exists());
+    world.vnx(&["undo", &second]).expect(0);
+    assert_eq!(std::fs::read_to_string(left).unwrap(), "mine\n");
+}
+
 /// What the first one changed outside of its paths does not land with what goes on from it.
 #[test]
 fn a_dispatch_that_goes_on_answers_for_what_it_goes_on_from() {

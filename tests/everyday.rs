@@ -189,7 +189,8 @@ fn a_permission_is_asked_and_given_in_the_foreground() {
          interactive: {dialect: claude, settle: 100ms, allow_keys: \"1\", deny_keys: \"2\"}\n",
         "sh",
     );
-    let script = "printf '\\033]7501;state=working\\007\\033]7501;state=blocked:kind=permission:message=git push\\007'\n\
+    let script = "printf '\\033]7501;state=working\\007'; until [ -e ../../go ]; do sleep 0.02; done\n\
+                  printf '\\033]7501;state=blocked:kind=permission:message=git push\\007'\n\
                   stty raw -echo; head -c 1 > got; git add got; git commit -qm got\n\
                   printf '\\033]7501;state=working\\007\\033]7501;state=done\\007'\nsleep 60\n";
     let (file, vnx) = (world.root.join("task"), World::binary());
@@ -200,6 +201,10 @@ fn a_permission_is_asked_and_given_in_the_foreground() {
     );
     world.tmux(&["new-session", "-d", "-s", "here", "-x", "120", "-y", "30", &typed]);
     let screen = || world.tmux(&["capture-pane", "-p", "-t", "=here:"]);
+    // What is typed before there is a question answers none.
+    world.until("the worker", || world.vnx(&["ps"]).out.contains("working"));
+    world.tmux(&["send-keys", "-t", "=here:", "allow", "Enter"]);
+    std::fs::write(world.root.join("go"), "").unwrap();
     world.until("the question", || screen().contains("or answer here"));
     let shown = screen();
     assert!(shown.contains("one asks a permission") && shown.contains("`vnx permit one allow|deny`"), "{shown}");
@@ -267,6 +272,12 @@ fn what_is_given_up_comes_back() {
     person.kill().unwrap();
     person.wait().unwrap();
     world.vnx(&["drop", &id]).expect(0);
+    // Somebody made a branch of that name again: neither of the two is lost.
+    let other = world.git(&["commit-tree", "-m", "other", "HEAD^{tree}"]);
+    world.git(&["branch", &format!("vnx/{id}"), &other]);
+    world.vnx(&["drop", &id]).expect(0);
+    let kept = world.git(&["for-each-ref", "--format=%(objectname)", "refs/vnx/dropped"]);
+    assert!(kept.contains(&tip) && kept.contains(&other), "{kept}");
     begin(&world, "runs", WAITS);
     world.vnx(&["drop", "runs"]).expect(75);
     let_go(&world, "runs");

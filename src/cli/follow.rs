@@ -30,7 +30,7 @@ pub(super) struct Follow {
 }
 
 impl Follow {
-    /// Begins it.
+    /// Starts the thread that tells, unless only the answer is wanted.
     pub(super) fn begin(screen: Screen, project: &Project) -> Self {
         let (tell, told) = channel();
         let over = Arc::new(Mutex::new(screen.is_quiet()));
@@ -101,6 +101,7 @@ impl Following {
                 self.screen.story(line);
             }
             if live.state == WorkerState::WaitingPermission && tty::is_typed_for_us() {
+                tty::forget_typed();
                 self.screen.story("  or answer here: `allow` or `deny`, and Enter");
             }
         }
@@ -132,6 +133,11 @@ impl Following {
                 return;
             }
         };
+        // While it was typed the worker may have come to another question.
+        if view::one(&self.project, &live.id).is_none_or(|now| Some(now.state_since) != self.asked) {
+            self.screen.story("  not given: that question is over");
+            return;
+        }
         match steer::permit(&self.project, &live.id, allow) {
             Ok(Ok(_)) => self.screen.story(if allow { "  allowed" } else { "  denied" }),
             Ok(Err(refused)) => self.screen.story(&format!("  not given: {}", printable(&refused.why))),

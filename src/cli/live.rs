@@ -138,7 +138,7 @@ pub(super) fn wait_lines(one: &Live) -> Vec<String> {
 struct Waited {
     schema: &'static str,
     dispatches: Vec<WaitedOne>,
-    /// Still open.
+    /// Dispatches that are not closed yet.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     running: Vec<DispatchId>,
 }

@@ -7,7 +7,7 @@ use crate::domain::{DispatchId, Fault};
 use crate::project::Project;
 use crate::state::{Known, State, Wanted};
 
-/// One of them.
+/// A dispatch as a list shows it.
 #[derive(Debug, Serialize)]
 pub struct Listed {
     /// What the receipts tell.

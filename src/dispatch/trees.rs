@@ -9,7 +9,7 @@ use super::gates::{self, actor};
 use super::presence::{Decision, attest};
 use super::{own, view};
 use crate::domain::authority::{Deciding, Presence};
-use crate::domain::gate::check::short_ref;
+use crate::domain::gate::check::{short, short_ref};
 use crate::domain::line::quoted;
 use crate::domain::receipt::{
     Attestation, Body, BranchDropped, DispatchClosed, Entry, RescueDropped, TreeEnd, WorktreeRemoved, WorktreeRescued,
@@ -393,7 +393,7 @@ fn finish_removal(project: &Project, id: &DispatchId, git_dir: &Path) -> Result<
 /// A branch of a dispatch that is over, all of which is in its target: somebody else than vnx has landed it.
 #[derive(Debug, Clone, Serialize)]
 pub struct LandedBranch {
-    /// The dispatch.
+    /// The dispatch that it was made for.
     pub id: DispatchId,
     /// The branch.
     pub branch: String,
@@ -410,8 +410,7 @@ pub fn landed_branches(project: &Project, wanted: &Wanted) -> Result<Vec<LandedB
     for (name, commit) in repository.refs_with_objects("refs/heads/vnx/")? {
         let Some(id) = name.strip_prefix("refs/heads/vnx/").and_then(|id| DispatchId::parse(id).ok()) else { continue };
         let is_wanted = wanted.names.is_empty() || wanted.names.iter().any(|name| name == id.as_str());
-        let stands = project.worktrees().join(id.as_str()).symlink_metadata().is_ok();
-        if !is_wanted || stands || !matches!(view::closed(project, &id), Ok(Some(_))) {
+        if !is_wanted || own_tree(project, &id).is_some() || !matches!(view::closed(project, &id), Ok(Some(_))) {
             continue;
         }
         let Ok(plan) = view::plan(project, &id) else { continue };
@@ -429,7 +428,7 @@ pub fn landed_branches(project: &Project, wanted: &Wanted) -> Result<Vec<LandedB
 /// What became of a dispatch that was given up.
 #[derive(Debug, Clone, Serialize)]
 pub struct Dropped {
-    /// The dispatch.
+    /// The dispatch that has nothing left.
     pub id: DispatchId,
     /// Where its branch was; absent where it had none any more.
     pub commit: Option<String>,
@@ -441,17 +440,26 @@ pub struct Dropped {
     pub rescue: Option<String>,
 }
 
+/// The name of the folder in which a dispatch has its worktree, if that stands and is not of one that continues its session.
+fn own_tree(project: &Project, id: &DispatchId) -> Option<String> {
+    let worktree = PathBuf::from(view::plan(project, id).ok()?.worktree);
+    let name = worktree.file_name()?.to_str()?.to_owned();
+    let is_own = own::holder(&project.located.common_dir, &name).is_some_and(|holder| holder == *id);
+    (is_own && project.worktrees().join(&name).symlink_metadata().is_ok()).then_some(name)
+}
+
 /// Gives up what a dispatch has left: its worktree, with a rescue where something could be lost, and its branch, whose
 /// commits a ref keeps. [`undo`] brings both back.
 pub fn give_up(project: &Project, id: &DispatchId, reason: Option<String>) -> Result<Dropped, Fault> {
     if project.paths.open_marker(id).exists() {
         return Err(Fault::busy(format!("{id} is not over")).fix(format!("`vnx cancel {id}` ends it; then drop it")));
     }
-    let row = if project.worktrees().join(id.as_str()).symlink_metadata().is_ok() {
-        let wanted = Wanted { names: vec![id.to_string()], age: Span(0), most: None, apply: true };
-        collect_garbage(project, &wanted)?.into_iter().next()
-    } else {
-        None
+    let row = match own_tree(project, id) {
+        Some(name) => {
+            let wanted = Wanted { names: vec![name], age: Span(0), most: None, apply: true };
+            collect_garbage(project, &wanted)?.into_iter().next()
+        }
+        None => None,
     };
     if let Some(row) = row.as_ref().filter(|row| !row.removed) {
         return Err(Fault::refused(format!("the worktree {} stays: {}", row.worktree.display(), row.because))
@@ -474,6 +482,11 @@ pub fn give_up(project: &Project, id: &DispatchId, reason: Option<String>) -> Re
     }
     let by = actor(project)?;
     let body = BranchDropped { commit: commit.clone(), reference: reference.clone(), by, reason };
+    // What was given up before under this name stays, unless the branch has it.
+    let before = repository.ref_commit(&reference)?.filter(|before| *before != commit);
+    if let Some(before) = before.filter(|before| !repository.is_ancestor(before, &commit).unwrap_or(false)) {
+        repository.set_ref(&format!("{reference}-{}", short(&before)), &before, "vnx: dropped")?;
+    }
     // The ref stands before anything says so, and both before the branch goes.
     repository.set_ref(&reference, &commit, "vnx: dropped")?;
     project.ledger().append(&[Entry::again(id, over.round, Body::BranchDropped(body))])?;

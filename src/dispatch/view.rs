@@ -417,15 +417,15 @@ pub fn wait_for(project: &Project, ids: &[DispatchId], waiting: Waiting) -> Resu
     // Who gives up leaves the others waiting: they only look, and end with the process.
     let watch = |id: &DispatchId| {
         let (project, id, tell) = (project.clone(), id.clone(), tell.clone());
-        std::thread::spawn(move || {
+        crate::sys::thread(move || {
             let waited = wait_for_end(&project, &id);
             // Who gave up does not listen.
             let _ = tell.send((id, waited));
-        });
+        })
     };
     let mut open: BTreeSet<&DispatchId> = ids.iter().filter(is_open).collect();
     for id in &open {
-        watch(id);
+        watch(id)?;
     }
     let enough = |open: &BTreeSet<&DispatchId>| open.is_empty() || waiting.any && open.len() < ids.len();
     while !enough(&open) {
@@ -437,7 +437,7 @@ pub fn wait_for(project: &Project, ids: &[DispatchId], waiting: Waiting) -> Resu
         waited?;
         super::recover_one(&project.paths, &id)?;
         if is_open(&&id) {
-            watch(&id);
+            watch(&id)?;
         } else {
             open.remove(&id);
         }

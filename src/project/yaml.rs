@@ -7,6 +7,7 @@
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
+use serde_saphyr::Error;
 
 use crate::domain::Fault;
 
@@ -28,43 +29,34 @@ pub fn parse<T: DeserializeOwned>(file: &Path, bytes: &[u8]) -> Result<T, Fault>
     };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let place = error.location().map(|l| format!(":{}:{}", l.line(), l.column())).unwrap_or_default();
-        let message: String = error.without_snippet().to_string();
-        let message = plain(message.lines().next().unwrap_or_default());
+        let message = plain(error.without_snippet());
         Fault::input(format!("{}{place}: {message}", file.display())).fix(fix())
     })
 }
 
-/// What the parser says, without the place, which stands in front already, and without words of programs.
-fn plain(message: &str) -> String {
-    let message = message.split_once(" (defined at line ").map_or(message, |(before, _)| before);
-    let message = message.rsplit_once(" at line ").map_or(message, |(before, _)| before);
-    let message = message.rsplit_once(", set DuplicateKeyPolicy").map_or(message, |(before, _)| before);
-    let known = [
-        ("expected mapping start", "keys with values belong here"),
-        ("expected sequence start", "a list belongs here"),
-        ("invalid u32", "a whole number from 0 to 4294967295 belongs here"),
-        ("invalid usize", "a whole number from 0 on belongs here"),
-        ("invalid boolean", "true or false belongs here"),
-    ];
-    if let Some((_, words)) = known.iter().find(|(said, _)| message.starts_with(said)) {
-        return (*words).to_owned();
+/// What is wrong, in words for people and without the place, which stands in front already.
+fn plain(error: &Error) -> String {
+    match error {
+        Error::Unexpected { expected: "string scalar", .. } => "a text belongs here".to_owned(),
+        Error::Unexpected { expected: "mapping start", .. } => "keys with values belong here".to_owned(),
+        Error::Unexpected { expected: "sequence start", .. } => "a list belongs here".to_owned(),
+        Error::InvalidScalar { ty: "u32", .. } => "a whole number from 0 to 4294967295 belongs here".to_owned(),
+        Error::InvalidScalar { ty: "usize", .. } => "a whole number from 0 on belongs here".to_owned(),
+        Error::SerdeUnknownField { field, expected, .. } => {
+            format!("there is no key {field:?} here; the keys are {}", expected.join(", "))
+        }
+        Error::SerdeUnknownVariant { variant, expected, .. } => {
+            format!("{variant:?} is none of the words for this: {}", expected.join(", "))
+        }
+        other => {
+            let text = other.to_string();
+            let message = text.lines().next().unwrap_or_default();
+            let message = message.split_once(" (defined at line ").map_or(message, |(before, _)| before);
+            let message = message.rsplit_once(" at line ").map_or(message, |(before, _)| before);
+            let message = message.rsplit_once(", set DuplicateKeyPolicy").map_or(message, |(before, _)| before);
+            if message.starts_with("invalid boolean") { "true or false belongs here" } else { message }.to_owned()
+        }
     }
-    // serde's words for what stands there and what may.
-    let expected = |rest: &str| {
-        let (found, expected) = rest.split_once(", expected ")?;
-        let expected = expected.strip_prefix("one of ").unwrap_or(expected).replace('`', "");
-        Some((found.trim_matches('`').to_owned(), expected))
-    };
-    if let Some((key, keys)) = message.strip_prefix("unknown field ").and_then(expected) {
-        return format!("there is no key {key:?} here; the keys are {keys}");
-    }
-    if let Some((word, words)) = message.strip_prefix("unknown variant ").and_then(expected) {
-        return format!("{word:?} is none of the words for this: {words}");
-    }
-    if message.contains("expected string scalar") {
-        return "a text belongs here".to_owned();
-    }
-    message.to_owned()
 }
 
 /// Splits `---` front matter from the Markdown after it.

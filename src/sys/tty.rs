@@ -74,7 +74,7 @@ pub struct Raw {
 }
 
 impl Raw {
-    /// Begins it.
+    /// Sets the mode. An error where standard input is no terminal.
     pub fn on() -> io::Result<Self> {
         let stdin = io::stdin().as_fd().try_clone_to_owned()?;
         let before = tcgetattr(&stdin)?;
@@ -96,6 +96,12 @@ impl Drop for Raw {
 pub fn is_typed_for_us() -> bool {
     let stdin = io::stdin();
     isatty(&stdin) && tcgetpgrp(&stdin).is_ok_and(|group| group == getpgrp())
+}
+
+/// Throws away what was typed on standard input and not read yet: it was typed before what it would answer.
+pub fn forget_typed() {
+    // Where there is no terminal nothing was typed.
+    let _ = tcflush(io::stdin(), QueueSelector::IFlush);
 }
 
 /// How somebody leaves a screen.
