@@ -92,6 +92,14 @@ fn all_dispatches_are_listed_newest_first() {
         rows[3][0] == first && rows[3][3] == "accept" && shown.lines().nth(3).unwrap().ends_with("Make f"),
         "{shown}"
     );
+    // On a narrow terminal a dispatch is a line.
+    let typed = format!("{} list; exec sleep 1000", World::binary());
+    world.tmux(&["new-session", "-d", "-s", "narrow", "-x", "80", "-y", "20", &typed]);
+    let screen = || world.tmux(&["capture-pane", "-p", "-t", "=narrow:"]);
+    world.until("the list", || screen().contains("Make f"));
+    let narrow = screen();
+    let lines: Vec<&str> = narrow.lines().filter(|line| !line.is_empty()).collect();
+    assert!(lines.len() == 4 && lines[3].starts_with("…hello-world-") && lines[3].ends_with("Make f"), "{narrow}");
     let ids = |args: &[&str]| {
         let list = world.vnx(&[&["list", "--json"], args].concat()).expect(0).json();
         assert_eq!(list["schema"], "vnx.list/1");

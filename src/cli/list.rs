@@ -5,8 +5,8 @@ use serde::Serialize;
 use super::args::ListArgs;
 use super::exit::Answer;
 use super::receipts::{indexing, moment, one_of};
-use super::screen::{Tone, printable, toned};
-use super::table::Fit;
+use super::screen::{Tone, columns, printable, toned};
+use super::table::{Fit, is_narrow, without_time};
 use super::{Context, live};
 use crate::dispatch::list::{Listed, list};
 use crate::domain::span::human_millis;
@@ -55,7 +55,10 @@ pub(super) fn run(context: &Context, args: &ListArgs) -> Result<Answer, Fault> {
     }
     let now = crate::sys::now();
     let header = ["DISPATCH", "AGENT", "PROVIDER", "STATE", "AGE", "TASK"].map(|h| toned(Tone::Dim, h)).to_vec();
-    let rows: Vec<Vec<String>> = std::iter::once(header).chain(dispatches.iter().map(|one| row(one, now))).collect();
+    let rows = std::iter::once(header).chain(dispatches.iter().map(|one| row(one, now)));
+    // The id has the agent's name, unless somebody chose it; the age stands beside it.
+    let narrow = |row: Vec<String>| [vec![without_time(&row[0])], row[2..].to_vec()].concat();
+    let rows: Vec<Vec<String>> = if is_narrow(columns()) { rows.map(narrow).collect() } else { rows.collect() };
     context.screen.table(&rows, Fit::Cut);
     Ok(Answer::Good)
 }

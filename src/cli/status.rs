@@ -11,11 +11,11 @@ use super::exit::Answer;
 use super::live::live_lines;
 use super::receipts::row;
 use super::screen::{self, Tone, printable, toned};
-use super::table::{Fit, fitted, width};
+use super::table::{Fit, fitted, is_narrow, width, without_time};
 use crate::dispatch::overview::{Overview, Today, Watch};
 use crate::domain::receipt::Kind;
 use crate::domain::span::{counted, dollars};
-use crate::domain::{DispatchId, Fault, Timestamp};
+use crate::domain::{Fault, Timestamp};
 use crate::ledger::{Receipt, format};
 use crate::project::Project;
 use crate::sys::tty::{Keys, Leave};
@@ -35,8 +35,6 @@ const NEWS: [Kind; 9] = [
 ];
 /// How many of them are shown, where the terminal does not say that there is less room.
 const LAST: usize = 8;
-/// Terminals with fewer columns show of an id what is not its time.
-const NARROW: usize = 110;
 
 #[derive(Serialize)]
 struct Status {
@@ -193,12 +191,10 @@ fn page(overview: &Overview, lines: &[Vec<u8>], redraws: bool) -> Vec<String> {
     let used: usize = page.iter().map(|line| rows_of(line, columns.unwrap_or(usize::MAX))).sum();
     let room = screen::rows().filter(|_| redraws).map_or(LAST, |rows| rows.saturating_sub(used + 1).clamp(1, LAST));
     let mut rows: Vec<Vec<String>> = last[last.len().saturating_sub(room)..].iter().map(row).collect();
-    if columns.is_some_and(|columns| columns < NARROW) {
+    if is_narrow(columns) {
         // The time stands beside it, and what came of it needs the room.
-        let short =
-            |id: &str| DispatchId::parse(id).ok().and_then(|id| id.without_time().map(|rest| format!("…{rest}")));
         for row in &mut rows {
-            row[2] = short(&row[2]).unwrap_or_else(|| row[2].clone());
+            row[2] = without_time(&row[2]);
         }
     }
     page.extend(fitted(&rows, Fit::Cut, columns));

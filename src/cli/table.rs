@@ -3,10 +3,26 @@
 use anstream::adapter::strip_str;
 use unicode_width::UnicodeWidthStr;
 
+use crate::domain::DispatchId;
+
 /// The blanks between two columns.
 const GAP: usize = 2;
 /// The narrowest that a last column becomes.
 const NARROW: usize = 20;
+
+/// Terminals with fewer columns show of an id what is not its time.
+const FOR_WHOLE_IDS: usize = 110;
+
+/// Whether a terminal has no room for whole ids.
+pub(super) fn is_narrow(columns: Option<usize>) -> bool {
+    columns.is_some_and(|columns| columns < FOR_WHOLE_IDS)
+}
+
+/// An id without the time with which vnx begins one; whatever else it is, as it is.
+pub(super) fn without_time(id: &str) -> String {
+    let parsed = DispatchId::parse(id).ok();
+    parsed.and_then(|id| id.without_time().map(|rest| format!("…{rest}"))).unwrap_or_else(|| id.to_owned())
+}
 
 /// What gives way where a row is wider than the terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
